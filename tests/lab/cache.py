@@ -1,0 +1,89 @@
+"""Captures that outlive the process that made them, so that tests and demos start at once.
+
+A capture is found again by what went into it: the recipe, the kernel package and the lab's own
+sources. The newest few are kept; one that a living process has asked for is never removed.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import os
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from tests.lab.build import ATTEMPTS, TIMEOUT, Capture, Recipe, build_capture, load_capture
+from tests.lab.host import LOG, cache_root, locked, open_directory, remove_unused, sweep
+from tests.lab.kernels import Kernel, kernel
+
+KEEP: Final = 6
+
+_claims: dict[Path, int] = {}
+"""The directories this process uses, with the descriptor whose lock says so until it ends."""
+
+
+def cached_capture(
+    recipe: Recipe, *, timeout: float = TIMEOUT, attempts: int = ATTEMPTS
+) -> Capture:
+    """Return a capture of this recipe, made now only if the cache has none.
+
+    Its files belong to all who use the cache: read them, and write elsewhere.
+
+    Args:
+        recipe: what to crash, and how.
+        timeout: seconds for each attempt.
+        attempts: how often to try.
+
+    Raises:
+        LabError: as ``make_capture`` does.
+        GuestError: as ``make_capture`` does.
+    """
+    captures = cache_root() / "captures"
+    directory = captures / f"{recipe.release}-{recipe.memory}-{recipe.load}-{_key(recipe)}"
+    if not _claim(directory):
+        with locked("guest"):
+            if not _claim(directory):  # nobody else made it while we waited
+                build_capture(recipe, directory, timeout=timeout, attempts=attempts)
+                _claim(directory)
+                _prune(captures)
+    return load_capture(directory)
+
+
+def _key(recipe: Recipe) -> str:
+    used: Kernel = kernel(recipe.release)
+    digest = hashlib.sha256(msgspec.json.encode((recipe, used)))
+    here = Path(__file__).parent
+    sources = [path for path in here.glob("*.py") if not path.name.startswith("test_")]
+    for source in sorted([*sources, here / "init"]):
+        digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
+    return digest.hexdigest()[:16]
+
+
+def _claim(directory: Path) -> bool:
+    """Keep a capture from being removed while this process lives; False if there is none."""
+    if directory not in _claims:
+        try:
+            _claims[directory] = open_directory(directory)
+        except FileNotFoundError:
+            return False
+        fcntl.flock(_claims[directory], fcntl.LOCK_SH)
+    try:
+        os.utime(directory)  # used last now
+        if directory.samefile(f"/proc/self/fd/{_claims[directory]}"):
+            return True
+    except FileNotFoundError:
+        pass
+    # it was removed before we had the lock, or by hand, and perhaps made anew
+    os.close(_claims.pop(directory))
+    return False
+
+
+def _prune(captures: Path) -> None:
+    """Remove all but the captures used last; the caller holds the lock ``guest``."""
+    sweep(captures)
+    finished = [entry for entry in captures.iterdir() if not entry.name.startswith(".")]
+    for old in sorted(finished, key=lambda entry: entry.stat().st_mtime, reverse=True)[KEEP:]:
+        if remove_unused(old):
+            LOG.info("removed %s: the cache keeps %s captures", old, KEEP)

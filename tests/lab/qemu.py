@@ -1,0 +1,164 @@
+"""A q35 machine under QEMU's software emulation, whose memory is a file."""
+
+from __future__ import annotations
+
+import subprocess
+import tempfile
+import time
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import IO, TYPE_CHECKING, Final
+
+from tests.lab import console
+from tests.lab.host import LOG, GuestError, program
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+MIB: Final = 1 << 20
+GIB: Final = 1 << 30
+
+_SPLIT_FROM: Final = 2816 * MIB  # QEMU hw/i386/pc_q35.c: at 0xb0000000 bytes and above ...
+_LOW_SIZE: Final = 2 * GIB  # ... this much lies below 4 GiB, and the rest from 4 GiB on
+_DISK_SLACK: Final = 128 * MIB  # a vmcore has the kernel's text and data twice
+_POLL_SECONDS: Final = 0.5
+_STOP_SECONDS: Final = 20
+
+
+@dataclass(frozen=True)
+class Machine:
+    """What to boot, and on what.
+
+    Args:
+        kernel: a bzImage.
+        initrd: its initramfs.
+        append: its command line.
+        memory: in bytes.
+        cpus: how many.
+    """
+
+    kernel: Path
+    initrd: Path
+    append: str
+    memory: int
+    cpus: int
+
+
+@dataclass(frozen=True)
+class Piece:
+    """A stretch of guest memory that is contiguous in the memory file.
+
+    Args:
+        paddr: where it begins in the guest.
+        offset: where it begins in the file.
+        size: in bytes.
+    """
+
+    paddr: int
+    offset: int
+    size: int
+
+
+def memory_pieces(memory: int) -> tuple[Piece, ...]:
+    """Say how a q35 machine with so many bytes of memory keeps them in its file."""
+    if memory < _SPLIT_FROM:
+        return (Piece(0, 0, memory),)
+    return (Piece(0, 0, _LOW_SIZE), Piece(4 * GIB, _LOW_SIZE, memory - _LOW_SIZE))
+
+
+def crash(machine: Machine, directory: Path, timeout: float) -> str:
+    """Run a machine until its capture kernel has copied the vmcore out, and stop it.
+
+    Args:
+        machine: whose initramfs is that of ``make_initramfs``.
+        directory: afterwards holds ``ram``, ``vmcore`` (of the vmcore's own size) and ``serial``.
+        timeout: seconds.
+
+    Returns:
+        What was said on the console.
+
+    Raises:
+        GuestError: if there is no vmcore; the message ends with the console's last lines.
+    """
+    for name, size in (("ram", machine.memory), ("vmcore", machine.memory + _DISK_SLACK)):
+        _make_sparse(directory / name, size)
+    serial = directory / "serial"
+    serial.write_bytes(b"")
+    with tempfile.TemporaryFile() as errors, _running(machine, directory, errors) as qemu:
+        try:
+            _wait(qemu, serial, timeout)
+        except GuestError as failure:
+            errors.seek(0)
+            said = errors.read().decode(errors="replace").strip()
+            raise GuestError(f"{failure}\n{said}".rstrip()) from None
+    text = console.clean(serial.read_bytes())
+    serial.write_text(text)
+    with (directory / "vmcore").open("r+b") as file:
+        file.truncate(int(console.expect(text, "VMCORE")))
+    return text
+
+
+def _make_sparse(path: Path, size: int) -> None:
+    with path.open("wb") as file:
+        file.truncate(size)
+
+
+def _command(machine: Machine) -> list[str]:
+    return [
+        # so that QEMU ends with us even if we are killed
+        *(str(program("setpriv")), "--pdeathsig", "KILL", "--"),
+        str(program("qemu-system-x86_64")),
+        *("-machine", "q35,accel=tcg,memory-backend=ram"),
+        *("-cpu", "max", "-smp", str(machine.cpus), "-m", f"{machine.memory // MIB}M"),
+        *("-object", f"memory-backend-file,id=ram,size={machine.memory},mem-path=ram,share=on"),
+        *("-kernel", str(machine.kernel), "-initrd", str(machine.initrd)),
+        *("-append", machine.append),
+        "-drive",
+        "file=vmcore,format=raw,if=virtio,cache=unsafe,discard=unmap,detect-zeroes=unmap",
+        *("-serial", "file:serial", "-display", "none", "-monitor", "none", "-nic", "none"),
+        "-no-reboot",
+    ]
+
+
+@contextmanager
+def _running(
+    machine: Machine, directory: Path, errors: IO[bytes]
+) -> Iterator[subprocess.Popen[bytes]]:
+    """Run QEMU in ``directory`` for the block's length; at its end it is certainly gone."""
+    qemu = subprocess.Popen(
+        _command(machine),
+        cwd=directory,
+        stdin=subprocess.DEVNULL,
+        stdout=errors,
+        stderr=errors,
+    )
+    try:
+        yield qemu
+    finally:
+        qemu.terminate()
+        try:
+            qemu.wait(_STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            LOG.warning("QEMU did not stop within %s s: killed", _STOP_SECONDS)
+        finally:
+            qemu.kill()
+            qemu.wait()
+
+
+def _wait(qemu: subprocess.Popen[bytes], serial: Path, timeout: float) -> None:
+    """Return once the guest is done, and raise GuestError once it cannot be any more."""
+    deadline = time.monotonic() + timeout
+    while True:
+        status = qemu.poll()  # first: what an ended QEMU wrote is then all in the file
+        text = console.clean(serial.read_bytes())
+        if console.event(text, "DONE") is not None:
+            return
+        failure = console.event(text, "FAILED")
+        if failure is None and status is not None:
+            failure = f"QEMU ended with status {status} before the vmcore was out"
+        if failure is None and time.monotonic() > deadline:
+            failure = f"no vmcore after {timeout:g} s"
+        if failure is not None:
+            raise GuestError(f"{failure}; the console's last lines:\n{console.tail(text)}")
+        time.sleep(_POLL_SECONDS)

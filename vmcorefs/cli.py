@@ -1,0 +1,157 @@
+"""The command: ``vmcorefs mount | umount | inspect | extract``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import click
+from tqdm import tqdm
+
+from vmcorefs.api import open_capture
+from vmcorefs.core.units import format_size
+from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
+from vmcorefs.errors import ConfigError, VmcorefsError
+from vmcorefs.extract import Outcome, Progress, extract as extract_file, stream
+from vmcorefs.fuse.mounts import check_mountpoint, unmount
+from vmcorefs.fuse.serve import MountOptions
+from vmcorefs.inspect import format_report, make_report
+from vmcorefs.options import IMAGES_HELP, capture_options, make_config
+from vmcorefs.tree.file import TreeFile
+
+
+class _Group(click.Group):
+    """Ends with one line and the error's own exit status where vmcorefs says what is wrong."""
+
+    def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's own signature
+        try:
+            return super().invoke(ctx)
+        except VmcorefsError as error:
+            click.echo(f"vmcorefs: {error}", err=True)
+            ctx.exit(error.exit_code)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="vmcorefs")
+def main() -> None:
+    """Mount a dead Linux machine's memory as the vmcore its own kernel would have given.
+
+    Exit status: 0 done, 2 wrong use, 3 cannot mount or unmount, 4 an input is not what it should
+    be, 5 not possible here, 6 bytes cannot be read, 1 a bug.
+    """
+
+
+@main.command(epilog=IMAGES_HELP)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.argument("mountpoint")
+@capture_options
+@click.option("--allow-other", is_flag=True, help="Let every user read the tree (mode 0444).")
+@click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground.")
+@click.option("--log", "log_path", metavar="FILE", help="Append the log to FILE.")
+@click.option("-v", "--verbose", is_flag=True, help="Log more than warnings, in the foreground.")
+def mount(
+    images: tuple[str, ...],
+    mountpoint: str,
+    allow_other: bool,
+    foreground: bool,
+    log_path: str | None,
+    verbose: bool,
+    **options: Any,  # noqa: ANN401  # click's
+) -> None:
+    """Mount the memory in IMAGE... at MOUNTPOINT.
+
+    Returns when the tree can be read, and leaves a daemon behind. The tree holds vmcore, oldmem,
+    crash_notes, crash_notes.d/cpuN, vmcoreinfo, iomem and layout.json, read-only and for their
+    owner alone.
+    """
+    target = MountOptions(check_mountpoint(mountpoint), allow_other)
+    capture = open_capture(make_config(images, options))
+    for warning in capture.image.warnings:
+        click.echo(f"vmcorefs: warning: {warning}", err=True)
+    if foreground:
+        configure_logging(log_path, background=False, verbose=verbose)
+        run_in_foreground(capture, target)
+    else:
+        run_in_background(capture, target, log_path)
+
+
+@main.command()
+@click.argument("mountpoints", nargs=-1, required=True, metavar="MOUNTPOINT...")
+@click.option("--lazy", is_flag=True, help="Detach now, though files are open; do not wait.")
+@click.option(
+    "--timeout", default=30.0, show_default=True, help="Seconds to wait for the daemon to go."
+)
+def umount(mountpoints: tuple[str, ...], lazy: bool, timeout: float) -> None:
+    """Unmount the tree at MOUNTPOINT and wait until its daemon has gone.
+
+    Also cleans up where the daemon has died ("Transport endpoint is not connected").
+    """
+    for mountpoint in mountpoints:
+        unmount(mountpoint, lazy=lazy, timeout=timeout)
+
+
+@main.command(epilog=IMAGES_HELP)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@capture_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; numbers are bytes.")
+def inspect(
+    images: tuple[str, ...],
+    as_json: bool,
+    **options: Any,  # noqa: ANN401  # click's
+) -> None:
+    """Say everything that is understood of IMAGE..., without mounting."""
+    with open_capture(make_config(images, options)) as capture:
+        report = make_report(capture)
+    click.echo(json.dumps(report, indent=1) if as_json else format_report(report), nl=as_json)
+
+
+@main.command(epilog=IMAGES_HELP)
+@click.argument("file")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("-o", "--output", required=True, metavar="FILE", help="Where to; - for a pipe.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@capture_options
+def extract(
+    file: str,
+    images: tuple[str, ...],
+    output: str,
+    force: bool,
+    **options: Any,  # noqa: ANN401  # click's
+) -> None:
+    """Write FILE of the tree, such as vmcore, without mounting.
+
+    The output is sparse. It grows as OUTPUT.incomplete and gets its name when it is whole; the same
+    command goes on from an incomplete one.
+    """
+    with open_capture(make_config(images, options)) as capture:
+        wanted = capture.files.get(file.strip("/"))
+        if wanted is None:
+            raise ConfigError(f"{file}: no such file; the tree has {', '.join(capture.files)}")
+        with _progress_bar(wanted) as progress:
+            outcome = (
+                stream(wanted, sys.stdout.fileno(), progress)
+                if output == "-"
+                else extract_file(wanted, output, force=force, progress=progress)
+            )
+    click.echo(_describe(output, outcome), err=True)
+
+
+@contextmanager
+def _progress_bar(file: TreeFile) -> Iterator[Progress]:
+    # disable=None: only on a terminal
+    with tqdm(
+        total=file.size, desc=file.path, unit="B", unit_scale=True, unit_divisor=1024, disable=None
+    ) as bar:
+
+        def progress(count: int) -> None:
+            bar.update(count)
+
+        yield progress
+
+
+def _describe(output: str, outcome: Outcome) -> str:
+    resumed = f", {format_size(outcome.resumed)} were there already" if outcome.resumed else ""
+    return f"{output}: {outcome.size} bytes, {format_size(outcome.written)} written{resumed}"

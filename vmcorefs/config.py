@@ -1,0 +1,237 @@
+"""What the user asks for: the description of a capture, from the command line or one TOML file.
+
+::
+
+    map = "iomem"
+
+    [[image]]
+    path = "ram"
+    size = "2G"
+
+    [[image]]
+    path = "ram"
+    paddr = "4G"
+    offset = "2G"
+
+    [backup]
+    path = "lowmem"
+    paddr = 0x1000
+
+Paths in the file are relative to it. Addresses and sizes are TOML integers or strings such as
+``"4G"``. Unknown keys are refused.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import tomllib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from vmcorefs.core.units import MAX_ADDRESS, parse_range, parse_size
+from vmcorefs.errors import ConfigError
+
+HolesPolicy = Literal["zero", "error"]
+
+
+@dataclass(frozen=True, slots=True)
+class Piece:
+    """A file, or a part of one, that holds physical memory.
+
+    Attributes:
+        path: File, block device or character device.
+        paddr: Physical address of its first byte; None for a backup whose place is to be found.
+        offset: Where that byte lies in the file, in bytes.
+        size: Bytes that it holds; None for all up to the file's end.
+    """
+
+    path: str
+    paddr: int | None = None
+    offset: int = 0
+    size: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class CaptureConfig:
+    """Everything that decides what the tree holds.
+
+    Attributes:
+        images: Where physical memory is.
+        memory_map: Path of the map: a file, or a copy of the directory /sys/firmware/memmap.
+        backup: The saved low memory.
+        crash_kernel: Half-open physical ranges where the capture kernel was loaded, beyond those
+            that the map names.
+        elfcorehdr: Physical address of the elfcorehdr; None to look for it.
+        use_elfcorehdr: Use one that is found in the image; False builds headers from the map.
+        machine: Architecture, as an ``e_machine`` number; None for what the elfcorehdr says, or
+            x86-64.
+        holes: What is not RAM reads as zeros (``zero``) or fails with EIO (``error``).
+        raw_reserved: Show the crash kernel's ranges in ``oldmem`` as the image has them.
+        truncated: Accept an image that lacks RAM; what it lacks fails with EIO.
+        drop_torn_notes: Drop a torn note, and what follows it in its slot, as the kernel does.
+    """
+
+    images: tuple[Piece, ...]
+    memory_map: str | None = None
+    backup: Piece | None = None
+    crash_kernel: tuple[tuple[int, int], ...] = ()
+    elfcorehdr: int | None = None
+    use_elfcorehdr: bool = True
+    machine: int | None = None
+    holes: HolesPolicy = "zero"
+    raw_reserved: bool = False
+    truncated: bool = False
+    drop_torn_notes: bool = False
+
+
+_PIECE = re.compile(
+    r"(?P<path>.+?)@(?P<paddr>[^@:+]+)(?::(?P<offset>[^@:+]+))?(?:\+(?P<size>[^@:+]+))?"
+)
+
+
+def parse_piece(text: str) -> Piece:
+    """Read ``FILE``, ``FILE@PADDR``, ``FILE@PADDR:OFFSET`` or either with ``+SIZE`` behind it.
+
+    A file whose name is the whole text is taken as that file, ``@`` and all.
+
+    Raises:
+        ConfigError: if what follows the ``@`` is not an address.
+    """
+    match = _PIECE.fullmatch(text)
+    if match is None or os.path.lexists(text):
+        return Piece(text)
+    try:
+        return Piece(
+            match["path"],
+            parse_size(match["paddr"]),
+            parse_size(match["offset"] or "0"),
+            parse_size(match["size"]) if match["size"] else None,
+        )
+    except ConfigError as error:
+        raise ConfigError(f"{text}: {error} (FILE@PADDR[:OFFSET][+SIZE])") from None
+
+
+_Number = int | str
+
+
+class _PieceTable(msgspec.Struct, forbid_unknown_fields=True):
+    path: str
+    paddr: _Number | None = None
+    offset: _Number = 0
+    size: _Number | None = None
+
+
+class _CaptureTable(msgspec.Struct, forbid_unknown_fields=True):
+    image: list[_PieceTable] = msgspec.field(default_factory=list)
+    map: str | None = None
+    backup: _PieceTable | None = None
+    crash_kernel: list[str] = msgspec.field(default_factory=list)
+    elfcorehdr: _Number | Literal["auto", "none"] = "auto"
+    machine: str | None = None
+    holes: HolesPolicy = "zero"
+    raw_reserved: bool = False
+    truncated: bool = False
+    drop_torn_notes: bool = False
+
+
+def load_capture_file(path: str) -> CaptureConfig:
+    """Read a capture description.
+
+    Raises:
+        ConfigError: naming the file and the key, if it is not one.
+    """
+    try:
+        text = Path(path).read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path}: cannot read the capture description: {error}") from error
+    try:
+        table = msgspec.convert(tomllib.loads(text), _CaptureTable)
+        return _config_from(table, os.path.dirname(path))
+    except (tomllib.TOMLDecodeError, msgspec.ValidationError, ConfigError) as error:
+        raise ConfigError(f"{path}: {error}") from error
+
+
+def _config_from(table: _CaptureTable, directory: str) -> CaptureConfig:
+    if not table.image:
+        raise ConfigError("no [[image]]: expected one or more, each with a path")
+    address, use = parse_elfcorehdr_choice(str(table.elfcorehdr))
+    return CaptureConfig(
+        images=tuple(_piece_from(piece, directory) for piece in table.image),
+        memory_map=os.path.join(directory, table.map) if table.map is not None else None,
+        backup=_piece_from(table.backup, directory) if table.backup else None,
+        crash_kernel=tuple(parse_range(text) for text in table.crash_kernel),
+        elfcorehdr=address,
+        use_elfcorehdr=use,
+        machine=parse_machine(table.machine) if table.machine is not None else None,
+        holes=table.holes,
+        raw_reserved=table.raw_reserved,
+        truncated=table.truncated,
+        drop_torn_notes=table.drop_torn_notes,
+    )
+
+
+def _piece_from(table: _PieceTable, directory: str) -> Piece:
+    def number(value: _Number) -> int:
+        if isinstance(value, str):
+            return parse_size(value)
+        if not 0 <= value <= MAX_ADDRESS:
+            raise ConfigError(f"{value}: expected an address or size from 0 to {MAX_ADDRESS:#x}")
+        return value
+
+    return Piece(
+        os.path.join(directory, table.path),
+        None if table.paddr is None else number(table.paddr),
+        number(table.offset),
+        None if table.size is None else number(table.size),
+    )
+
+
+def parse_elfcorehdr_choice(text: str) -> tuple[int | None, bool]:
+    """Read ``auto``, ``none`` or an address as ``(elfcorehdr, use_elfcorehdr)``.
+
+    Raises:
+        ConfigError: if it is something else.
+    """
+    if text in ("auto", "none"):
+        return None, text == "auto"
+    return parse_size(text), True
+
+
+def parse_machine(text: str) -> int:
+    """Read an architecture: its ELF name without ``EM_`` (``x86_64``, ``aarch64``) or its number.
+
+    Raises:
+        ConfigError: if there is no such architecture.
+    """
+    if text.isascii() and text.isdigit() and int(text) < 1 << 16:
+        return int(text)
+    for number, name in machine_names().items():
+        if text.lower() == name:
+            return number
+    raise ConfigError(f"{text!r}: not an ELF machine; expected a name such as x86_64 or aarch64")
+
+
+def machine_names() -> dict[int, str]:
+    """ELF machine numbers and their names in lower case, as pyelftools knows them."""
+    from elftools.elf.enums import ENUM_E_MACHINE  # noqa: PLC0415  # 30 ms that few commands need
+
+    return {
+        number: name.removeprefix("EM_").lower()
+        for name, number in ENUM_E_MACHINE.items()
+        if isinstance(number, int)
+    }
+
+
+def is_capture_file(images: tuple[str, ...]) -> bool:
+    """Tell whether what stands for the images is one capture description, by its name."""
+    return len(images) == 1 and images[0].endswith(".toml")
+
+
+def override(config: CaptureConfig, **changes: object) -> CaptureConfig:
+    """The config with every change that is not None: the command line over the TOML file."""
+    kept = {name: value for name, value in changes.items() if value is not None}
+    return replace(config, **kept)  # type: ignore[arg-type]  # names and types are click's

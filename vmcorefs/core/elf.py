@@ -1,0 +1,205 @@
+"""ELF core headers of both classes and byte orders, as numpy tables.
+
+Field names are the specification's (System V gABI, chapters 4 and 5). Program headers are held
+in one structured array of host order and 64-bit width whatever the file's, so that nothing after
+this module asks for class or byte order.
+"""
+
+from __future__ import annotations
+
+import struct
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from vmcorefs.core.notes import ByteOrder
+from vmcorefs.errors import FormatError
+
+ELF_MAGIC = b"\x7fELF"
+ELFCLASS32, ELFCLASS64 = 1, 2
+ELFDATA2LSB, ELFDATA2MSB = 1, 2
+EV_CURRENT = 1
+ET_CORE = 4
+PT_LOAD, PT_NOTE = 1, 4
+PF_RWX = 7
+PN_XNUM = 0xFFFF
+
+EM_386, EM_X86_64, EM_PPC64, EM_MIPS = 3, 62, 21, 8
+
+MAX_EHDR_SIZE = 64
+
+_BYTE_ORDERS: dict[int, ByteOrder] = {ELFDATA2LSB: "<", ELFDATA2MSB: ">"}
+_EHDR_FORMAT = {ELFCLASS32: "HHIIIIIHHHHHH", ELFCLASS64: "HHIQQQIHHHHHH"}
+_EHDR_SIZE = {ELFCLASS32: 52, ELFCLASS64: 64}
+_PHDR_FIELDS = {
+    ELFCLASS32: "p_type p_offset p_vaddr p_paddr p_filesz p_memsz p_flags p_align",
+    ELFCLASS64: "p_type p_flags p_offset p_vaddr p_paddr p_filesz p_memsz p_align",
+}
+_PHDR_SIZE = {ELFCLASS32: 32, ELFCLASS64: 56}
+_SHDR_FORMAT = {ELFCLASS32: "10I", ELFCLASS64: "IIQQQQIIQQ"}
+
+PHDR_DTYPE = np.dtype([(name, "u8") for name in _PHDR_FIELDS[ELFCLASS64].split()])
+"""One program header; every field is a host-order uint64, as the file may hold anything."""
+
+PhdrTable = npt.NDArray[np.void]
+"""Shape ``(n,)``, dtype ``PHDR_DTYPE``."""
+
+
+@dataclass(frozen=True, slots=True)
+class ElfHeader:
+    """An ELF header that has passed ``parse_ehdr``.
+
+    Attributes:
+        raw: Its bytes, 52 or 64.
+        elf_class: ``ELFCLASS32`` or ``ELFCLASS64``.
+        byte_order: ``<`` or ``>``, as ``struct`` and numpy spell it.
+        e_type: ``ET_CORE`` for every dump.
+        e_machine: Architecture, ``EM_*``.
+        e_phoff: Offset of the program headers, in bytes.
+        e_phnum: Their number, as the header says it.
+    """
+
+    raw: bytes
+    elf_class: int
+    byte_order: ByteOrder
+    e_type: int
+    e_machine: int
+    e_phoff: int
+    e_phnum: int
+
+    @property
+    def ehdr_size(self) -> int:
+        """Bytes in the ELF header: 52 or 64."""
+        return _EHDR_SIZE[self.elf_class]
+
+    @property
+    def phdr_size(self) -> int:
+        """Bytes in one program header: 32 or 56."""
+        return _PHDR_SIZE[self.elf_class]
+
+
+def parse_ehdr(data: bytes) -> ElfHeader:
+    """Read an ELF header by the rules that /proc/vmcore has for an elfcorehdr.
+
+    The rules are those of fs/proc/vmcore.c, ``parse_crash_elf64_headers``: magic, version,
+    ET_CORE, exact sizes, at least one program header. As program headers follow the ELF header in
+    everything that writes an elfcorehdr, ``e_phoff`` must say so.
+
+    Args:
+        data: The file's first bytes, ``MAX_EHDR_SIZE`` of them or more.
+
+    Raises:
+        FormatError: naming the field, what it holds and what was expected.
+    """
+    if data[:4] != ELF_MAGIC or len(data) < MAX_EHDR_SIZE:
+        raise FormatError(f"no ELF header: starts with {data[:4]!r}, expected {ELF_MAGIC!r}")
+    elf_class, data_encoding, ident_version = data[4], data[5], data[6]
+    if elf_class not in _EHDR_SIZE or data_encoding not in _BYTE_ORDERS:
+        raise FormatError(f"ELF class {elf_class}, data encoding {data_encoding}: expected 1 or 2")
+    byte_order = _BYTE_ORDERS[data_encoding]
+    fields = struct.unpack_from(byte_order + _EHDR_FORMAT[elf_class], data, 16)
+    e_type, e_machine, e_version, _, e_phoff, _, _, e_ehsize, e_phentsize, e_phnum = fields[:10]
+    expected = {
+        "EI_VERSION": (ident_version, EV_CURRENT),
+        "e_version": (e_version, EV_CURRENT),
+        "e_type": (e_type, ET_CORE),
+        "e_ehsize": (e_ehsize, _EHDR_SIZE[elf_class]),
+        "e_phentsize": (e_phentsize, _PHDR_SIZE[elf_class]),
+        "e_phoff": (e_phoff, _EHDR_SIZE[elf_class]),
+    }
+    for name, (found, wanted) in expected.items():
+        if found != wanted:
+            raise FormatError(f"{name} is {found}, expected {wanted}")
+    if e_phnum in (0, PN_XNUM):
+        raise FormatError(f"e_phnum is {e_phnum}: the kernel takes 1 to {PN_XNUM - 1}")
+    return ElfHeader(
+        data[: _EHDR_SIZE[elf_class]], elf_class, byte_order, e_type, e_machine, e_phoff, e_phnum
+    )
+
+
+def make_ehdr(
+    *, e_machine: int, elf_class: int = ELFCLASS64, byte_order: ByteOrder = "<"
+) -> ElfHeader:
+    """Build the header that kernel/crash_core.c writes, with no program headers yet."""
+    encoding = ELFDATA2LSB if byte_order == "<" else ELFDATA2MSB
+    ident = ELF_MAGIC + bytes((elf_class, encoding, EV_CURRENT)) + bytes(9)
+    size, phentsize = _EHDR_SIZE[elf_class], _PHDR_SIZE[elf_class]
+    fields = (ET_CORE, e_machine, EV_CURRENT, 0, size, 0, 0, size, phentsize, 0, 0, 0, 0)
+    raw = ident + struct.pack(byte_order + _EHDR_FORMAT[elf_class], *fields)
+    return ElfHeader(raw, elf_class, byte_order, ET_CORE, e_machine, size, 0)
+
+
+def parse_phdrs(header: ElfHeader, data: bytes, count: int | None = None) -> PhdrTable:
+    """Read program headers.
+
+    Args:
+        header: The ELF header that they belong to.
+        data: Bytes that start with the first of them.
+        count: How many; None for all that the header counts.
+
+    Raises:
+        FormatError: if ``data`` is too short for them.
+    """
+    count = header.e_phnum if count is None else count
+    needed = count * header.phdr_size
+    if len(data) < needed:
+        raise FormatError(f"{count} program headers take {needed} bytes, but there are {len(data)}")
+    stored = np.frombuffer(data, dtype=_file_dtype(header), count=count)
+    table = np.empty(count, dtype=PHDR_DTYPE)
+    for name in PHDR_DTYPE.names or ():
+        table[name] = stored[name]
+    return table
+
+
+def pack_headers(header: ElfHeader, phdrs: PhdrTable) -> bytes:
+    """Encode the ELF header with these program headers behind it.
+
+    More than 65534 of them are written as the gABI's extended numbering asks: ``e_phnum`` is
+    ``PN_XNUM`` and the number stands in ``sh_info`` of a section header 0, right behind them.
+    crash, makedumpfile, drgn and libkdumpfile read that.
+    """
+    stored = np.empty(len(phdrs), dtype=_file_dtype(header))
+    for name in PHDR_DTYPE.names or ():
+        stored[name] = phdrs[name]
+    extended = len(phdrs) >= PN_XNUM
+    updated = replace(header, e_phnum=PN_XNUM if extended else len(phdrs))
+    if not extended:
+        return _pack_ehdr(updated, e_shoff=0, e_shnum=0) + stored.tobytes()
+    section = struct.pack(
+        header.byte_order + _SHDR_FORMAT[header.elf_class], *(0,) * 7, len(phdrs), 0, 0
+    )
+    return _pack_ehdr(
+        updated, e_shoff=headers_size(header, len(phdrs)) - len(section), e_shnum=1
+    ) + (stored.tobytes() + section)
+
+
+def headers_size(header: ElfHeader, phnum: int) -> int:
+    """Bytes that ``pack_headers`` gives for ``phnum`` program headers."""
+    section = struct.calcsize(f"={_SHDR_FORMAT[header.elf_class]}") if phnum >= PN_XNUM else 0
+    return header.ehdr_size + phnum * header.phdr_size + section
+
+
+def _pack_ehdr(header: ElfHeader, *, e_shoff: int, e_shnum: int) -> bytes:
+    # all but the numbers stays as it was found: the kernel copies e_flags, e_entry and EI_OSABI too
+    layout = header.byte_order + _EHDR_FORMAT[header.elf_class]
+    fields = list(struct.unpack_from(layout, header.raw, 16))
+    fields[9] = header.e_phnum
+    if e_shnum:
+        fields[5], fields[10], fields[11] = (
+            e_shoff,
+            struct.calcsize(f"={_SHDR_FORMAT[header.elf_class]}"),
+            e_shnum,
+        )
+    return header.raw[:16] + struct.pack(layout, *fields)
+
+
+def _file_dtype(header: ElfHeader) -> np.dtype[np.void]:
+    word = "u4" if header.elf_class == ELFCLASS32 else "u8"
+    narrow = ("p_type", "p_flags")
+    return np.dtype(
+        [
+            (name, header.byte_order + ("u4" if name in narrow else word))
+            for name in _PHDR_FIELDS[header.elf_class].split()
+        ]
+    )

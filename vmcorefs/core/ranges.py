@@ -1,0 +1,86 @@
+"""Sets of addresses: int64 arrays of shape ``(n, 2)``, each row a half-open ``[start, end)``.
+
+A set is *normal* when its rows are sorted, not empty and do not touch; every function here
+returns a normal set, and all but ``normalise`` ask for one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import numpy.typing as npt
+
+Int64Array = npt.NDArray[np.int64]
+Ranges = Int64Array
+"""Shape ``(n, 2)``, int64: start (inclusive) and end (exclusive), in bytes."""
+
+
+def make_ranges(rows: Iterable[tuple[int, int]]) -> Ranges:
+    """Build a normal set from ``(start, end)`` pairs in any order; overlaps are joined."""
+    return normalise(np.array(list(rows), dtype=np.int64).reshape(-1, 2))
+
+
+def normalise(ranges: Ranges) -> Ranges:
+    """Sort rows and join those that overlap or touch; empty rows vanish."""
+    ranges = ranges[ranges[:, 0] < ranges[:, 1]]
+    if len(ranges) < 2:
+        return ranges.reshape(-1, 2)
+    ranges = ranges[np.argsort(ranges[:, 0], kind="stable")]
+    reach = np.maximum.accumulate(ranges[:, 1])
+    first = np.concatenate(([True], ranges[1:, 0] > reach[:-1]))
+    last = np.concatenate((first[1:], [True]))
+    return np.stack((ranges[first, 0], reach[last]), axis=1)
+
+
+def pair_overlaps(
+    a_start: Int64Array, a_end: Int64Array, b_start: Int64Array, b_end: Int64Array
+) -> tuple[Int64Array, Int64Array]:
+    """Find every pair of rows that overlap, with no Python loop.
+
+    Args:
+        a_start: Starts of the first rows, shape ``(n,)``, in any order.
+        a_end: Their ends, exclusive.
+        b_start: Starts of the second rows, shape ``(m,)``, sorted.
+        b_end: Their ends, exclusive; the second rows do not overlap each other.
+
+    Returns:
+        Two index arrays of the same shape ``(k,)``: row of a, row of b; ordered by a, then b.
+    """
+    first = np.searchsorted(b_end, a_start, side="right")
+    last = np.searchsorted(b_start, a_end, side="left")
+    count = np.maximum(last - first, 0)
+    a_row = np.repeat(np.arange(len(a_start), dtype=np.int64), count)
+    before = np.cumsum(count) - count
+    b_row = np.arange(len(a_row), dtype=np.int64) - np.repeat(before - first, count)
+    return a_row, b_row
+
+
+def intersect(a: Ranges, b: Ranges) -> Ranges:
+    """The addresses that are in both normal sets."""
+    a_row, b_row = pair_overlaps(a[:, 0], a[:, 1], b[:, 0], b[:, 1])
+    return normalise(
+        np.stack(
+            (np.maximum(a[a_row, 0], b[b_row, 0]), np.minimum(a[a_row, 1], b[b_row, 1])), axis=1
+        )
+    )
+
+
+def complement(ranges: Ranges, start: int, end: int) -> Ranges:
+    """The addresses of ``[start, end)`` that are not in the normal set ``ranges``."""
+    inside = intersect(ranges, np.array([[start, end]], dtype=np.int64))
+    starts = np.concatenate(([start], inside[:, 1]))
+    ends = np.concatenate((inside[:, 0], [end]))
+    return normalise(np.stack((starts, ends), axis=1).astype(np.int64))
+
+
+def subtract(a: Ranges, b: Ranges) -> Ranges:
+    """The addresses of the normal set ``a`` that are not in the normal set ``b``."""
+    if not len(a):
+        return a
+    return intersect(a, complement(b, int(a[0, 0]), int(a[-1, 1])))
+
+
+def total_size(ranges: Ranges) -> int:
+    """Bytes in a normal set."""
+    return int((ranges[:, 1] - ranges[:, 0]).sum())

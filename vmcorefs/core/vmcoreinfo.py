@@ -1,0 +1,64 @@
+"""VMCOREINFO: the ``KEY=value`` lines that a kernel leaves for whoever opens its dump.
+
+Keys and their formats: kernel/vmcore_info.c and arch/*/kernel/vmcore_info*.c.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from vmcorefs.core.units import PAGE_SIZE
+
+_PAGE_SIZES = frozenset(1 << shift for shift in range(12, 19))
+_RELEASE = re.compile(r"(\d+)\.(\d+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Vmcoreinfo:
+    """The text of a VMCOREINFO note and its lines.
+
+    Attributes:
+        text: The note's descriptor, byte for byte.
+        values: Its lines, key to value; of a key that stands twice, the last.
+    """
+
+    text: bytes
+    values: dict[str, str]
+
+    @property
+    def release(self) -> str | None:
+        """OSRELEASE, such as ``6.1.0-56-cloud-amd64``."""
+        return self.values.get("OSRELEASE")
+
+    @property
+    def release_version(self) -> tuple[int, int] | None:
+        """Major and minor number of OSRELEASE."""
+        match = _RELEASE.match(self.release or "")
+        return (int(match[1]), int(match[2])) if match else None
+
+    @property
+    def page_size(self) -> int:
+        """PAGESIZE in bytes; 4096 where it is not told or absurd."""
+        value = self._integer("PAGESIZE")
+        return value if value in _PAGE_SIZES else PAGE_SIZE
+
+    @property
+    def crash_time(self) -> int | None:
+        """CRASHTIME, seconds since 1970; None in an image that was not taken after a panic."""
+        value = self._integer("CRASHTIME")
+        return value if value is not None and 0 < value < 2**33 else None
+
+    def _integer(self, key: str) -> int | None:
+        value = self.values.get(key, "")
+        return int(value) if re.fullmatch(r"[0-9]{1,19}", value) else None
+
+
+def parse_vmcoreinfo(text: bytes) -> Vmcoreinfo:
+    """Read VMCOREINFO lines; what is not ``KEY=value`` is passed over, as every consumer does."""
+    values: dict[str, str] = {}
+    for line in text.split(b"\n"):
+        key, separator, value = line.partition(b"=")
+        if separator:
+            values[key.decode("ascii", "replace")] = value.decode("ascii", "replace")
+    return Vmcoreinfo(text, values)

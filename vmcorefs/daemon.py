@@ -1,0 +1,147 @@
+"""The process that serves a mount: in the foreground, behind a shell, or under systemd.
+
+Everything that can go wrong with the inputs has been found before this starts; what is left is
+the mount itself. The command returns only when the tree can be read, so a child that fails says
+why through a pipe.
+"""
+
+from __future__ import annotations
+
+import logging
+import logging.handlers
+import os
+import socket
+import sys
+
+from vmcorefs.api import Capture
+from vmcorefs.errors import MountError, VmcorefsError
+from vmcorefs.fuse.serve import MountOptions, serve
+
+log = logging.getLogger("vmcorefs")
+
+_READY = b"ready"
+
+
+def run_in_foreground(capture: Capture, options: MountOptions) -> None:
+    """Serve until unmounted, and tell systemd when the tree can be read.
+
+    Raises:
+        MountError: if the tree cannot be mounted.
+    """
+
+    def ready() -> None:
+        log.info("%s: ready", options.mountpoint)
+        notify_systemd("READY=1", f"MAINPID={os.getpid()}", f"STATUS={options.mountpoint}: ready")
+
+    try:
+        serve(capture.files, options, time=capture.image.time, ready=ready)
+    finally:
+        notify_systemd("STOPPING=1")
+        capture.close()
+
+
+def run_in_background(capture: Capture, options: MountOptions, log_path: str | None) -> None:
+    """Serve from a child process; return when the tree can be read.
+
+    Raises:
+        MountError: if the child could not mount; its message is the child's.
+    """
+    read_end, write_end = os.pipe()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    if os.fork() == 0:
+        os.close(read_end)
+        os._exit(_child(capture, options, log_path, write_end))
+    os.close(write_end)
+    capture.close()
+    with os.fdopen(read_end, "rb") as pipe:
+        answer = pipe.read()
+    if not answer.startswith(_READY):
+        raise MountError(
+            answer.decode() or f"{options.mountpoint}: the daemon died before it was ready"
+        )
+
+
+def _child(capture: Capture, options: MountOptions, log_path: str | None, pipe: int) -> int:
+    # nothing may leave this function: the stack and the exit handlers below are the parent's
+    answer = _Answer(pipe)
+    try:
+        os.setsid()
+        configure_logging(log_path, background=True)
+        os.chdir("/")
+        serve(capture.files, options, time=capture.image.time, ready=answer.ready)
+    except VmcorefsError as error:
+        log.error("%s", error)  # noqa: TRY400  # an error of the user, not a bug
+        answer.send(str(error).encode())
+        return error.exit_code
+    except BaseException as error:
+        log.exception("a bug in vmcorefs")
+        answer.send(f"a bug in vmcorefs: {error!r}".encode())
+        return 1
+    else:
+        return 0
+
+
+class _Answer:
+    """The child's one answer to the waiting command: ready, or why not."""
+
+    def __init__(self, pipe: int) -> None:
+        self._pipe: int | None = pipe
+
+    def ready(self) -> None:
+        """Say that the tree can be read, and leave the terminal to the user."""
+        self.send(_READY)
+        null = os.open(os.devnull, os.O_RDWR)
+        for descriptor in (0, 1, 2):
+            os.dup2(null, descriptor)
+        if null > 2:
+            os.close(null)
+
+    def send(self, answer: bytes) -> None:
+        """Send ``answer``, unless one has been sent already."""
+        pipe, self._pipe = self._pipe, None
+        if pipe is None:
+            return
+        try:
+            os.write(pipe, answer)
+        except BrokenPipeError:
+            log.warning("the command that asked for the mount has gone")
+        os.close(pipe)
+
+
+def configure_logging(path: str | None, *, background: bool, verbose: bool = False) -> None:
+    """Send the log where somebody will find it.
+
+    Args:
+        path: A file to append to, or None.
+        background: With no ``path``, use syslog where there is one; otherwise standard error.
+        verbose: Log more than warnings and errors.
+    """
+    handler: logging.Handler
+    if path is not None:
+        handler = logging.FileHandler(path)
+    elif not background:
+        handler = logging.StreamHandler()
+    elif os.path.exists("/dev/log"):
+        handler = logging.handlers.SysLogHandler("/dev/log")
+        handler.ident = f"vmcorefs[{os.getpid()}]: "
+    else:
+        handler = logging.NullHandler()
+    stamp = "%(asctime)s " if path is not None else ""
+    handler.setFormatter(logging.Formatter(f"{stamp}%(levelname)s %(message)s"))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(logging.INFO if verbose or background else logging.WARNING)
+
+
+def notify_systemd(*lines: str) -> None:
+    """Tell the service manager, if one asked (sd_notify(3)); a failure is none of ours."""
+    address = os.environ.get("NOTIFY_SOCKET", "")
+    if address[:1] not in ("/", "@"):
+        return
+    try:
+        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
+            notify.connect("\0" + address[1:] if address[0] == "@" else address)
+            notify.sendall("\n".join(lines).encode())
+    except OSError as error:
+        log.warning("cannot notify systemd at %s: %s", address, error.strerror)

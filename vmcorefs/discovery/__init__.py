@@ -1,0 +1,1 @@
+"""Finding things in memory that nobody pointed at."""

@@ -1,0 +1,116 @@
+"""The search for an elfcorehdr in the crash kernel's memory.
+
+Everything that makes one puts it on a 1 KiB boundary at least (kexec-tools 1 KiB, the kernel one
+page), so a search looks at the first word of each KiB. A capture kernel's memory is full of other
+ELF core headers: its own merged one, pages of the vmcore that somebody copied, cores of processes;
+``looks_like_elfcorehdr`` tells those apart.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+
+from vmcorefs.core.elf import ELF_MAGIC, MAX_EHDR_SIZE, parse_ehdr, parse_phdrs
+from vmcorefs.core.elfcorehdr import (
+    Elfcorehdr,
+    check_found,
+    looks_like_elfcorehdr,
+    parse_elfcorehdr,
+)
+from vmcorefs.core.extents import Kind, restrict
+from vmcorefs.core.ranges import Ranges
+from vmcorefs.core.units import align_up
+from vmcorefs.errors import FaultError, FormatError
+from vmcorefs.reader import Reader
+
+GRID = 1024
+"""Bytes between the places that are looked at."""
+
+_CHUNK = 4 << 20
+_MAGIC = int.from_bytes(ELF_MAGIC, "little")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """An elfcorehdr in memory, and its physical address in bytes."""
+
+    paddr: int
+    elfcorehdr: Elfcorehdr
+    raw: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What a search found.
+
+    Attributes:
+        found: Every valid elfcorehdr, in order of address.
+        refused: Address and reason of each that looks like one but holds what cannot be.
+    """
+
+    found: tuple[Found, ...]
+    refused: tuple[tuple[int, str], ...]
+
+
+def read_elfcorehdr(memory: Reader, paddr: int) -> Found:
+    """Read and check the elfcorehdr at a known physical address.
+
+    Raises:
+        FormatError: if there is none, or it is not sane.
+        FaultError: if the image does not hold it.
+        SourceIOError: if the image cannot be read.
+    """
+    header = parse_ehdr(memory.pread(MAX_EHDR_SIZE, paddr))
+    raw = memory.pread(header.ehdr_size + header.e_phnum * header.phdr_size, paddr)
+    return Found(paddr, parse_elfcorehdr(raw), raw)
+
+
+def search_elfcorehdr(memory: Reader, where: Ranges, ram: Ranges) -> Search:
+    """Look for elfcorehdrs on the 1 KiB grid.
+
+    Args:
+        memory: The captured memory, by physical address.
+        where: Where to look, a normal set; what the image does not hold of it is passed over.
+        ram: All RAM, a normal set: what an elfcorehdr points at must lie in it.
+
+    Raises:
+        SourceIOError: if the image cannot be read.
+    """
+    found: list[Found] = []
+    refused: list[tuple[int, str]] = []
+    for paddr in _iter_elf_magic(memory, where):
+        try:
+            if not _looks_right(memory, paddr):
+                continue
+            candidate = read_elfcorehdr(memory, paddr)
+            check_found(candidate.elfcorehdr, ram)
+            found.append(candidate)
+        except (FormatError, FaultError) as error:
+            refused.append((paddr, str(error)))
+    return Search(tuple(found), tuple(refused))
+
+
+def _looks_right(memory: Reader, paddr: int) -> bool:
+    try:
+        header = parse_ehdr(memory.pread(MAX_EHDR_SIZE, paddr))
+        first = memory.pread(header.phdr_size, paddr + header.ehdr_size)
+    except (FormatError, FaultError):
+        return False
+    return looks_like_elfcorehdr(parse_phdrs(header, first, 1))
+
+
+def _iter_elf_magic(memory: Reader, where: Ranges) -> Iterator[int]:
+    """Every address on the grid in ``where`` that holds the ELF magic."""
+    held = restrict(memory.table, where).only(Kind.DATA)
+    chunk = np.empty(_CHUNK, dtype=np.uint8)
+    for start, end in held.ranges.tolist():
+        first = align_up(start, GRID)
+        for paddr in range(first, end - MAX_EHDR_SIZE + 1, _CHUNK):
+            size = min(_CHUNK, end - paddr)
+            memory.pread_into(paddr, chunk.data[:size])
+            words = chunk[: size - size % 4].view("<u4")[:: GRID // 4]
+            for index in np.flatnonzero(words == _MAGIC).tolist():
+                yield paddr + index * GRID

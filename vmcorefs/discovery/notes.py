@@ -1,0 +1,104 @@
+"""Reading the note buffers that an elfcorehdr points at, and merging them as the kernel does."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vmcorefs.core.elfcorehdr import Elfcorehdr
+from vmcorefs.core.notes import Note, find_vmcoreinfo, walk_notes
+from vmcorefs.core.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
+from vmcorefs.errors import FaultError, FormatError
+from vmcorefs.reader import Reader
+
+
+@dataclass(frozen=True, slots=True)
+class NoteSlot:
+    """One note buffer in memory.
+
+    Attributes:
+        paddr: Its physical address in bytes.
+        data: All its bytes, as ``p_memsz`` of its PT_NOTE says.
+        notes: The notes in it; none in the slot of a CPU that never saved its registers.
+        size: Bytes that the notes take; what follows is not part of the vmcore.
+    """
+
+    paddr: int
+    data: bytes
+    notes: tuple[Note, ...]
+    size: int
+
+    @property
+    def is_vmcoreinfo(self) -> bool:
+        """Whether this is VMCOREINFO's slot and not a CPU's."""
+        return any(note.name == b"VMCOREINFO" for note in self.notes)
+
+
+@dataclass(frozen=True, slots=True)
+class CrashNotes:
+    """The notes of the crashed kernel.
+
+    Attributes:
+        slots: Every note buffer, in the order of the elfcorehdr: CPUs first, VMCOREINFO last.
+        vmcoreinfo: The text of VMCOREINFO, or None if there is none.
+        warnings: What was left out and why.
+    """
+
+    slots: tuple[NoteSlot, ...] = ()
+    vmcoreinfo: Vmcoreinfo | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes that all notes take, trimmed and joined: the size of the vmcore's PT_NOTE."""
+        return sum(slot.size for slot in self.slots)
+
+    @property
+    def cpu_slots(self) -> tuple[NoteSlot, ...]:
+        """The slots of CPUs: the Nth is the Nth CPU that the elfcorehdr lists."""
+        return tuple(slot for slot in self.slots if not slot.is_vmcoreinfo)
+
+
+def read_crash_notes(
+    memory: Reader, elfcorehdr: Elfcorehdr, *, drop_torn: bool, drop_missing: bool
+) -> CrashNotes:
+    """Read and merge the notes by the rules of fs/proc/vmcore.c.
+
+    Args:
+        memory: The captured memory, by physical address.
+        elfcorehdr: Whose PT_NOTEs to read, by their ``p_offset``.
+        drop_torn: Drop a torn note and what follows it in its slot, with a warning, as the kernel
+            does; otherwise it is an error.
+        drop_missing: Leave out a slot that the image does not hold, with a warning; otherwise it
+            is an error.
+
+    Raises:
+        FormatError: if a note is torn, and ``drop_torn`` is false.
+        FaultError: if the image does not hold a slot, and ``drop_missing`` is false.
+        SourceIOError: if the image cannot be read.
+    """
+    slots: list[NoteSlot] = []
+    warnings: list[str] = []
+    for phdr in elfcorehdr.notes:
+        paddr, size = int(phdr["p_offset"]), int(phdr["p_memsz"])
+        try:
+            data = memory.pread(size, paddr)
+        except FaultError as error:
+            if not drop_missing:
+                raise
+            warnings.append(f"note slot at {paddr:#x} is left out: {error}")
+            continue
+        walk = walk_notes(data, elfcorehdr.header.byte_order)
+        if walk.torn:
+            message = f"note slot at {paddr:#x}: {walk.torn}"
+            if not drop_torn:
+                raise FormatError(
+                    f"{message}; pass --drop-torn-notes to leave it out, as the kernel does"
+                )
+            warnings.append(message)
+        slots.append(NoteSlot(paddr, data, walk.notes, walk.size))
+    text = find_vmcoreinfo(tuple(note for slot in slots for note in slot.notes))
+    return CrashNotes(
+        slots=tuple(slots),
+        vmcoreinfo=parse_vmcoreinfo(text) if text is not None else None,
+        warnings=tuple(warnings),
+    )

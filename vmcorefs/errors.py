@@ -1,0 +1,95 @@
+"""Every error that vmcorefs raises on purpose.
+
+Each class carries two numbers: ``errno``, what a reader of the mount is told, and
+``exit_code``, what the command ends with. A message names the input, what was found, what was
+expected and where, in lower case and with no final dot. Anything that is not one of these is a
+bug and ends in a traceback.
+"""
+
+from __future__ import annotations
+
+import errno as errno_codes
+from typing import ClassVar
+
+
+class VmcorefsError(Exception):
+    """Base of the family; never raised itself."""
+
+    errno: ClassVar[int] = errno_codes.EIO
+    exit_code: ClassVar[int] = 1
+
+
+class ConfigError(VmcorefsError):
+    """The command line or the TOML file asks for something impossible."""
+
+    errno = errno_codes.EINVAL
+    exit_code = 2
+
+
+class MountError(VmcorefsError):
+    """The tree cannot be mounted or unmounted."""
+
+    exit_code = 3
+
+
+class FormatError(VmcorefsError):
+    """An input is not what it should be: a map, a note, an elfcorehdr, an ELF header."""
+
+    errno = errno_codes.EINVAL
+    exit_code = 4
+
+
+class LayoutError(VmcorefsError):
+    """Ranges contradict each other: overlapping pieces, a backup of the wrong size."""
+
+    errno = errno_codes.EINVAL
+    exit_code = 4
+
+
+class TruncatedError(LayoutError):
+    """The image holds less than the memory map says."""
+
+
+class UnsupportedError(VmcorefsError):
+    """Understood, but not possible here."""
+
+    errno = errno_codes.EOPNOTSUPP
+    exit_code = 5
+
+
+class SourceIOError(VmcorefsError):
+    """An input could not be read.
+
+    Attributes:
+        source: Name of the input, as the user gave it.
+        offset: First byte of the failed read, in bytes from the start of the input.
+        size: Bytes asked for from ``offset`` on.
+    """
+
+    exit_code = 6
+
+    def __init__(self, source: str, offset: int, size: int, reason: str) -> None:
+        super().__init__(f"{source}: cannot read {size} bytes at offset {offset:#x}: {reason}")
+        self.source = source
+        self.offset = offset
+        self.size = size
+
+
+class FaultError(VmcorefsError):
+    """No input holds the bytes asked for, and nobody has decided that they are zero.
+
+    Attributes:
+        name: The file of the tree, or ``memory`` for the physical address space.
+        offset: First byte that is not held, in that file's own offsets.
+        size: Bytes that are not held from ``offset`` on.
+    """
+
+    exit_code = 6
+
+    def __init__(self, name: str, offset: int, size: int, kind: str) -> None:
+        super().__init__(
+            f"{name}: no input holds [{offset:#x}, {offset + size:#x}) ({kind}, {size} bytes)"
+        )
+        self.name = name
+        self.offset = offset
+        self.size = size

@@ -1,0 +1,1 @@
+"""The mount: names and reads over FUSE. Nothing here knows a format."""

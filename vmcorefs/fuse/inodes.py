@@ -1,0 +1,49 @@
+"""Inode numbers for the paths of a tree: what FUSE asks for, with no FUSE in it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from vmcorefs.tree.file import TreeFile
+
+ROOT = 1
+"""The root's inode number (include/uapi/linux/fuse.h, ``FUSE_ROOT_ID``)."""
+
+
+@dataclass(slots=True)
+class Inode:
+    """A file or a directory.
+
+    Attributes:
+        number: Its inode number; also the handle of everything opened on it, as nothing is kept for
+            an opened file.
+        parent: The inode number of its directory; the root is its own.
+        file: What it holds, or None for a directory.
+        children: A directory's entries: name to inode number, in the tree's order.
+    """
+
+    number: int
+    parent: int
+    file: TreeFile | None = None
+    children: dict[str, int] = field(default_factory=dict)
+
+
+def number_inodes(tree: Mapping[str, TreeFile]) -> dict[int, Inode]:
+    """Give every file of ``tree``, and every directory that its paths name, an inode number."""
+    inodes = {ROOT: Inode(ROOT, ROOT)}
+    for path, file in tree.items():
+        *directories, name = path.split("/")
+        parent = inodes[ROOT]
+        for directory in directories:
+            if directory not in parent.children:
+                _add(inodes, parent, directory, None)
+            parent = inodes[parent.children[directory]]
+        _add(inodes, parent, name, file)
+    return inodes
+
+
+def _add(inodes: dict[int, Inode], parent: Inode, name: str, file: TreeFile | None) -> None:
+    number = len(inodes) + 1
+    inodes[number] = Inode(number, parent.number, file)
+    parent.children[name] = number

@@ -1,0 +1,183 @@
+"""Mounts that exist: finding vmcorefs' own in /proc/self/mountinfo, and taking them down.
+
+The mount's source is ``vmcorefs:PID``, so the daemon is known without asking it: one that hangs or
+has died could not answer.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import select
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+from vmcorefs.errors import MountError
+
+FS_TYPE = "fuse.vmcorefs"
+_OCTAL = re.compile(r"\\([0-7]{3})")
+
+
+@dataclass(frozen=True, slots=True)
+class Mount:
+    """One mounted tree.
+
+    Attributes:
+        mountpoint: Its absolute path.
+        pid: The daemon's process id.
+    """
+
+    mountpoint: str
+    pid: int
+
+    @property
+    def is_alive(self) -> bool:
+        """Whether the daemon runs: a process of that id has /dev/fuse open."""
+        return _has_fuse_open(self.pid)
+
+
+def fsname(pid: int) -> str:
+    """The mount source that names the daemon."""
+    return f"vmcorefs:{pid}"
+
+
+def list_mounts() -> list[Mount]:
+    """Every mount of vmcorefs in this mount namespace, the newest last."""
+    mounts = []
+    for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
+        # proc_pid_mountinfo(5): mount point is field 5; type and source follow the lone hyphen
+        front, _, back = line.partition(" - ")
+        fields, (fs_type, source, *_) = front.split(" "), back.split(" ")
+        name, _, pid = source.partition(":")
+        if fs_type == FS_TYPE and name == "vmcorefs" and pid.isdigit():
+            path = _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4])
+            mounts.append(Mount(path, int(pid)))
+    return mounts
+
+
+def find_mount(path: str) -> Mount | None:
+    """The vmcorefs mount at ``path``, the topmost if several lie over each other."""
+    real = os.path.realpath(path)
+    found = [mount for mount in list_mounts() if mount.mountpoint == real]
+    return found[-1] if found else None
+
+
+def check_mountpoint(path: str) -> str:
+    """Check that a tree can be mounted at ``path``.
+
+    Returns:
+        The absolute path, symbolic links resolved.
+
+    Raises:
+        MountError: if it is not a directory, or a tree is mounted there already.
+    """
+    mount = find_mount(path)
+    if mount is not None and mount.is_alive:
+        raise MountError(f"{path}: a tree is mounted there already (daemon {mount.pid})")
+    if mount is not None:
+        raise MountError(
+            f"{path}: a tree is mounted there whose daemon, {mount.pid}, has died; clean up with"
+            f" vmcorefs umount {path}"
+        )
+    try:
+        os.listdir(path)
+    except OSError as error:
+        raise MountError(f"{path}: cannot mount there: {error.strerror}") from error
+    if not os.path.exists("/dev/fuse"):
+        raise MountError(
+            f"{path}: cannot mount: /dev/fuse is missing (modprobe fuse); vmcorefs extract needs"
+            " none"
+        )
+    return os.path.realpath(path)
+
+
+def unmount(path: str, *, lazy: bool, timeout: float) -> None:
+    """Unmount the tree at ``path`` and wait until its daemon has gone.
+
+    Args:
+        path: Its mount point.
+        lazy: Detach it now, though files of it are open; the daemon goes when the last is closed,
+            and is not waited for.
+        timeout: Seconds to wait for the daemon.
+
+    Raises:
+        MountError: if nothing of ours is mounted there, it is busy, or the daemon does not go.
+    """
+    mount = find_mount(path)
+    if mount is None:
+        raise MountError(f"{path}: no tree of vmcorefs is mounted there")
+    daemon = _open_daemon(mount.pid)
+    try:
+        _run_umount(mount.mountpoint, lazy=lazy)
+        if daemon >= 0 and not lazy and not _wait_gone(daemon, timeout):
+            raise MountError(
+                f"{path}: unmounted, but the daemon, {mount.pid}, still runs after {timeout:g} s"
+            )
+    finally:
+        if daemon >= 0:
+            os.close(daemon)
+
+
+def _run_umount(mountpoint: str, *, lazy: bool) -> None:
+    command = ["umount", "-i"] if os.geteuid() == 0 else ["fusermount3", "-u"]
+    option = {"umount": "-l", "fusermount3": "-z"}[command[0]]
+    try:
+        done = subprocess.run(
+            [*command, *([option] if lazy else []), "--", mountpoint],
+            capture_output=True,
+            text=True,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+    except OSError as error:
+        raise MountError(f"{mountpoint}: cannot run {command[0]}: {error.strerror}") from error
+    if done.returncode == 0:
+        return
+    reason = done.stderr.strip().splitlines()[-1:] or [f"{command[0]} failed"]
+    if "busy" in reason[0]:
+        users = ", ".join(_users_of(mountpoint)) or "fuser -vm tells by whom"
+        raise MountError(f"{mountpoint}: in use ({users}); close it, or pass --lazy")
+    raise MountError(f"{mountpoint}: {reason[0]}")
+
+
+def _users_of(mountpoint: str) -> list[str]:
+    """Processes that have a file of the mount open or stand in it: ``name(pid)``."""
+    users = []
+    prefix = mountpoint.rstrip("/") + "/"
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            links = [process / "cwd", *(process / "fd").iterdir()]
+            targets = [os.readlink(link) for link in links]
+            name = (process / "comm").read_text().strip()
+        except OSError:
+            continue
+        if any(f"{target}/".startswith(prefix) for target in targets):
+            users.append(f"{name}({process.name})")
+    return users
+
+
+def _open_daemon(pid: int) -> int:
+    """A pidfd of the daemon, or -1 if it does not run: an id may be another process's by now."""
+    try:
+        daemon = os.pidfd_open(pid)
+    except OSError:
+        return -1
+    if _has_fuse_open(pid):
+        return daemon
+    os.close(daemon)
+    return -1
+
+
+def _has_fuse_open(pid: int) -> bool:
+    try:
+        descriptors = list(Path(f"/proc/{pid}/fd").iterdir())
+        return any(os.readlink(fd) == "/dev/fuse" for fd in descriptors)
+    except OSError:
+        return False
+
+
+def _wait_gone(daemon: int, timeout: float) -> bool:
+    poller = select.poll()
+    poller.register(daemon, select.POLLIN)
+    return bool(poller.poll(timeout * 1000))

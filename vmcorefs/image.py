@@ -1,0 +1,242 @@
+"""The composition root: what is known of the dead machine, put together from its inputs.
+
+Read this second, after ``core/extents.py``. Everything is worked out here, once; what comes
+after (``tree/``) only lays it out.
+"""
+
+from __future__ import annotations
+
+import os
+from contextlib import ExitStack
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from vmcorefs.config import CaptureConfig, Piece
+from vmcorefs.core.extents import Extents, Kind, exclude, make_extents, overlay
+from vmcorefs.core.map_text import parse_memory_map
+from vmcorefs.core.memory_map import MemoryMap, with_crash_kernel
+from vmcorefs.core.ranges import Ranges, make_ranges, normalise, subtract, total_size
+from vmcorefs.core.units import format_range, format_size
+from vmcorefs.discovery.backup import Backup, backup_in_image, check_size, compare, expected_range
+from vmcorefs.discovery.notes import CrashNotes, read_crash_notes
+from vmcorefs.discovery.plan import Plan, find_plan
+from vmcorefs.errors import ConfigError, FaultError, FormatError, TruncatedError
+from vmcorefs.reader import Reader
+from vmcorefs.sources.base import Source
+from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.pieces import open_piece, open_pieces
+
+_MAX_MAP_SIZE = 256 << 20
+_PCI_HOLE_END = 1 << 32
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryImage:
+    """Everything known of the dead machine.
+
+    Attributes:
+        config: What was asked for.
+        sources: The opened inputs; ``source`` columns index them.
+        memory_map: The map in use, crash kernel's ranges included where they are known.
+        captured: The physical address space as the image holds it.
+        memory: The same as the crashed kernel left it: the backup lies over low memory.
+        plan: The headers that the vmcore is laid out by.
+        notes: The crashed kernel's notes.
+        backup: The saved low memory in use, or None.
+        missing: RAM of the crashed kernel that no input holds, a normal set; not empty only with
+            ``config.truncated``.
+        warnings: What a person should know, a line each.
+    """
+
+    config: CaptureConfig
+    sources: tuple[FileSource, ...]
+    memory_map: MemoryMap
+    captured: Extents
+    memory: Extents
+    plan: Plan
+    notes: CrashNotes
+    backup: Backup | None
+    missing: Ranges
+    warnings: tuple[str, ...]
+
+    @property
+    def time(self) -> float:
+        """When the machine died, in seconds since 1970: CRASHTIME, or else the image's mtime."""
+        crash_time = self.notes.vmcoreinfo.crash_time if self.notes.vmcoreinfo else None
+        return float(crash_time) if crash_time is not None else self.sources[0].mtime
+
+    def close(self) -> None:
+        """Close every input."""
+        for source in self.sources:
+            source.close()
+
+
+def open_image(config: CaptureConfig) -> MemoryImage:
+    """Open the inputs and work out everything that can be known of them.
+
+    Raises:
+        ConfigError: if something asked for is impossible, or an input cannot be opened.
+        FormatError: if an input is not what it should be.
+        LayoutError: if ranges contradict each other.
+        TruncatedError: if RAM is missing, and ``config.truncated`` is false.
+        SourceIOError: if an input cannot be read.
+    """
+    memory_map = load_map(config)
+    with ExitStack() as stack:
+        images, captured = open_pieces(config.images, ram_end=memory_map.end)
+        for image in images:
+            stack.callback(image.close)
+        reader = Reader("memory", captured, images)
+        plan = find_plan(config, reader, memory_map)
+        low = _find_low_memory(config, reader, plan, memory_map)
+        sources = images
+        if low.source is not None:
+            stack.callback(low.source.close)
+            sources = (*images, low.source)
+        memory = exclude(captured, low.lost)
+        if low.backup is not None:
+            memory = overlay(memory, low.backup.extents)
+        missing = _find_missing(config, sources, memory, memory_map, plan)
+        notes = read_crash_notes(
+            Reader("memory", memory, sources),
+            plan.elfcorehdr,
+            drop_torn=config.drop_torn_notes,
+            drop_missing=config.truncated,
+        )
+        stack.pop_all()
+    return MemoryImage(
+        config=config,
+        sources=sources,
+        memory_map=memory_map,
+        captured=captured,
+        memory=memory,
+        plan=plan,
+        notes=notes,
+        backup=low.backup,
+        missing=missing,
+        warnings=(*plan.warnings, *low.warnings, *notes.warnings),
+    )
+
+
+def load_map(config: CaptureConfig) -> MemoryMap:
+    """Read the memory map that ``config`` names.
+
+    Raises:
+        ConfigError: if there is none, or it cannot be read.
+        FormatError: if it is not a memory map, or contradicts itself.
+    """
+    path = config.memory_map
+    if path is None:
+        raise ConfigError(
+            f"{config.images[0].path}: no memory map: pass --map with the text of /proc/iomem, a"
+            " copy of /sys/firmware/memmap, the e820 lines of dmesg, or an elfcorehdr"
+        )
+    try:
+        memory_map = parse_memory_map(_read_map(path))
+        return with_crash_kernel(memory_map, make_ranges(config.crash_kernel))
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot read the memory map: {error.strerror}") from error
+    except FormatError as error:
+        raise FormatError(f"{path}: {error}") from error
+
+
+def _read_map(path: str) -> bytes:
+    if os.path.isdir(path):  # /sys/firmware/memmap, or a copy of it
+        files = sorted(Path(path).glob("*/*"))
+        return "".join(f"{f.parent.name}/{f.name}:{f.read_text()}\n" for f in files).encode()
+    with Path(path).open("rb") as file:
+        data = file.read(_MAX_MAP_SIZE + 1)
+    if len(data) > _MAX_MAP_SIZE:
+        raise FormatError(f"more than {format_size(_MAX_MAP_SIZE)}, expected a memory map")
+    return data
+
+
+@dataclass(frozen=True, slots=True)
+class _LowMemory:
+    """What became of low memory: the backup in use, its file, and what is lost without one."""
+
+    backup: Backup | None = None
+    source: FileSource | None = None
+    lost: Ranges = field(default_factory=lambda: make_ranges([]))
+    warnings: tuple[str, ...] = ()
+
+
+def _find_low_memory(
+    config: CaptureConfig, reader: Reader, plan: Plan, memory_map: MemoryMap
+) -> _LowMemory:
+    moved = plan.elfcorehdr.backup
+    if config.backup is not None:
+        return _open_backup(config.backup, reader, plan, memory_map)
+    if moved is None:
+        return _LowMemory()
+    try:
+        backup, why_not = backup_in_image(reader, moved)
+    except FaultError:
+        # what the image has at low addresses is what the capture kernel left there
+        return _LowMemory(lost=make_ranges([(moved[0], moved[0] + moved[1])]))
+    return _LowMemory(backup, warnings=(why_not,) if why_not else ())
+
+
+def _open_backup(piece: Piece, reader: Reader, plan: Plan, memory_map: MemoryMap) -> _LowMemory:
+    moved = plan.elfcorehdr.backup
+    source, paddr, size = open_piece(piece, role="backup", ram_end=memory_map.end)
+    try:
+        start, end = paddr, paddr + size
+        if piece.paddr is None:
+            start, end = expected_range(moved, memory_map, plan.elfcorehdr.header.e_machine)
+            check_size(piece.path, size, start, end)
+        sources = (*reader.sources, source)
+        extents = make_extents(
+            make_ranges([(start, end)]),
+            kind=Kind.DATA,
+            source=len(sources) - 1,
+            offset=piece.offset,
+        )
+        warning = compare(reader, moved, Reader(piece.path, extents, sources)) if moved else ""
+    except BaseException:
+        source.close()
+        raise
+    backup = Backup(start, end, piece.path, extents)
+    return _LowMemory(backup, source, warnings=(warning,) if warning else ())
+
+
+def _find_missing(
+    config: CaptureConfig,
+    sources: tuple[Source, ...],
+    memory: Extents,
+    memory_map: MemoryMap,
+    plan: Plan,
+) -> Ranges:
+    """RAM of the crashed kernel that no input holds.
+
+    Raises:
+        TruncatedError: if there is any, and ``config.truncated`` is false.
+    """
+    # the crash kernel's own ranges are not asked for: nothing shows them but --raw-reserved
+    wanted = normalise(np.concatenate((memory_map.crashed_ram, plan.elfcorehdr.ram)))
+    missing = subtract(wanted, memory.ranges)
+    if len(missing) and not config.truncated:
+        raise TruncatedError(_describe_missing(config, sources, missing, memory_map))
+    return missing
+
+
+def _describe_missing(
+    config: CaptureConfig, sources: tuple[Source, ...], missing: Ranges, memory_map: MemoryMap
+) -> str:
+    first = format_range(int(missing[0, 0]), int(missing[0, 1]))
+    image = sources[0]
+    message = (
+        f"{image.name}: {image.size} bytes, but the memory map ends at {memory_map.end:#x}"
+        f" ({memory_map.end} bytes); {format_size(total_size(missing))} of RAM are in no input,"
+        f" first {first}"
+    )
+    low = image.size - (memory_map.end - _PCI_HOLE_END)
+    if len(config.images) == 1 and config.images[0].paddr is None and 0 < low < _PCI_HOLE_END:
+        return (
+            f"{message}; if it is QEMU's memory file, which keeps RAM above 4 GiB right behind RAM"
+            f" below it, give its two pieces: {image.name}@0+{low:#x}"
+            f" {image.name}@{_PCI_HOLE_END:#x}:{low:#x}"
+        )
+    return f"{message}; pass --truncated to serve the rest, with EIO for what is missing"

@@ -1,0 +1,96 @@
+"""A table and its sources, read by position: the one way in which bytes leave vmcorefs.
+
+Reading is one search in the table, then one read of a source for each extent that is touched,
+straight into the caller's buffer.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from vmcorefs.core.extents import Extents, Kind, validate
+from vmcorefs.errors import FaultError
+from vmcorefs.sources.base import Source
+
+DEFAULT_FAULTS = frozenset({Kind.MISSING})
+"""Kinds that are an error to read. The others that hold no data, ZERO and HOLE, read as zeros."""
+
+
+class Reader:
+    """Positional reads through an extent table.
+
+    Attributes:
+        name: What it reads, for messages: a file of the tree, or ``memory``.
+        table: The extents. An address that they do not speak of is a fault, as MISSING is.
+        sources: What ``table.source`` indexes.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        table: Extents,
+        sources: Sequence[Source],
+        faults: frozenset[Kind] = DEFAULT_FAULTS,
+    ) -> None:
+        self.name = name
+        self.table = validate(table)
+        self.sources = sources
+        self._faults = faults
+        self._start = np.ascontiguousarray(table.start)
+
+    def pread_into(self, offset: int, buffer: memoryview, *, nowait: bool = False) -> None:
+        """Fill all of ``buffer`` with the bytes from ``offset`` on.
+
+        Args:
+            offset: First byte wanted, in the table's address space.
+            buffer: Writable, contiguous, format ``B``; every byte of it is written.
+            nowait: Give up rather than wait for a disk.
+
+        Raises:
+            FaultError: if an extent of a kind that is a fault is touched, or none.
+            SourceIOError: if a source cannot be read.
+            BlockingIOError: if ``nowait`` and some bytes are not at hand.
+        """
+        table = self.table
+        row = self.row_of(offset)
+        done, count = 0, len(buffer)
+        while done < count:
+            at = offset + done
+            inside = at - int(table.start[row]) if row < len(table) else -1
+            if inside < 0:
+                raise self._unheld(row, at, count - done)
+            step = min(int(table.size[row]) - inside, count - done)
+            if step > 0:
+                self._read_row(row, inside, buffer[done : done + step], nowait=nowait)
+                done += step
+            row += 1
+
+    def row_of(self, offset: int) -> int:
+        """The extent that holds ``offset``, or the last one before it; 0 if there is none."""
+        return max(int(self._start.searchsorted(offset, side="right")) - 1, 0)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """Read ``size`` bytes from ``offset`` on; the errors are those of ``pread_into``."""
+        buffer = bytearray(size)
+        self.pread_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    def _read_row(self, row: int, inside: int, buffer: memoryview, *, nowait: bool) -> None:
+        table = self.table
+        kind = int(table.kind[row])
+        if kind == Kind.DATA:
+            source = self.sources[int(table.source[row])]
+            source.pread_into(int(table.offset[row]) + inside, buffer, nowait=nowait)
+        elif kind in self._faults:
+            at = int(table.start[row]) + inside
+            raise FaultError(self.name, at, len(buffer), Kind(kind).name.lower())
+        else:
+            # the buffer is used again and again: what is not written would be another read's bytes
+            buffer[:] = bytes(len(buffer))
+
+    def _unheld(self, row: int, at: int, count: int) -> FaultError:
+        if row < len(self.table):
+            count = min(count, int(self.table.start[row]) - at)
+        return FaultError(self.name, at, count, "not in the table")

@@ -1,0 +1,63 @@
+"""The one protocol of an input, and the smallest thing that has it.
+
+A source has no cursor, so it needs no lock: any number of readers may ask at once.
+"""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from vmcorefs.errors import SourceIOError
+
+
+class Source(Protocol):
+    """Something that gives bytes by position."""
+
+    @property
+    def name(self) -> str:
+        """What messages and ``layout.json`` call it: a path, as the user gave it."""
+
+    @property
+    def role(self) -> str:
+        """What it is to the crashed machine: ``image``, ``backup``, or ``made`` by vmcorefs."""
+
+    @property
+    def size(self) -> int:
+        """Bytes in it when it was opened."""
+
+    def pread_into(self, offset: int, buffer: memoryview, *, nowait: bool = False) -> None:
+        """Fill all of ``buffer`` with the bytes from ``offset`` on.
+
+        Args:
+            offset: First byte wanted, in bytes from the start of the source.
+            buffer: Writable, contiguous, format ``B``.
+            nowait: Give up rather than wait for a disk.
+
+        Raises:
+            SourceIOError: if not all bytes can be had; ``buffer`` is then undefined.
+            BlockingIOError: if ``nowait`` and some are not at hand; ``buffer`` is then undefined.
+        """
+
+    def close(self) -> None:
+        """Give back what it holds; reading is an error afterwards."""
+
+
+class BytesSource:
+    """Bytes that were made at mount: headers, notes, texts."""
+
+    role = "made"
+
+    def __init__(self, name: str, data: bytes) -> None:
+        self.name = name
+        self.size = len(data)
+        self._data = data
+
+    def pread_into(self, offset: int, buffer: memoryview, *, nowait: bool = False) -> None:
+        """See ``Source.pread_into``."""
+        piece = self._data[offset : offset + len(buffer)]
+        if offset < 0 or len(piece) != len(buffer):
+            raise SourceIOError(self.name, offset, len(buffer), f"it has {self.size} bytes")
+        buffer[:] = piece
+
+    def close(self) -> None:
+        """See ``Source.close``."""

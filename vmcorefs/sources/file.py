@@ -1,0 +1,111 @@
+"""Files and devices: the only place where bytes of an input are read.
+
+Reads are ``preadv`` into the caller's buffer: no copy of ours, no cursor, and an input that
+shrinks or fails is an error here and not a SIGBUS, as it would be in a mapping.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import stat
+
+from vmcorefs.errors import ConfigError, SourceIOError
+
+_NO_NOWAIT = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
+
+
+class FileSource:
+    """An opened regular file, block device or character device.
+
+    Attributes:
+        name: The path, as the user gave it.
+        role: ``image`` or ``backup``.
+        size: Bytes in it when it was opened; of a character device, which does not tell,
+            ``size_if_unknown``.
+        kind: ``file``, ``block device`` or ``character device``.
+    """
+
+    def __init__(self, path: str, *, role: str, size_if_unknown: int | None = None) -> None:
+        """Open ``path`` for reading.
+
+        Args:
+            path: A regular file, block device or character device.
+            role: What it is to the crashed machine.
+            size_if_unknown: Size in bytes that a character device is taken to have.
+
+        Raises:
+            ConfigError: if it cannot be opened or is something else, such as a pipe or a directory.
+        """
+        self.name = path
+        self.role = role
+        self._nowait_works = True
+        # O_NONBLOCK: opening a pipe that nobody writes would wait for ever
+        try:
+            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot open the {role}: {error.strerror}") from error
+        try:
+            self.kind, self.size = self._examine(size_if_unknown)
+        except BaseException:
+            os.close(self._fd)
+            raise
+
+    def _examine(self, size_if_unknown: int | None) -> tuple[str, int]:
+        status = os.fstat(self._fd)
+        if stat.S_ISREG(status.st_mode):
+            return "file", status.st_size
+        if stat.S_ISBLK(status.st_mode):
+            return "block device", os.lseek(self._fd, 0, os.SEEK_END)
+        if stat.S_ISCHR(status.st_mode):
+            if size_if_unknown is None:
+                raise ConfigError(
+                    f"{self.name}: a character device does not tell its size; give it, as in"
+                    f" {self.name}@0:0+4G"
+                )
+            return "character device", size_if_unknown
+        raise ConfigError(
+            f"{self.name}: a {_describe(status.st_mode)}, expected a file or a device"
+        )
+
+    @property
+    def mtime(self) -> float:
+        """When it was last written, in seconds since 1970."""
+        return os.fstat(self._fd).st_mtime
+
+    def pread_into(self, offset: int, buffer: memoryview, *, nowait: bool = False) -> None:
+        """See ``Source.pread_into``."""
+        done = 0
+        flags = os.RWF_NOWAIT if nowait and self._nowait_works else 0
+        while done < len(buffer):
+            try:
+                count = os.preadv(self._fd, [buffer[done:]], offset + done, flags)
+            except BlockingIOError:
+                raise
+            except OSError as error:
+                if flags and error.errno in _NO_NOWAIT:
+                    # tmpfs before 6.x and most devices refuse the flag; they are not slow either
+                    self._nowait_works, flags = False, 0
+                    continue
+                reason = error.strerror or str(error)
+                raise SourceIOError(self.name, offset + done, len(buffer) - done, reason) from error
+            if count == 0:
+                reason = f"it ends there now, and had {self.size} bytes when it was opened"
+                raise SourceIOError(self.name, offset + done, len(buffer) - done, reason)
+            done += count
+
+    def close(self) -> None:
+        """See ``Source.close``."""
+        if self._fd >= 0:
+            os.close(self._fd)
+            self._fd = -1
+
+
+def _describe(mode: int) -> str:
+    if stat.S_ISDIR(mode):
+        return "directory"
+    if stat.S_ISFIFO(mode):
+        return "pipe"
+    if stat.S_ISSOCK(mode):
+        return "socket"
+    return f"thing of mode {mode:o}"

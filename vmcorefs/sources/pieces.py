@@ -1,0 +1,107 @@
+"""Pieces of memory: opening them, and laying them out in the physical address space."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import pairwise
+
+import numpy as np
+
+from vmcorefs.config import Piece
+from vmcorefs.core.extents import Extents, Kind, make_extents, merge
+from vmcorefs.core.units import MAX_ADDRESS, format_range
+from vmcorefs.errors import ConfigError, LayoutError, TruncatedError
+from vmcorefs.sources.file import FileSource
+
+
+def open_pieces(pieces: Sequence[Piece], *, ram_end: int) -> tuple[tuple[FileSource, ...], Extents]:
+    """Open every piece and lay them out.
+
+    Args:
+        pieces: At least one; only a single piece may come without its address, and is then at 0.
+        ram_end: One past the last byte of RAM: how far a character device is taken to reach.
+
+    Returns:
+        One source for each piece, and the table of what they hold by physical address; its
+        ``source`` column indexes the sources.
+
+    Raises:
+        ConfigError: if a piece cannot be opened or lacks an address.
+        LayoutError: naming both, if two pieces overlap.
+        TruncatedError: if a piece ends behind its file.
+    """
+    if len(pieces) > 1:
+        for piece in pieces:
+            if piece.paddr is None:
+                raise ConfigError(
+                    f"{piece.path}: one of {len(pieces)} pieces, so it needs its physical address:"
+                    f" {piece.path}@PADDR[:OFFSET][+SIZE]"
+                )
+    sources: list[FileSource] = []
+    try:
+        tables = []
+        for piece in pieces:
+            source, paddr, size = open_piece(piece, role="image", ram_end=ram_end)
+            sources.append(source)
+            tables.append(
+                make_extents(
+                    np.array([[paddr, paddr + size]], dtype=np.int64),
+                    kind=Kind.DATA,
+                    source=len(sources) - 1,
+                    offset=piece.offset,
+                )
+            )
+        _refuse_overlap(sources, tables)
+        return tuple(sources), merge(*tables)
+    except BaseException:
+        for source in sources:
+            source.close()
+        raise
+
+
+def open_piece(piece: Piece, *, role: str, ram_end: int) -> tuple[FileSource, int, int]:
+    """Open one piece.
+
+    Returns:
+        The source, the physical address of its first byte (0 if none is given), and its size.
+
+    Raises:
+        ConfigError: if it cannot be opened, or is empty.
+        TruncatedError: if it ends behind its file.
+        LayoutError: if it ends beyond ``MAX_ADDRESS``.
+    """
+    paddr = piece.paddr or 0
+    unknown = piece.offset + (piece.size or max(ram_end - paddr, 0))
+    source = FileSource(piece.path, role=role, size_if_unknown=unknown)
+    try:
+        return source, paddr, _check_piece(piece, source, paddr)
+    except BaseException:
+        source.close()
+        raise
+
+
+def _check_piece(piece: Piece, source: FileSource, paddr: int) -> int:
+    size = source.size - piece.offset if piece.size is None else piece.size
+    if piece.offset + size > source.size or size < 0:
+        raise TruncatedError(
+            f"{piece.path}: {source.size} bytes, but the piece is"
+            f" {format_range(piece.offset, piece.offset + max(size, 0))} of them"
+        )
+    if size == 0:
+        raise ConfigError(f"{piece.path}: empty, expected physical memory")
+    if paddr + size > MAX_ADDRESS:
+        raise LayoutError(f"{piece.path}: {size} bytes at {paddr:#x} end beyond {MAX_ADDRESS:#x}")
+    return size
+
+
+def _refuse_overlap(sources: Sequence[FileSource], tables: Sequence[Extents]) -> None:
+    rows = sorted(
+        (int(table.start[0]), int(table.end[0]), source.name)
+        for source, table in zip(sources, tables, strict=True)
+    )
+    for (start, end, name), (next_start, next_end, next_name) in pairwise(rows):
+        if next_start < end:
+            raise LayoutError(
+                f"{next_name}: {format_range(next_start, next_end)} overlaps"
+                f" {format_range(start, end)} from {name}"
+            )

@@ -1,0 +1,33 @@
+"""The whole tree, from an opened image."""
+
+from __future__ import annotations
+
+from vmcorefs.core.extents import Kind
+from vmcorefs.image import MemoryImage
+from vmcorefs.reader import DEFAULT_FAULTS
+from vmcorefs.tree.file import TreeFile
+from vmcorefs.tree.oldmem import oldmem_file
+from vmcorefs.tree.texts import layout_file, text_files
+from vmcorefs.tree.vmcore import cpu_note_files, lay_out, notes_file, vmcore_file
+
+
+def build_tree(image: MemoryImage) -> dict[str, TreeFile]:
+    """Build every file of the tree, by path, in the order of a listing for people.
+
+    Raises:
+        LayoutError: if the vmcore would be larger than a file can be.
+    """
+    faults = DEFAULT_FAULTS
+    if image.config.holes == "error":
+        faults |= {Kind.HOLE}
+    layout = lay_out(image)
+    files = [
+        vmcore_file(image, layout, faults),
+        oldmem_file(image, faults),
+        notes_file(image),
+        *cpu_note_files(image),
+        *text_files(image),
+    ]
+    tree = {file.path: file for file in files}
+    tree["layout.json"] = layout_file(dict(tree))
+    return tree

@@ -1,0 +1,84 @@
+"""A file of the tree."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import cached_property
+
+from vmcorefs.core.extents import Extents, Kind, coalesce, fill, make_extents
+from vmcorefs.core.ranges import make_ranges
+from vmcorefs.reader import DEFAULT_FAULTS, Reader
+from vmcorefs.sources.base import BytesSource, Source
+
+
+class TreeFile:
+    """One read-only file: a path in the tree, a size, and where each byte comes from.
+
+    A text is made when it is first asked for: ``layout.json`` of a million extents is long.
+
+    Attributes:
+        path: Where it is in the tree, such as ``vmcore`` or ``crash_notes.d/cpu0``.
+    """
+
+    def __init__(self, path: str, make: Callable[[], Reader]) -> None:
+        self.path = path
+        self._make = make
+
+    @cached_property
+    def reader(self) -> Reader:
+        """Its bytes by position; the table covers ``[0, size)`` without a gap."""
+        return self._make()
+
+    @cached_property
+    def size(self) -> int:
+        """Bytes in it."""
+        table = self.reader.table
+        return int(table.start[-1] + table.size[-1]) if len(table) else 0
+
+    @property
+    def is_made(self) -> bool:
+        """Whether asking for its size or its bytes will not take long."""
+        return "reader" in self.__dict__
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """Read up to ``size`` bytes from ``offset`` on; fewer only at the end of the file.
+
+        Raises:
+            FaultError: if a byte of them is in no input.
+            SourceIOError: if an input cannot be read.
+            ValueError: if ``size`` or ``offset`` is negative.
+        """
+        if size < 0 or offset < 0:
+            raise ValueError(f"size {size} and offset {offset} must not be negative")
+        return self.reader.pread(max(min(size, self.size - offset), 0), offset)
+
+
+def text_file(path: str, make: Callable[[], bytes]) -> TreeFile:
+    """A file whose bytes vmcorefs makes."""
+
+    def reader() -> Reader:
+        data = make()
+        return Reader(path, whole(0, len(data)), (BytesSource(path, data),))
+
+    return TreeFile(path, reader)
+
+
+def table_file(
+    path: str,
+    table: Extents,
+    sources: Sequence[Source],
+    faults: frozenset[Kind] = DEFAULT_FAULTS,
+) -> TreeFile:
+    """A file whose bytes a table finds."""
+    reader = Reader(path, table, sources, faults)
+    return TreeFile(path, lambda: reader)
+
+
+def whole(source: int, size: int) -> Extents:
+    """The table of a file that is the first ``size`` bytes of one source."""
+    return make_extents(make_ranges([(0, size)]), kind=Kind.DATA, source=source)
+
+
+def complete(table: Extents, size: int, kind: Kind) -> Extents:
+    """The table of a file of ``size`` bytes: what ``table`` leaves out is of kind ``kind``."""
+    return coalesce(fill(table, make_ranges([(0, size)]), kind))

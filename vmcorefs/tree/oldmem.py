@@ -1,0 +1,25 @@
+"""``oldmem``: the physical address space as a raw device, offset by offset.
+
+The device of 2004 (drivers/char/mem.c of 2.6.9-rc1-mm5, ``read_oldmem``) had these rules: an
+offset is a physical address of the crashed kernel, low memory is read from the backup, and the
+range where the capture kernel lives reads as zeros. Its short counts at the end and its unaligned
+reads were bugs and are not copied.
+"""
+
+from __future__ import annotations
+
+from vmcorefs.core.extents import Kind, exclude, fill, make_extents, merge, restrict
+from vmcorefs.image import MemoryImage
+from vmcorefs.reader import DEFAULT_FAULTS
+from vmcorefs.tree.file import TreeFile, complete, table_file
+
+
+def oldmem_file(image: MemoryImage, faults: frozenset[Kind] = DEFAULT_FAULTS) -> TreeFile:
+    """The file; it ends behind the last byte of RAM."""
+    memory_map = image.memory_map
+    table = restrict(image.memory, memory_map.ram)
+    if not image.config.raw_reserved:
+        reserved = memory_map.crash_kernel
+        table = merge(exclude(table, reserved), make_extents(reserved, kind=Kind.ZERO))
+    table = fill(table, memory_map.ram, Kind.MISSING)
+    return table_file("oldmem", complete(table, memory_map.end, Kind.HOLE), image.sources, faults)

@@ -1,0 +1,52 @@
+"""The texts: VMCOREINFO, the memory map, and where every byte of every file is from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping
+
+from vmcorefs.core.extents import Kind
+from vmcorefs.core.memory_map import format_iomem
+from vmcorefs.image import MemoryImage
+from vmcorefs.tree.file import TreeFile, text_file
+
+
+def text_files(image: MemoryImage) -> Iterator[TreeFile]:
+    """``iomem``, and ``vmcoreinfo`` if the crashed kernel left one."""
+    yield text_file("iomem", lambda: format_iomem(image.memory_map).encode())
+    vmcoreinfo = image.notes.vmcoreinfo
+    if vmcoreinfo is not None:
+        yield text_file("vmcoreinfo", lambda: vmcoreinfo.text)
+
+
+def layout_file(files: Mapping[str, TreeFile]) -> TreeFile:
+    """``layout.json``: for every byte range of every file in ``files``, where its bytes come from.
+
+    See docs/layout.md for the keys.
+    """
+    return text_file("layout.json", lambda: "".join(_iter_layout(files)).encode())
+
+
+def _iter_layout(files: Mapping[str, TreeFile]) -> Iterator[str]:
+    # one extent a line: for people, for grep, and for diff
+    yield '{\n "version": 1,\n "files": {'
+    for number, (path, file) in enumerate(files.items()):
+        yield f"{',' if number else ''}\n  {json.dumps(path)}: {{\n"
+        yield f'   "size": {file.size},\n   "extents": ['
+        for row, extent in enumerate(iter_extents(file)):
+            yield f"{',' if row else ''}\n    {json.dumps(extent)}"
+        yield "\n   ]\n  }"
+    yield "\n }\n}\n"
+
+
+def iter_extents(file: TreeFile) -> Iterator[dict[str, object]]:
+    """Each extent of a file as ``layout.json`` has it, in order of offset, without a gap."""
+    reader = file.reader
+    table = reader.table
+    columns = (table.start, table.size, table.offset, table.source, table.kind)
+    for start, size, offset, source, kind in zip(*(c.tolist() for c in columns), strict=True):
+        row: dict[str, object] = {"offset": start, "size": size, "kind": Kind(kind).name.lower()}
+        if kind == Kind.DATA:
+            held = reader.sources[source]
+            row |= {"from": held.role, "source": held.name, "source_offset": offset}
+        yield row

@@ -1,0 +1,110 @@
+"""``vmcore``: the dead machine's memory as the ELF core that its own kernel would have shown."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import numpy.typing as npt
+
+from vmcorefs.core.extents import (
+    Extents,
+    Kind,
+    Windows,
+    fill,
+    line_up,
+    merge,
+    overlay,
+    project,
+    relocate,
+    restrict,
+)
+from vmcorefs.core.layout import NOTE_ALIGN_RELEASE, VmcoreLayout, lay_out_vmcore
+from vmcorefs.core.ranges import make_ranges
+from vmcorefs.core.units import PAGE_SIZE, align_up
+from vmcorefs.image import MemoryImage
+from vmcorefs.reader import DEFAULT_FAULTS
+from vmcorefs.sources.base import BytesSource, Source
+from vmcorefs.tree.file import TreeFile, complete, table_file, whole
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+def lay_out(image: MemoryImage) -> VmcoreLayout:
+    """Lay out the vmcore by the rules of the kernel that died.
+
+    The capture kernel's page size and release decide; it is taken to be the crashed kernel's twin,
+    as it is wherever kdump is set up by a distribution.
+    """
+    vmcoreinfo = image.notes.vmcoreinfo
+    release = vmcoreinfo.release_version if vmcoreinfo else None
+    return lay_out_vmcore(
+        image.plan.elfcorehdr,
+        image.notes.size,
+        page_size=vmcoreinfo.page_size if vmcoreinfo else PAGE_SIZE,
+        note_align=0 if release is not None and release < NOTE_ALIGN_RELEASE else 4,
+    )
+
+
+def vmcore_file(
+    image: MemoryImage, layout: VmcoreLayout, faults: frozenset[Kind] = DEFAULT_FAULTS
+) -> TreeFile:
+    """The file: headers and notes, then the pages of every PT_LOAD."""
+    head = BytesSource("vmcore headers", layout.head)
+    sources: tuple[Source, ...] = (*image.sources, head)
+    table = merge(
+        whole(len(sources) - 1, len(layout.head)),
+        _project_notes(image, len(layout.head)),
+        _project_loads(image, layout.windows, layout.moved),
+    )
+    # a PT_LOAD promises RAM; what its first and last page show beside it may be anything
+    table = fill(table, layout.loads, Kind.MISSING)
+    notes_end = len(layout.head) + align_up(image.notes.size, layout.page_size)
+    table = fill(table, make_ranges([(0, notes_end)]), Kind.ZERO)
+    return table_file("vmcore", complete(table, layout.size, Kind.HOLE), sources, faults)
+
+
+def notes_file(image: MemoryImage) -> TreeFile:
+    """``crash_notes``: exactly the bytes of the vmcore's PT_NOTE."""
+    return table_file("crash_notes", _project_notes(image, 0), image.sources)
+
+
+def cpu_note_files(image: MemoryImage) -> Iterator[TreeFile]:
+    """``crash_notes.d/cpuN``: the whole note buffer of the Nth CPU that the elfcorehdr lists.
+
+    N is the CPU's number wherever the numbers have no gaps. A buffer that its CPU never filled is
+    all zeros, as it is in memory.
+    """
+    for number, slot in enumerate(image.notes.cpu_slots):
+        buffer = np.array([slot.paddr]), np.array([len(slot.data)])
+        table = project(image.memory, line_up(*buffer, to=0))
+        yield table_file(f"crash_notes.d/cpu{number}", table, image.sources)
+
+
+def _project_notes(image: MemoryImage, to: int) -> Extents:
+    slots = image.notes.slots
+    start = np.array([slot.paddr for slot in slots], dtype=np.int64)
+    size = np.array([slot.size for slot in slots], dtype=np.int64)
+    return project(image.memory, line_up(start, size, to))
+
+
+def _project_loads(image: MemoryImage, windows: Windows, moved: BoolArray) -> Extents:
+    """Show physical memory in each PT_LOAD's place.
+
+    A PT_LOAD whose ``p_offset`` is not its ``p_paddr`` is read through the backup region: there,
+    and only there, the address that the kernel reads is not the address that it means.
+    """
+    backup = image.plan.elfcorehdr.backup
+    if backup is None:
+        return project(image.memory, windows)
+    paddr, size, offset = backup
+    low = restrict(image.memory, make_ranges([(paddr, paddr + size)]))
+    through_backup = overlay(image.captured, relocate(low, offset - paddr))
+    return merge(
+        project(image.memory, _select(windows, ~moved)),
+        project(through_backup, _select(windows, moved)),
+    )
+
+
+def _select(windows: Windows, rows: BoolArray) -> Windows:
+    return Windows(windows.start[rows], windows.size[rows], windows.to[rows])
