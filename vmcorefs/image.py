@@ -116,7 +116,12 @@ def open_image(config: CaptureConfig) -> MemoryImage:
         notes=notes,
         backup=low.backup,
         missing=missing,
-        warnings=(*plan.warnings, *low.warnings, *notes.warnings),
+        warnings=(
+            *plan.warnings,
+            *low.warnings,
+            *notes.warnings,
+            *([f"{_summarise(missing)}: reading them fails"] if len(missing) else ()),
+        ),
     )
 
 
@@ -222,18 +227,24 @@ def _find_missing(
     return missing
 
 
+def _summarise(missing: Ranges) -> str:
+    first = format_range(int(missing[0, 0]), int(missing[0, 1]))
+    return f"{format_size(total_size(missing))} of RAM are in no input, first {first}"
+
+
 def _describe_missing(
     config: CaptureConfig, sources: tuple[Source, ...], missing: Ranges, memory_map: MemoryMap
 ) -> str:
-    first = format_range(int(missing[0, 0]), int(missing[0, 1]))
+    summary = _summarise(missing)
     image = sources[0]
     message = (
         f"{image.name}: {image.size} bytes, but the memory map ends at {memory_map.end:#x}"
-        f" ({memory_map.end} bytes); {format_size(total_size(missing))} of RAM are in no input,"
-        f" first {first}"
+        f" ({memory_map.end} bytes); {summary}"
     )
-    low = image.size - (memory_map.end - _PCI_HOLE_END)
-    if len(config.images) == 1 and config.images[0].paddr is None and 0 < low < _PCI_HOLE_END:
+    high = memory_map.end - _PCI_HOLE_END
+    low = image.size - high
+    alone = len(config.images) == 1 and config.images[0].paddr is None
+    if alone and high > 0 and 0 < low < _PCI_HOLE_END:
         return (
             f"{message}; if it is QEMU's memory file, which keeps RAM above 4 GiB right behind RAM"
             f" below it, give its two pieces: {image.name}@0+{low:#x}"

@@ -70,7 +70,7 @@ def parse_memory_map(data: bytes) -> MemoryMap:
         memory_map = parse(text)
         if memory_map is not None:
             return memory_map
-    start = data[:40]
+    start = data[:16]
     raise FormatError(
         f"not a memory map: starts with {start!r}; expected the text of /proc/iomem or"
         " /sys/firmware/memmap, e820 lines of dmesg, or an elfcorehdr"

@@ -1,0 +1,183 @@
+"""The daemon's life: starting, telling, being stopped, dying."""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.mount.machine import Machine
+from vmcorefs.fuse.mounts import find_mount
+
+pytestmark = pytest.mark.mount
+
+
+def wait_until_gone(pid: int) -> None:
+    descriptor = os.pidfd_open(pid)
+    try:
+        for _ in range(100):
+            try:
+                signal.pidfd_send_signal(descriptor, 0)
+            except ProcessLookupError:
+                return
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return
+            time.sleep(0.1)
+    finally:
+        os.close(descriptor)
+    pytest.fail(f"the daemon {pid} still runs")
+
+
+def test_mount_returns_when_the_tree_can_be_read_and_leaves_the_terminal(machine: Machine) -> None:
+    # run() waits for end of file on both pipes: it would hang if the daemon kept them open
+    with machine.mounted() as mnt:
+        assert (mnt / "vmcore").read_bytes()[:4] == b"\x7fELF"
+        assert os.getsid(machine.daemon) != os.getsid(0)
+        assert Path(f"/proc/{machine.daemon}/cwd").readlink() == Path("/")
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_a_signal_unmounts_cleanly(machine: Machine, number: signal.Signals) -> None:
+    with machine.mounted():
+        pid = machine.daemon
+        os.kill(pid, number)
+        wait_until_gone(pid)
+        assert find_mount(str(machine.mountpoint)) is None
+        assert os.listdir(machine.mountpoint) == []
+
+
+def test_a_signal_unmounts_while_a_file_is_open(machine: Machine) -> None:
+    with machine.mounted() as mnt, (mnt / "vmcore").open("rb") as file:
+        file.read(10)
+        pid = machine.daemon
+        os.kill(pid, signal.SIGTERM)
+        wait_until_gone(pid)
+        assert find_mount(str(machine.mountpoint)) is None
+
+
+def test_umount_waits_until_the_daemon_has_gone(machine: Machine) -> None:
+    with machine.mounted():
+        pid = machine.daemon
+        assert machine.run("umount", str(machine.mountpoint)).returncode == 0
+        state = Path(f"/proc/{pid}/stat")
+        assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
+
+
+def test_umount_of_a_busy_tree_names_who_uses_it_and_lazy_detaches(machine: Machine) -> None:
+    with machine.mounted() as mnt:
+        with (mnt / "vmcore").open("rb") as file:
+            done = machine.run("umount", str(mnt))
+            assert done.returncode == 3
+            assert f"({os.getpid()})" in done.stderr
+            assert "--lazy" in done.stderr
+            assert machine.run("umount", "--lazy", str(mnt)).returncode == 0
+            assert file.read(4) == b"\x7fELF"
+        assert os.listdir(mnt) == []
+
+
+def test_a_killed_daemon_leaves_an_error_and_umount_cleans_up(machine: Machine) -> None:
+    with machine.mounted() as mnt:
+        os.kill(machine.daemon, signal.SIGKILL)
+        wait_until_gone(machine.daemon)
+        with pytest.raises(OSError, match="connect") as error:
+            os.listdir(mnt)
+        # the second while the kernel still tears the connection down
+        assert error.value.errno in (errno.ENOTCONN, errno.ECONNABORTED)
+        again = machine.mount()
+        assert again.returncode == 3
+        assert "has died; clean up with vmcorefs umount" in again.stderr
+        assert machine.run("umount", str(mnt)).returncode == 0
+        assert os.listdir(mnt) == []
+    with machine.mounted() as mnt:
+        assert (mnt / "vmcore").stat().st_size > 0
+
+
+def test_a_second_mount_on_the_same_place_is_refused(machine: Machine) -> None:
+    with machine.mounted():
+        done = machine.mount()
+        assert done.returncode == 3
+        assert done.stderr == (
+            f"vmcorefs: {machine.mountpoint}: a tree is mounted there already"
+            f" (daemon {machine.daemon})\n"
+        )
+
+
+def test_under_systemd_it_notifies_when_ready_and_when_stopping(machine: Machine) -> None:
+    address = machine.directory / "notify"
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
+        manager.bind(str(address))
+        manager.settimeout(30)
+        command = machine.command(
+            "mount", "--foreground", *machine.sources, str(machine.mountpoint)
+        )
+        environment = {**os.environ, "NOTIFY_SOCKET": str(address)}
+        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as service:
+            ready = manager.recv(4096).decode().splitlines()
+            assert ready[:2] == ["READY=1", f"MAINPID={service.pid}"]
+            assert (machine.mountpoint / "vmcore").stat().st_size > 0
+            service.terminate()
+            assert manager.recv(4096) == b"STOPPING=1"
+            assert service.wait(30) == 0
+            assert service.stderr is not None
+            assert service.stderr.read() == b""
+    assert os.listdir(machine.mountpoint) == []
+
+
+def test_an_image_that_shrinks_gives_eio_for_the_lost_bytes_only(machine: Machine) -> None:
+    machine.expected_log = ["it ends there now"]
+    with machine.mounted() as mnt, (mnt / "oldmem").open("rb", buffering=0) as file:
+        os.truncate(machine.directory / "ram", 0x700000)
+        with pytest.raises(OSError, match="Input/output error"):
+            os.pread(file.fileno(), 4096, 0x700000)
+        with pytest.raises(OSError, match="Input/output error"):
+            os.pread(file.fileno(), 4096, 0xC00000)
+        assert os.pread(file.fileno(), 8, 0x6FFFF8) == (0x6FFFF8).to_bytes(8, "little")
+        # a long read gives what precedes the lost bytes, then the error: never zeros
+        whole = os.pread(file.fileno(), 0x100000, 0x680000)
+        assert whole == (machine.directory / "ram").read_bytes()[0x680000:0x700000]
+        assert (mnt / "vmcore").stat().st_size > 0
+    log = machine.log.read_text()
+    assert "ram: cannot read" in log
+    assert log.count("ERROR") <= 3
+
+
+def test_an_image_on_a_read_only_file_system_is_mounted(machine: Machine, tmp_path: Path) -> None:
+    frozen = tmp_path / "frozen"
+    frozen.mkdir()
+    subprocess.run(["mount", "--bind", str(machine.directory), str(frozen)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,bind,ro", str(frozen)], check=True)
+        at = frozen
+        sources = ["--map", str(at / "iomem"), "--backup", str(at / "lowmem"), str(at / "ram")]
+        done = machine.run("mount", *sources, str(machine.mountpoint))
+        assert done.returncode == 0, done.stderr
+        assert (machine.mountpoint / "oldmem").stat().st_size > 0
+        assert machine.run("umount", str(machine.mountpoint)).returncode == 0
+    finally:
+        subprocess.run(["umount", str(frozen)], check=True)
+
+
+def test_a_block_device_is_an_image_too(machine: Machine) -> None:
+    ram = str(machine.directory / "ram")
+    loop = subprocess.run(
+        ["losetup", "--find", "--show", "--read-only", ram],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout.strip()
+    try:
+        iomem = str(machine.directory / "iomem")
+        done = machine.run("mount", "--map", iomem, loop, str(machine.mountpoint))
+        assert done.returncode == 0, done.stderr
+        with (machine.mountpoint / "oldmem").open("rb") as file:
+            file.seek(0xC00000)
+            assert file.read(8) == (0xC00000).to_bytes(8, "little")
+        assert machine.run("umount", str(machine.mountpoint)).returncode == 0
+    finally:
+        subprocess.run(["losetup", "--detach", loop], check=True)
