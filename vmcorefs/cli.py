@@ -130,6 +130,8 @@ def extract(
         wanted = capture.files.get(file.strip("/"))
         if wanted is None:
             raise ConfigError(f"{file}: no such file; the tree has {', '.join(capture.files)}")
+        if output == "-" and sys.stdout.isatty():
+            raise ConfigError("standard output is a terminal: name a file, or use a pipe")
         with _progress_bar(wanted) as progress:
             outcome = (
                 stream(wanted, sys.stdout.fileno(), progress)

@@ -90,6 +90,7 @@ def open_image(config: CaptureConfig) -> MemoryImage:
             stack.callback(image.close)
         reader = Reader("memory", captured, images)
         plan = find_plan(config, reader, memory_map)
+        memory_map = _add_crash_kernel(memory_map, plan)
         low = _find_low_memory(config, reader, plan, memory_map)
         sources = images
         if low.source is not None:
@@ -156,6 +157,15 @@ def _read_map(path: str) -> bytes:
     if len(data) > _MAX_MAP_SIZE:
         raise FormatError(f"more than {format_size(_MAX_MAP_SIZE)}, expected a memory map")
     return data
+
+
+def _add_crash_kernel(memory_map: MemoryMap, plan: Plan) -> MemoryMap:
+    """Tell a firmware map where the crash kernel was: where its elfcorehdr lies, and left out."""
+    if plan.paddr is None or len(memory_map.crash_kernel):
+        return memory_map
+    left_out = subtract(memory_map.ram, plan.elfcorehdr.ram)
+    held = (left_out[:, 0] <= plan.paddr) & (plan.paddr < left_out[:, 1])
+    return with_crash_kernel(memory_map, left_out[held])
 
 
 @dataclass(frozen=True, slots=True)

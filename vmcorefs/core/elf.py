@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vmcorefs.core.notes import ByteOrder
-from vmcorefs.errors import FormatError
+from vmcorefs.errors import FormatError, UnsupportedError
 
 ELF_MAGIC = b"\x7fELF"
 ELFCLASS32, ELFCLASS64 = 1, 2
@@ -155,12 +155,18 @@ def parse_phdrs(header: ElfHeader, data: bytes, count: int | None = None) -> Phd
 def pack_headers(header: ElfHeader, phdrs: PhdrTable) -> bytes:
     """Encode the ELF header with these program headers behind it.
 
-    More than 65534 of them are written as the gABI's extended numbering asks: ``e_phnum`` is
+    65535 of them and more of them are written as the gABI's extended numbering asks: ``e_phnum`` is
     ``PN_XNUM`` and the number stands in ``sh_info`` of a section header 0, right behind them.
     crash, makedumpfile, drgn and libkdumpfile read that.
+
+    Raises:
+        UnsupportedError: if a field does not fit into ELF32.
     """
     stored = np.empty(len(phdrs), dtype=_file_dtype(header))
     for name in PHDR_DTYPE.names or ():
+        largest = int(phdrs[name].max()) if len(phdrs) else 0
+        if largest > np.iinfo(stored[name].dtype).max:
+            raise UnsupportedError(f"{name} {largest:#x} does not fit into ELF32")
         stored[name] = phdrs[name]
     extended = len(phdrs) >= PN_XNUM
     updated = replace(header, e_phnum=PN_XNUM if extended else len(phdrs))

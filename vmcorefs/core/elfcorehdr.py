@@ -37,6 +37,9 @@ MAX_NOTE_SLOT = 1 << 20
 """Longest note buffer that is believed, in bytes; VMCOREINFO's, one page and 36 bytes, is the
 longest that a kernel makes, and a page is 64 KiB at most."""
 
+MAX_NOTES = 64 << 20
+"""Most bytes of note buffers that are believed: those of a hundred thousand CPUs."""
+
 BACKUP_END = 1 << 20
 """No known architecture backs up memory above this (kexec-tools, kexec/arch/*/crashdump-*.h)."""
 
@@ -104,31 +107,32 @@ def parse_elfcorehdr(data: bytes) -> Elfcorehdr:
 
 def _check_phdrs(phdrs: PhdrTable) -> None:
     for row, phdr in enumerate(phdrs):
-        p_type, size = int(phdr["p_type"]), int(phdr["p_memsz"])
-        where = f"program header {row}"
-        if p_type not in (PT_LOAD, PT_NOTE):
-            raise FormatError(f"{where}: p_type is {p_type:#x}, expected PT_LOAD or PT_NOTE")
-        if p_type == PT_NOTE and size > MAX_NOTE_SLOT:
-            raise FormatError(
-                f"{where}: a PT_NOTE of {size} bytes, expected {MAX_NOTE_SLOT} at most"
-            )
-        for field in ("p_offset", "p_paddr"):
-            if int(phdr[field]) + size > MAX_ADDRESS:
-                raise FormatError(
-                    f"{where}: {field} {int(phdr[field]):#x} with p_memsz {size:#x} ends beyond"
-                    f" {MAX_ADDRESS:#x}"
-                )
-        if int(phdr["p_filesz"]) != size:
-            raise FormatError(
-                f"{where}: p_filesz {int(phdr['p_filesz']):#x} differs from p_memsz {size:#x}"
-            )
-
+        _check_phdr(f"program header {row}", phdr)
+    notes_size = sum(phdrs["p_memsz"][phdrs["p_type"] == PT_NOTE].tolist())
+    if notes_size > MAX_NOTES:
+        raise FormatError(f"PT_NOTEs of {notes_size} bytes, expected {MAX_NOTES} at most")
     loads = phdrs[phdrs["p_type"] == PT_LOAD]
     moved = int(np.count_nonzero(loads["p_offset"] != loads["p_paddr"]))
     if moved > 1:
         raise FormatError(
             f"p_offset differs from p_paddr in {moved} PT_LOADs; the backup region is only one"
         )
+
+
+def _check_phdr(where: str, phdr: np.void) -> None:
+    p_type, size, stored = (int(phdr[name]) for name in ("p_type", "p_memsz", "p_filesz"))
+    if p_type not in (PT_LOAD, PT_NOTE):
+        raise FormatError(f"{where}: p_type is {p_type:#x}, expected PT_LOAD or PT_NOTE")
+    if p_type == PT_NOTE and size > MAX_NOTE_SLOT:
+        raise FormatError(f"{where}: a PT_NOTE of {size} bytes, expected {MAX_NOTE_SLOT} at most")
+    for field in ("p_offset", "p_paddr"):
+        start = int(phdr[field])
+        if start + size > MAX_ADDRESS:
+            raise FormatError(
+                f"{where}: {field} {start:#x} with p_memsz {size:#x} ends beyond {MAX_ADDRESS:#x}"
+            )
+    if stored != size:
+        raise FormatError(f"{where}: p_filesz {stored:#x} differs from p_memsz {size:#x}")
 
 
 def looks_like_elfcorehdr(phdrs: PhdrTable) -> bool:

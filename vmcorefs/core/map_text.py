@@ -20,7 +20,7 @@ arch/x86/kernel/e820.c and, for its spelling after 6.19, tip commit 4d8e5a682be4
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 
 from vmcorefs.core.elf import ELF_MAGIC
 from vmcorefs.core.elfcorehdr import parse_elfcorehdr
@@ -40,17 +40,10 @@ _IOMEM = re.compile(r"^( *)([0-9a-f]+)-([0-9a-f]+) : (.+)$", re.MULTILINE)
 _MEMMAP_ROW = re.compile(r"^0x([0-9a-f]+)[ \t]+0x([0-9a-f]+)[ \t]+(\S.*)$", re.MULTILINE)
 _MEMMAP_FILE = re.compile(r"^(?:.*/)?(\d+)/(start|end|type):(.+)$", re.MULTILINE)
 
-_PREFIX = r"^(?:.*?\s)??"  # a timestamp, a log level, syslog's host: whatever stands in front
 _TABLE = r"(BIOS-e820|BIOS-88|BIOS-e801|modified|user|extended|reserve setup_data|Xen)"
-_E820_ROW = re.compile(
-    _PREFIX + _TABLE + r": \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\] +(\S.*?)\s*$", re.MULTILINE
-)
-_E820_OLD_ROW = re.compile(
-    _PREFIX + _TABLE + r": ([0-9a-f]{16}) - ([0-9a-f]{16}) \((.+?)\)\s*$", re.MULTILINE
-)
-_E820_CHANGE = re.compile(
-    r"e820: (update|remove) \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\] +(.+?)\s*$", re.MULTILINE
-)
+_E820_ROW = re.compile(_TABLE + r": \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\] +(\S.*)")
+_E820_OLD_ROW = re.compile(_TABLE + r": ([0-9a-f]{16}) - ([0-9a-f]{16}) \(([^)]+)\)")
+_E820_CHANGE = re.compile(r"e820: (update|remove) \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\] +(\S.*)")
 _RESERVING = re.compile(r"Reserving (\d+)MB of (?:low )?memory at (\d+)MB for crashkernel")
 _RESERVED = re.compile(r"crashkernel (?:low memory )?reserved: 0x([0-9a-f]+) - 0x([0-9a-f]+)")
 
@@ -121,48 +114,54 @@ def _parse_memmap_files(text: str) -> MemoryMap | None:
 
 
 def _parse_e820(text: str) -> MemoryMap | None:
-    rows = sorted(
-        [(m.start(), m[1], _hex(m[2]), _hex(m[3]) + 1, m[4]) for m in _E820_ROW.finditer(text)]
-        + [(m.start(), m[1], _hex(m[2]), _hex(m[3]), m[4]) for m in _E820_OLD_ROW.finditer(text)]
-    )
-    if not rows:
-        return None
     # a kernel prints the firmware's table, then each table that it made of it: the last one counts
-    table = rows[-1][1]
-    lines = {m.start(): text.count("\n", 0, m.start()) + 1 for m in _table_rows(text)}
-    regions = tuple(
-        Region(start, end, SYSTEM_RAM if kind in _RAM_WORDS else kind, 0, lines[position])
-        for position, name, start, end, kind in rows
-        if name == table
-    )
-    memory_map = _apply_changes(make_memory_map(regions, f"e820 ({table})"), text[rows[-1][0] :])
+    tables: dict[str, list[Region]] = {}
+    last = ""
+    changes: list[re.Match[str]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        row = _parse_e820_row(line, number)
+        if row is not None:
+            last = row[0]
+            tables.setdefault(last, []).append(row[1])
+            changes.clear()
+        elif change := _E820_CHANGE.search(line):
+            changes.append(change)
+    if not tables:
+        return None
+    memory_map = make_memory_map(tables[last], f"e820 ({last})")
+    memory_map = _apply_changes(memory_map, changes)
     reserved = make_ranges(_crash_kernel_lines(text))
     return with_crash_kernel(memory_map, reserved) if len(reserved) else memory_map
 
 
-def _table_rows(text: str) -> Iterator[re.Match[str]]:
-    yield from _E820_ROW.finditer(text)
-    yield from _E820_OLD_ROW.finditer(text)
+def _parse_e820_row(line: str, number: int) -> tuple[str, Region] | None:
+    if row := _E820_ROW.search(line):
+        end = _hex(row[3]) + 1
+    elif row := _E820_OLD_ROW.search(line):
+        end = _hex(row[3])
+    else:
+        return None
+    kind = row[4].strip()
+    name = SYSTEM_RAM if kind in _RAM_WORDS else kind
+    return row[1], Region(_hex(row[2]), end, name, 0, number)
 
 
-def _apply_changes(memory_map: MemoryMap, text: str) -> MemoryMap:
+def _apply_changes(memory_map: MemoryMap, changes: list[re.Match[str]]) -> MemoryMap:
     """Take from RAM what the kernel's later ``e820: update`` and ``remove`` lines take.
 
     The kernel works on a copy of the printed table, and /proc/iomem shows the outcome: the first
     page is taken from RAM on every PC.
     """
     ram = memory_map.ram
-    for change in _E820_CHANGE.finditer(text):
-        taken = change[1] == "remove" or not change[4].endswith(tuple(_RAM_WORDS))
-        if taken and change[4].startswith(tuple(_RAM_WORDS)):
+    for change in changes:
+        before, _, after = change[4].strip().partition(" ==> ")
+        if before in _RAM_WORDS and after not in _RAM_WORDS:
             ram = subtract(ram, make_ranges([(_hex(change[2]), _hex(change[3]) + 1)]))
-    if len(ram) == len(memory_map.ram) and (ram == memory_map.ram).all():
-        return memory_map
     kept = [
         Region(start, end, region.name, 0, region.line)
         for region in memory_map.regions
-        for start, end in intersect(make_ranges([(region.start, region.end)]), ram).tolist()
         if region.name == SYSTEM_RAM
+        for start, end in intersect(make_ranges([(region.start, region.end)]), ram).tolist()
     ]
     others = [region for region in memory_map.regions if region.name != SYSTEM_RAM]
     return make_memory_map(sorted(kept + others), memory_map.dialect)

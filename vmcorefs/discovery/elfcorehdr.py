@@ -86,11 +86,21 @@ def search_elfcorehdr(memory: Reader, where: Ranges, ram: Ranges) -> Search:
             if not _looks_right(memory, paddr):
                 continue
             candidate = read_elfcorehdr(memory, paddr)
+            if _describes(candidate.elfcorehdr, paddr):
+                continue
             check_found(candidate.elfcorehdr, ram)
             found.append(candidate)
         except (FormatError, FaultError) as error:
             refused.append((paddr, str(error)))
     return Search(tuple(found), tuple(refused))
+
+
+def _describes(elfcorehdr: Elfcorehdr, paddr: int) -> bool:
+    # the crash kernel's memory is in no PT_LOAD of its elfcorehdr, so one that describes the place
+    # where it lies is a copy: the loader's, or the crashed kernel's own (image->elf_headers)
+    ram = elfcorehdr.ram
+    row = int(np.searchsorted(ram[:, 0], paddr, side="right")) - 1
+    return row >= 0 and paddr < int(ram[row, 1])
 
 
 def _looks_right(memory: Reader, paddr: int) -> bool:

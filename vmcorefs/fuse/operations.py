@@ -32,6 +32,8 @@ _TIMEOUT = 86400.0
 _BUFFER_SIZE = 1 << 20
 """Longest read that the kernel sends by default: 256 pages (include/uapi/linux/fuse.h)."""
 
+_SPARE_BUFFERS = 8
+
 
 class TreeOperations(pyfuse3.Operations):
     """The handlers of one mounted tree."""
@@ -106,7 +108,8 @@ class TreeOperations(pyfuse3.Operations):
         finally:
             # pyfuse3 sends what is returned before it lets another handler run
             # (fuse_read_async), so the buffer is free again by the time anyone can take it
-            self._buffers.append(buffer)
+            if len(self._buffers) < _SPARE_BUFFERS:
+                self._buffers.append(buffer)
         # any contiguous buffer is sent as it is; only the annotation asks for bytes
         return cast("bytes", view)
 

@@ -15,7 +15,11 @@ class Source(Protocol):
 
     @property
     def name(self) -> str:
-        """What messages and ``layout.json`` call it: a path, as the user gave it."""
+        """What messages call it: a path, as the user gave it."""
+
+    @property
+    def origin(self) -> str:
+        """What ``layout.json`` calls it: an absolute path, as a daemon's directory is ``/``."""
 
     @property
     def role(self) -> str:
@@ -48,7 +52,7 @@ class BytesSource:
     role = "made"
 
     def __init__(self, name: str, data: bytes) -> None:
-        self.name = name
+        self.name = self.origin = name
         self.size = len(data)
         self._data = data
 

@@ -20,6 +20,7 @@ class FileSource:
 
     Attributes:
         name: The path, as the user gave it.
+        origin: The same, absolute.
         role: ``image`` or ``backup``.
         size: Bytes in it when it was opened; of a character device, which does not tell,
             ``size_if_unknown``.
@@ -38,6 +39,7 @@ class FileSource:
             ConfigError: if it cannot be opened or is something else, such as a pipe or a directory.
         """
         self.name = path
+        self.origin = os.path.abspath(path)
         self.role = role
         self._nowait_works = True
         # O_NONBLOCK: opening a pipe that nobody writes would wait for ever
@@ -75,18 +77,20 @@ class FileSource:
 
     def pread_into(self, offset: int, buffer: memoryview, *, nowait: bool = False) -> None:
         """See ``Source.pread_into``."""
+        if nowait and not self._nowait_works:
+            raise BlockingIOError(errno.EAGAIN, "reads may wait", self.name)
         done = 0
-        flags = os.RWF_NOWAIT if nowait and self._nowait_works else 0
+        flags = os.RWF_NOWAIT if nowait else 0
         while done < len(buffer):
             try:
                 count = os.preadv(self._fd, [buffer[done:]], offset + done, flags)
             except BlockingIOError:
                 raise
             except OSError as error:
-                if flags and error.errno in _NO_NOWAIT:
-                    # tmpfs before 6.x and most devices refuse the flag; they are not slow either
-                    self._nowait_works, flags = False, 0
-                    continue
+                if nowait and error.errno in _NO_NOWAIT:
+                    # tmpfs and network file systems refuse the flag: there any read may wait
+                    self._nowait_works = False
+                    raise BlockingIOError(errno.EAGAIN, "reads may wait", self.name) from error
                 reason = error.strerror or str(error)
                 raise SourceIOError(self.name, offset + done, len(buffer) - done, reason) from error
             if count == 0:

@@ -48,5 +48,5 @@ def iter_extents(file: TreeFile) -> Iterator[dict[str, object]]:
         row: dict[str, object] = {"offset": start, "size": size, "kind": Kind(kind).name.lower()}
         if kind == Kind.DATA:
             held = reader.sources[source]
-            row |= {"from": held.role, "source": held.name, "source_offset": offset}
+            row |= {"from": held.role, "source": held.origin, "source_offset": offset}
         yield row

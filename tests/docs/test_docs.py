@@ -1,0 +1,69 @@
+"""README, docs and examples against the code."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+from vmcorefs.cli import main
+from vmcorefs.config import load_capture_file
+
+ROOT = Path(__file__).parents[2]
+DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+FOREIGN_OPTIONS = frozenset({"--osrelease", "--help"})
+
+
+def commands() -> dict[str, click.Command]:
+    assert isinstance(main, click.Group)
+    return dict(main.commands)
+
+
+def iter_options() -> Iterator[str]:
+    for command in commands().values():
+        for parameter in command.params:
+            yield from parameter.opts
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_option_that_a_document_names_exists(document: Path) -> None:
+    named = set(re.findall(r"(?<![\w-])--[a-z][a-z-]+", document.read_text()))
+    assert named - FOREIGN_OPTIONS <= set(iter_options())
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: str(path.relative_to(ROOT)))
+def test_every_link_of_a_document_leads_somewhere(document: Path) -> None:
+    links = re.findall(r"\]\((?!http)([^)#]+)", document.read_text())
+    assert [link for link in links if not (document.parent / link).exists()] == []
+
+
+def test_the_readme_names_every_command_and_every_exit_status() -> None:
+    readme = (ROOT / "README.md").read_text()
+    for name in commands():
+        assert f"`vmcorefs {name}" in readme, name
+    assert re.search(r"Exit status: 0 done, 2 .*, 3 .*, 4 .*,\n5 .*, 6 .*, 1 a bug", readme)
+
+
+def test_the_architecture_names_every_module() -> None:
+    text = (ROOT / "docs" / "ARCHITECTURE.md").read_text()
+    package = ROOT / "vmcorefs"
+    modules = [path for path in package.glob("*.py") if not path.name.startswith("_")]
+    modules += list((package / "core").glob("[!_]*.py"))
+    known = {"errors.py", "config.py", "api.py", "units.py"}
+    assert [path.name for path in modules if path.name not in known and path.name not in text] == []
+    for room in (path.name for path in package.iterdir() if path.is_dir()):
+        assert room.startswith("_") or f"`{room}/" in text, room
+
+
+@pytest.mark.parametrize(
+    "example", sorted((ROOT / "examples").glob("*.toml")), ids=lambda p: p.name
+)
+def test_every_example_is_a_capture_description(example: Path) -> None:
+    assert load_capture_file(str(example)).images
+
+
+def test_there_are_examples() -> None:
+    assert list((ROOT / "examples").glob("*.toml"))
