@@ -9,13 +9,12 @@ or another image, the outcome is the same.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from vmcorefs.core.extents import Kind
 from vmcorefs.errors import ConfigError, SourceIOError
 from vmcorefs.tree.file import TreeFile
 
@@ -101,32 +100,21 @@ def _copy(file: TreeFile, target: int, progress: Progress) -> Outcome:
     present = os.fstat(target).st_size
     ours, theirs = np.empty(_CHUNK, dtype=np.uint8), np.empty(_CHUNK, dtype=np.uint8)
     written = resumed = 0
-    for offset, size, empty in _iter_chunks(file):
-        data = ours[:size]
-        if empty:
-            data[:] = 0
-        else:
-            file.reader.pread_into(offset, data.data)
-        old = theirs[:size]
-        old[:] = 0
-        if offset < present:
-            count = _read_back(target, old.data, offset)
-            if count and (old[:count] == data[:count]).all():
-                resumed += count
-        written += _write_differences(target, data, old, offset)
-        progress(size)
-    return Outcome(file.size, written, resumed)
-
-
-def _iter_chunks(file: TreeFile) -> Iterator[tuple[int, int, bool]]:
-    """``(offset, size, is known to be zeros)`` of every chunk, in order."""
-    table = file.reader.table
-    empty = (table.kind == Kind.ZERO) | (table.kind == Kind.HOLE)
     for offset in range(0, file.size, _CHUNK):
         size = min(_CHUNK, file.size - offset)
-        row = file.reader.row_of(offset)
-        inside = bool(empty[row]) and int(table.start[row] + table.size[row]) >= offset + size
-        yield offset, size, inside
+        progress(size)
+        empty = file.reader.is_zero(offset, size)
+        if empty and offset >= present:
+            continue
+        data, old = ours[:size], theirs[:size]
+        data[:] = old[:] = 0
+        if not empty:
+            file.reader.pread_into(offset, data.data)
+        if offset < present:
+            count = _read_back(target, old.data, offset)
+            resumed += count if np.array_equal(old[:count], data[:count]) else 0
+        written += _write_differences(target, data, old, offset)
+    return Outcome(file.size, written, resumed)
 
 
 def _read_back(target: int, buffer: memoryview, offset: int) -> int:

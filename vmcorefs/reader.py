@@ -71,6 +71,19 @@ class Reader:
         """The extent that holds ``offset``, or the last one before it; 0 if there is none."""
         return max(int(self._start.searchsorted(offset, side="right")) - 1, 0)
 
+    def is_zero(self, offset: int, size: int) -> bool:
+        """Whether ``[offset, offset + size)`` is known to read as zeros without reading it."""
+        table = self.table
+        row = self.row_of(offset)
+        inside = offset - int(table.start[row])
+        if not 0 <= inside <= int(table.size[row]) - size:
+            return False
+        kind = int(table.kind[row])
+        if kind == Kind.DATA:
+            source = self.sources[int(table.source[row])]
+            return source.is_hole(int(table.offset[row]) + inside, size)
+        return kind not in self._faults
+
     def pread(self, size: int, offset: int) -> bytes:
         """Read ``size`` bytes from ``offset`` on; the errors are those of ``pread_into``."""
         buffer = bytearray(size)

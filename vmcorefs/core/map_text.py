@@ -38,13 +38,15 @@ from vmcorefs.errors import FormatError
 
 _IOMEM = re.compile(r"^( *)([0-9a-f]+)-([0-9a-f]+) : (.+)$", re.MULTILINE)
 _MEMMAP_ROW = re.compile(r"^0x([0-9a-f]+)[ \t]+0x([0-9a-f]+)[ \t]+(\S.*)$", re.MULTILINE)
-_MEMMAP_FILE = re.compile(r"^(?:.*/)?(\d+)/(start|end|type):(.+)$", re.MULTILINE)
+_MEMMAP_FILE = re.compile(r"^(?:.*/)?([0-9]{1,9})/(start|end|type):(.+)$", re.MULTILINE)
 
 _TABLE = r"(BIOS-e820|BIOS-88|BIOS-e801|modified|user|extended|reserve setup_data|Xen)"
 _E820_ROW = re.compile(_TABLE + r": \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\] +(\S.*)")
 _E820_OLD_ROW = re.compile(_TABLE + r": ([0-9a-f]{16}) - ([0-9a-f]{16}) \(([^)]+)\)")
 _E820_CHANGE = re.compile(r"e820: (update|remove) \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\] +(\S.*)")
-_RESERVING = re.compile(r"Reserving (\d+)MB of (?:low )?memory at (\d+)MB for crashkernel")
+_RESERVING = re.compile(
+    r"Reserving ([0-9]{1,9})MB of (?:low )?memory at ([0-9]{1,9})MB for crashkernel"
+)
 _RESERVED = re.compile(r"crashkernel (?:low memory )?reserved: 0x([0-9a-f]+) - 0x([0-9a-f]+)")
 
 _RAM_WORDS = frozenset({"usable", SYSTEM_RAM})

@@ -120,6 +120,8 @@ def _iter_elf_magic(memory: Reader, where: Ranges) -> Iterator[int]:
         first = align_up(start, GRID)
         for paddr in range(first, end - MAX_EHDR_SIZE + 1, _CHUNK):
             size = min(_CHUNK, end - paddr)
+            if memory.is_zero(paddr, size):
+                continue
             memory.pread_into(paddr, chunk.data[:size])
             words = chunk[: size - size % 4].view("<u4")[:: GRID // 4]
             for index in np.flatnonzero(words == _MAGIC).tolist():

@@ -42,6 +42,9 @@ class Source(Protocol):
             BlockingIOError: if ``nowait`` and some are not at hand; ``buffer`` is then undefined.
         """
 
+    def is_hole(self, offset: int, size: int) -> bool:
+        """Whether ``[offset, offset + size)`` is known to be zeros without reading it."""
+
     def close(self) -> None:
         """Give back what it holds; reading is an error afterwards."""
 
@@ -62,6 +65,10 @@ class BytesSource:
         if offset < 0 or len(piece) != len(buffer):
             raise SourceIOError(self.name, offset, len(buffer), f"it has {self.size} bytes")
         buffer[:] = piece
+
+    def is_hole(self, offset: int, size: int) -> bool:
+        """See ``Source.is_hole``."""
+        return False
 
     def close(self) -> None:
         """See ``Source.close``."""

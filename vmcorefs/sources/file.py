@@ -98,6 +98,17 @@ class FileSource:
                 raise SourceIOError(self.name, offset + done, len(buffer) - done, reason)
             done += count
 
+    def is_hole(self, offset: int, size: int) -> bool:
+        """See ``Source.is_hole``; the file system tells (lseek(2), SEEK_DATA)."""
+        if self.kind != "file":
+            return False
+        try:
+            return os.lseek(self._fd, offset, os.SEEK_DATA) >= offset + size
+        except OSError as error:
+            # no data up to the end of the file, which must still be where it was
+            end = os.fstat(self._fd).st_size
+            return error.errno == errno.ENXIO and offset + size <= end
+
     def close(self) -> None:
         """See ``Source.close``."""
         if self._fd >= 0:
