@@ -1,4 +1,4 @@
-"""What extent tables cost: ``python -m bench.extents [COUNT]``.
+"""What extent tables cost: ``python -m bench [COUNT]``.
 
 Prints the time to build the tables of a mount from COUNT pieces of memory (1,000,000 by default),
 and of one lookup in them, medians with spread.

@@ -151,7 +151,8 @@ def load_capture_file(path: str) -> CaptureConfig:
     try:
         table = msgspec.convert(tomllib.loads(text), _CaptureTable)
         return _config_from(table, os.path.dirname(path))
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError, ConfigError) as error:
+    except (ValueError, RecursionError, msgspec.ValidationError, ConfigError) as error:
+        # ValueError: tomllib's own, and of a number with more digits than Python converts
         raise ConfigError(f"{path}: {error}") from error
 
 
@@ -207,11 +208,11 @@ def parse_machine(text: str) -> int:
     Raises:
         ConfigError: if there is no such architecture.
     """
-    if text.isascii() and text.isdigit() and int(text) < 1 << 16:
-        return int(text)
     for number, name in machine_names().items():
-        if text.lower() == name:
+        if text.lower() == name:  # before numbers: Intel's is called 386
             return number
+    if re.fullmatch(r"[0-9]{1,5}", text) and int(text) < 1 << 16:
+        return int(text)
     raise ConfigError(f"{text!r}: not an ELF machine; expected a name such as x86_64 or aarch64")
 
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -96,12 +96,9 @@ def open_image(config: CaptureConfig) -> MemoryImage:
         if low.source is not None:
             stack.callback(low.source.close)
             sources = (*images, low.source)
-        memory = exclude(captured, low.lost)
-        if low.backup is not None:
-            memory = overlay(memory, low.backup.extents)
-        missing = _find_missing(config, sources, memory, memory_map, plan)
+        missing = _find_missing(config, sources, low.memory, memory_map, plan)
         notes = read_crash_notes(
-            Reader("memory", memory, sources),
+            Reader("memory", low.memory, sources),
             plan.elfcorehdr,
             drop_torn=config.drop_torn_notes,
             drop_missing=config.truncated,
@@ -112,7 +109,7 @@ def open_image(config: CaptureConfig) -> MemoryImage:
         sources=sources,
         memory_map=memory_map,
         captured=captured,
-        memory=memory,
+        memory=low.memory,
         plan=plan,
         notes=notes,
         backup=low.backup,
@@ -144,7 +141,7 @@ def load_map(config: CaptureConfig) -> MemoryMap:
         return with_crash_kernel(memory_map, make_ranges(config.crash_kernel))
     except OSError as error:
         raise ConfigError(f"{path}: cannot read the memory map: {error.strerror}") from error
-    except FormatError as error:
+    except (FormatError, ValueError) as error:  # ValueError: sysfs holds text, this does not
         raise FormatError(f"{path}: {error}") from error
 
 
@@ -170,31 +167,48 @@ def _add_crash_kernel(memory_map: MemoryMap, plan: Plan) -> MemoryMap:
 
 @dataclass(frozen=True, slots=True)
 class _LowMemory:
-    """What became of low memory: the backup in use, its file, and what is lost without one."""
+    """What became of low memory.
 
+    Attributes:
+        memory: All memory, with every backup over it.
+        backup: The upper one of them, if there is any.
+        source: The file that it is in, if it was given.
+        warnings: What a person should know of it.
+    """
+
+    memory: Extents
     backup: Backup | None = None
     source: FileSource | None = None
-    lost: Ranges = field(default_factory=lambda: make_ranges([]))
     warnings: tuple[str, ...] = ()
 
 
 def _find_low_memory(
     config: CaptureConfig, reader: Reader, plan: Plan, memory_map: MemoryMap
 ) -> _LowMemory:
+    low = _low_memory_in_image(reader, plan)
+    if config.backup is None:
+        return low
+    return _lay_given_backup(config.backup, low.memory, reader, plan, memory_map)
+
+
+def _low_memory_in_image(reader: Reader, plan: Plan) -> _LowMemory:
     moved = plan.elfcorehdr.backup
-    if config.backup is not None:
-        return _open_backup(config.backup, reader, plan, memory_map)
     if moved is None:
-        return _LowMemory()
+        return _LowMemory(reader.table)
     try:
         backup, why_not = backup_in_image(reader, moved)
     except FaultError:
         # what the image has at low addresses is what the capture kernel left there
-        return _LowMemory(lost=make_ranges([(moved[0], moved[0] + moved[1])]))
-    return _LowMemory(backup, warnings=(why_not,) if why_not else ())
+        lost = make_ranges([(moved[0], moved[0] + moved[1])])
+        return _LowMemory(exclude(reader.table, lost))
+    if backup is None:
+        return _LowMemory(reader.table, warnings=(why_not,))
+    return _LowMemory(overlay(reader.table, backup.extents), backup)
 
 
-def _open_backup(piece: Piece, reader: Reader, plan: Plan, memory_map: MemoryMap) -> _LowMemory:
+def _lay_given_backup(
+    piece: Piece, memory: Extents, reader: Reader, plan: Plan, memory_map: MemoryMap
+) -> _LowMemory:
     moved = plan.elfcorehdr.backup
     source, paddr, size = open_piece(piece, role="backup", ram_end=memory_map.end)
     try:
@@ -214,7 +228,8 @@ def _open_backup(piece: Piece, reader: Reader, plan: Plan, memory_map: MemoryMap
         source.close()
         raise
     backup = Backup(start, end, piece.path, extents)
-    return _LowMemory(backup, source, warnings=(warning,) if warning else ())
+    warnings = (warning,) if warning else ()
+    return _LowMemory(overlay(memory, extents), backup, source, warnings)
 
 
 def _find_missing(

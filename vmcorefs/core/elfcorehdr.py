@@ -30,7 +30,7 @@ from vmcorefs.core.elf import (
 )
 from vmcorefs.core.notes import ByteOrder
 from vmcorefs.core.ranges import Ranges, normalise
-from vmcorefs.core.units import MAX_ADDRESS
+from vmcorefs.core.units import MAX_ADDRESS, format_range
 from vmcorefs.errors import FormatError
 
 MAX_NOTE_SLOT = 1 << 20
@@ -112,11 +112,18 @@ def _check_phdrs(phdrs: PhdrTable) -> None:
     if notes_size > MAX_NOTES:
         raise FormatError(f"PT_NOTEs of {notes_size} bytes, expected {MAX_NOTES} at most")
     loads = phdrs[phdrs["p_type"] == PT_LOAD]
-    moved = int(np.count_nonzero(loads["p_offset"] != loads["p_paddr"]))
-    if moved > 1:
+    moved = loads[loads["p_offset"] != loads["p_paddr"]]
+    if len(moved) > 1:
         raise FormatError(
-            f"p_offset differs from p_paddr in {moved} PT_LOADs; the backup region is only one"
+            f"p_offset differs from p_paddr in {len(moved)} PT_LOADs; the backup region is only one"
         )
+    for load in moved:
+        start, end = int(load["p_paddr"]), int(load["p_paddr"] + load["p_memsz"])
+        if end > BACKUP_END:
+            raise FormatError(
+                f"p_offset differs from p_paddr in the PT_LOAD of {format_range(start, end)}; only"
+                f" memory below {BACKUP_END:#x} is backed up"
+            )
 
 
 def _check_phdr(where: str, phdr: np.void) -> None:
@@ -155,18 +162,11 @@ def check_found(candidate: Elfcorehdr, ram: Ranges) -> None:
     """Check what holds for an elfcorehdr that was found in memory, where nobody vouches for it.
 
     Raises:
-        FormatError: if it has no PT_LOAD, one of its PT_LOADs is moved but is not low memory, or
-            notes or loads lie outside of ``ram``.
+        FormatError: if it has no PT_LOAD, or notes or loads lie outside of ``ram``.
     """
     loads = candidate.loads
     if not len(loads):
         raise FormatError("no PT_LOAD")
-    moved = loads[loads["p_offset"] != loads["p_paddr"]]
-    if (moved["p_paddr"] + moved["p_memsz"] > BACKUP_END).any():
-        raise FormatError(
-            f"p_offset differs from p_paddr in a PT_LOAD at {int(moved[0]['p_paddr']):#x}, above"
-            f" {BACKUP_END:#x}"
-        )
     # inside: the row of `ram` that starts at or before the range reaches its end
     for name, table in (("PT_NOTE", candidate.notes), ("PT_LOAD", loads)):
         start = table["p_offset"].astype(np.int64)

@@ -14,7 +14,7 @@ MAX_ADDRESS = 2**62
 this: far beyond what any architecture can address, and far enough below 2**63 that adding a page
 or two of them cannot wrap."""
 
-_NUMBER = re.compile(r"(0x[0-9a-f]{1,16}|[0-9]{1,19})([KMGTP]?)(?:i?B)?", re.IGNORECASE)
+_NUMBER = re.compile(r"(0x[0-9a-f]{1,16}|[0-9]{1,19})([KMGTP]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
 _SHIFT = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from vmcorefs.core.units import PAGE_SIZE
 
 _PAGE_SIZES = frozenset(1 << shift for shift in range(12, 19))
-_RELEASE = re.compile(r"(\d+)\.(\d+)")
+_RELEASE = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})")
 
 
 @dataclass(frozen=True, slots=True)

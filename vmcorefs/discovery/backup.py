@@ -107,15 +107,22 @@ def backup_in_image(
 
 
 def compare(memory: Reader, elfcorehdr_backup: tuple[int, int, int], given: Reader) -> str:
-    """Compare a given backup with the one in the image.
+    """Compare a given backup with the one in the image, where both speak of an address.
+
+    Args:
+        memory: The captured memory, by physical address.
+        elfcorehdr_backup: ``Elfcorehdr.backup``.
+        given: The given backup, by physical address.
 
     Returns:
         What differs, in one line; empty if nothing does or the image has none.
     """
     paddr, size, offset = elfcorehdr_backup
+    start = max(paddr, int(given.table.start[0]))
+    both = max(min(paddr + size, int(given.table.end[0])) - start, 0)
     try:
-        theirs = memory.pread(size, offset)
-        ours = given.pread(size, paddr)
+        theirs = memory.pread(both, offset + start - paddr)
+        ours = given.pread(both, start)
     except FaultError:
         return ""
     if theirs == ours or not any(theirs):

@@ -45,8 +45,9 @@ class FileSource:
         # O_NONBLOCK: opening a pipe that nobody writes would wait for ever
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
-        except OSError as error:
-            raise ConfigError(f"{path}: cannot open the {role}: {error.strerror}") from error
+        except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise ConfigError(f"{path}: cannot open the {role}: {reason}") from error
         try:
             self.kind, self.size = self._examine(size_if_unknown)
         except BaseException:

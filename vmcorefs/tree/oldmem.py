@@ -9,6 +9,7 @@ reads were bugs and are not copied.
 from __future__ import annotations
 
 from vmcorefs.core.extents import Kind, exclude, fill, make_extents, merge, restrict
+from vmcorefs.core.ranges import intersect, make_ranges
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS
 from vmcorefs.tree.file import TreeFile, complete, table_file
@@ -19,7 +20,7 @@ def oldmem_file(image: MemoryImage, faults: frozenset[Kind] = DEFAULT_FAULTS) ->
     memory_map = image.memory_map
     table = restrict(image.memory, memory_map.ram)
     if not image.config.raw_reserved:
-        reserved = memory_map.crash_kernel
+        reserved = intersect(memory_map.crash_kernel, make_ranges([(0, memory_map.end)]))
         table = merge(exclude(table, reserved), make_extents(reserved, kind=Kind.ZERO))
     table = fill(table, memory_map.ram, Kind.MISSING)
     return table_file("oldmem", complete(table, memory_map.end, Kind.HOLE), image.sources, faults)
