@@ -1,0 +1,52 @@
+"""Captures, made once in a while and cached, and their mounts, made once in a run."""
+
+from __future__ import annotations
+
+import faulthandler
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.lab.capture import Capture, Recipe, cached_capture, debug_vmlinux
+from tests.real.trees import mounted
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+RECIPES: Final = {
+    # kexec_load: purgatory keeps a backup of low memory; the image is flat
+    "kexec": Recipe(memory="1G", cpus=2, load="kexec", release="6.1"),
+    # kexec_file_load: no backup; more than fits below the PCI hole, so two pieces
+    "file": Recipe(memory="5G", cpus=4, load="file", release="6.1"),
+    "kexec-6.12": Recipe(memory="1G", cpus=2, load="kexec", release="6.12"),
+}
+
+
+@pytest.fixture(scope="session", params=RECIPES)
+def capture(request: pytest.FixtureRequest) -> Capture:
+    """Each capture in turn; the cache has it, or it takes some minutes."""
+    faulthandler.cancel_dump_traceback_later()  # those minutes are no hang
+    return cached_capture(RECIPES[request.param])
+
+
+@pytest.fixture(scope="session")
+def tree(capture: Capture, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """The mount of a capture as its ``capture.toml`` describes it."""
+    with mounted(tmp_path_factory.mktemp("mount"), capture.config) as path:
+        yield path
+
+
+@pytest.fixture(scope="session")
+def vmlinux(capture: Capture) -> Path:
+    """The capture's kernel with debug symbols."""
+    faulthandler.cancel_dump_traceback_later()  # it may have to be downloaded
+    return debug_vmlinux(capture.recipe.release)
+
+
+@pytest.fixture
+def scratch(tmp_path: Path) -> Iterator[Path]:
+    """A directory for gigabytes: pytest would keep those of the last three runs."""
+    yield tmp_path
+    shutil.rmtree(tmp_path)

@@ -1,0 +1,79 @@
+"""The small files of the tree against what the guest said of itself."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from tests.real.marks import REAL
+from tests.real.trees import compare, is_zero, read
+from tests.real.truth import in_memory, segments, vmcoreinfo
+
+if TYPE_CHECKING:
+    from tests.lab.capture import Capture
+
+pytestmark = REAL
+
+_SAMPLE = 1 << 20
+
+
+def test_crash_notes_are_the_kernels_merged_notes(capture: Capture, tree: Path) -> None:
+    assert (tree / "crash_notes").read_bytes() == segments(capture.vmcore).note
+
+
+def test_each_cpu_has_its_slot(capture: Capture, tree: Path) -> None:
+    said = [line.split() for line in capture.text("crash_notes").splitlines()]
+    assert len(said) == capture.recipe.cpus
+    for name, paddr, size in said:
+        slot = (tree / "crash_notes.d" / name).read_bytes()
+        assert slot == in_memory(capture, int(paddr, 16), int(size)), name
+    assert len(list((tree / "crash_notes.d").iterdir())) == len(said)
+
+
+def test_vmcoreinfo_is_the_notes_text(capture: Capture, tree: Path) -> None:
+    text = (tree / "vmcoreinfo").read_bytes()
+    assert text == vmcoreinfo(capture.vmcore)
+    release = capture.text("uname").split()[2]
+    assert text.startswith(f"OSRELEASE={release}\n".encode())
+    assert release == capture.kernel.name
+
+
+def test_iomem_is_the_guests(capture: Capture, tree: Path) -> None:
+    assert (tree / "iomem").read_text() == capture.text("iomem")
+
+
+def test_everything_is_as_old_as_the_crash(capture: Capture, tree: Path) -> None:
+    lines = vmcoreinfo(capture.vmcore).decode().split()
+    (seconds,) = (line.partition("=")[2] for line in lines if line.startswith("CRASHTIME="))
+    for path in (tree, *tree.rglob("*")):
+        assert path.stat().st_mtime == int(seconds), path
+
+
+def test_layout_accounts_for_every_byte(tree: Path) -> None:
+    files = json.loads((tree / "layout.json").read_text())["files"]
+    listed = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
+    assert set(files) == listed - {"layout.json"}
+    for name, entry in files.items():
+        path, end = tree / name, 0
+        assert entry["size"] == path.stat().st_size
+        for extent in entry["extents"]:
+            assert extent["offset"] == end, name
+            end += extent["size"]
+            _check_extent(path, extent)
+        assert end == entry["size"], name
+
+
+def _check_extent(path: Path, extent: dict[str, Any]) -> None:
+    """Check the first and the last bytes of an extent against what it is said to come from."""
+    offset, size = extent["offset"], extent["size"]
+    assert size > 0
+    length = min(size, _SAMPLE)
+    for skip in (0, size - length):
+        if extent["kind"] in ("zero", "hole"):
+            assert is_zero(path, offset + skip, length), extent
+        elif extent["from"] != "made":
+            source, there = Path(extent["source"]), extent["source_offset"] + skip
+            assert compare(path, offset + skip, source, there, length) == (0, None), extent
+    if extent["kind"] == "data" and extent["from"] == "made" and path.name == "vmcore":
+        assert read(path, offset, 4) == b"\x7fELF"

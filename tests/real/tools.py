@@ -1,0 +1,82 @@
+"""Other people's tools, run on a dump in a process of their own."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Final
+
+_TIMEOUT: Final = 300
+_DRGN_SCRIPT: Final = Path(__file__).with_name("drgn_report.py")
+
+NAMED: Final = "DUMP"
+"""What stands in a tool's output for the path of the dump."""
+
+
+def run(command: list[str | Path], dump: Path, *, stdin: str = "") -> str:
+    """Run a tool that must succeed.
+
+    Args:
+        command: the tool and its arguments.
+        dump: a path among them.
+        stdin: what it reads.
+
+    Returns:
+        What it printed, with another name for ``dump``.
+    """
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+    # no user's settings, no terminal, no language
+    environment = {"PATH": path, "HOME": "/nonexistent", "TERM": "dumb", "LC_ALL": "C.UTF-8"}
+    done = subprocess.run(
+        [*map(str, command)],
+        input=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        encoding="utf-8",
+        errors="backslashreplace",
+        check=False,
+        env=environment,
+        timeout=_TIMEOUT,
+    )
+    assert done.returncode == 0, done
+    return done.stdout.replace(str(dump), NAMED)
+
+
+def crash_osrelease(dump: Path) -> str:
+    """What ``crash`` tells of a dump without a vmlinux."""
+    return run(["crash", "--osrelease", dump], dump)
+
+
+def crash(vmlinux: Path, dump: Path, *commands: str) -> str:
+    """What ``crash`` answers to commands."""
+    return run(["crash", "-s", vmlinux, dump], dump, stdin="\n".join([*commands, "quit\n"]))
+
+
+def vmcore_dmesg(dump: Path) -> str:
+    """The kernel's log, read by kexec-tools."""
+    return run(["vmcore-dmesg", dump], dump)
+
+
+def readelf(dump: Path, *options: str) -> str:
+    """Headers, read by binutils."""
+    return run(["readelf", "--file-header", "--segments", "--wide", *options, dump], dump)
+
+
+def gdb(dump: Path, *commands: str) -> str:
+    """What gdb answers to commands."""
+    words = [word for command in commands for word in ("-ex", command)]
+    return run(["gdb", "--nx", "--quiet", "--batch", *words, "--core", dump], dump)
+
+
+def makedumpfile(dump: Path, out: Path, *options: str) -> Path:
+    """Have ``makedumpfile`` write to ``out``, and return that."""
+    said = run(["makedumpfile", *options, dump, out], dump)
+    assert "makedumpfile Completed." in said
+    return out
+
+
+def drgn(vmlinux: Path, dump: Path) -> str:
+    """The utsname, the tasks and the panicking task's stack, read by drgn."""
+    return run([sys.executable, _DRGN_SCRIPT, vmlinux, dump], dump)
