@@ -1,0 +1,93 @@
+"""Sets of addresses."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from vmcorefs.core.ranges import (
+    complement,
+    intersect,
+    make_ranges,
+    pair_overlaps,
+    subtract,
+    total_size,
+)
+
+Rows = list[tuple[int, int]]
+
+
+def _rows(ranges: np.ndarray[tuple[int, ...], np.dtype[np.int64]]) -> Rows:
+    assert ranges.dtype == np.int64
+    return [(int(start), int(end)) for start, end in ranges]
+
+
+@pytest.mark.parametrize(
+    ("rows", "normal"),
+    [
+        ([], []),
+        ([(3, 3)], []),
+        ([(5, 4)], []),
+        ([(4, 6), (0, 2)], [(0, 2), (4, 6)]),
+        # |--|  |--|   touching and overlapping rows become one
+        #    |--|
+        ([(0, 3), (6, 9), (3, 6)], [(0, 9)]),
+        # |--------|   the inner row ends first, and its end is not the set's
+        #   |--|
+        ([(0, 9), (2, 4), (8, 12)], [(0, 12)]),
+    ],
+)
+def test_a_set_is_sorted_and_its_rows_do_not_touch(rows: Rows, normal: Rows) -> None:
+    assert _rows(make_ranges(rows)) == normal
+
+
+@pytest.mark.parametrize(
+    ("a", "b", "both", "only_a"),
+    [
+        ([], [(0, 5)], [], []),
+        ([(0, 5)], [], [], [(0, 5)]),
+        # a  |-----|
+        # b     |-----|
+        ([(0, 6)], [(3, 9)], [(3, 6)], [(0, 3)]),
+        # a  |---------|
+        # b     |--|
+        ([(0, 9)], [(3, 6)], [(3, 6)], [(0, 3), (6, 9)]),
+        # a  |--|  |--|
+        # b   |------|
+        ([(0, 3), (6, 9)], [(1, 8)], [(1, 3), (6, 8)], [(0, 1), (8, 9)]),
+        # a  |--|
+        # b     |--|   touching is not overlapping
+        ([(0, 3)], [(3, 6)], [], [(0, 3)]),
+    ],
+)
+def test_intersect_and_subtract_cut_at_each_edge(
+    a: Rows, b: Rows, both: Rows, only_a: Rows
+) -> None:
+    assert _rows(intersect(make_ranges(a), make_ranges(b))) == both
+    assert _rows(subtract(make_ranges(a), make_ranges(b))) == only_a
+
+
+def test_the_complement_is_what_is_left_of_the_given_range() -> None:
+    assert _rows(complement(make_ranges([(2, 4), (8, 20)]), 0, 10)) == [(0, 2), (4, 8)]
+    assert _rows(complement(make_ranges([]), 0, 10)) == [(0, 10)]
+    assert _rows(complement(make_ranges([(0, 10)]), 0, 10)) == []
+
+
+def test_pairs_of_overlapping_rows_come_in_order_of_the_first() -> None:
+    # a0     |-----------|
+    # a1  |--|
+    # a2                   |-|
+    # b     |--| |--|  |--|
+    a_row, b_row = pair_overlaps(
+        np.array([4, 0, 20]), np.array([16, 4, 22]), np.array([2, 8, 14]), np.array([6, 11, 18])
+    )
+    assert list(zip(a_row.tolist(), b_row.tolist(), strict=True)) == [
+        (0, 0),
+        (0, 1),
+        (0, 2),
+        (1, 0),
+    ]
+
+
+def test_the_total_size_is_in_bytes() -> None:
+    assert total_size(make_ranges([(0, 3), (0x1000, 0x9FC00)])) == 3 + 0x9EC00

@@ -1,0 +1,194 @@
+"""Writing a file of the tree with no mount."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.builders import stamped
+from tests.matching import exactly, same_bytes
+from vmcorefs import ConfigError, FaultError, SourceIOError
+from vmcorefs.core.extents import Extents, Kind, make_extents, merge
+from vmcorefs.core.ranges import make_ranges
+from vmcorefs.extract import Outcome, extract, stream
+from vmcorefs.sources.base import BytesSource
+from vmcorefs.tree.file import TreeFile, table_file
+
+MIB = 1 << 20
+SIZE = 12 * MIB + 0x2345
+DATA = ((0, 0x3000), (5 * MIB + 0x800, 5 * MIB + 0x5800), (12 * MIB, SIZE))
+ZEROS_IN_DATA = (0x1000, 0x2000)
+
+
+def _content() -> bytes:
+    content = bytearray(SIZE)
+    for start, end in DATA:
+        content[start:end] = stamped(start, end, 0xAA << 56)
+    content[slice(*ZEROS_IN_DATA)] = bytes(0x1000)
+    return bytes(content)
+
+
+CONTENT = _content()
+
+
+def _table(*rows: tuple[int, int, Kind]) -> Extents:
+    return merge(
+        *(
+            make_extents(make_ranges([(start, end)]), kind=kind, source=0, offset=start)
+            for start, end, kind in rows
+        )
+    )
+
+
+def _file(*, missing: bool = False) -> TreeFile:
+    """Data, a hole and known zeros; the hole may be memory that is missing instead."""
+    table = _table(
+        (*DATA[0], Kind.DATA),
+        (DATA[0][1], DATA[1][0], Kind.MISSING if missing else Kind.HOLE),
+        (*DATA[1], Kind.DATA),
+        (DATA[1][1], DATA[2][0], Kind.ZERO),
+        (*DATA[2], Kind.DATA),
+    )
+    return table_file("vmcore", table, [BytesSource("ram", CONTENT)])
+
+
+def _extract(path: Path, *, force: bool = False, missing: bool = False) -> tuple[Outcome, int]:
+    told: list[int] = []
+    outcome = extract(_file(missing=missing), str(path), force=force, progress=told.append)
+    return outcome, sum(told)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "vmcore"
+
+
+def _partial(out: Path) -> Path:
+    return out.with_name("vmcore.incomplete")
+
+
+def test_the_whole_file_is_written_and_readable_by_its_owner_alone(out: Path) -> None:
+    outcome, told = _extract(out)
+    same_bytes(out.read_bytes(), CONTENT)
+    assert out.stat().st_mode & 0o777 == 0o600
+    assert (outcome.size, outcome.resumed, told) == (SIZE, 0, SIZE)
+    assert not _partial(out).exists()
+
+
+def test_zeros_take_no_room_on_the_disk(out: Path) -> None:
+    outcome, _ = _extract(out)
+    # blocks: 2 of the first extent, 6 of the second (it starts inside one), 3 of the last
+    assert outcome.written == 2 * 4096 + 6 * 4096 + 0x2345
+    assert out.stat().st_blocks * 512 <= 16 * 4096
+
+
+def test_an_existing_file_is_refused(out: Path) -> None:
+    out.write_bytes(b"precious")
+    with pytest.raises(
+        ConfigError, match=exactly(f"{out}: exists already; pass --force to replace it")
+    ):
+        _extract(out)
+    assert out.read_bytes() == b"precious"
+    assert not _partial(out).exists()
+
+
+def test_a_dangling_link_counts_as_existing(out: Path) -> None:
+    out.symlink_to("nowhere")
+    with pytest.raises(ConfigError):
+        _extract(out)
+
+
+def test_an_existing_file_is_replaced_if_forced(out: Path) -> None:
+    out.write_bytes(b"old")
+    _extract(out, force=True)
+    same_bytes(out.read_bytes(), CONTENT)
+
+
+def _cut(content: bytearray) -> None:
+    del content[5 * MIB :]
+
+
+def _longer(content: bytearray) -> None:
+    content += b"\xee" * 5000
+
+
+def _corrupt(content: bytearray) -> None:
+    content[1] ^= 1
+    content[3 * MIB : 3 * MIB + 3] = b"bad"
+    content[-1] ^= 1
+
+
+def _unrelated(content: bytearray) -> None:
+    content[:] = b"\xee" * len(content)
+
+
+def _empty(content: bytearray) -> None:
+    content.clear()
+
+
+@pytest.mark.parametrize("spoil", [_cut, _longer, _corrupt, _unrelated, _empty])
+def test_whatever_an_earlier_try_left_the_outcome_is_the_same(
+    out: Path, spoil: Callable[[bytearray], None]
+) -> None:
+    left = bytearray(CONTENT)
+    spoil(left)
+    _partial(out).write_bytes(left)
+    _extract(out)
+    same_bytes(out.read_bytes(), CONTENT)
+
+
+def test_what_an_earlier_try_wrote_is_not_written_again(out: Path) -> None:
+    _partial(out).write_bytes(CONTENT[: 8 * MIB])
+    outcome, told = _extract(out)
+    assert outcome == Outcome(size=SIZE, written=0x2345, resumed=8 * MIB)
+    assert told == SIZE
+
+
+def test_a_fault_leaves_what_precedes_it_under_the_incomplete_name(out: Path) -> None:
+    with pytest.raises(
+        FaultError, match=r"^vmcore: no input holds \[0x3000, 0x400000\) \(missing,"
+    ):
+        _extract(out, missing=True)
+    assert not out.exists()
+    assert _partial(out).exists()
+
+
+def test_a_directory_that_does_not_exist_is_named(tmp_path: Path) -> None:
+    path = tmp_path / "none" / "vmcore"
+    with pytest.raises(
+        ConfigError,
+        match=exactly(
+            f"{path}: cannot write: No such file or directory; {path}.incomplete is kept"
+        ),
+    ):
+        _extract(path)
+
+
+def test_a_link_in_the_place_of_the_incomplete_file_is_not_followed(
+    out: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "victim").write_bytes(b"precious")
+    _partial(out).symlink_to("victim")
+    with pytest.raises(ConfigError):
+        _extract(out)
+    assert (tmp_path / "victim").read_bytes() == b"precious"
+
+
+def test_a_stream_gets_every_byte_zeros_too(out: Path) -> None:
+    told: list[int] = []
+    with out.open("wb") as file:
+        outcome = stream(_file(), file.fileno(), told.append)
+    same_bytes(out.read_bytes(), CONTENT)
+    assert outcome == Outcome(SIZE, SIZE, 0)
+    assert told == [4 * MIB, 4 * MIB, 4 * MIB, 0x2345]
+
+
+def test_a_reader_that_goes_away_is_an_error() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with pytest.raises(SourceIOError, match=r"^output: .* at offset 0x0: Broken pipe$"):
+        stream(_file(), writing, lambda _: None)
+    os.close(writing)

@@ -1,0 +1,147 @@
+"""What ``vmcorefs inspect`` tells."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from tests.builders import (
+    BACKUP,
+    CRASH_KERNEL,
+    CRASH_TIME,
+    ELFCOREHDR,
+    HIGH,
+    LOW,
+    bare_machine,
+    dead_machine,
+    load_phdr,
+    pack_note,
+)
+from tests.conftest import Opener
+from vmcorefs import Capture
+from vmcorefs.inspect import format_report, make_report
+
+
+@pytest.fixture
+def capture(tmp_path: Path, open_capture: Opener) -> Capture:
+    saved = dead_machine().save(tmp_path)
+    return open_capture(saved.ram, memory_map=saved.iomem)
+
+
+def lines(capture: Capture, label: str) -> list[str]:
+    """The text of every line of the report with this label."""
+    report = format_report(make_report(capture)).splitlines()
+    return [line[13:] for line in report if line.startswith(f"{label}:")]
+
+
+def test_the_report_for_machines_is_json(capture: Capture) -> None:
+    report = make_report(capture)
+    assert json.loads(json.dumps(report)) == report
+    assert report["memory_map"] == {
+        "dialect": "/proc/iomem",
+        "regions": 5,
+        "ram": [list(LOW), list(HIGH)],
+        "crash_kernel": [list(CRASH_KERNEL)],
+        "end": HIGH[1],
+    }
+    assert report["headers"]["origin"] == "the elfcorehdr found at 0x2bc000"
+    assert report["headers"]["paddr"] == ELFCOREHDR
+    assert (report["headers"]["class"], report["headers"]["byte_order"]) == (64, "little")
+    assert report["headers"]["machine"] == "x86_64"
+    assert [s["type"] for s in report["headers"]["segments"]] == ["PT_NOTE"] * 4 + ["PT_LOAD"] * 4
+    assert report["backup"] == {
+        "start": LOW[0],
+        "end": LOW[1],
+        "origin": f"the backup region at [{BACKUP:#x}, 0x29f000)",
+    }
+    assert report["cpus"][0] == {
+        "paddr": 0x110000,
+        "notes": 1,
+        "pid": 100,
+        "ip": 0x1000,
+        "sp": 0x2000,
+    }
+    assert report["vmcoreinfo"]["release"] == "6.1.0-test"
+    assert report["vmcoreinfo"]["crash_time"] == CRASH_TIME
+    assert report["files"] == {path: file.size for path, file in capture.files.items()}
+    assert (report["missing"], report["warnings"]) == ([], [])
+
+
+def test_the_report_for_people_names_what_was_understood(capture: Capture, tmp_path: Path) -> None:
+    assert lines(capture, "map") == ["/proc/iomem: 2.62 MiB of RAM in 2 ranges, up to 0x300000"]
+    assert lines(capture, "crash kernel") == ["[0x200000, 0x2c0000)  768 KiB"]
+    assert lines(capture, "headers") == [
+        "the elfcorehdr found at 0x2bc000: ELF64, little endian, x86_64"
+    ]
+    assert lines(capture, "segment")[1] == (
+        "[0x1000, 0x9fc00)  at vaddr 0xffff888000001000, read at 0x200400"
+    )
+    assert lines(capture, "low memory") == [
+        "[0x1000, 0x9fc00) from the backup region at [0x200400, 0x29f000)"
+    ]
+    assert lines(capture, "kernel") == [
+        "Linux 6.1.0-test, build id 00112233445566778899aabbccddeeff00112233"
+    ]
+    assert lines(capture, "crashed") == ["2023-11-14 22:13:20 UTC"]
+    assert lines(capture, "image") == [f"{tmp_path}/ram  file of 3 MiB, at [0x0, 0x300000)"]
+
+
+def test_each_cpu_has_a_line_also_one_that_saved_nothing(capture: Capture) -> None:
+    report = format_report(make_report(capture)).splitlines()
+    assert [line[13:] for line in report if line.startswith("cpu ")] == [
+        "pid 100, ip 0x1000, sp 0x2000",
+        "note slot at 0x110200 is empty: it never saved its registers",
+        "pid 102, ip 0x1002, sp 0x2002",
+    ]
+
+
+def test_notes_that_are_no_registers_are_counted(tmp_path: Path, open_capture: Opener) -> None:
+    slot = pack_note(b"LINUX", 1, b"x") + pack_note(b"LINUX", 2, b"y")
+    saved = dead_machine(cpu_slots=[slot]).save(tmp_path)
+    assert lines(open_capture(saved.ram, memory_map=saved.iomem), "cpu 0") == [
+        "2 notes at 0x110000"
+    ]
+
+
+def test_nothing_is_invented_where_nothing_is_known(tmp_path: Path, open_capture: Opener) -> None:
+    saved = bare_machine().save(tmp_path)
+    capture = open_capture(saved.ram, memory_map=saved.iomem)
+    assert lines(capture, "headers") == [
+        "built from the memory map, for x86-64 (assumed; --machine): ELF64, little endian, x86_64"
+    ]
+    assert lines(capture, "kernel") == ["unknown: there is no VMCOREINFO note"]
+    assert lines(capture, "segment")[0] == "[0x1000, 0x9fc00)  vaddr unknown"
+    assert lines(capture, "crashed") == lines(capture, "low memory") == []
+
+
+def test_an_image_that_was_not_taken_after_a_panic_says_so(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    saved = dead_machine(text=b"OSRELEASE=6.1.0\n").save(tmp_path)
+    capture = open_capture(saved.ram, memory_map=saved.iomem)
+    assert lines(capture, "kernel") == ["Linux 6.1.0"]
+    assert lines(capture, "crashed") == ["not yet: VMCOREINFO has no CRASHTIME"]
+
+
+def test_what_is_missing_has_its_lines(tmp_path: Path, open_capture: Opener) -> None:
+    machine = bare_machine()
+    machine.memory = machine.memory[:0x180000]
+    saved = machine.save(tmp_path)
+    capture = open_capture(saved.ram, memory_map=saved.iomem, truncated=True)
+    assert lines(capture, "missing") == [
+        "[0x180000, 0x200000): reads fail",
+        "[0x2c0000, 0x300000): reads fail",
+    ]
+
+
+def test_a_long_list_of_segments_is_cut(tmp_path: Path, open_capture: Opener) -> None:
+    phdrs = [load_phdr(HIGH[0] + n * 0x1000, HIGH[0] + (n + 1) * 0x1000) for n in range(20)]
+    saved = bare_machine().save(tmp_path)
+    saved.iomem.write_text(
+        "".join(f"{p.p_offset:08x}-{p.p_offset + 0x7FF:08x} : System RAM\n" for p in phdrs)
+    )
+    segments = lines(open_capture(saved.ram, memory_map=saved.iomem), "segment")
+    assert len(segments) == 17
+    assert segments[-1] == "and 4 more"

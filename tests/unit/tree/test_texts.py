@@ -1,0 +1,140 @@
+"""The texts: ``iomem``, ``vmcoreinfo``, and ``layout.json``, which accounts for every byte."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.builders import CRASH_KERNEL, HIGH, LOW, bare_machine, dead_machine, vmcoreinfo_text
+from tests.conftest import Opener
+from vmcorefs import Capture, FaultError
+
+FILES = [
+    "vmcore",
+    "oldmem",
+    "crash_notes",
+    "crash_notes.d/cpu0",
+    "crash_notes.d/cpu1",
+    "crash_notes.d/cpu2",
+    "iomem",
+    "vmcoreinfo",
+    "layout.json",
+]
+
+
+def layout_of(capture: Capture) -> dict[str, Any]:
+    file = capture["layout.json"]
+    layout = json.loads(file.pread(file.size, 0))
+    assert isinstance(layout, dict)
+    return layout
+
+
+@pytest.fixture
+def capture(tmp_path: Path, open_capture: Opener) -> Capture:
+    saved = dead_machine().save(tmp_path)
+    return open_capture(saved.ram, memory_map=saved.iomem, backup=saved.lowmem)
+
+
+def test_the_tree_has_these_files(capture: Capture) -> None:
+    assert list(capture.files) == FILES
+
+
+def test_iomem_is_the_map_in_use(capture: Capture) -> None:
+    assert capture["iomem"].pread(4096, 0).decode() == dead_machine().iomem
+
+
+def test_vmcoreinfo_is_the_text_of_the_note(capture: Capture) -> None:
+    assert capture["vmcoreinfo"].pread(4096, 0) == vmcoreinfo_text()
+
+
+def test_without_the_note_there_is_no_vmcoreinfo(tmp_path: Path, open_capture: Opener) -> None:
+    saved = bare_machine().save(tmp_path)
+    assert "vmcoreinfo" not in open_capture(saved.ram, memory_map=saved.iomem).files
+
+
+def test_layout_json_names_every_file_but_itself_with_its_size(capture: Capture) -> None:
+    layout = layout_of(capture)
+    assert layout["version"] == 1
+    assert {path: entry["size"] for path, entry in layout["files"].items()} == {
+        path: capture[path].size for path in FILES[:-1]
+    }
+
+
+def test_the_extents_of_each_file_follow_each_other_from_0_to_its_size(capture: Capture) -> None:
+    for entry in layout_of(capture)["files"].values():
+        at = 0
+        for extent in entry["extents"]:
+            assert extent["offset"] == at
+            assert extent["size"] > 0
+            at += extent["size"]
+        assert at == entry["size"]
+
+
+def _read_by_layout(extent: dict[str, Any]) -> bytes:
+    """What the inputs hold where ``layout.json`` says that the bytes of an extent are."""
+    if extent["kind"] in ("zero", "hole"):
+        return bytes(extent["size"])
+    with Path(extent["source"]).open("rb") as file:
+        file.seek(extent["source_offset"])
+        return file.read(extent["size"])
+
+
+def test_every_extents_source_holds_the_files_own_bytes_at_its_offset(capture: Capture) -> None:
+    origins = set()
+    for path, entry in layout_of(capture)["files"].items():
+        for extent in entry["extents"]:
+            origins.add(extent.get("from", extent["kind"]))
+            if extent.get("from") != "made":
+                found = capture[path].pread(extent["size"], extent["offset"])
+                assert found == _read_by_layout(extent), (path, extent)
+    assert origins == {"image", "backup", "made", "zero", "hole"}
+
+
+def test_sources_are_named_by_absolute_paths(capture: Capture, tmp_path: Path) -> None:
+    (low,) = [
+        e for e in layout_of(capture)["files"]["oldmem"]["extents"] if e.get("from") == "backup"
+    ]
+    assert low == {
+        "offset": LOW[0],
+        "size": LOW[1] - LOW[0],
+        "kind": "data",
+        "from": "backup",
+        "source": f"{tmp_path}/lowmem",
+        "source_offset": 0,
+    }
+
+
+def test_the_crash_kernels_memory_is_known_zeros_and_what_is_no_ram_is_a_hole(
+    capture: Capture,
+) -> None:
+    extents = layout_of(capture)["files"]["oldmem"]["extents"]
+    assert [(e["offset"], e["kind"]) for e in extents] == [
+        (0, "hole"),
+        (LOW[0], "data"),
+        (LOW[1], "hole"),
+        (HIGH[0], "data"),
+        (CRASH_KERNEL[0], "zero"),
+        (CRASH_KERNEL[1], "data"),
+    ]
+
+
+def test_the_padding_behind_headers_and_notes_is_not_a_hole(capture: Capture) -> None:
+    extents = layout_of(capture)["files"]["vmcore"]["extents"]
+    kinds = {e["offset"]: e["kind"] for e in extents}
+    notes_end = 0x1000 + capture["crash_notes"].size
+    assert (kinds[0], kinds[notes_end], kinds[0x2000]) == ("data", "zero", "data")
+
+
+def test_what_a_truncated_image_lacks_is_missing(tmp_path: Path, open_capture: Opener) -> None:
+    machine = bare_machine()
+    machine.memory = machine.memory[: HIGH[1] - 0x1234]
+    saved = machine.save(tmp_path)
+    capture = open_capture(saved.ram, memory_map=saved.iomem, truncated=True)
+    for path in ("oldmem", "vmcore"):
+        last = layout_of(capture)["files"][path]["extents"][-1]
+        assert (last["kind"], last["size"]) == ("missing", 0x1234)
+        with pytest.raises(FaultError):
+            capture[path].pread(1, last["offset"])
