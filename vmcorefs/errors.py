@@ -75,6 +75,12 @@ class SourceIOError(VmcorefsError):
         self.size = size
 
 
+class OutputError(VmcorefsError):
+    """The output of ``extract`` cannot be written."""
+
+    exit_code = 6
+
+
 class FaultError(VmcorefsError):
     """No input holds the bytes asked for, and nobody has decided that they are zero.
 
@@ -82,6 +88,7 @@ class FaultError(VmcorefsError):
         name: The file of the tree, or ``memory`` for the physical address space.
         offset: First byte that is not held, in that file's own offsets.
         size: Bytes that are not held from ``offset`` on.
+        kind: Why: ``missing``, ``hole``, or ``not in the table``.
     """
 
     exit_code = 6
@@ -93,3 +100,4 @@ class FaultError(VmcorefsError):
         self.name = name
         self.offset = offset
         self.size = size
+        self.kind = kind

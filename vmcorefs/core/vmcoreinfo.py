@@ -9,6 +9,10 @@ import re
 from dataclasses import dataclass
 
 from vmcorefs.core.units import PAGE_SIZE
+from vmcorefs.errors import FormatError
+
+MAX_STRUCT = 1 << 16
+"""No structure that VMCOREINFO tells the size of is as large, in bytes."""
 
 _PAGE_SIZES = frozenset(1 << shift for shift in range(12, 19))
 _RELEASE = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})")
@@ -48,6 +52,35 @@ class Vmcoreinfo:
         """CRASHTIME, seconds since 1970; None in an image that was not taken after a panic."""
         value = self._integer("CRASHTIME")
         return value if value is not None and 0 < value < 2**33 else None
+
+    def symbol(self, name: str) -> int:
+        """SYMBOL(name), a virtual address.
+
+        Raises:
+            FormatError: if there is none, or it is no number.
+        """
+        return self._number(f"SYMBOL({name})", 16)
+
+    def size(self, name: str) -> int:
+        """SIZE(name) in bytes, at least 1; it raises ``FormatError`` as ``symbol`` does."""
+        value = self._number(f"SIZE({name})", 10)
+        if not 0 < value < MAX_STRUCT:
+            raise FormatError(f"VMCOREINFO: SIZE({name}) is {value}")
+        return value
+
+    def offset(self, name: str) -> int:
+        """OFFSET(name) in bytes; it raises ``FormatError`` as ``symbol`` does."""
+        value = self._number(f"OFFSET({name})", 10)
+        if value >= MAX_STRUCT:
+            raise FormatError(f"VMCOREINFO: OFFSET({name}) is {value}")
+        return value
+
+    def _number(self, key: str, base: int) -> int:
+        value = self.values.get(key)
+        digits = "0-9a-f" if base == 16 else "0-9"
+        if value is None or not re.fullmatch(f"[{digits}]{{1,19}}", value):
+            raise FormatError(f"VMCOREINFO: {key} is {value!r}, expected a number")
+        return int(value, base)
 
     def _integer(self, key: str) -> int | None:
         value = self.values.get(key, "")

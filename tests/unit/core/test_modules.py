@@ -1,0 +1,229 @@
+"""Symbols of modules, against modules laid out by hand."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+import numpy as np
+import pytest
+
+from tests.unit.core.test_btf import Writer
+from vmcorefs.core.kallsyms import SymbolTable
+from vmcorefs.core.kernel_memory import KernelMemory
+from vmcorefs.core.modules import _Budget, _read_names, iter_modules
+from vmcorefs.core.notes import ByteOrder
+from vmcorefs.errors import FormatError
+
+HEAD = 0xFFFFFFFF82000000
+BASE = 0xFFFFFFFFC0000000
+STATE, LIST, NAME, SYMS, NUM_SYMS, KALLSYMS = 0, 8, 24, 80, 88, 96
+Symbol = tuple[int, str, str]
+
+
+class Machine:
+    """Kernel memory with a list of modules in it."""
+
+    def __init__(self, byte_order: ByteOrder = "<", *, relative: bool = True) -> None:
+        self.byte_order = byte_order
+        self.relative = relative
+        self.image = bytearray(1 << 16)
+        self.end = 16  # the list's head is at 0, seen at HEAD
+        self.last = 0
+        self.put(0, "Q", HEAD)
+
+    def put(self, at: int, layout: str, *values: int) -> None:
+        struct.pack_into(self.byte_order + layout, self.image, at, *values)
+
+    def store(self, data: bytes) -> int:
+        at = self.end
+        self.image[at : at + len(data)] = data
+        self.end += -(-len(data) // 8) * 8
+        return at
+
+    def add(self, name: str, symbols: list[Symbol], exports: dict[str, int], state: int = 0) -> int:
+        at = self.store(bytes(128))
+        self.put(at + STATE, "I", state)
+        self.image[at + NAME : at + NAME + len(name)] = name.encode()
+        names = b"\0"
+        rows = [(0, 0)]
+        for address, _, symbol in symbols:
+            rows.append((len(names) if symbol else 0, address))
+            names += symbol.encode() + b"\0" if symbol else b""
+        entries = [struct.pack(f"{self.byte_order}IBBHQQ", n, 0, 0, 1, v, 0) for n, v in rows]
+        tables = (
+            self.store(b"".join(entries)),
+            len(rows),
+            self.store(names.ljust(-(-len(names) // 8) * 8, b"\0")),
+            self.store(b"?" + "".join(kind for _, kind, _ in symbols).encode()),
+        )
+        pointer = self.store(bytes(32))
+        self.put(
+            pointer, "QIIQQ", BASE + tables[0], tables[1], 0, *(BASE + at for at in tables[2:])
+        )
+        self.put(at + KALLSYMS, "Q", BASE + pointer)
+        self.put(at + SYMS, "QI", BASE + self.export(exports), len(exports))
+        self.put(self.last, "Q", BASE + at + LIST)
+        self.put(at + LIST, "Q", HEAD)
+        self.last = at + LIST
+        return at
+
+    def export(self, exports: dict[str, int]) -> int:
+        named = {self.store(name.encode() + b"\0"): value for name, value in exports.items()}
+        table = self.store(bytes((12 if self.relative else 16) * len(named)))
+        for row, (name_at, value) in enumerate(named.items()):
+            if self.relative:
+                place = table + 12 * row
+                self.put(place, "iii", value - BASE - place, name_at - place - 4, 0)
+            else:
+                self.put(table + 16 * row, "QQ", value, BASE + name_at)
+        return table
+
+    def read(self, vaddr: int, size: int) -> bytes:
+        at = vaddr - HEAD if HEAD <= vaddr < HEAD + 16 else vaddr - BASE
+        if not 0 <= at <= at + size <= len(self.image):
+            raise FormatError(f"nothing at {vaddr:#x}")
+        return bytes(self.image[at : at + size])
+
+    def btf(self) -> bytes:
+        btf = Writer(self.byte_order)
+        btf.add_struct("list_head", 16, [("next", 1, 0), ("prev", 1, 64)])
+        fields = {"state": STATE, "list": LIST, "name": NAME, "syms": SYMS}
+        fields |= {"num_syms": NUM_SYMS, "kallsyms": KALLSYMS}
+        btf.add_struct("module", 128, [(name, 1, at * 8) for name, at in fields.items()])
+        fields = {"symtab": 0, "num_symtab": 8, "strtab": 16, "typetab": 24}
+        btf.add_struct("mod_kallsyms", 32, [(name, 1, at * 8) for name, at in fields.items()])
+        relative = [("value_offset", 1, 0), ("name_offset", 1, 32), ("namespace_offset", 1, 64)]
+        absolute = [("value", 1, 0), ("name", 1, 64)]
+        if self.relative:
+            btf.add_struct("kernel_symbol", 12, relative)
+        else:
+            btf.add_struct("kernel_symbol", 16, absolute)
+        return btf.finish()
+
+    def text(self) -> str:
+        kernel = SymbolTable(np.array([HEAD], dtype=np.uint64), "D", ("modules",))
+        memory = KernelMemory(self.read, self.byte_order, 8)
+        tables = list(iter_modules(memory, kernel, self.btf()))
+        return b"".join(table.format() for table in tables).decode()
+
+
+EXT4: list[Symbol] = [
+    (BASE + 0x8000, "t", "ext4_read"),
+    (BASE + 0x8010, "t", ""),
+    (BASE + 0x8040, "t", "ext4_exported"),
+    (BASE + 0x8040, "t", "ext4_alias"),
+    (BASE + 0x9000, "d", "ext4_data"),
+]
+
+
+@pytest.mark.parametrize("relative", [True, False])
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+def test_two_modules(byte_order: ByteOrder, relative: bool) -> None:
+    machine = Machine(byte_order, relative=relative)
+    machine.add("ext4", EXT4, {"ext4_exported": BASE + 0x8040})
+    machine.add("jbd2", [(BASE + 0xA000, "t", "jbd2_start")], {})
+
+    assert machine.text() == (
+        "ffffffffc0008000 t ext4_read\t[ext4]\n"
+        "ffffffffc0008040 T ext4_exported\t[ext4]\n"
+        "ffffffffc0008040 t ext4_alias\t[ext4]\n"
+        "ffffffffc0009000 d ext4_data\t[ext4]\n"
+        "ffffffffc000a000 t jbd2_start\t[jbd2]\n"
+    )
+
+
+def test_no_modules() -> None:
+    assert Machine().text() == ""
+
+
+def test_a_module_that_is_not_formed_yet_is_left_out() -> None:
+    machine = Machine()
+    machine.add("early", EXT4, {}, state=3)
+
+    assert machine.text() == ""
+
+
+def test_a_list_that_does_not_end() -> None:
+    machine = Machine()
+    at = machine.add("ext4", EXT4, {})
+    machine.put(at + LIST, "Q", BASE + at + LIST)
+
+    with pytest.raises(FormatError, match="the list of modules does not end"):
+        machine.text()
+
+
+def test_what_came_before_an_error_is_given() -> None:
+    machine = Machine()
+    machine.add("ext4", EXT4, {})
+    machine.put(machine.last, "Q", 0x10)
+    kernel = SymbolTable(np.array([HEAD], dtype=np.uint64), "D", ("modules",))
+    tables = iter_modules(KernelMemory(machine.read, "<", 8), kernel, machine.btf())
+
+    assert next(tables).module == "ext4"
+    with pytest.raises(FormatError, match="nothing at 0x8"):
+        next(tables)
+
+
+def change(field: int, layout: str, value: int) -> Callable[[Machine, int], None]:
+    return lambda machine, at: machine.put(at + field, layout, value)
+
+
+def change_table(field: int, layout: str, value: int) -> Callable[[Machine, int], None]:
+    def apply(machine: Machine, at: int) -> None:
+        (pointer,) = struct.unpack_from("<Q", machine.image, at + KALLSYMS)
+        machine.put(pointer - BASE + field, layout, value)
+
+    return apply
+
+
+@pytest.mark.parametrize(
+    ("apply", "message"),
+    [
+        (change(KALLSYMS, "Q", 0), "nothing at"),
+        (change_table(8, "I", 0xFFFFFFFF), "module ext4: 4294967295 symbols"),
+        (change_table(24, "Q", BASE), "bytes of names"),
+        (change_table(24, "Q", (1 << 64) - 1), "bytes of names"),
+        (change(NUM_SYMS, "I", 0x7FFFFFFF), "module ext4: 2147483653 symbols"),
+        (change(NAME, "I", 0x0A414141), "name or symbol is b'AAA"),
+    ],
+)
+def test_memory_is_checked(apply: Callable[[Machine, int], None], message: str) -> None:
+    machine = Machine()
+    apply(machine, machine.add("ext4", EXT4, {}))
+
+    with pytest.raises(FormatError, match=message):
+        machine.text()
+
+
+def test_no_list_of_modules() -> None:
+    kernel = SymbolTable(np.zeros(1, dtype=np.uint64), "T", ("_stext",))
+    machine = Machine()
+
+    with pytest.raises(FormatError, match="no symbol modules"):
+        list(iter_modules(KernelMemory(machine.read, "<", 8), kernel, machine.btf()))
+
+
+def test_a_name_is_cut_as_in_proc_kallsyms() -> None:
+    machine = Machine()
+    machine.add("ext4", [(BASE + 0x8000, "t", "x" * 600)], {"x" * 600: BASE + 0x8000})
+
+    assert machine.text() == f"ffffffffc0008000 T {'x' * 511}\t[ext4]\n"
+
+
+def test_an_exported_name_right_before_memory_that_is_not_mapped() -> None:
+    machine = Machine()
+    at = machine.add("ext4", EXT4, {"ext4_exported": BASE + 0x8040})
+    name = b"ext4_exported\0"
+    machine.image[-len(name) :] = name
+    (table,) = struct.unpack_from("<Q", machine.image, at + SYMS)
+    place = table - BASE + 4
+    machine.put(place, "i", len(machine.image) - len(name) - place)
+
+    assert "T ext4_exported\t" in machine.text()
+
+
+def test_symbols_that_all_have_one_long_name() -> None:
+    budget = _Budget(names=1000)
+    with pytest.raises(FormatError, match="too many"):
+        list(_read_names(b"x" * 600, range(100), budget))

@@ -1,0 +1,233 @@
+"""How x86-64, arm64 and riscv64 encode their page tables, as data for ``core.paging.walk``.
+
+What the CPU does with an entry decides, not what the kernel's ``pte_present`` says of it: entries
+that the kernel keeps with the valid bit clear (PROT_NONE, swap, ``set_memory_np``) map nothing.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import IntFlag
+
+from vmcorefs.errors import UnsupportedError
+
+
+class Access(IntFlag):
+    """What a mapping allows; the same bits for every architecture."""
+
+    WRITABLE = 1
+    EXECUTABLE = 2
+    """By the kernel: on arm64 that is PXN, not UXN."""
+    USER = 4
+    """User mode may access it."""
+    GLOBAL = 8
+    """It is the same in every address space, so that a change of it leaves it in the TLB."""
+
+
+ALL_ACCESS = Access.WRITABLE | Access.EXECUTABLE | Access.USER | Access.GLOBAL
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``access`` is denied by an entry whose bits under ``mask`` are ``value``."""
+
+    access: Access
+    mask: int
+    value: int
+
+
+@dataclass(frozen=True, slots=True)
+class PageTableFormat:
+    """A page-table format.
+
+    Attributes:
+        name: For messages, such as ``x86-64, 5 levels``.
+        page_shift: log2 of the page size, which is the size of a table too.
+        level_bits: Bits of the virtual address that index each level, root first. The root may be
+            narrower than the others: it is then the start of its page.
+        address: Where an entry has its output address: ``(mask, shift to the left)``, all put
+            together.
+        leaf_mask: Tells, above the last level, an entry that maps memory from one that names a
+            table.
+        leaf_value: True if any bit of ``leaf_mask`` set makes a leaf, False if none set does.
+        page_mask: An entry of the last level must have a bit of this set.
+        large_shifts: log2 of the sizes that a leaf above the last level may have.
+        large_ignored: Bits of ``address`` that mean something else in such a leaf.
+        reserved: ``(mask, value)``: a leaf that has it is not valid; ``None`` if there is none.
+        leaf_rules: What a leaf allows: all that no rule denies.
+        table_rules: What an entry that names a table denies to everything below it.
+        upper_half_only: The root has no entries for the lower half, as arm64's TTBR1 has none.
+        napot: riscv's Svnapot: a 64 KiB page is sixteen equal entries of the last level.
+    """
+
+    name: str
+    page_shift: int
+    level_bits: tuple[int, ...]
+    address: tuple[tuple[int, int], ...]
+    leaf_mask: int
+    leaf_value: bool
+    page_mask: int
+    large_shifts: frozenset[int]
+    leaf_rules: tuple[Rule, ...]
+    table_rules: tuple[Rule, ...] = ()
+    large_ignored: int = 0
+    reserved: tuple[int, int] | None = None
+    upper_half_only: bool = False
+    napot: bool = False
+
+    @property
+    def table_size(self) -> int:
+        """Bytes in a table."""
+        return 1 << self.page_shift
+
+    @property
+    def entries(self) -> int:
+        """Entries in a table's page."""
+        return 1 << (self.page_shift - 3)
+
+    @property
+    def levels(self) -> int:
+        """Number of levels."""
+        return len(self.level_bits)
+
+    @property
+    def root_entries(self) -> int:
+        """Entries in the root."""
+        return 1 << self.level_bits[0]
+
+    @property
+    def upper_half(self) -> int:
+        """The first entry of the root that is for negative addresses, the kernel's."""
+        return 0 if self.upper_half_only else self.root_entries // 2
+
+    def shift(self, level: int) -> int:
+        """log2 of the bytes that one entry of ``level`` (0: root) spans."""
+        return self.page_shift + sum(self.level_bits[level + 1 :])
+
+
+VALID = 1
+"""The bit without which an entry is nothing: ``_PAGE_PRESENT``, ``PTE_VALID``, ``_PAGE_PRESENT``
+(arch/x86, arm64, riscv: asm/pgtable*.h); bit 0 on all three."""
+
+
+def _bits(high: int, low: int) -> int:
+    """The kernel's ``GENMASK_ULL``."""
+    return (1 << (high + 1)) - (1 << low)
+
+
+# arch/x86/include/asm/pgtable_types.h; access is what all levels allow together
+_X86_RULES = (
+    Rule(Access.WRITABLE, 1 << 1, 0),
+    Rule(Access.USER, 1 << 2, 0),
+    Rule(Access.EXECUTABLE, 1 << 63, 1 << 63),
+)
+
+
+def x86_64(*, levels: int, sme_mask: int = 0) -> PageTableFormat:
+    """The format of x86-64.
+
+    Args:
+        levels: 4 or 5.
+        sme_mask: The bit that says that a page is encrypted, no part of its address: AMD's C-bit,
+            as in ``NUMBER(sme_mask)``.
+    """
+    if levels not in (4, 5):
+        raise UnsupportedError(f"x86-64 page tables of {levels} levels, expected 4 or 5")
+    return PageTableFormat(
+        name=f"x86-64, {levels} levels",
+        page_shift=12,
+        level_bits=(9,) * levels,
+        address=((_bits(51, 12) & ~sme_mask, 0),),
+        leaf_mask=1 << 7,  # _PAGE_PSE; _PAGE_PAT in the last level, where it is not asked for
+        leaf_value=True,
+        page_mask=VALID,
+        large_shifts=frozenset({21, 30}),
+        large_ignored=1 << 12,  # _PAGE_PAT_LARGE
+        leaf_rules=(*_X86_RULES, Rule(Access.GLOBAL, 1 << 8, 0)),
+        table_rules=_X86_RULES,
+    )
+
+
+_ARM64_LARGE = {12: frozenset({21, 30}), 14: frozenset({25}), 16: frozenset({29})}
+_ARM64_RDONLY, _ARM64_DBM = 1 << 7, 1 << 51
+
+
+def arm64(*, page_size: int, va_bits: int) -> PageTableFormat:
+    """The format of arm64's TTBR1, the kernel's half.
+
+    Addresses of 52 bits: 64 KiB pages keep bits 51:48 in bits 15:12 (FEAT_LPA), which are zero
+    where they are not used; smaller pages keep bits 51:50 in bits 9:8 (FEAT_LPA2), which hold the
+    shareability otherwise. The kernel turns FEAT_LPA2 on together with 52-bit virtual addresses
+    (arch/arm64/Kconfig, ``ARM64_PA_BITS_52``), so ``va_bits`` tells.
+
+    Args:
+        page_size: The granule in bytes: 4096, 16384 or 65536.
+        va_bits: Bits of virtual addresses that the root covers.
+    """
+    page_shift = page_size.bit_length() - 1
+    if page_size != 1 << page_shift or page_shift not in _ARM64_LARGE:
+        raise UnsupportedError(f"arm64 pages of {page_size} bytes, expected 4, 16 or 64 KiB")
+    if not 36 <= va_bits <= 52:
+        raise UnsupportedError(f"arm64 virtual addresses of {va_bits} bits, expected 36 to 52")
+    full, root = divmod(va_bits - page_shift, page_shift - 3)
+    address: tuple[tuple[int, int], ...] = ((_bits(47, page_shift), 0),)
+    if page_shift == 16:
+        address = (*address, (_bits(15, 12), 36))
+    elif va_bits == 52:
+        address = ((_bits(49, page_shift), 0), (_bits(9, 8), 42))
+    return PageTableFormat(
+        name=f"arm64, {page_size >> 10} KiB pages, {va_bits} bits",
+        page_shift=page_shift,
+        level_bits=(*((root,) if root else ()), *(page_shift - 3,) * full),
+        address=address,
+        leaf_mask=1 << 1,  # PTE_TABLE_BIT (asm/pgtable-hwdef.h): clear in a block ...
+        leaf_value=False,
+        page_mask=1 << 1,  # ... and set in a page
+        large_shifts=_ARM64_LARGE[page_shift],
+        large_ignored=1 << 16,  # nT (FEAT_BBM)
+        leaf_rules=(
+            # PTE_WRITE is DBM: the CPU clears PTE_RDONLY at the first write
+            Rule(Access.WRITABLE, _ARM64_RDONLY | _ARM64_DBM, _ARM64_RDONLY),
+            Rule(Access.EXECUTABLE, 1 << 53, 1 << 53),  # PTE_PXN
+            Rule(Access.USER, 1 << 6, 0),
+            Rule(Access.GLOBAL, 1 << 11, 1 << 11),  # PTE_NG
+        ),
+        table_rules=(
+            Rule(Access.EXECUTABLE, 1 << 59, 1 << 59),  # PXNTable: the direct map is under it
+            Rule(Access.USER, 1 << 61, 1 << 61),  # APTable
+            Rule(Access.WRITABLE, 1 << 62, 1 << 62),
+        ),
+        upper_half_only=True,
+    )
+
+
+_RISCV_LEVELS = {39: 3, 48: 4, 57: 5}
+
+
+def riscv64(*, va_bits: int) -> PageTableFormat:
+    """The format of riscv64.
+
+    Args:
+        va_bits: 39, 48 or 57: Sv39, Sv48 or Sv57.
+    """
+    levels = _RISCV_LEVELS.get(va_bits)
+    if levels is None:
+        raise UnsupportedError(f"riscv64 virtual addresses of {va_bits} bits, expected 39, 48, 57")
+    return PageTableFormat(
+        name=f"riscv64, Sv{va_bits}",
+        page_shift=12,
+        level_bits=(9,) * levels,
+        address=((_bits(53, 10), 2),),
+        leaf_mask=0b1110,  # _PAGE_LEAF: any of read, write, execute (asm/pgtable-bits.h)
+        leaf_value=True,
+        page_mask=0b1110,
+        large_shifts=frozenset(12 + 9 * above for above in range(1, levels)),
+        reserved=(0b0110, 0b0100),  # write without read
+        leaf_rules=(
+            Rule(Access.WRITABLE, 1 << 2, 0),
+            Rule(Access.EXECUTABLE, 1 << 3, 0),
+            Rule(Access.USER, 1 << 4, 0),
+            Rule(Access.GLOBAL, 1 << 5, 0),
+        ),
+        napot=True,
+    )
