@@ -58,15 +58,19 @@ class Capture:
         self.close()
 
 
-def open_capture(config: CaptureConfig) -> Capture:
+def open_capture(config: CaptureConfig, location: str = ".") -> Capture:
     """Open what ``config`` describes.
+
+    Args:
+        config: What to open.
+        location: The directory that the tree will be mounted at; ``gdbinit`` names its files there.
 
     Raises:
         VmcorefsError: as ``image.open_image`` and ``tree.build.build_tree`` say.
     """
     image = open_image(config)
     try:
-        return Capture(image, build_tree(image))
+        return Capture(image, build_tree(image, location))
     except BaseException:
         image.close()
         raise
@@ -85,6 +89,7 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
     raw_reserved: bool | None = None,
     truncated: bool | None = None,
     drop_torn_notes: bool | None = None,
+    vmlinux: StrPath | None = None,
 ) -> Capture:
     r"""Open a captured memory image.
 
@@ -105,6 +110,7 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
         holes: ``zero`` or ``error``: what reading something that is not RAM gives.
         raw_reserved: Show the crash kernel's ranges in ``oldmem`` as the image has them.
         truncated: Accept an image that lacks RAM; reading that fails.
+        vmlinux: The kernel with debug symbols, for ``gdbinit``.
         drop_torn_notes: Drop torn notes as the kernel does.
 
     Raises:
@@ -128,6 +134,7 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
             raw_reserved=raw_reserved,
             truncated=truncated,
             drop_torn_notes=drop_torn_notes,
+            vmlinux=None if vmlinux is None else fspath(vmlinux),
         )
     )
 

@@ -40,7 +40,7 @@ def main() -> None:
     """Mount a dead Linux machine's memory as the vmcore its own kernel would have given.
 
     Exit status: 0 done, 2 wrong use, 3 cannot mount or unmount, 4 an input is not what it should
-    be, 5 not possible here, 6 bytes cannot be read, 1 a bug.
+    be, 5 not possible here, 6 bytes cannot be read or written, 1 a bug.
     """
 
 
@@ -64,11 +64,11 @@ def mount(
     """Mount the memory in IMAGE... at MOUNTPOINT.
 
     Returns when the tree can be read, and leaves a daemon behind. The tree holds vmcore, oldmem,
-    crash_notes, crash_notes.d/cpuN, vmcoreinfo, iomem and layout.json, read-only and for their
-    owner alone.
+    kcore, crash_notes, crash_notes.d/cpuN, vmcoreinfo, dmesg, kallsyms, vmlinux, gdbinit, iomem and
+    layout.json, read-only and for their owner alone. What the image does not tell is left out.
     """
     target = MountOptions(check_mountpoint(mountpoint), allow_other)
-    capture = open_capture(make_config(images, options))
+    capture = open_capture(make_config(images, options), target.mountpoint)
     for warning in capture.image.warnings:
         click.echo(f"vmcorefs: warning: {warning}", err=True)
     if foreground:

@@ -72,6 +72,7 @@ class CaptureConfig:
         holes: What is not RAM reads as zeros (``zero``) or fails with EIO (``error``).
         raw_reserved: Show the crash kernel's ranges in ``oldmem`` as the image has them.
         truncated: Accept an image that lacks RAM; what it lacks fails with EIO.
+        vmlinux: Path of the kernel with debug symbols, for ``gdbinit``; None to look for it.
         drop_torn_notes: Drop a torn note, and what follows it in its slot, as the kernel does.
     """
 
@@ -86,6 +87,7 @@ class CaptureConfig:
     raw_reserved: bool = False
     truncated: bool = False
     drop_torn_notes: bool = False
+    vmlinux: str | None = None
 
 
 _PIECE = re.compile(
@@ -136,6 +138,7 @@ class _CaptureTable(msgspec.Struct, forbid_unknown_fields=True):
     raw_reserved: bool = False
     truncated: bool = False
     drop_torn_notes: bool = False
+    vmlinux: str | None = None
 
 
 def load_capture_file(path: str) -> CaptureConfig:
@@ -172,6 +175,7 @@ def _config_from(table: _CaptureTable, directory: str) -> CaptureConfig:
         raw_reserved=table.raw_reserved,
         truncated=table.truncated,
         drop_torn_notes=table.drop_torn_notes,
+        vmlinux=os.path.join(directory, table.vmlinux) if table.vmlinux is not None else None,
     )
 
 

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vmcorefs.errors import ConfigError, SourceIOError
+from vmcorefs.errors import ConfigError, OutputError
 from vmcorefs.tree.file import TreeFile
 
 _CHUNK = 4 << 20
@@ -50,7 +50,8 @@ def extract(file: TreeFile, path: str, *, force: bool, progress: Progress) -> Ou
         progress: Told of every chunk.
 
     Raises:
-        ConfigError: if ``path`` exists and ``force`` is false, or cannot be written.
+        ConfigError: if ``path`` exists and ``force`` is false.
+        OutputError: if it cannot be written.
         FaultError: if bytes are in no input; what precedes them is in ``path.incomplete``.
         SourceIOError: if an input cannot be read.
     """
@@ -68,7 +69,7 @@ def extract(file: TreeFile, path: str, *, force: bool, progress: Progress) -> Ou
         os.rename(incomplete, path)
         _sync_directory(path)
     except OSError as error:
-        raise ConfigError(
+        raise OutputError(
             f"{path}: cannot write: {error.strerror}; {incomplete} is kept"
         ) from error
     return outcome
@@ -79,7 +80,8 @@ def stream(file: TreeFile, target: int, progress: Progress) -> Outcome:
 
     Raises:
         FaultError: if bytes are in no input.
-        SourceIOError: if an input, or the descriptor, fails.
+        SourceIOError: if an input cannot be read.
+        OutputError: if the descriptor cannot be written.
     """
     chunk = np.empty(_CHUNK, dtype=np.uint8)
     for offset in range(0, file.size, _CHUNK):
@@ -90,8 +92,7 @@ def stream(file: TreeFile, target: int, progress: Progress) -> Outcome:
             try:
                 done += os.write(target, data[done:])
             except OSError as error:
-                reason = error.strerror or str(error)
-                raise SourceIOError("output", offset + done, len(data) - done, reason) from error
+                raise OutputError(f"cannot write the output: {error.strerror}") from error
         progress(len(data))
     return Outcome(file.size, file.size, 0)
 

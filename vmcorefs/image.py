@@ -20,8 +20,10 @@ from vmcorefs.core.memory_map import MemoryMap, with_crash_kernel
 from vmcorefs.core.ranges import Ranges, make_ranges, normalise, subtract, total_size
 from vmcorefs.core.units import format_range, format_size
 from vmcorefs.discovery.backup import Backup, backup_in_image, check_size, compare, expected_range
+from vmcorefs.discovery.log import find_log
 from vmcorefs.discovery.notes import CrashNotes, read_crash_notes
 from vmcorefs.discovery.plan import Plan, find_plan
+from vmcorefs.discovery.virtual import through_loads
 from vmcorefs.errors import ConfigError, FaultError, FormatError, TruncatedError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import Source
@@ -44,6 +46,7 @@ class MemoryImage:
         memory: The same as the crashed kernel left it: the backup lies over low memory.
         plan: The headers that the vmcore is laid out by.
         notes: The crashed kernel's notes.
+        log: The kernel's log as text, or None if it cannot be decoded.
         backup: The saved low memory in use, or None.
         missing: RAM of the crashed kernel that no input holds, a normal set; not empty only with
             ``config.truncated``.
@@ -57,6 +60,7 @@ class MemoryImage:
     memory: Extents
     plan: Plan
     notes: CrashNotes
+    log: bytes | None
     backup: Backup | None
     missing: Ranges
     warnings: tuple[str, ...]
@@ -97,12 +101,14 @@ def open_image(config: CaptureConfig) -> MemoryImage:
             stack.callback(low.source.close)
             sources = (*images, low.source)
         missing = _find_missing(config, sources, low.memory, memory_map, plan)
+        crashed = Reader("memory", low.memory, sources)
         notes = read_crash_notes(
-            Reader("memory", low.memory, sources),
+            crashed,
             plan.elfcorehdr,
             drop_torn=config.drop_torn_notes,
             drop_missing=config.truncated,
         )
+        log, no_log = find_log(notes.vmcoreinfo, through_loads(crashed, plan.elfcorehdr))
         stack.pop_all()
     return MemoryImage(
         config=config,
@@ -112,12 +118,14 @@ def open_image(config: CaptureConfig) -> MemoryImage:
         memory=low.memory,
         plan=plan,
         notes=notes,
+        log=log,
         backup=low.backup,
         missing=missing,
         warnings=(
             *plan.warnings,
             *low.warnings,
             *notes.warnings,
+            *([no_log] if no_log else ()),
             *([f"{_summarise(missing)}: reading them fails"] if len(missing) else ()),
         ),
     )

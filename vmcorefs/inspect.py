@@ -9,7 +9,6 @@ from typing import Any
 from vmcorefs.api import Capture
 from vmcorefs.config import machine_names
 from vmcorefs.core.elf import ELFCLASS32, PT_LOAD, PhdrTable
-from vmcorefs.core.notes import decode_prstatus
 from vmcorefs.core.units import format_range, format_size
 from vmcorefs.discovery.notes import NoteSlot
 from vmcorefs.image import MemoryImage
@@ -79,9 +78,7 @@ def _backup(image: MemoryImage) -> Report | None:
 
 
 def _cpu(image: MemoryImage, slot: NoteSlot) -> Report:
-    header = image.plan.elfcorehdr.header
-    states = [decode_prstatus(note, header.e_machine, header.byte_order) for note in slot.notes]
-    state = next((state for state in states if state is not None), None)
+    state = slot.state(image.plan.elfcorehdr.header)
     return {
         "paddr": slot.paddr,
         "notes": len(slot.notes),

@@ -73,6 +73,12 @@ _OPTIONS = (
         help="Accept an image that lacks RAM; reading what it lacks gives EIO.",
     ),
     click.option(
+        "--vmlinux",
+        metavar="FILE",
+        help="The kernel with debug symbols, for gdbinit (default: an installed one of the same"
+        " build, or else the one in the tree).",
+    ),
+    click.option(
         "--drop-torn-notes",
         is_flag=True,
         help="Leave out a torn crash note, as the kernel does, rather than refuse the image.",
@@ -117,4 +123,5 @@ def make_config(images: tuple[str, ...], options: dict[str, Any]) -> CaptureConf
         raw_reserved=options["raw_reserved"] or None,
         truncated=options["truncated"] or None,
         drop_torn_notes=options["drop_torn_notes"] or None,
+        vmlinux=options["vmlinux"],
     )

@@ -6,6 +6,9 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import pytest
+
+from tests.real import tools
 from tests.real.marks import REAL
 from tests.real.trees import compare, is_zero, read
 from tests.real.truth import in_memory, segments, vmcoreinfo
@@ -39,6 +42,12 @@ def test_vmcoreinfo_is_the_notes_text(capture: Capture, tree: Path) -> None:
     assert release == capture.kernel.name
 
 
+def test_dmesg_is_what_vmcore_dmesg_prints(capture: Capture, tree: Path) -> None:
+    said = (tree / "dmesg").read_text()
+    assert said == tools.vmcore_dmesg(capture.vmcore)
+    assert said.count("\n") > 300
+
+
 def test_iomem_is_the_guests(capture: Capture, tree: Path) -> None:
     assert (tree / "iomem").read_text() == capture.text("iomem")
 
@@ -70,7 +79,10 @@ def _check_extent(path: Path, extent: dict[str, Any]) -> None:
     assert size > 0
     length = min(size, _SAMPLE)
     for skip in (0, size - length):
-        if extent["kind"] in ("zero", "hole"):
+        if extent["kind"] == "hole" and path.name == "kcore":
+            with pytest.raises(OSError, match="Input/output error"):
+                read(path, offset + skip, length)
+        elif extent["kind"] in ("zero", "hole"):
             assert is_zero(path, offset + skip, length), extent
         elif extent["from"] != "made":
             source, there = Path(extent["source"]), extent["source_offset"] + skip

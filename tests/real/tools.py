@@ -70,6 +70,19 @@ def gdb(dump: Path, *commands: str) -> str:
     return run(["gdb", "--nx", "--quiet", "--batch", *words, "--core", dump], dump)
 
 
+def gdb_script(script: Path, *commands: str) -> str:
+    """What gdb answers to commands behind a script."""
+    words = [word for command in commands for word in ("-ex", command)]
+    return run(["gdb", "--nx", "--quiet", "--batch", "-x", script, *words], script)
+
+
+def assert_in_order(said: str, words: list[str]) -> None:
+    """Fail unless a tool said all of ``words``, in that order."""
+    places = [said.find(word) for word in words]
+    assert -1 not in places, (words[places.index(-1)], said)
+    assert places == sorted(places), said
+
+
 def makedumpfile(dump: Path, out: Path, *options: str) -> Path:
     """Have ``makedumpfile`` write to ``out``, and return that."""
     said = run(["makedumpfile", *options, dump, out], dump)

@@ -86,10 +86,9 @@ def search_elfcorehdr(memory: Reader, where: Ranges, ram: Ranges) -> Search:
             if not _looks_right(memory, paddr):
                 continue
             candidate = read_elfcorehdr(memory, paddr)
-            if _describes(candidate.elfcorehdr, paddr):
-                continue
             check_found(candidate.elfcorehdr, ram)
-            found.append(candidate)
+            if not _describes(candidate.elfcorehdr, paddr):
+                found.append(candidate)
         except (FormatError, FaultError) as error:
             refused.append((paddr, str(error)))
     return Search(tuple(found), tuple(refused))

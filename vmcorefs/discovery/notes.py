@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from vmcorefs.core.elf import ElfHeader
 from vmcorefs.core.elfcorehdr import Elfcorehdr
-from vmcorefs.core.notes import Note, find_vmcoreinfo, walk_notes
+from vmcorefs.core.notes import CpuState, Note, decode_prstatus, find_vmcoreinfo, walk_notes
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
 from vmcorefs.errors import FaultError, FormatError
 from vmcorefs.reader import Reader
@@ -31,6 +32,11 @@ class NoteSlot:
     def is_vmcoreinfo(self) -> bool:
         """Whether this is VMCOREINFO's slot and not a CPU's."""
         return any(note.name == b"VMCOREINFO" for note in self.notes)
+
+    def state(self, header: ElfHeader) -> CpuState | None:
+        """What its NT_PRSTATUS says, or None if it has none that is understood."""
+        states = (decode_prstatus(n, header.e_machine, header.byte_order) for n in self.notes)
+        return next((state for state in states if state is not None), None)
 
 
 @dataclass(frozen=True, slots=True)

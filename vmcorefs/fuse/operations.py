@@ -20,7 +20,7 @@ import numpy as np
 import pyfuse3
 import trio
 
-from vmcorefs.errors import VmcorefsError
+from vmcorefs.errors import FaultError, VmcorefsError
 from vmcorefs.fuse.inodes import Inode, number_inodes
 from vmcorefs.tree.file import TreeFile
 
@@ -166,7 +166,10 @@ class TreeOperations(pyfuse3.Operations):
         key = (file.path, file.reader.row_of(offset))
         if key not in self._reported:
             self._reported.add(key)
-            log.error("%s at %#x: %s", file.path, offset, error)
+            # a debugger walks off the end of a stack in kcore as a matter of course
+            is_hole = isinstance(error, FaultError) and error.kind == "hole"
+            level = logging.INFO if is_hole else logging.ERROR
+            log.log(level, "%s at %#x: %s", file.path, offset, error)
 
 
 def _aligned_buffer(size: int) -> memoryview:

@@ -6,13 +6,19 @@ from vmcorefs.core.extents import Kind
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS
 from vmcorefs.tree.file import TreeFile
+from vmcorefs.tree.kcore import kcore_files
 from vmcorefs.tree.oldmem import oldmem_file
+from vmcorefs.tree.symbols import symbol_files
 from vmcorefs.tree.texts import layout_file, text_files
 from vmcorefs.tree.vmcore import cpu_note_files, lay_out, notes_file, vmcore_file
 
 
-def build_tree(image: MemoryImage) -> dict[str, TreeFile]:
+def build_tree(image: MemoryImage, location: str = ".") -> dict[str, TreeFile]:
     """Build every file of the tree, by path, in the order of a listing for people.
+
+    Args:
+        image: The dead machine.
+        location: The directory that the tree will be found at.
 
     Raises:
         LayoutError: if the vmcore would be larger than a file can be.
@@ -27,6 +33,8 @@ def build_tree(image: MemoryImage) -> dict[str, TreeFile]:
         notes_file(image),
         *cpu_note_files(image),
         *text_files(image),
+        *kcore_files(image),
+        *symbol_files(image, location),
     ]
     tree = {file.path: file for file in files}
     tree["layout.json"] = layout_file(dict(tree))

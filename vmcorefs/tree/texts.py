@@ -12,11 +12,14 @@ from vmcorefs.tree.file import TreeFile, text_file
 
 
 def text_files(image: MemoryImage) -> Iterator[TreeFile]:
-    """``iomem``, and ``vmcoreinfo`` if the crashed kernel left one."""
+    """``iomem``, and what the crashed kernel left of ``vmcoreinfo`` and ``dmesg``."""
     yield text_file("iomem", lambda: format_iomem(image.memory_map).encode())
     vmcoreinfo = image.notes.vmcoreinfo
     if vmcoreinfo is not None:
         yield text_file("vmcoreinfo", lambda: vmcoreinfo.text)
+    log = image.log
+    if log is not None:
+        yield text_file("dmesg", lambda: log)
 
 
 def layout_file(files: Mapping[str, TreeFile]) -> TreeFile:

@@ -54,7 +54,7 @@ def vmcore_file(
     sources: tuple[Source, ...] = (*image.sources, head)
     table = merge(
         whole(len(sources) - 1, len(layout.head)),
-        _project_notes(image, len(layout.head)),
+        project_notes(image, len(layout.head)),
         _project_loads(image, layout.windows, layout.moved),
     )
     # a PT_LOAD promises RAM; what its first and last page show beside it may be anything
@@ -66,7 +66,7 @@ def vmcore_file(
 
 def notes_file(image: MemoryImage) -> TreeFile:
     """``crash_notes``: exactly the bytes of the vmcore's PT_NOTE."""
-    return table_file("crash_notes", _project_notes(image, 0), image.sources)
+    return table_file("crash_notes", project_notes(image, 0), image.sources)
 
 
 def cpu_note_files(image: MemoryImage) -> Iterator[TreeFile]:
@@ -81,7 +81,8 @@ def cpu_note_files(image: MemoryImage) -> Iterator[TreeFile]:
         yield table_file(f"crash_notes.d/cpu{number}", table, image.sources)
 
 
-def _project_notes(image: MemoryImage, to: int) -> Extents:
+def project_notes(image: MemoryImage, to: int) -> Extents:
+    """Show the merged notes at ``to``, from wherever in memory their slots are."""
     slots = image.notes.slots
     start = np.array([slot.paddr for slot in slots], dtype=np.int64)
     size = np.array([slot.size for slot in slots], dtype=np.int64)

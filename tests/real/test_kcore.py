@@ -1,0 +1,53 @@
+"""What lies in vmalloc space, where a vmcore has no way to: stacks, modules."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from tests.real import tools
+from tests.real.marks import REAL, only
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.lab.capture import Capture
+
+pytestmark = REAL
+
+
+@only("kexec", "file")
+def test_gdb_follows_the_stack_of_the_cpu_that_panicked(
+    capture: Capture, tree: Path, vmlinux: Path
+) -> None:
+    vmcoreinfo = dict(
+        line.split("=", 1) for line in (tree / "vmcoreinfo").read_text().splitlines() if line
+    )
+    symbols = f"symbol-file {vmlinux} -o 0x{vmcoreinfo['KERNELOFFSET']}"
+    said = tools.gdb(tree / "kcore", symbols, "thread apply all bt")
+    frames = [
+        "__crash_kexec",
+        "in panic (",
+        "sysrq_handle_crash",
+        "in vfs_write (",
+        "do_syscall_64",
+    ]
+    tools.assert_in_order(said, frames)
+    # and why there is a kcore: the vmcore does not reach that stack
+    assert "sysrq_handle_crash" not in tools.gdb(tree / "vmcore", symbols, "thread apply all bt")
+
+
+def test_drgn_says_the_same_of_kcore(capture: Capture, tree: Path, vmlinux: Path) -> None:
+    assert tools.drgn(vmlinux, tree / "kcore") == tools.drgn(vmlinux, capture.vmcore)
+
+
+def test_what_is_not_mapped_is_an_error(tree: Path) -> None:
+    layout = (tree / "layout.json").read_text()
+    kcore = layout[layout.index('"kcore"') :]
+    hole = next(line for line in kcore.splitlines() if '"kind": "hole"' in line)
+    offset = int(hole.split('"offset": ')[1].split(",")[0])
+    with (tree / "kcore").open("rb", buffering=0) as file:
+        file.seek(offset)
+        with pytest.raises(OSError, match="Input/output error"):
+            file.read(8)

@@ -1,0 +1,65 @@
+"""Kernel virtual memory, read through what says where it is."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vmcorefs.core.elf import ELFCLASS64
+from vmcorefs.core.elfcorehdr import Elfcorehdr
+from vmcorefs.core.kernel_memory import KernelMemory
+from vmcorefs.core.paging_mappings import Mappings
+from vmcorefs.errors import FormatError
+from vmcorefs.reader import Reader
+
+
+def through_loads(memory: Reader, elfcorehdr: Elfcorehdr) -> KernelMemory:
+    """Read through the PT_LOADs: the kernel's text and data, and the direct map.
+
+    Args:
+        memory: The crashed kernel's memory, by physical address.
+        elfcorehdr: Whose PT_LOADs to go by.
+    """
+    header = elfcorehdr.header
+    loads = [
+        (int(load["p_vaddr"]), int(load["p_memsz"]), int(load["p_paddr"]))
+        for load in elfcorehdr.loads
+        if load["p_vaddr"]
+    ]
+
+    def read(vaddr: int, size: int) -> bytes:
+        for start, length, paddr in loads:
+            if start <= vaddr and vaddr + size <= start + length:
+                return memory.pread(size, paddr + vaddr - start)
+        raise FormatError(f"no PT_LOAD holds the {size} bytes at vaddr {vaddr:#x}")
+
+    return KernelMemory(read, header.byte_order, 8 if header.elf_class == ELFCLASS64 else 4)
+
+
+def through_page_tables(memory: Reader, mappings: Mappings, like: KernelMemory) -> KernelMemory:
+    """Read through the kernel's page tables: all that it had mapped, vmalloc space included.
+
+    Args:
+        memory: The crashed kernel's memory, by physical address.
+        mappings: What the page tables map.
+        like: Whose byte order and word size it has.
+    """
+    page = 1 << mappings.fmt.page_shift
+
+    def read(vaddr: int, size: int) -> bytes:
+        if not 0 <= vaddr <= vaddr + size <= 1 << 64:
+            raise FormatError(f"no address space holds the {size} bytes at vaddr {vaddr:#x}")
+        offset = vaddr % page
+        count = (offset + size + page - 1) // page
+        first = np.uint64(vaddr - offset)
+        pages = mappings.translate_many(first + np.arange(count, dtype=np.uint64) * np.uint64(page))
+        if count and pages.min() < 0:
+            raise FormatError(f"the page tables do not map the {size} bytes at vaddr {vaddr:#x}")
+        # pages in a row are read at once
+        heads = np.flatnonzero(np.diff(pages, prepend=-2 * page) != page).tolist()
+        parts = [
+            memory.pread((end - head) * page, int(pages[head]))
+            for head, end in zip(heads, [*heads[1:], count], strict=True)
+        ]
+        return b"".join(parts)[offset : offset + size]
+
+    return KernelMemory(read, like.byte_order, like.word_size)

@@ -1,0 +1,150 @@
+"""``kallsyms``, ``vmlinux`` and ``gdbinit``: names for addresses without a debug package.
+
+All three are made when they are first asked for, from the symbols that the kernel keeps of itself.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from functools import cached_property
+
+from vmcorefs.core.elf import EM_X86_64
+from vmcorefs.core.kernel_memory import KernelMemory
+from vmcorefs.core.orc import read_debug_frame
+from vmcorefs.core.vmcoreinfo import Vmcoreinfo
+from vmcorefs.core.vmlinux import make_vmlinux
+from vmcorefs.discovery.debug_symbols import find_vmlinux
+from vmcorefs.discovery.notes import NoteSlot
+from vmcorefs.discovery.page_tables import find_page_tables
+from vmcorefs.discovery.symbols import Symbols, find_symbols
+from vmcorefs.discovery.virtual import through_loads, through_page_tables
+from vmcorefs.errors import FormatError, VmcorefsError
+from vmcorefs.image import MemoryImage
+from vmcorefs.reader import Reader
+from vmcorefs.tree.file import TreeFile, text_file
+
+_BUILD_ID = re.compile("([0-9a-f]{2}){8,64}")
+_PANIC_CPU_NONE = 2**32 - 1  # PANIC_CPU_INVALID (include/linux/panic.h)
+
+
+class KernelSymbols:
+    """What is known of one kernel's symbols, worked out once and when it is first needed."""
+
+    def __init__(self, image: MemoryImage, vmcoreinfo: Vmcoreinfo) -> None:
+        self._image = image
+        self._vmcoreinfo = vmcoreinfo
+        self._memory = Reader("memory", image.memory, image.sources)
+
+    @cached_property
+    def kernel(self) -> KernelMemory:
+        """The kernel's image and the direct map."""
+        return through_loads(self._memory, self._image.plan.elfcorehdr)
+
+    @cached_property
+    def symbols(self) -> Symbols:
+        """The symbols.
+
+        Raises:
+            FormatError: if they cannot be decoded.
+        """
+        found, why_not = find_symbols(self._vmcoreinfo, self.kernel, self._mapped())
+        if found is None:
+            raise FormatError(why_not)
+        return found
+
+    def _mapped(self) -> KernelMemory | None:
+        machine = self._image.plan.elfcorehdr.header.e_machine
+        try:
+            mappings = find_page_tables(
+                self._memory, machine, self._vmcoreinfo, byte_order=self.kernel.byte_order
+            )
+        except VmcorefsError:
+            return None  # modules are then missing, and the symbols' warnings say so
+        return through_page_tables(self._memory, mappings, self.kernel)
+
+    def format(self) -> bytes:
+        """The text of /proc/kallsyms."""
+        return self.symbols.format()
+
+    def make_vmlinux(self) -> bytes:
+        """An ELF file with the kernel's symbols, its BTF, and what unwinding its stacks takes."""
+        machine = self._image.plan.elfcorehdr.header.e_machine
+        build_id = self._vmcoreinfo.values.get("BUILD-ID", "")
+        try:
+            kernel = self.symbols.kernel
+            frames = read_debug_frame(kernel, self.kernel) if machine == EM_X86_64 else None
+        except VmcorefsError:  # CONFIG_UNWINDER_FRAME_POINTER has no ORC: gdb goes by prologues
+            frames = None
+        return make_vmlinux(
+            self.symbols.kernel,
+            machine=machine,
+            byte_order=self.kernel.byte_order,
+            btf=self.symbols.btf,
+            build_id=bytes.fromhex(build_id) if _BUILD_ID.fullmatch(build_id) else None,
+            debug_frame=frames,
+        )
+
+    def panicked(self) -> NoteSlot | None:
+        """The note slot of the CPU that panicked: kernel/panic.c keeps its number."""
+        try:
+            vaddr = self.symbols.kernel.lookup("panic_cpu")
+            cpu = self.kernel.integer(vaddr, 4) if vaddr is not None else _PANIC_CPU_NONE
+        except VmcorefsError:
+            return None
+        slots = self._image.notes.cpu_slots
+        return slots[cpu] if cpu < len(slots) else None
+
+
+def symbol_files(image: MemoryImage, location: str) -> Iterator[TreeFile]:
+    """The three files, where VMCOREINFO tells where the symbols are (Linux 6.0 and later).
+
+    Args:
+        image: The dead machine.
+        location: The directory that the tree is mounted at, for ``gdbinit``.
+    """
+    vmcoreinfo = image.notes.vmcoreinfo
+    if vmcoreinfo is None or "SYMBOL(kallsyms_names)" not in vmcoreinfo.values:
+        return
+    symbols = KernelSymbols(image, vmcoreinfo)
+    yield text_file("kallsyms", symbols.format)
+    yield text_file("vmlinux", symbols.make_vmlinux)
+    yield text_file("gdbinit", lambda: _make_gdbinit(image, vmcoreinfo, symbols, location))
+
+
+def _make_gdbinit(
+    image: MemoryImage, vmcoreinfo: Vmcoreinfo, symbols: KernelSymbols, location: str
+) -> bytes:
+    vmlinux = image.config.vmlinux or find_vmlinux(vmcoreinfo)
+    if vmlinux is None:
+        load = f'symbol-file "{os.path.join(location, "vmlinux")}"'
+    else:
+        offset = vmcoreinfo.values.get("KERNELOFFSET", "0")
+        load = f'symbol-file "{os.path.abspath(vmlinux)}" -o 0x{offset}'
+    lines = [
+        f"# gdb -x {os.path.join(location, 'gdbinit')}",
+        "set pagination off",
+        load,
+        # gdb takes the rest of this line as it is, quotes and all
+        f"core-file {os.path.join(location, 'kcore')}",
+    ]
+    thread = _thread_number(image, symbols.panicked())
+    if thread is not None:
+        lines += ["# the CPU that panicked", f"thread {thread}"]
+    return "".join(f"{line}\n" for line in lines).encode()
+
+
+def _thread_number(image: MemoryImage, panicked: NoteSlot | None) -> int | None:
+    """Which of gdb's threads a CPU is: one for each process id, in the order of the notes."""
+    pids: list[int | None] = []
+    for slot in image.notes.cpu_slots:
+        if not slot.notes:
+            continue
+        state = slot.state(image.plan.elfcorehdr.header)
+        pid = state.pid if state else None
+        if pid not in pids:
+            pids.append(pid)
+        if slot is panicked and pid is not None:
+            return pids.index(pid) + 1
+    return None
