@@ -78,7 +78,7 @@ def mount(
         run_in_background(capture, target, log_path)
 
 
-@main.command()
+@main.command(short_help="Unmount a tree and wait until its daemon has gone.")
 @click.argument("mountpoints", nargs=-1, required=True, metavar="MOUNTPOINT...")
 @click.option("--lazy", is_flag=True, help="Detach now, though files are open; do not wait.")
 @click.option(
