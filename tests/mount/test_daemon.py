@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.machine import Machine
+from tests.mount.machine import RAM_END, Machine
 from vmcorefs.fuse.mounts import find_mount
 
 pytestmark = pytest.mark.mount
@@ -181,3 +181,12 @@ def test_a_block_device_is_an_image_too(machine: Machine) -> None:
         assert machine.run("umount", str(machine.mountpoint)).returncode == 0
     finally:
         subprocess.run(["losetup", "--detach", loop], check=True)
+
+
+def test_a_character_device_is_an_image_as_long_as_ram(machine: Machine) -> None:
+    iomem = str(machine.directory / "iomem")
+    done = machine.run("mount", "--map", iomem, "/dev/zero", str(machine.mountpoint))
+    assert done.returncode == 0, done.stderr
+    content = (machine.mountpoint / "oldmem").read_bytes()
+    assert content == bytes(RAM_END)
+    assert machine.run("umount", str(machine.mountpoint)).returncode == 0
