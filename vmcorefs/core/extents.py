@@ -107,6 +107,7 @@ def make_extents(
 
 
 EMPTY = make_extents(np.empty((0, 2), dtype=np.int64), kind=Kind.HOLE)
+"""The table that speaks of nothing."""
 
 
 def validate(extents: Extents) -> Extents:

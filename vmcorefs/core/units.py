@@ -18,11 +18,6 @@ _NUMBER = re.compile(r"(0x[0-9a-f]{1,16}|[0-9]{1,19})([KMGTP]?)(?:i?B)?", re.IGN
 _SHIFT = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
 
 
-def align_down(value: int, alignment: int) -> int:
-    """Round ``value`` down to a multiple of ``alignment``, a power of two."""
-    return value & ~(alignment - 1)
-
-
 def align_up(value: int, alignment: int) -> int:
     """Round ``value`` up to a multiple of ``alignment``, a power of two."""
     return (value + alignment - 1) & ~(alignment - 1)

@@ -13,7 +13,7 @@ from typing import Final
 
 import numpy as np
 
-from vmcorefs.core.elf import EM_X86_64
+from vmcorefs.core.elf import EM_AARCH64, EM_RISCV, EM_X86_64
 from vmcorefs.core.extents import Kind
 from vmcorefs.core.notes import ByteOrder
 from vmcorefs.core.paging import Limits, ReadTables, walk
@@ -23,8 +23,6 @@ from vmcorefs.core.ranges import Int64Array
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
 from vmcorefs.errors import FaultError, FormatError, UnsupportedError
 from vmcorefs.reader import Reader
-
-EM_AARCH64, EM_RISCV = 183, 243
 
 _X86_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map (arch/x86/include/asm/page_64_types.h)
 _NUMBER = re.compile(r"-?[0-9]{1,20}|0x[0-9a-f]{1,16}")

@@ -6,6 +6,7 @@ Stacks, modules and per-CPU data are in vmalloc space, so gdb can follow a stack
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 from vmcorefs.core.extents import Kind, fill, merge, project
@@ -20,6 +21,8 @@ from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.tree.file import TreeFile, complete, whole
 from vmcorefs.tree.vmcore import project_notes
+
+log = logging.getLogger(__name__)
 
 FAULTS = frozenset({Kind.MISSING, Kind.HOLE})
 """What is not mapped, or mapped to a device, was never memory: reading it fails."""
@@ -41,10 +44,12 @@ def kcore_files(image: MemoryImage) -> Iterator[TreeFile]:
 
     def make() -> Reader:
         memory = Reader("memory", image.memory, image.sources)
-        return make_kcore(
-            image,
-            find_page_tables(memory, header.e_machine, vmcoreinfo, byte_order=header.byte_order),
+        mappings = find_page_tables(
+            memory, header.e_machine, vmcoreinfo, byte_order=header.byte_order
         )
+        for problem in mappings.problems:
+            log.warning("kcore lacks what is behind %s", problem)
+        return make_kcore(image, mappings)
 
     yield TreeFile("kcore", make)
 

@@ -5,6 +5,7 @@ All three are made when they are first asked for, from the symbols that the kern
 
 from __future__ import annotations
 
+import logging
 import os
 import re
 from collections.abc import Iterator
@@ -24,6 +25,8 @@ from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import Reader
 from vmcorefs.tree.file import TreeFile, text_file
+
+log = logging.getLogger(__name__)
 
 _BUILD_ID = re.compile("([0-9a-f]{2}){8,64}")
 _PANIC_CPU_NONE = 2**32 - 1  # PANIC_CPU_INVALID (include/linux/panic.h)
@@ -52,6 +55,8 @@ class KernelSymbols:
         found, why_not = find_symbols(self._vmcoreinfo, self.kernel, self._mapped())
         if found is None:
             raise FormatError(why_not)
+        for warning in found.warnings:
+            log.warning("%s", warning)
         return found
 
     def _mapped(self) -> KernelMemory | None:
