@@ -58,7 +58,7 @@ def run_in_background(capture: Capture, options: MountOptions, log_path: str | N
         answer = pipe.read()
     if not answer.startswith(_READY):
         raise MountError(
-            answer.decode() or f"{options.mountpoint}: the daemon died before it was ready"
+            os.fsdecode(answer) or f"{options.mountpoint}: the daemon died before it was ready"
         )
 
 
@@ -72,11 +72,11 @@ def _child(capture: Capture, options: MountOptions, log_path: str | None, pipe: 
         serve(capture.files, options, time=capture.image.time, ready=answer.ready)
     except VmcorefsError as error:
         log.error("%s", error)  # noqa: TRY400  # an error of the user, not a bug
-        answer.send(str(error).encode())
+        answer.send(os.fsencode(str(error)))
         return error.exit_code
     except BaseException as error:
         log.exception("a bug in vmcorefs")
-        answer.send(f"a bug in vmcorefs: {error!r}".encode())
+        answer.send(f"a bug in vmcorefs: {error!r}".encode("utf-8", "replace"))
         return 1
     else:
         return 0

@@ -87,6 +87,8 @@ def open_image(config: CaptureConfig) -> MemoryImage:
         TruncatedError: if RAM is missing, and ``config.truncated`` is false.
         SourceIOError: if an input cannot be read.
     """
+    if config.vmlinux is not None and not os.path.isfile(config.vmlinux):
+        raise ConfigError(f"{config.vmlinux}: no such file, expected a vmlinux")
     memory_map = load_map(config)
     with ExitStack() as stack:
         images, captured = open_pieces(config.images, ram_end=memory_map.end)

@@ -80,7 +80,7 @@ class TreeOperations(pyfuse3.Operations):
     ) -> None:
         entries = list(self._inode(fh).children.items())
         for position, (name, number) in enumerate(entries[start_id:], start_id + 1):
-            attributes = await self._attributes(self._inodes[number])
+            attributes = self._listed_attributes(self._inodes[number])
             if not pyfuse3.readdir_reply(token, os.fsencode(name), attributes, position):
                 return
 
@@ -96,6 +96,9 @@ class TreeOperations(pyfuse3.Operations):
         file = self._inode(fh).file
         if file is None:
             raise pyfuse3.FUSEError(errno.EISDIR)
+        if not file.is_made:
+            with self._translated_errors(file, off):
+                await trio.to_thread.run_sync(file.make)
         count = max(min(size, file.size - off), 0)
         buffer = self._buffers.pop() if self._buffers else _aligned_buffer(_BUFFER_SIZE)
         view = buffer[:count] if count <= len(buffer) else memoryview(bytearray(count))
@@ -127,6 +130,12 @@ class TreeOperations(pyfuse3.Operations):
         return inode
 
     async def _attributes(self, inode: Inode) -> pyfuse3.EntryAttributes:
+        if inode.file is not None and not inode.file.is_made:
+            with self._translated_errors(inode.file, 0):
+                await trio.to_thread.run_sync(inode.file.make)
+        return self._listed_attributes(inode)
+
+    def _listed_attributes(self, inode: Inode) -> pyfuse3.EntryAttributes:
         attributes = pyfuse3.EntryAttributes()
         attributes.st_ino = inode.number
         attributes.entry_timeout = attributes.attr_timeout = _TIMEOUT
@@ -139,16 +148,15 @@ class TreeOperations(pyfuse3.Operations):
             return attributes
         attributes.st_mode = stat.S_IFREG | (0o444 if self._others else 0o400)
         attributes.st_nlink = 1
-        attributes.st_size = await self._size(inode.file)
+        if not inode.file.is_made:
+            # making it may take long, or fail: a listing gives its name, and the kernel asks again
+            # for the size as soon as somebody wants that
+            attributes.entry_timeout = attributes.attr_timeout = 0
+            return attributes
+        attributes.st_size = inode.file.size
         # never fewer than the size: tar takes a file of no blocks for one of zeros
         attributes.st_blocks = -(-attributes.st_size // 512)
         return attributes
-
-    async def _size(self, file: TreeFile) -> int:
-        if file.is_made:
-            return file.size
-        with self._translated_errors(file, 0):
-            return await trio.to_thread.run_sync(lambda: file.size)
 
     @contextmanager
     def _translated_errors(self, file: TreeFile, offset: int) -> Iterator[None]:
@@ -163,7 +171,7 @@ class TreeOperations(pyfuse3.Operations):
 
     def _report(self, file: TreeFile, offset: int, error: VmcorefsError) -> None:
         # once for each extent: a reader that goes on page by page would fill the log
-        key = (file.path, file.reader.row_of(offset))
+        key = (file.path, file.reader.row_of(offset) if file.is_made else -1)
         if key not in self._reported:
             self._reported.add(key)
             # a debugger walks off the end of a stack in kcore as a matter of course

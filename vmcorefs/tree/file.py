@@ -35,6 +35,10 @@ class TreeFile:
         table = self.reader.table
         return int(table.start[-1] + table.size[-1]) if len(table) else 0
 
+    def make(self) -> None:
+        """Make it now, if that has not been done; it raises what making it raises."""
+        _ = self.reader
+
     @property
     def is_made(self) -> bool:
         """Whether asking for its size or its bytes will not take long."""

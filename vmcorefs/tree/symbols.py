@@ -21,7 +21,7 @@ from vmcorefs.discovery.notes import NoteSlot
 from vmcorefs.discovery.page_tables import find_page_tables
 from vmcorefs.discovery.symbols import Symbols, find_symbols
 from vmcorefs.discovery.virtual import through_loads, through_page_tables
-from vmcorefs.errors import FormatError, VmcorefsError
+from vmcorefs.errors import FaultError, FormatError, VmcorefsError
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import Reader
 from vmcorefs.tree.file import TreeFile, text_file
@@ -69,6 +69,12 @@ class KernelSymbols:
             return None  # modules are then missing, and the symbols' warnings say so
         return through_page_tables(self._memory, mappings, self.kernel)
 
+    @property
+    def kernel_offset(self) -> int:
+        """How far KASLR moved the kernel, in bytes; 0 where VMCOREINFO tells nothing sane."""
+        text = self._vmcoreinfo.values.get("KERNELOFFSET", "")
+        return int(text, 16) if re.fullmatch("[0-9a-f]{1,16}", text) else 0
+
     def format(self) -> bytes:
         """The text of /proc/kallsyms."""
         return self.symbols.format()
@@ -77,13 +83,14 @@ class KernelSymbols:
         """An ELF file with the kernel's symbols, its BTF, and what unwinding its stacks takes."""
         machine = self._image.plan.elfcorehdr.header.e_machine
         build_id = self._vmcoreinfo.values.get("BUILD-ID", "")
+        kernel = self.symbols.kernel
         try:
-            kernel = self.symbols.kernel
             frames = read_debug_frame(kernel, self.kernel) if machine == EM_X86_64 else None
-        except VmcorefsError:  # CONFIG_UNWINDER_FRAME_POINTER has no ORC: gdb goes by prologues
+        except (FormatError, FaultError) as error:  # CONFIG_UNWINDER_FRAME_POINTER has no ORC
+            log.warning("vmlinux: no unwind tables, gdb goes by prologues: %s", error)
             frames = None
         return make_vmlinux(
-            self.symbols.kernel,
+            kernel,
             machine=machine,
             byte_order=self.kernel.byte_order,
             btf=self.symbols.btf,
@@ -113,20 +120,21 @@ def symbol_files(image: MemoryImage, location: str) -> Iterator[TreeFile]:
     if vmcoreinfo is None or "SYMBOL(kallsyms_names)" not in vmcoreinfo.values:
         return
     symbols = KernelSymbols(image, vmcoreinfo)
+    # now, and not when it is asked for: a daemon's directory is /
+    given = image.config.vmlinux
+    vmlinux = os.path.abspath(given) if given is not None else find_vmlinux(vmcoreinfo)
     yield text_file("kallsyms", symbols.format)
     yield text_file("vmlinux", symbols.make_vmlinux)
-    yield text_file("gdbinit", lambda: _make_gdbinit(image, vmcoreinfo, symbols, location))
+    yield text_file("gdbinit", lambda: _make_gdbinit(image, symbols, location, vmlinux))
 
 
 def _make_gdbinit(
-    image: MemoryImage, vmcoreinfo: Vmcoreinfo, symbols: KernelSymbols, location: str
+    image: MemoryImage, symbols: KernelSymbols, location: str, vmlinux: str | None
 ) -> bytes:
-    vmlinux = image.config.vmlinux or find_vmlinux(vmcoreinfo)
     if vmlinux is None:
         load = f'symbol-file "{os.path.join(location, "vmlinux")}"'
     else:
-        offset = vmcoreinfo.values.get("KERNELOFFSET", "0")
-        load = f'symbol-file "{os.path.abspath(vmlinux)}" -o 0x{offset}'
+        load = f'symbol-file "{vmlinux}" -o {symbols.kernel_offset:#x}'
     lines = [
         f"# gdb -x {os.path.join(location, 'gdbinit')}",
         "set pagination off",
