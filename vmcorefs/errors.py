@@ -35,14 +35,12 @@ class MountError(VmcorefsError):
 class FormatError(VmcorefsError):
     """An input is not what it should be: a map, a note, an elfcorehdr, an ELF header."""
 
-    errno = errno_codes.EINVAL
     exit_code = 4
 
 
 class LayoutError(VmcorefsError):
     """Ranges contradict each other: overlapping pieces, a backup of the wrong size."""
 
-    errno = errno_codes.EINVAL
     exit_code = 4
 
 

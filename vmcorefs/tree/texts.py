@@ -7,6 +7,7 @@ from collections.abc import Iterator, Mapping
 
 from vmcorefs.core.extents import Kind
 from vmcorefs.core.memory_map import format_iomem
+from vmcorefs.errors import VmcorefsError
 from vmcorefs.image import MemoryImage
 from vmcorefs.tree.file import TreeFile, text_file
 
@@ -35,6 +36,11 @@ def _iter_layout(files: Mapping[str, TreeFile]) -> Iterator[str]:
     yield '{\n "version": 1,\n "files": {'
     for number, (path, file) in enumerate(files.items()):
         yield f"{',' if number else ''}\n  {json.dumps(path)}: {{\n"
+        try:
+            file.make()
+        except VmcorefsError as error:
+            yield f'   "size": null,\n   "error": {json.dumps(str(error))}\n  }}'
+            continue
         yield f'   "size": {file.size},\n   "extents": ['
         for row, extent in enumerate(iter_extents(file)):
             yield f"{',' if row else ''}\n    {json.dumps(extent)}"

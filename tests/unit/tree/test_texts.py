@@ -10,7 +10,9 @@ import pytest
 
 from tests.builders import CRASH_KERNEL, HIGH, LOW, bare_machine, dead_machine, vmcoreinfo_text
 from tests.conftest import Opener
-from vmcorefs import Capture, FaultError
+from vmcorefs import Capture, FaultError, FormatError
+from vmcorefs.tree.file import text_file
+from vmcorefs.tree.texts import layout_file
 
 FILES = [
     "vmcore",
@@ -138,3 +140,15 @@ def test_what_a_truncated_image_lacks_is_missing(tmp_path: Path, open_capture: O
         assert (last["kind"], last["size"]) == ("missing", 0x1234)
         with pytest.raises(FaultError):
             capture[path].pread(1, last["offset"])
+
+
+def test_a_file_that_cannot_be_made_is_told_apart_and_the_others_are_there() -> None:
+    def fail() -> bytes:
+        raise FormatError("kallsyms_num_syms is 0")
+
+    files = {"iomem": text_file("iomem", lambda: b"map"), "kallsyms": text_file("kallsyms", fail)}
+    file = layout_file(files)
+    layout = json.loads(file.pread(file.size, 0))["files"]
+    assert layout["kallsyms"] == {"size": None, "error": "kallsyms_num_syms is 0"}
+    assert layout["iomem"]["size"] == 3
+    assert len(layout["iomem"]["extents"]) == 1
