@@ -96,9 +96,7 @@ class TreeOperations(pyfuse3.Operations):
         file = self._inode(fh).file
         if file is None:
             raise pyfuse3.FUSEError(errno.EISDIR)
-        if not file.is_made:
-            with self._translated_errors(file, off):
-                await trio.to_thread.run_sync(file.make)
+        await self._make(file)
         count = max(min(size, file.size - off), 0)
         buffer = self._buffers.pop() if self._buffers else _aligned_buffer(_BUFFER_SIZE)
         view = buffer[:count] if count <= len(buffer) else memoryview(bytearray(count))
@@ -130,10 +128,14 @@ class TreeOperations(pyfuse3.Operations):
         return inode
 
     async def _attributes(self, inode: Inode) -> pyfuse3.EntryAttributes:
-        if inode.file is not None and not inode.file.is_made:
-            with self._translated_errors(inode.file, 0):
-                await trio.to_thread.run_sync(inode.file.make)
+        if inode.file is not None:
+            await self._make(inode.file)
         return self._listed_attributes(inode)
+
+    async def _make(self, file: TreeFile) -> None:
+        if not file.is_made:
+            with self._translated_errors(file, 0):
+                await trio.to_thread.run_sync(file.make)
 
     def _listed_attributes(self, inode: Inode) -> pyfuse3.EntryAttributes:
         attributes = pyfuse3.EntryAttributes()
