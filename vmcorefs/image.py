@@ -15,6 +15,7 @@ import numpy as np
 
 from vmcorefs.config import CaptureConfig, Piece
 from vmcorefs.core.extents import Extents, Kind, exclude, make_extents, overlay
+from vmcorefs.core.findings import Finding
 from vmcorefs.core.map_text import parse_memory_map
 from vmcorefs.core.memory_map import MemoryMap, with_crash_kernel
 from vmcorefs.core.ranges import Ranges, make_ranges, normalise, subtract, total_size
@@ -51,6 +52,7 @@ class MemoryImage:
         missing: RAM of the crashed kernel that no input holds, a normal set; not empty only with
             ``config.truncated``.
         warnings: What a person should know, a line each.
+        findings: What was worked out that nobody told, how, and how sure it is.
     """
 
     config: CaptureConfig
@@ -64,6 +66,7 @@ class MemoryImage:
     backup: Backup | None
     missing: Ranges
     warnings: tuple[str, ...]
+    findings: tuple[Finding, ...] = ()
 
     @property
     def time(self) -> float:

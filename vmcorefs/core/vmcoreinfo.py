@@ -11,11 +11,14 @@ from dataclasses import dataclass
 from vmcorefs.core.units import PAGE_SIZE
 from vmcorefs.errors import FormatError
 
+NOTE_NAME = b"VMCOREINFO"
+
 MAX_STRUCT = 1 << 16
 """No structure that VMCOREINFO tells the size of is as large, in bytes."""
 
 _PAGE_SIZES = frozenset(1 << shift for shift in range(12, 19))
 _RELEASE = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})")
+_NUMBER = re.compile(r"-?[0-9]{1,20}|0x[0-9a-f]{1,16}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +55,19 @@ class Vmcoreinfo:
         """CRASHTIME, seconds since 1970; None in an image that was not taken after a panic."""
         value = self._integer("CRASHTIME")
         return value if value is not None and 0 < value < 2**33 else None
+
+    def number(self, name: str, *, default: int | None = None) -> int:
+        """NUMBER(name), which may be negative: decimal, or hexadecimal with 0x.
+
+        Raises:
+            FormatError: if it is no number, or there is none and no ``default``.
+        """
+        value = self.values.get(f"NUMBER({name})")
+        if value is None and default is not None:
+            return default
+        if value is None or not _NUMBER.fullmatch(value):
+            raise FormatError(f"VMCOREINFO: NUMBER({name}) is {value!r}, expected a number")
+        return int(value, 16 if value.startswith("0x") else 10)
 
     def symbol(self, name: str) -> int:
         """SYMBOL(name), a virtual address.

@@ -7,7 +7,6 @@ root, one page behind it, that lacks the most.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable
 from typing import Final
 
@@ -21,11 +20,10 @@ from vmcorefs.core.paging_formats import PageTableFormat, arm64, riscv64, x86_64
 from vmcorefs.core.paging_mappings import BoolArray, Mappings, UInt64Array
 from vmcorefs.core.ranges import Int64Array
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
-from vmcorefs.errors import FaultError, FormatError, UnsupportedError
+from vmcorefs.errors import FaultError, UnsupportedError
 from vmcorefs.reader import Reader
 
 _X86_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map (arch/x86/include/asm/page_64_types.h)
-_NUMBER = re.compile(r"-?[0-9]{1,20}|0x[0-9a-f]{1,16}")
 _ADDRESSES = 1 << 64
 
 
@@ -82,28 +80,28 @@ def locate_page_tables(machine: int, vmcoreinfo: Vmcoreinfo) -> tuple[PageTableF
 
 def _locate_x86_64(vmcoreinfo: Vmcoreinfo) -> tuple[PageTableFormat, int]:
     # arch/x86/kernel/vmcore_info_64.c; before 4.17 and 5.1 there was nothing to tell
-    levels = 5 if _number(vmcoreinfo, "pgtable_l5_enabled", default=0) else 4
-    fmt = x86_64(levels=levels, sme_mask=_number(vmcoreinfo, "sme_mask", default=0) % _ADDRESSES)
-    offset = _number(vmcoreinfo, "phys_base") - _X86_KERNEL_MAP
+    levels = 5 if vmcoreinfo.number("pgtable_l5_enabled", default=0) else 4
+    fmt = x86_64(levels=levels, sme_mask=vmcoreinfo.number("sme_mask", default=0) % _ADDRESSES)
+    offset = vmcoreinfo.number("phys_base") - _X86_KERNEL_MAP
     return fmt, (vmcoreinfo.symbol("swapper_pg_dir") + offset) % _ADDRESSES
 
 
 def _locate_arm64(vmcoreinfo: Vmcoreinfo) -> tuple[PageTableFormat, int]:
     # arch/arm64/kernel/vmcore_info.c
-    va_bits = _number(vmcoreinfo, "VA_BITS")
+    va_bits = vmcoreinfo.number("VA_BITS")
     page_size = vmcoreinfo.page_size
     if page_size != 1 << 16:
         # a kernel for 52 bits makes do with less on an older CPU, and drops a level for it; only
         # with 64 KiB pages the root stays as it is (TTBR1_BADDR_4852_OFFSET)
-        va_bits = 64 - _number(vmcoreinfo, "TCR_EL1_T1SZ", default=64 - va_bits)
-    root = vmcoreinfo.symbol("swapper_pg_dir") - _number(vmcoreinfo, "kimage_voffset")
+        va_bits = 64 - vmcoreinfo.number("TCR_EL1_T1SZ", default=64 - va_bits)
+    root = vmcoreinfo.symbol("swapper_pg_dir") - vmcoreinfo.number("kimage_voffset")
     return arm64(page_size=page_size, va_bits=va_bits), root % _ADDRESSES
 
 
 def _locate_riscv64(vmcoreinfo: Vmcoreinfo) -> tuple[PageTableFormat, int]:
     # arch/riscv/kernel/vmcore_info.c; VA_BITS is what satp's mode came out as
-    fmt = riscv64(va_bits=_number(vmcoreinfo, "VA_BITS"))
-    offset = _number(vmcoreinfo, "va_kernel_pa_offset")
+    fmt = riscv64(va_bits=vmcoreinfo.number("VA_BITS"))
+    offset = vmcoreinfo.number("va_kernel_pa_offset")
     return fmt, (vmcoreinfo.symbol("swapper_pg_dir") - offset) % _ADDRESSES
 
 
@@ -112,16 +110,6 @@ _MACHINES: Final[dict[int, Callable[[Vmcoreinfo], tuple[PageTableFormat, int]]]]
     EM_AARCH64: _locate_arm64,
     EM_RISCV: _locate_riscv64,
 }
-
-
-def _number(vmcoreinfo: Vmcoreinfo, name: str, *, default: int | None = None) -> int:
-    """NUMBER(name), signed: decimal, or hexadecimal with 0x."""
-    value = vmcoreinfo.values.get(f"NUMBER({name})")
-    if value is None and default is not None:
-        return default
-    if value is None or not _NUMBER.fullmatch(value):
-        raise FormatError(f"VMCOREINFO: NUMBER({name}) is {value!r}, expected a number")
-    return int(value, 16 if value.startswith("0x") else 10)
 
 
 def table_reader(memory: Reader, fmt: PageTableFormat, byte_order: ByteOrder = "<") -> ReadTables:
