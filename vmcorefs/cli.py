@@ -17,7 +17,7 @@ from vmcorefs.daemon import configure_logging, run_in_background, run_in_foregro
 from vmcorefs.errors import ConfigError, VmcorefsError
 from vmcorefs.extract import Outcome, Progress, extract as extract_file, stream
 from vmcorefs.fuse.mounts import check_mountpoint, unmount
-from vmcorefs.fuse.serve import MountOptions
+from vmcorefs.fuse.serve import parse_mount_options
 from vmcorefs.inspect import format_report, make_report
 from vmcorefs.options import IMAGES_HELP, capture_options, make_config
 from vmcorefs.tree.file import TreeFile
@@ -49,6 +49,14 @@ def main() -> None:
 @click.argument("mountpoint")
 @capture_options
 @click.option("--allow-other", is_flag=True, help="Let every user read the tree (mode 0444).")
+@click.option(
+    "-o",
+    "mount_options",
+    multiple=True,
+    metavar="OPTION",
+    help="plane=kernel|mapped|plain: serve reads by no better plane than this; direct_io: keep"
+    " them out of the page cache, for bulk copies in little memory.",
+)
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("--log", "log_path", metavar="FILE", help="Append the log to FILE.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more than warnings, in the foreground.")
@@ -56,6 +64,7 @@ def mount(
     images: tuple[str, ...],
     mountpoint: str,
     allow_other: bool,
+    mount_options: tuple[str, ...],
     foreground: bool,
     log_path: str | None,
     verbose: bool,
@@ -67,7 +76,9 @@ def mount(
     kcore, crash_notes, crash_notes.d/cpuN, vmcoreinfo, dmesg, kallsyms, vmlinux, gdbinit, iomem and
     layout.json, read-only and for their owner alone. What the image does not tell is left out.
     """
-    target = MountOptions(check_mountpoint(mountpoint), allow_other)
+    target = parse_mount_options(
+        check_mountpoint(mountpoint), mount_options, allow_other=allow_other
+    )
     capture = open_capture(make_config(images, options), target.mountpoint)
     for warning in capture.image.warnings:
         click.echo(f"vmcorefs: warning: {warning}", err=True)

@@ -25,6 +25,7 @@ class Reader:
         name: What it reads, for messages: a file of the tree, or ``memory``.
         table: The extents. An address that they do not speak of is a fault, as MISSING is.
         sources: What ``table.source`` indexes.
+        faults: Kinds that are an error to read.
     """
 
     def __init__(
@@ -37,7 +38,7 @@ class Reader:
         self.name = name
         self.table = validate(table)
         self.sources = sources
-        self._faults = faults
+        self.faults = faults
         self._start = np.ascontiguousarray(table.start)
 
     def pread_into(self, offset: int, buffer: memoryview, *, nowait: bool = False) -> None:
@@ -82,7 +83,7 @@ class Reader:
         if kind == Kind.DATA:
             source = self.sources[int(table.source[row])]
             return source.is_hole(int(table.offset[row]) + inside, size)
-        return kind not in self._faults
+        return kind not in self.faults
 
     def pread(self, size: int, offset: int) -> bytes:
         """Read ``size`` bytes from ``offset`` on; the errors are those of ``pread_into``."""
@@ -96,7 +97,7 @@ class Reader:
         if kind == Kind.DATA:
             source = self.sources[int(table.source[row])]
             source.pread_into(int(table.offset[row]) + inside, buffer, nowait=nowait)
-        elif kind in self._faults:
+        elif kind in self.faults:
             at = int(table.start[row]) + inside
             raise FaultError(self.name, at, len(buffer), Kind(kind).name.lower())
         else:

@@ -1,9 +1,8 @@
 """pyfuse3's request handlers: they translate, and nothing else.
 
-No handler waits for a disk on trio's thread: a read is first tried with what is at hand
-(``RWF_NOWAIT``), and only if that fails handed to a worker thread, as a hop for every read halves
-the throughput. Only ``FUSEError`` may leave a handler; anything else would end the daemon, so what
-is not one of our own errors is logged with its traceback and becomes EIO.
+Reads do not come here: the switch answers them (``fuse/switch.py``). Making a file may take long
+and is done in a thread. Only ``FUSEError`` may leave a handler; anything else would end the daemon,
+so what is not one of our own errors is logged with its traceback and becomes EIO.
 """
 
 from __future__ import annotations
@@ -14,14 +13,13 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import cast
 
-import numpy as np
 import pyfuse3
 import trio
 
-from vmcorefs.errors import FaultError, VmcorefsError
-from vmcorefs.fuse.inodes import Inode, number_inodes
+from vmcorefs.errors import VmcorefsError
+from vmcorefs.fuse.answers import FileAnswers
+from vmcorefs.fuse.inodes import Inode
 from vmcorefs.tree.file import TreeFile
 
 log = logging.getLogger(__name__)
@@ -29,29 +27,34 @@ log = logging.getLogger(__name__)
 _TIMEOUT = 86400.0
 """Seconds that the kernel may keep names and attributes: they never change."""
 
-_BUFFER_SIZE = 1 << 20
-"""Longest read that the kernel sends by default: 256 pages (include/uapi/linux/fuse.h)."""
-
-_SPARE_BUFFERS = 8
-
 
 class TreeOperations(pyfuse3.Operations):
     """The handlers of one mounted tree."""
 
-    def __init__(self, tree: Mapping[str, TreeFile], *, time: float, others_may_read: bool) -> None:
+    def __init__(
+        self,
+        inodes: Mapping[int, Inode],
+        answers: FileAnswers,
+        *,
+        time: float,
+        others_may_read: bool,
+        direct_io: bool,
+    ) -> None:
         """Prepare the handlers.
 
         Args:
-            tree: The files by path.
+            inodes: The tree.
+            answers: What answers the reads; it chooses a file's plane when that is opened.
             time: Of every file, in seconds since 1970.
             others_may_read: Give files the mode 0444 in place of 0400.
+            direct_io: Keep reads out of the page cache.
         """
         super().__init__()
-        self._inodes = number_inodes(tree)
+        self._inodes = inodes
+        self._answers = answers
         self._time_ns = int(time * 1_000_000_000)
         self._others = others_may_read
-        self._buffers: list[memoryview] = []
-        self._reported: set[tuple[str, int]] = set()
+        self._direct_io = direct_io
 
     async def getattr(
         self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext | None = None
@@ -89,30 +92,17 @@ class TreeOperations(pyfuse3.Operations):
     ) -> pyfuse3.FileInfo:
         if flags & os.O_ACCMODE != os.O_RDONLY:
             raise pyfuse3.FUSEError(errno.EROFS)
-        # keep_cache: the bytes never change, and makedumpfile and gdb map the file
-        return pyfuse3.FileInfo(fh=self._inode(inode).number, keep_cache=True)
-
-    async def read(self, fh: pyfuse3.FileHandleT, off: int, size: int) -> bytes:
-        file = self._inode(fh).file
-        if file is None:
+        found = self._inode(inode)
+        if found.file is None:
             raise pyfuse3.FUSEError(errno.EISDIR)
-        await self._make(file)
-        count = max(min(size, file.size - off), 0)
-        buffer = self._buffers.pop() if self._buffers else _aligned_buffer(_BUFFER_SIZE)
-        view = buffer[:count] if count <= len(buffer) else memoryview(bytearray(count))
-        try:
-            with self._translated_errors(file, off):
-                try:
-                    file.reader.pread_into(off, view, nowait=True)
-                except BlockingIOError:
-                    await trio.to_thread.run_sync(file.reader.pread_into, off, view)
-        finally:
-            # pyfuse3 sends what is returned before it lets another handler run
-            # (fuse_read_async), so the buffer is free again by the time anyone can take it
-            if len(self._buffers) < _SPARE_BUFFERS:
-                self._buffers.append(buffer)
-        # any contiguous buffer is sent as it is; only the annotation asks for bytes
-        return cast("bytes", view)
+        with self._translated_errors(found.file):
+            served = await trio.to_thread.run_sync(self._answers.choose, found.number)
+        # a file that the kernel serves must not be cached here too, and one that it cannot open
+        # with O_DIRECT is then served by the daemon
+        by_daemon = bool(flags & os.O_DIRECT) and bool(served.backing) and not served.backs_direct
+        direct = self._direct_io or by_daemon
+        # keep_cache: the bytes never change, and makedumpfile and gdb map the file
+        return pyfuse3.FileInfo(fh=found.number, keep_cache=not direct, direct_io=direct)
 
     async def statfs(self, ctx: pyfuse3.RequestContext) -> pyfuse3.StatvfsData:
         result = pyfuse3.StatvfsData()
@@ -134,7 +124,7 @@ class TreeOperations(pyfuse3.Operations):
 
     async def _make(self, file: TreeFile) -> None:
         if not file.is_made:
-            with self._translated_errors(file, 0):
+            with self._translated_errors(file):
                 await trio.to_thread.run_sync(file.make)
 
     def _listed_attributes(self, inode: Inode) -> pyfuse3.EntryAttributes:
@@ -161,29 +151,12 @@ class TreeOperations(pyfuse3.Operations):
         return attributes
 
     @contextmanager
-    def _translated_errors(self, file: TreeFile, offset: int) -> Iterator[None]:
+    def _translated_errors(self, file: TreeFile) -> Iterator[None]:
         try:
             yield
         except VmcorefsError as error:
-            self._report(file, offset, error)
+            self._answers.report(file, 0, error)
             raise pyfuse3.FUSEError(error.errno) from error
         except Exception as error:
-            log.exception("%s: read at %#x: a bug in vmcorefs", file.path, offset)
+            log.exception("%s: a bug in vmcorefs", file.path)
             raise pyfuse3.FUSEError(errno.EIO) from error
-
-    def _report(self, file: TreeFile, offset: int, error: VmcorefsError) -> None:
-        # once for each extent: a reader that goes on page by page would fill the log
-        key = (file.path, file.reader.row_of(offset) if file.is_made else -1)
-        if key not in self._reported:
-            self._reported.add(key)
-            # a debugger walks off the end of a stack in kcore as a matter of course
-            is_hole = isinstance(error, FaultError) and error.kind == "hole"
-            level = logging.INFO if is_hole else logging.ERROR
-            log.log(level, "%s at %#x: %s", file.path, offset, error)
-
-
-def _aligned_buffer(size: int) -> memoryview:
-    # page-aligned: copies into a buffer at offset 16 of a page, where malloc puts large blocks,
-    # run at a fifth of the speed on AMD's Zen 3
-    block = np.empty(size + 4096, dtype=np.uint8)
-    return block.data[-block.ctypes.data % 4096 :][:size]

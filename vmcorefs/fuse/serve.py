@@ -6,19 +6,27 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, replace
+from functools import partial
 
 import pyfuse3
 import trio
 
-from vmcorefs.errors import MountError
+from vmcorefs.errors import ConfigError, MountError
+from vmcorefs.fuse.answers import FileAnswers
+from vmcorefs.fuse.inodes import number_inodes
 from vmcorefs.fuse.mounts import fsname
 from vmcorefs.fuse.operations import TreeOperations
+from vmcorefs.fuse.planes.choose import PLANES, PlaneName
+from vmcorefs.fuse.switch import Switch
 from vmcorefs.tree.file import TreeFile
 
 log = logging.getLogger(__name__)
+
+_READ_AHEAD_KIB = 512
+"""Measured: more costs random reads through a mapping more than it gives sequential ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,10 +36,37 @@ class MountOptions:
     Attributes:
         mountpoint: An absolute path, as ``mounts.check_mountpoint`` gives it.
         allow_other: Let every user read the tree, not just its owner.
+        plane: Serve reads by no better plane than this.
+        direct_io: Keep reads out of the page cache; no file is then served by the kernel alone.
     """
 
     mountpoint: str
     allow_other: bool = False
+    plane: PlaneName = PLANES[0]
+    direct_io: bool = False
+
+
+def parse_mount_options(
+    mountpoint: str, texts: Iterable[str], *, allow_other: bool
+) -> MountOptions:
+    """Read what stands behind ``-o``: ``direct_io`` and ``plane=NAME``, each alone or with commas.
+
+    Raises:
+        ConfigError: if there is no such option or plane.
+    """
+    options = MountOptions(mountpoint, allow_other)
+    for text in (part for whole in texts for part in whole.split(",")):
+        name, _, value = text.partition("=")
+        planes = [plane for plane in PLANES if plane == value]
+        if text == "direct_io":
+            options = replace(options, direct_io=True)
+        elif name == "plane" and planes:
+            options = replace(options, plane=planes[0])
+        else:
+            raise ConfigError(
+                f"-o {text}: no such option; there are direct_io and plane={'|'.join(PLANES)}"
+            )
+    return options
 
 
 def serve(
@@ -52,7 +87,19 @@ def serve(
     Raises:
         MountError: if it cannot be mounted, or cannot be read once it is.
     """
-    operations = TreeOperations(tree, time=time, others_may_read=options.allow_other)
+    inodes = number_inodes(tree)
+    best = "mapped" if options.direct_io and options.plane == "kernel" else options.plane
+    answers = FileAnswers(inodes, best)
+    operations = TreeOperations(
+        inodes,
+        answers,
+        time=time,
+        others_may_read=options.allow_other,
+        direct_io=options.direct_io,
+    )
+    for number, inode in inodes.items():
+        if inode.file is not None:
+            inode.file.describe_plane = partial(answers.describe, number)
     fuse_options = {
         *pyfuse3.default_options,
         f"fsname={fsname(os.getpid())}",
@@ -63,25 +110,29 @@ def serve(
         "noexec",
         *({"allow_other"} if options.allow_other else ()),
     }
+    others = _fuse_descriptors()
     with _captured_stderr() as said:
         try:
             pyfuse3.init(operations, options.mountpoint, fuse_options)
         except RuntimeError as error:
             reason = said() or str(error)
             raise MountError(f"{options.mountpoint}: cannot mount: {reason}") from error
+    switch = Switch(_only(_fuse_descriptors() - others), answers)
+    answers.open_backing = switch.open_backing
     try:
-        trio.run(_run, options.mountpoint, next(iter(tree)), ready)
+        trio.run(_run, switch, options.mountpoint, next(iter(tree)), ready)
     finally:
+        switch.stop()
         pyfuse3.close(unmount=True)
 
 
-async def _run(mountpoint: str, first: str, ready: Callable[[], None]) -> None:
+async def _run(switch: Switch, mountpoint: str, first: str, ready: Callable[[], None]) -> None:
     failure: list[MountError] = []
 
     async def announce() -> None:
         # in a thread: the answer comes from this process's own loop
         try:
-            await trio.to_thread.run_sync(_try_read, mountpoint, first)
+            await trio.to_thread.run_sync(_try_mount, mountpoint, first)
         except OSError as error:
             failure.append(MountError(f"{mountpoint}: mounted, but cannot be read: {error}"))
             pyfuse3.terminate()
@@ -91,6 +142,13 @@ async def _run(mountpoint: str, first: str, ready: Callable[[], None]) -> None:
     async with trio.open_nursery() as nursery:
         await nursery.start(_terminate_on_signal)
         nursery.start_soon(announce)
+        token = trio.lowlevel.current_trio_token()
+
+        def terminate() -> None:
+            with suppress(trio.RunFinishedError):
+                token.run_sync_soon(pyfuse3.terminate)
+
+        switch.start(terminate)
         await pyfuse3.main()
         nursery.cancel_scope.cancel()
     if failure:
@@ -107,12 +165,27 @@ async def _terminate_on_signal(
             pyfuse3.terminate()
 
 
-def _try_read(mountpoint: str, path: str) -> None:
-    descriptor = os.open(os.path.join(mountpoint, path), os.O_RDONLY)
-    try:
-        os.pread(descriptor, 1, 0)
-    finally:
-        os.close(descriptor)
+def _try_mount(mountpoint: str, path: str) -> None:
+    device = os.stat(os.path.join(mountpoint, path)).st_dev
+    # larger requests: the one setting of this that there is (128 by default); root's alone
+    with suppress(OSError):
+        bdi = f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb"
+        with open(bdi, "w", encoding="ascii") as setting:
+            setting.write(str(_READ_AHEAD_KIB))
+
+
+def _fuse_descriptors() -> set[int]:
+    found = set()
+    for name in os.listdir("/proc/self/fd"):
+        with suppress(OSError):  # the directory's own is closed by now
+            if os.readlink(f"/proc/self/fd/{name}") == "/dev/fuse":
+                found.add(int(name))
+    return found
+
+
+def _only(descriptors: set[int]) -> int:
+    (descriptor,) = descriptors
+    return descriptor
 
 
 @contextmanager

@@ -76,6 +76,10 @@ class FileSource:
         """When it was last written, in seconds since 1970."""
         return os.fstat(self._fd).st_mtime
 
+    def fileno(self) -> int:
+        """Its descriptor, for what the kernel does with it by itself: mapping, passing through."""
+        return self._fd
+
     def pread_into(self, offset: int, buffer: memoryview, *, nowait: bool = False) -> None:
         """See ``Source.pread_into``."""
         if nowait and not self._nowait_works:

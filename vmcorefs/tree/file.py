@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
 
 from vmcorefs.core.extents import Extents, Kind, coalesce, fill, make_extents
@@ -18,11 +18,14 @@ class TreeFile:
 
     Attributes:
         path: Where it is in the tree, such as ``vmcore`` or ``crash_notes.d/cpu0``.
+        describe_plane: On a mount, says how its reads are served, for ``layout.json``; None
+            without a mount.
     """
 
     def __init__(self, path: str, make: Callable[[], Reader]) -> None:
         self.path = path
         self._make = make
+        self.describe_plane: Callable[[], Mapping[str, object]] | None = None
 
     @cached_property
     def reader(self) -> Reader:

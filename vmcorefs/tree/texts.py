@@ -41,7 +41,10 @@ def _iter_layout(files: Mapping[str, TreeFile]) -> Iterator[str]:
         except VmcorefsError as error:
             yield f'   "size": null,\n   "error": {json.dumps(str(error))}\n  }}'
             continue
-        yield f'   "size": {file.size},\n   "extents": ['
+        yield f'   "size": {file.size},\n'
+        if file.describe_plane is not None:
+            yield f'   "plane": {json.dumps(file.describe_plane())},\n'
+        yield '   "extents": ['
         for row, extent in enumerate(iter_extents(file)):
             yield f"{',' if row else ''}\n    {json.dumps(extent)}"
         yield "\n   ]\n  }"

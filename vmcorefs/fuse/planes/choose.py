@@ -1,0 +1,194 @@
+"""Which plane serves a file, and why not a better one.
+
+``kernel``: reads never reach the daemon; the kernel passes them to the image, or to a composite
+that it puts together itself. ``mapped``: the daemon answers from one mapping of the file.
+``plain``: the daemon reads the inputs for each answer.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal, get_args
+
+from vmcorefs.core.extents import Kind, coalesce
+from vmcorefs.errors import VmcorefsError
+from vmcorefs.fuse.planes.composite import CompositeError, open_composite
+from vmcorefs.fuse.planes.mapping import Mapping
+from vmcorefs.fuse.planes.pages import Pages, cut_into_pages
+from vmcorefs.sources.file import FileSource
+from vmcorefs.tree.file import TreeFile
+
+PlaneName = Literal["kernel", "mapped", "plain"]
+PLANES: tuple[PlaneName, ...] = get_args(PlaneName)
+"""Best first."""
+
+SMALL = 1 << 20
+"""Smaller files are served plainly: the page cache has them after the first read."""
+_MAX_MAPPINGS = 16384
+"""A process may have 65530 (vm.max_map_count), and a table may be hostile."""
+_MAX_COPIED = 16 << 20
+
+OpenBacking = Callable[[int], int]
+"""Registers an opened file with the kernel and returns its number, or raises OSError."""
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """How one file is served.
+
+    Attributes:
+        plane: Its name.
+        by: What that means for this file.
+        why_not: Why each better plane was not taken, best first.
+        backing: Number of the file that the kernel passes reads to; 0 for none.
+        backs_direct: Whether that file can be opened with O_DIRECT; one that cannot would make the
+            open fail.
+        mapping: The file mapped, in ``mapped``.
+        descriptors: The inputs that the plane shows without reading, with the size that each has.
+    """
+
+    plane: PlaneName
+    by: str
+    why_not: tuple[str, ...] = ()
+    backing: int = 0
+    backs_direct: bool = False
+    mapping: Mapping | None = None
+    descriptors: tuple[tuple[int, int], ...] = ()
+
+    def describe(self) -> dict[str, object]:
+        """The value of ``plane`` in ``layout.json``."""
+        return {"name": self.plane, "by": self.by, "why_not": list(self.why_not)}
+
+    @property
+    def has_shrunk(self) -> bool:
+        """Whether an input has lost bytes since."""
+        return any(os.fstat(fd).st_size < size for fd, size in self.descriptors)
+
+
+class _NotPossibleError(Exception):
+    """This plane cannot serve this file here; the message says why."""
+
+
+def choose_plane(file: TreeFile, best: PlaneName, open_backing: OpenBacking | None) -> Served:
+    """Set up the best plane that can serve a file on this machine.
+
+    Args:
+        file: It has been made.
+        best: No better plane than this.
+        open_backing: None if this kernel does not pass reads through.
+    """
+    if file.size < SMALL:
+        return Served("plain", f"smaller than {SMALL} bytes")
+    why_not: list[str] = []
+    for plane in PLANES[PLANES.index(best) :]:
+        try:
+            if plane == "kernel":
+                return _kernel(file, open_backing)
+            if plane == "mapped":
+                return _mapped(file, tuple(why_not))
+        except (_NotPossibleError, CompositeError, VmcorefsError) as error:
+            why_not.append(f"{plane}: {error}")
+        except OSError as error:
+            why_not.append(f"{plane}: {error.strerror}")
+    return Served("plain", "the inputs are read for each answer", tuple(why_not))
+
+
+def _kernel(file: TreeFile, open_backing: OpenBacking | None) -> Served:
+    if open_backing is None:
+        raise _NotPossibleError("this kernel has no FUSE passthrough (Linux 6.9)")
+    files = _regular_files(file.reader.sources)
+    whole = _one_run(file, files)
+    if whole is not None:
+        return _passed_to(
+            open_backing,
+            whole.fileno(),
+            f"passthrough to {whole.origin}",
+            ((whole.fileno(), whole.size),),
+        )
+    pages = cut_into_pages(file.reader.table, file.reader.faults, frozenset(files))
+    if not (pages.table.kind == Kind.DATA).any():
+        raise _NotPossibleError("no input holds a whole page of it as it is")
+    composite = open_composite(pages, _descriptors(files), file.pread)
+    try:
+        return _passed_to(
+            open_backing, composite, "passthrough to EROFS over the inputs", _shown(pages, files)
+        )
+    finally:
+        os.close(composite)
+
+
+def _passed_to(
+    open_backing: OpenBacking,
+    descriptor: int,
+    by: str,
+    inputs: tuple[tuple[int, int], ...],
+) -> Served:
+    try:
+        backing = open_backing(descriptor)
+    except OSError as error:
+        raise _NotPossibleError(f"FUSE passthrough: {error.strerror}") from error
+    return Served(
+        "kernel",
+        by,
+        backing=backing,
+        backs_direct=_opens_direct(descriptor),
+        descriptors=inputs,
+    )
+
+
+def _opens_direct(descriptor: int) -> bool:
+    try:
+        os.close(os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_DIRECT | os.O_CLOEXEC))
+    except OSError:
+        return False
+    return True
+
+
+def _one_run(file: TreeFile, files: dict[int, FileSource]) -> FileSource | None:
+    """The input that the file is the whole of, if there is one."""
+    table = coalesce(file.reader.table)
+    if len(table) != 1 or table.kind[0] != Kind.DATA or table.offset[0] != 0:
+        return None
+    source = files.get(int(table.source[0]))
+    return source if source is not None and source.size == file.size else None
+
+
+def _mapped(file: TreeFile, why_not: tuple[str, ...]) -> Served:
+    files = {**_regular_files(file.reader.sources), **_devices(file.reader.sources)}
+    pages = cut_into_pages(file.reader.table, file.reader.faults, frozenset(files))
+    if not (pages.table.kind == Kind.DATA).any():
+        raise _NotPossibleError("no input holds a whole page of it as it is")
+    if len(pages.table) > _MAX_MAPPINGS:
+        raise _NotPossibleError(f"{len(pages.table)} mappings, more than {_MAX_MAPPINGS}")
+    copied = int((pages.copied[:, 1] - pages.copied[:, 0]).sum())
+    if copied > _MAX_COPIED:
+        raise _NotPossibleError(f"{copied} bytes would be copied, more than {_MAX_COPIED}")
+    mapping = Mapping(pages, _descriptors(files), file.pread)
+    return Served("mapped", "one mapping of the inputs", why_not, mapping=mapping)
+
+
+def _regular_files(sources: Sequence[object]) -> dict[int, FileSource]:
+    return {
+        number: source
+        for number, source in enumerate(sources)
+        if isinstance(source, FileSource) and source.kind == "file"
+    }
+
+
+def _devices(sources: Sequence[object]) -> dict[int, FileSource]:
+    return {
+        number: source
+        for number, source in enumerate(sources)
+        if isinstance(source, FileSource) and source.kind == "block device"
+    }
+
+
+def _descriptors(files: dict[int, FileSource]) -> dict[int, int]:
+    return {number: source.fileno() for number, source in files.items()}
+
+
+def _shown(pages: Pages, files: dict[int, FileSource]) -> tuple[tuple[int, int], ...]:
+    numbers = set(pages.table.only(Kind.DATA).source.tolist())
+    return tuple((files[n].fileno(), files[n].size) for n in sorted(numbers))

@@ -1,0 +1,89 @@
+"""System calls that Python does not have: fixed mappings, and mounts that stand nowhere."""
+
+from __future__ import annotations
+
+import ctypes
+import os
+from collections.abc import Iterable
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_libc.mmap.restype = ctypes.c_void_p
+_libc.mmap.argtypes = (
+    *(ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int, ctypes.c_int, ctypes.c_int, ctypes.c_int64),
+)
+_libc.munmap.argtypes = (ctypes.c_void_p, ctypes.c_size_t)
+_libc.madvise.argtypes = (ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int)
+_libc.syscall.restype = ctypes.c_long
+
+PROT_NONE, PROT_READ = 0, 1
+MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE = 0x1, 0x2, 0x10, 0x20, 0x4000
+_MAP_FAILED = ctypes.c_void_p(-1).value
+_MADV_DONTNEED = 4
+
+# the same on every architecture but alpha (include/uapi/asm-generic/unistd.h)
+_FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
+_CLOEXEC = 1
+_FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
+
+
+def map_memory(
+    address: int, size: int, protection: int, flags: int, descriptor: int = -1, offset: int = 0
+) -> int:
+    """mmap(2).
+
+    Returns:
+        The address.
+
+    Raises:
+        OSError: if the kernel refuses.
+    """
+    found = _libc.mmap(address or None, size, protection, flags, descriptor, offset)
+    if found is None or found == _MAP_FAILED:
+        raise _last_error()
+    return int(found)
+
+
+def unmap_memory(address: int, size: int) -> None:
+    """munmap(2)."""
+    if _libc.munmap(address, size):
+        raise _last_error()
+
+
+def forget_pages(address: int, size: int) -> None:
+    """Let the process's hold on mapped pages go; the page cache keeps them (MADV_DONTNEED)."""
+    _libc.madvise(address, size, _MADV_DONTNEED)
+
+
+def mount_detached(fs_type: str, options: Iterable[tuple[str, str]]) -> int:
+    """Mount a file system at no place: it lives as long as something of it is open.
+
+    Args:
+        fs_type: Its name, as in /proc/filesystems.
+        options: Its options, ``source`` among them, in their order.
+
+    Returns:
+        A descriptor of its root, for ``dir_fd``.
+
+    Raises:
+        OSError: if it cannot be mounted: not root, no such file system, or a refusal of its own.
+    """
+    context = _syscall(_FSOPEN, fs_type.encode(), _CLOEXEC)
+    try:
+        for name, value in options:
+            _syscall(_FSCONFIG, context, _FSCONFIG_SET_STRING, name.encode(), os.fsencode(value), 0)
+        _syscall(_FSCONFIG, context, _FSCONFIG_CMD_CREATE, None, None, 0)
+        return _syscall(_FSMOUNT, context, _CLOEXEC, 0)
+    finally:
+        os.close(context)
+
+
+def _syscall(number: int, *arguments: int | bytes | None) -> int:
+    result = int(_libc.syscall(ctypes.c_long(number), *arguments))
+    if result < 0:
+        raise _last_error()
+    return result
+
+
+def _last_error() -> OSError:
+    number = ctypes.get_errno()
+    return OSError(number, os.strerror(number))

@@ -1,0 +1,86 @@
+"""A file's table cut into whole pages: what a mapping or a file system can show without a copy."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from vmcorefs.core.extents import Extents, Kind, coalesce, make_extents, merge
+from vmcorefs.core.ranges import Ranges, intersect, normalise, subtract
+from vmcorefs.core.units import align_up
+
+PAGE = 4096
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """Every page of a file, by how it can be shown.
+
+    Attributes:
+        table: From 0 to the file's size rounded up, no gap, whole pages. DATA: pages of a source,
+            ``offset`` a multiple of the page; ZERO: zeros; MISSING: pages with a byte that is an
+            error to read; HOLE: what must be copied, as it is put together of several sources, or
+            does not lie on page boundaries.
+        size: Bytes in the file.
+    """
+
+    table: Extents
+    size: int
+
+    @property
+    def copied(self) -> Ranges:
+        """The pages that must be copied, as a normal set of file offsets."""
+        return self.table.only(Kind.HOLE).ranges
+
+    @property
+    def has_faults(self) -> bool:
+        """Whether reading some page is an error."""
+        return bool((self.table.kind == Kind.MISSING).any())
+
+
+def cut_into_pages(table: Extents, faults: frozenset[Kind], shown: frozenset[int]) -> Pages:
+    """Cut a file's table into whole pages.
+
+    Args:
+        table: Covers ``[0, size)`` without a gap.
+        faults: Kinds that are an error to read.
+        shown: The sources whose pages can be shown as they lie; the others are copied.
+    """
+    if not len(table):
+        return Pages(table, 0)
+    size = int(table.end[-1])
+    whole = np.array([[0, align_up(size, PAGE)]], dtype=np.int64)
+    table = coalesce(table)
+    is_data = table.kind == Kind.DATA
+    is_fault = np.isin(table.kind, list(faults))
+    start = -(-table.start // PAGE) * PAGE
+    end = table.end // PAGE * PAGE
+    # behind the end of a file that is made of zeros nobody looks
+    end[-1] = whole[0, 1] if not is_data[-1] else end[-1]
+    fits = np.isin(table.source, list(shown)) & ((table.start - table.offset) % PAGE == 0)
+    kept = (start < end) & ~is_fault & (~is_data | fits)
+    body = Extents(
+        start=start[kept],
+        size=(end - start)[kept],
+        offset=np.where(is_data, table.offset + (start - table.start), 0)[kept],
+        source=table.source[kept],
+        kind=np.where(is_data, Kind.DATA, Kind.ZERO)[kept].astype(np.int8),
+    )
+    lost = _round_out(table.rows(is_fault))
+    rest = subtract(whole, body.ranges)
+    return Pages(
+        coalesce(
+            merge(
+                body,
+                make_extents(intersect(rest, lost), kind=Kind.MISSING),
+                make_extents(subtract(rest, lost), kind=Kind.HOLE),
+            )
+        ),
+        size,
+    )
+
+
+def _round_out(table: Extents) -> Ranges:
+    start, end = table.start // PAGE * PAGE, -(-table.end // PAGE) * PAGE
+    return normalise(np.stack((start, end), axis=1))

@@ -1,0 +1,58 @@
+"""SEEK_DATA and SEEK_HOLE in a file of the tree."""
+
+from __future__ import annotations
+
+import errno
+import os
+
+from vmcorefs.core.extents import Kind
+from vmcorefs.reader import Reader
+from vmcorefs.sources.file import FileSource
+
+
+def seek(reader: Reader, offset: int, whence: int) -> int:
+    """Find the next data or the next hole, as lseek(2) does.
+
+    A hole is what is known to read as zeros: an extent of zeros, or a hole of an input that is a
+    regular file. What is an error to read is data: whoever skips holes must be told.
+
+    Args:
+        reader: The file.
+        offset: Where to start; at most the file's size.
+        whence: ``os.SEEK_DATA`` or ``os.SEEK_HOLE``.
+
+    Returns:
+        The offset found, or a negative errno: ENXIO behind the last data, or the end of the file;
+        EINVAL for another ``whence``.
+    """
+    table = reader.table
+    size = int(table.end[-1]) if len(table) else 0
+    if whence not in (os.SEEK_DATA, os.SEEK_HOLE):
+        return -errno.EINVAL
+    if offset >= size:
+        return -errno.ENXIO
+    for row in range(reader.row_of(offset), len(table)):
+        found = _seek_row(reader, row, max(offset, int(table.start[row])), whence)
+        if found is not None:
+            return found
+    return size if whence == os.SEEK_HOLE else -errno.ENXIO
+
+
+def _seek_row(reader: Reader, row: int, at: int, whence: int) -> int | None:
+    table = reader.table
+    kind = int(table.kind[row])
+    if kind != Kind.DATA:
+        is_hole = kind not in reader.faults
+        return at if is_hole == (whence == os.SEEK_HOLE) else None
+    source = reader.sources[int(table.source[row])]
+    if not isinstance(source, FileSource) or source.kind != "file":
+        return at if whence == os.SEEK_DATA else None
+    start, end = int(table.start[row]), int(table.end[row])
+    ahead = int(table.offset[row]) - start
+    try:
+        found = os.lseek(source.fileno(), at + ahead, whence) - ahead
+    except OSError as error:
+        if error.errno == errno.ENXIO and os.fstat(source.fileno()).st_size >= end + ahead:
+            return None  # a hole up to the end of the input, and it still ends where it did
+        return at if whence == os.SEEK_DATA else None
+    return found if found < end else None

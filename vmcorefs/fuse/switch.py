@@ -1,0 +1,199 @@
+"""The switch between /dev/fuse and libfuse: reads are answered here, the rest is passed on.
+
+libfuse reads its requests from a socket that stands where /dev/fuse stood; threads read the true
+device. A READ costs two system calls and no turn of trio's loop, and libfuse's answers to INIT and
+OPEN are given what it does not know of: passthrough (docs/decisions/0010).
+
+::
+
+    /dev/fuse --> lanes: READ, LSEEK --> /dev/fuse
+                    | all else                ^
+                    v                         |
+                  socket --> libfuse, pyfuse3 on trio --> answers: INIT and OPEN patched
+"""
+
+from __future__ import annotations
+
+import errno
+import logging
+import os
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from typing import Protocol
+
+from vmcorefs.fuse import wire
+
+log = logging.getLogger(__name__)
+
+_MAX_LANES = 16
+"""Reads that may wait for a disk at once, with one more request being taken up."""
+_LONGEST_LISTING = 65536
+"""What a listing is cut to: an answer must fit into the socket."""
+_LONGEST_ANSWER = 1 << 18
+_BYTE_ORDER = sys.byteorder
+
+
+class Answers(Protocol):
+    """What the switch asks about the files of the tree."""
+
+    def read(self, device: int, unique: int, node: int, offset: int, size: int) -> None:
+        """Answer a READ by writing to ``device``; nothing but OSError of that may leave it."""
+
+    def seek(self, node: int, offset: int, whence: int) -> int:
+        """Answer an LSEEK with an offset, or a negative errno."""
+
+    def backing_of(self, node: int) -> int:
+        """The number of the file that a node's reads are passed to; 0 for none."""
+
+
+class Switch:
+    """Stands between the kernel and libfuse for one mount.
+
+    Attributes:
+        can_pass_through: Whether the kernel has agreed to pass files through; None before INIT.
+    """
+
+    def __init__(self, descriptor: int, answers: Answers) -> None:
+        """Put a socket in the place of /dev/fuse.
+
+        Args:
+            descriptor: What libfuse reads; it must not have read anything yet.
+            answers: Serves the files.
+        """
+        self.can_pass_through: bool | None = None
+        self._answers = answers
+        self._ended: Callable[[], None] = lambda: None
+        self._descriptor = descriptor
+        self._device = os.dup(descriptor)
+        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        os.dup2(theirs.detach(), descriptor, inheritable=False)
+        self._socket = ours
+        self._lock = threading.Lock()
+        self._waiting = self._lanes = 0
+        self._opening: dict[int, int] = {}
+        self._init: tuple[int, bytes] | None = None
+        self._stopped = False
+
+    def start(self, ended: Callable[[], None]) -> None:
+        """Start to serve; the threads end with the mount, or with the process.
+
+        Args:
+            ended: Called once from a thread, when the tree has been unmounted.
+        """
+        self._ended = ended
+        threading.Thread(target=self._pass_answers_on, daemon=True).start()
+        with self._lock:
+            self._add_lane()
+
+    def stop(self) -> None:
+        """Give /dev/fuse back to libfuse, which unmounts by it.
+
+        A thread that waits for a request keeps its own hold on the device, so that is not closed:
+        its number must not become another file's.
+        """
+        self._stopped = True
+        os.dup2(self._device, self._descriptor, inheritable=False)
+
+    def open_backing(self, descriptor: int) -> int:
+        """See ``wire.open_backing``."""
+        return wire.open_backing(self._device, descriptor)
+
+    def _add_lane(self) -> None:
+        self._lanes += 1
+        threading.Thread(target=self._run_lane, daemon=True).start()
+
+    def _run_lane(self) -> None:
+        buffer = bytearray(wire.REQUEST_SIZE)
+        view = memoryview(buffer)
+        while not self._stopped:
+            with self._lock:
+                self._waiting += 1
+            try:
+                count = os.readv(self._device, (buffer,))
+            except OSError as error:
+                with self._lock:
+                    self._waiting -= 1
+                if error.errno in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
+                    continue  # the request was taken back while it was handed over
+                self._end(error)
+                return
+            with self._lock:
+                self._waiting -= 1
+                # who serves may wait for a disk: somebody else must take up the next request
+                if not self._waiting and self._lanes < _MAX_LANES:
+                    self._add_lane()
+            self._serve(view[:count])
+
+    def _serve(self, request: memoryview) -> None:
+        try:
+            self._take(request)
+        except Exception as error:
+            # nobody waits for the answer any more, or there is nobody left to pass it on to
+            gone = (errno.ENOENT, errno.ENODEV, errno.EPIPE)
+            if isinstance(error, OSError) and error.errno in gone:
+                return
+            log.exception("a bug in vmcorefs: a request could not be answered")
+            _, _, unique, _ = wire.IN_HEADER.unpack_from(request)
+            with suppress(OSError):
+                self._refuse(unique, -errno.EIO)
+
+    def _refuse(self, unique: int, error: int) -> None:
+        os.write(self._device, wire.OUT_HEADER.pack(wire.OUT_HEADER.size, error, unique))
+
+    def _end(self, error: OSError) -> None:
+        with self._lock:
+            first, self._stopped = not self._stopped, True
+        if first:
+            if error.errno != errno.ENODEV:
+                log.error("/dev/fuse: %s", error.strerror)
+            self._ended()
+
+    def _take(self, request: memoryview) -> None:
+        _, opcode, unique, node = wire.IN_HEADER.unpack_from(request)
+        if opcode == wire.READ:
+            _, offset, size = wire.READ_IN.unpack_from(request, wire.BODY)
+            self._answers.read(self._device, unique, node, offset, size)
+        elif opcode == wire.LSEEK:
+            _, offset, whence = wire.LSEEK_IN.unpack_from(request, wire.BODY)
+            found = self._answers.seek(node, offset, whence)
+            if found < 0:
+                self._refuse(unique, found)
+            else:
+                os.write(self._device, wire.LSEEK_OUT.pack(wire.LSEEK_OUT.size, 0, unique, found))
+        elif opcode != wire.INTERRUPT:  # libfuse would keep those of reads for ever
+            self._pass_on(opcode, unique, node, request)
+
+    def _pass_on(self, opcode: int, unique: int, node: int, request: memoryview) -> None:
+        if opcode == wire.OPEN:
+            self._opening[unique] = node
+        elif opcode == wire.INIT:
+            self._init = unique, bytes(request)
+        elif opcode in (wire.READDIR, wire.READDIRPLUS):
+            size = int.from_bytes(request[wire.SIZE_AT : wire.SIZE_AT + 4], _BYTE_ORDER)
+            cut = min(size, _LONGEST_LISTING).to_bytes(4, _BYTE_ORDER)
+            request[wire.SIZE_AT : wire.SIZE_AT + 4] = cut
+        self._socket.send(request)
+
+    def _pass_answers_on(self) -> None:
+        buffer = bytearray(_LONGEST_ANSWER)
+        while count := self._socket.recv_into(buffer):
+            try:
+                self._patch(buffer, count)
+                os.write(self._device, memoryview(buffer)[:count])
+            except OSError as error:
+                if error.errno not in (errno.ENOENT, errno.ENODEV):
+                    log.exception("a bug in vmcorefs: an answer was refused")
+
+    def _patch(self, answer: bytearray, count: int) -> None:
+        _, failed, unique = wire.OUT_HEADER.unpack_from(answer)
+        if self._init is not None and self._init[0] == unique:
+            request, self._init = self._init[1], None
+            self.can_pass_through = wire.accept_init(memoryview(request), answer, count)
+        node = self._opening.pop(unique, None)
+        if node is not None and not failed:
+            backing = self._answers.backing_of(node)
+            if backing:
+                wire.pass_through(answer, backing)

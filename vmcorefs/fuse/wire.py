@@ -1,0 +1,108 @@
+"""The few words of the FUSE protocol that are spoken here (include/uapi/linux/fuse.h).
+
+libfuse speaks the rest. Numbers are in the machine's own byte order, as the kernel's are.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import struct
+
+OPEN, READ, INIT, READDIR, INTERRUPT, READDIRPLUS, LSEEK = 14, 15, 26, 28, 36, 44, 46
+
+IN_HEADER = struct.Struct("=IIQQ")
+"""``fuse_in_header``: length, opcode, unique, node; user and process follow, up to byte 40."""
+BODY = 40
+"""Where a request's own arguments start."""
+READ_IN = struct.Struct("=QQI")
+"""``fuse_read_in``: file handle, offset, size; ``size`` is where ``SIZE_AT`` says."""
+SIZE_AT = BODY + 16
+OUT_HEADER = struct.Struct("=IiQ")
+"""``fuse_out_header``: length, negative errno, unique."""
+LSEEK_IN = struct.Struct("=QQI")
+"""``fuse_lseek_in``: file handle, offset, whence."""
+LSEEK_OUT = struct.Struct("=IiQQ")
+"""An answer to LSEEK: the header, and the offset found."""
+
+_OPEN_FLAGS = struct.Struct("=Ii")
+_OPEN_FLAGS_AT = OUT_HEADER.size + 8
+_FOPEN_DIRECT_IO, _FOPEN_NOFLUSH, _FOPEN_PASSTHROUGH = 1 << 0, 1 << 5, 1 << 7
+
+_INIT_FLAGS_AT = BODY + 12
+_INIT_IN_FLAGS = struct.Struct("=II")
+_INIT_OUT = struct.Struct("=IIIIHHIIHHII")
+"""``fuse_init_out`` up to ``max_stack_depth`` (protocol 7.40)."""
+_INIT_EXT = 1 << 30
+_DIRECT_IO_ALLOW_MMAP = 1 << 4
+_PASSTHROUGH = 1 << 5
+"""Flags 36 and 37 of INIT: bits of its second word."""
+_STACK_DEPTH = 2
+"""The most that the kernel allows: an image may then lie on overlayfs."""
+MAX_WRITE = 4096
+"""Nobody writes, and the buffer of a request must hold the longest write."""
+REQUEST_SIZE = 16384
+
+_BACKING_OPEN = 0x4010E501
+
+
+def accept_init(request: memoryview, reply: bytearray, size: int) -> bool:
+    """Ask, in libfuse's answer to INIT, for what libfuse does not know of.
+
+    Args:
+        request: The kernel's INIT.
+        reply: libfuse's answer, of ``size`` bytes; changed in place.
+        size: Its length.
+
+    Returns:
+        Whether files can be passed through.
+    """
+    if size < OUT_HEADER.size + _INIT_OUT.size:
+        return False
+    flags, flags2 = _INIT_IN_FLAGS.unpack_from(request, _INIT_FLAGS_AT)
+    if not flags & _INIT_EXT or len(request) < _INIT_FLAGS_AT + 8:
+        flags2 = 0
+    major, minor, ahead, want, background, busy, _, gran, pages, align, want2, depth = (
+        _INIT_OUT.unpack_from(reply, OUT_HEADER.size)
+    )
+    passed = bool(flags2 & _PASSTHROUGH)
+    more = flags2 & (_DIRECT_IO_ALLOW_MMAP | _PASSTHROUGH)
+    _INIT_OUT.pack_into(
+        reply,
+        OUT_HEADER.size,
+        *(major, minor, ahead, want | (_INIT_EXT if more else 0), background, busy, MAX_WRITE),
+        *(gran, pages, align, want2 | more, _STACK_DEPTH if passed else depth),
+    )
+    return passed
+
+
+def pass_through(reply: bytearray, backing: int) -> None:
+    """Turn a good answer to OPEN into one that hands the file's reads to ``backing``.
+
+    One that says direct I/O is left as it is.
+    """
+    flags, _ = _OPEN_FLAGS.unpack_from(reply, _OPEN_FLAGS_AT)
+    if flags & _FOPEN_DIRECT_IO:
+        return
+    # no other flag may stand beside it (fs/fuse/iomode.c, FOPEN_PASSTHROUGH_MASK)
+    _OPEN_FLAGS.pack_into(reply, _OPEN_FLAGS_AT, _FOPEN_PASSTHROUGH | _FOPEN_NOFLUSH, backing)
+
+
+def open_backing(device: int, descriptor: int) -> int:
+    """Register an opened file as one that reads can be passed to.
+
+    Args:
+        device: /dev/fuse, as it is mounted.
+        descriptor: The file.
+
+    Returns:
+        Its number, for ``pass_through``.
+
+    Raises:
+        OSError: EPERM without CAP_SYS_ADMIN; others, if it is not a file that this works with.
+    """
+    request = bytearray(struct.pack("=iIQ", descriptor, 0, 0))
+    number: int = fcntl.ioctl(device, _BACKING_OPEN, request)
+    if number <= 0:
+        raise OSError(errno.EINVAL, "the kernel gave no number for the file")
+    return number
