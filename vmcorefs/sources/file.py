@@ -114,6 +114,28 @@ class FileSource:
             end = os.fstat(self._fd).st_size
             return error.errno == errno.ENXIO and offset + size <= end
 
+    def next_data(self, offset: int, end: int) -> int:
+        """The first byte of ``[offset, end)`` that is not known to be zeros; ``end`` if none.
+
+        What the file has lost since it was opened counts as data: whoever reads it must be told.
+        """
+        if self.kind != "file":
+            return offset
+        try:
+            return min(os.lseek(self._fd, offset, os.SEEK_DATA), end)
+        except OSError as error:
+            holds = error.errno == errno.ENXIO and end <= os.fstat(self._fd).st_size
+            return end if holds else offset
+
+    def next_hole(self, offset: int, end: int) -> int:
+        """The first byte of ``[offset, end)`` that is known to be zeros; ``end`` if none."""
+        if self.kind != "file" or end > os.fstat(self._fd).st_size:
+            return end
+        try:
+            return min(os.lseek(self._fd, offset, os.SEEK_HOLE), end)
+        except OSError:
+            return end
+
     def close(self) -> None:
         """See ``Source.close``."""
         if self._fd >= 0:

@@ -232,3 +232,20 @@ def test_where_the_system_cannot_promise_not_to_wait_every_read_may_wait(
             source.pread_into(0, memoryview(bytearray(8)), nowait=True)
     assert asked == [os.RWF_NOWAIT]
     assert read(source, 8, 8) == stamped(8, 16)
+
+
+def test_data_and_holes_of_a_sparse_file_are_found_and_lost_bytes_are_data(tmp_path: Path) -> None:
+    path = tmp_path / "ram"
+    with path.open("wb") as file:
+        file.seek(1 << 20)
+        file.write(b"x" * 4096)
+        file.truncate(2 << 20)
+    source = FileSource(str(path), role="image")
+    assert source.next_data(0, 2 << 20) == 1 << 20
+    assert source.next_data(0, 4096) == 4096
+    assert source.next_data((1 << 20) + 4096, 2 << 20) == 2 << 20
+    assert source.next_hole(5, 2 << 20) == 5
+    assert source.next_hole(1 << 20, 2 << 20) == (1 << 20) + 4096
+    os.truncate(path, 4096)
+    assert source.next_data(8192, 2 << 20) == 8192
+    assert source.next_hole(8192, 2 << 20) == 2 << 20

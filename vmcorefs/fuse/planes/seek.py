@@ -45,14 +45,10 @@ def _seek_row(reader: Reader, row: int, at: int, whence: int) -> int | None:
         is_hole = kind not in reader.faults
         return at if is_hole == (whence == os.SEEK_HOLE) else None
     source = reader.sources[int(table.source[row])]
-    if not isinstance(source, FileSource) or source.kind != "file":
+    if not isinstance(source, FileSource):
         return at if whence == os.SEEK_DATA else None
     start, end = int(table.start[row]), int(table.end[row])
     ahead = int(table.offset[row]) - start
-    try:
-        found = os.lseek(source.fileno(), at + ahead, whence) - ahead
-    except OSError as error:
-        if error.errno == errno.ENXIO and os.fstat(source.fileno()).st_size >= end + ahead:
-            return None  # a hole up to the end of the input, and it still ends where it did
-        return at if whence == os.SEEK_DATA else None
+    find = source.next_data if whence == os.SEEK_DATA else source.next_hole
+    found = find(at + ahead, end + ahead) - ahead
     return found if found < end else None
