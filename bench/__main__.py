@@ -1,6 +1,17 @@
-"""``python -m bench``: every benchmark, one after the other."""
+"""``python -m bench [extents|reads|mount] [ARG...]``: one benchmark, or all with their defaults."""
 
-from bench import extents
+import sys
+
+from bench import extents, mount, reads
+
+BENCHMARKS = {"extents": extents.main, "mount": mount.main, "reads": reads.main}
 
 if __name__ == "__main__":
-    extents.main()
+    name, arguments = (*sys.argv[1:2], "")[0], sys.argv[2:]
+    if name in BENCHMARKS:
+        BENCHMARKS[name](arguments)
+    elif name:
+        sys.exit(f"{name}: no such benchmark; there are {', '.join(BENCHMARKS)}")
+    else:
+        for main in BENCHMARKS.values():
+            main([])

@@ -1,4 +1,4 @@
-"""What extent tables cost: ``python -m bench [COUNT]``.
+"""What extent tables cost: ``python -m bench extents [COUNT]``.
 
 Prints the time to build the tables of a mount from COUNT pieces of memory (1,000,000 by default),
 and of one lookup in them, medians with spread.
@@ -7,7 +7,6 @@ and of one lookup in them, medians with spread.
 from __future__ import annotations
 
 import statistics
-import sys
 import time
 from collections.abc import Callable
 
@@ -66,9 +65,9 @@ def report(label: str, times: list[float], unit: str, scale: float) -> None:
     print(f"{label:<44}{median * scale:8.2f} {unit}  ({low * scale:.2f} to {high * scale:.2f})")
 
 
-def main() -> None:
+def main(arguments: list[str]) -> None:
     """Print the two figures."""
-    count = int(sys.argv[1]) if len(sys.argv) > 1 else 1_000_000
+    count = int(arguments[0]) if arguments else 1_000_000
     captured = scattered(count)
     report(f"building the tables of {count} extents", timed(lambda: build(captured)), "s", 1)
     table = build(captured)
@@ -81,7 +80,3 @@ def main() -> None:
             reader.row_of(offset)
 
     report(f"one lookup in {len(table)} rows", timed(look_up), "us", 1e6 / len(offsets))
-
-
-if __name__ == "__main__":
-    main()
