@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
-from tqdm import tqdm
 
 from vmcorefs.api import open_capture
 from vmcorefs.core.units import format_size
@@ -154,6 +153,8 @@ def extract(
 
 @contextmanager
 def _progress_bar(file: TreeFile) -> Iterator[Progress]:
+    from tqdm import tqdm  # noqa: PLC0415  # 40 ms that a mount does not need
+
     # disable=None: only on a terminal
     with tqdm(
         total=file.size, desc=file.path, unit="B", unit_scale=True, unit_divisor=1024, disable=None

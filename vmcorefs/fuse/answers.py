@@ -13,7 +13,8 @@ import numpy as np
 from vmcorefs.errors import FaultError, VmcorefsError
 from vmcorefs.fuse import wire
 from vmcorefs.fuse.inodes import Inode
-from vmcorefs.fuse.planes.choose import OpenBacking, PlaneName, Served, choose_plane
+from vmcorefs.fuse.planes.choose import PLANES, OpenBacking, PlaneName, Served, choose_plane
+from vmcorefs.fuse.planes.linux import trim_heap
 from vmcorefs.fuse.planes.mapping import Mapping as FileMapping
 from vmcorefs.fuse.planes.seek import seek
 from vmcorefs.tree.file import TreeFile
@@ -56,10 +57,12 @@ class FileAnswers:
             elif served.has_shrunk:
                 # the kernel would show a shorter file, and not that bytes are lost
                 log.warning("%s: an input has shrunk; the kernel no longer serves it", file.path)
-                served = choose_plane(file, "mapped", None)
+                best = max(self._best, "mapped", key=PLANES.index)
+                served = choose_plane(file, best, None)
             else:
                 return served
             self._served[node] = served
+            trim_heap()  # tables of a million rows were turned over
         log.info("%s: %s plane, %s", file.path, served.plane, served.by)
         for reason in served.why_not:
             log.info("%s: not better: %s", file.path, reason)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import signal
@@ -20,6 +21,7 @@ from vmcorefs.fuse.inodes import number_inodes
 from vmcorefs.fuse.mounts import fsname
 from vmcorefs.fuse.operations import TreeOperations
 from vmcorefs.fuse.planes.choose import PLANES, PlaneName
+from vmcorefs.fuse.planes.linux import trim_heap
 from vmcorefs.fuse.switch import Switch
 from vmcorefs.tree.file import TreeFile
 
@@ -87,6 +89,9 @@ def serve(
     Raises:
         MountError: if it cannot be mounted, or cannot be read once it is.
     """
+    # opening the image has left its garbage, and a daemon lives long
+    gc.collect()
+    trim_heap()
     inodes = number_inodes(tree)
     best = "mapped" if options.direct_io and options.plane == "kernel" else options.plane
     answers = FileAnswers(inodes, best)

@@ -81,8 +81,9 @@ def choose_plane(file: TreeFile, best: PlaneName, open_backing: OpenBacking | No
     """
     if file.size < SMALL:
         return Served("plain", f"smaller than {SMALL} bytes")
-    why_not: list[str] = []
-    for plane in PLANES[PLANES.index(best) :]:
+    first = PLANES.index(best)
+    why_not = [f"{plane}: not asked for (-o)" for plane in PLANES[:first]]
+    for plane in PLANES[first:]:
         try:
             if plane == "kernel":
                 return _kernel(file, open_backing)

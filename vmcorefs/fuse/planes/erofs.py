@@ -42,7 +42,7 @@ _ROOT_AT = PAGE + MAX_DEVICES * _DEVICE.size
 _FILE_AT = align_up(_ROOT_AT + 256, PAGE)
 _TABLE_AT = _FILE_AT + _INODE.size
 _HOLE = 0xFFFFFFFF
-_ROWS_AT_ONCE = 1 << 17
+_ROWS_AT_ONCE = 1 << 14
 
 CHUNK_DTYPE = np.dtype([("high", "<u2"), ("device", "<u2"), ("page", "<u4")])
 """One chunk: the page of a device where it starts; page 2**32 - 1 is a hole, device 0 is here."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 
 _libc = ctypes.CDLL(None, use_errno=True)
 _libc.mmap.restype = ctypes.c_void_p
@@ -52,6 +53,12 @@ def unmap_memory(address: int, size: int) -> None:
 def forget_pages(address: int, size: int) -> None:
     """Let the process's hold on mapped pages go; the page cache keeps them (MADV_DONTNEED)."""
     _libc.madvise(address, size, _MADV_DONTNEED)
+
+
+def trim_heap() -> None:
+    """Give freed memory back to the system, where the C library can (glibc's malloc_trim(3))."""
+    with suppress(AttributeError):
+        _libc.malloc_trim(0)
 
 
 def mount_detached(fs_type: str, options: Iterable[tuple[str, str]]) -> int:
