@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import signal
 import subprocess
 import sys
 import threading
@@ -14,6 +15,7 @@ from typing import Any
 import pytest
 
 from tests.mount.machine import RAM_END, Machine
+from tests.mount.test_daemon import wait_until_gone
 from tests.mount.test_tree import read, through_api
 
 pytestmark = pytest.mark.mount
@@ -115,6 +117,52 @@ def test_a_vanished_page_is_told_by_name_and_the_daemon_goes_on(machine: Machine
     )
 
 
+def test_a_reader_outlives_a_killed_daemon_and_nothing_is_left_behind(machine: Machine) -> None:
+    expected = through_api(machine, "vmcore")
+    mounts = Path("/proc/self/mountinfo").read_text()
+    with machine.mounted() as mnt:
+        assert plane_of(mnt, "vmcore")["by"] == "passthrough to EROFS over the inputs"
+        with (mnt / "vmcore").open("rb", buffering=0) as file:
+            os.kill(machine.daemon, signal.SIGKILL)
+            wait_until_gone(machine.daemon)
+            assert os.pread(file.fileno(), len(expected), 0) == expected
+        assert machine.run("umount", str(mnt)).returncode == 0
+    assert Path("/proc/self/mountinfo").read_text() == mounts
+
+
+def test_an_image_that_has_shrunk_is_served_with_errors_when_it_is_opened_again(
+    machine: Machine,
+) -> None:
+    machine.expected_log = ["it ends there now"]
+    at = machine.directory
+    (at / "iomem").write_text("00000000-00ffffff : System RAM\n")
+    sources = ["--map", str(at / "iomem"), str(at / "ram")]
+    done = machine.run("mount", "--log", str(machine.log), *sources, str(machine.mountpoint))
+    assert done.returncode == 0, done.stderr
+    path = machine.mountpoint / "oldmem"
+    assert read(path, 0xC00000, 8) == (0xC00000).to_bytes(8, "little")
+    os.truncate(at / "ram", 0x700000)
+    with pytest.raises(OSError, match="Input/output error"):
+        read(path, 0xC00000, 8)
+    assert read(path, 0x100000, 8) == (0x100000).to_bytes(8, "little")
+    assert machine.run("umount", str(machine.mountpoint)).returncode == 0
+    machine.check_log()
+    assert "an input has shrunk" in machine.log.read_text()
+
+
+def test_everybody_reads_what_the_kernel_serves_if_allowed_to(machine: Machine) -> None:
+    machine.directory.chmod(0o755)
+    for parent in list(machine.directory.parents)[:-2]:
+        parent.chmod(parent.stat().st_mode | 0o011)
+    nobody = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
+    for allowed, options in ((True, ["--allow-other"]), (False, [])):
+        with machine.mounted(*options) as mnt:
+            command = [*nobody, "cat", str(mnt / "vmcore")]
+            done = subprocess.run(command, capture_output=True, check=False, timeout=60)
+            assert (done.stdout == through_api(machine, "vmcore")) == allowed
+            assert (done.returncode == 0) == allowed
+
+
 def test_a_file_is_opened_with_o_direct_while_the_kernel_serves_it(machine: Machine) -> None:
     expected = through_api(machine, "vmcore")
     copy = machine.directory / "copy"
@@ -163,8 +211,28 @@ def test_without_privileges_it_falls_to_the_mapped_plane_without_a_word(machine:
     machine.check_log()
 
 
+MANY = """
+import sys
+from vmcorefs.fuse.serve import MountOptions, serve
+from vmcorefs.tree.file import text_file
+
+tree = {f"{n:0200}": text_file(f"{n:0200}", lambda: b"") for n in range(3000)}
+serve(tree, MountOptions(sys.argv[1]), time=0.0, ready=lambda: print("ready", flush=True))
+"""
+
+
+def test_a_long_listing_is_whole(machine: Machine) -> None:
+    command = [sys.executable, "-c", MANY, str(machine.mountpoint)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as daemon:
+        assert daemon.stdout is not None
+        assert daemon.stdout.readline() == "ready\n"
+        assert sorted(os.listdir(machine.mountpoint)) == [f"{n:0200}" for n in range(3000)]
+        daemon.terminate()
+        assert daemon.wait(30) == 0
+
+
 SLOW = """
-import os, sys, time
+import sys
 from vmcorefs.fuse.serve import MountOptions, serve
 from vmcorefs.sources.base import BytesSource
 from vmcorefs.tree.file import table_file, text_file, whole

@@ -23,6 +23,8 @@ _MIN_BUDGET = 4 << 20
 """Bytes of metadata that every file may have; they are kernel memory that cannot be reclaimed."""
 _SHARE = 4096
 """A larger file may have this part of its size."""
+_MAX_EXTENTS = 1 << 16
+"""More would not fit into the budget, or hardly, and take long to find that out."""
 _AT_ONCE = 1 << 20
 
 
@@ -51,6 +53,8 @@ def open_composite(
     """
     if pages.has_faults:
         raise CompositeError("some of it is an error to read, and EROFS knows only zeros")
+    if len(pages.table) > _MAX_EXTENTS:
+        raise CompositeError(f"{len(pages.table)} extents, more than {_MAX_EXTENTS}")
     if not kernel_tells_short_reads():
         raise CompositeError("this kernel's EROFS would show zeros if the image shrank")
     plan = erofs.plan_chunks(pages)
