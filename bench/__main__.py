@@ -1,10 +1,11 @@
-"""``python -m bench [extents|reads|mount] [ARG...]``: one benchmark, or all with their defaults."""
+"""``python -m bench [extents|mount|reads|tools] [ARG...]``: one, or all that need no input."""
 
 import sys
 
-from bench import extents, mount, reads
+from bench import extents, mount, reads, tools
 
-BENCHMARKS = {"extents": extents.main, "mount": mount.main, "reads": reads.main}
+ALONE = {"extents": extents.main, "mount": mount.main, "reads": reads.main}
+BENCHMARKS = {**ALONE, "tools": tools.main}
 
 if __name__ == "__main__":
     name, arguments = (*sys.argv[1:2], "")[0], sys.argv[2:]
@@ -13,5 +14,5 @@ if __name__ == "__main__":
     elif name:
         sys.exit(f"{name}: no such benchmark; there are {', '.join(BENCHMARKS)}")
     else:
-        for main in BENCHMARKS.values():
+        for main in ALONE.values():
             main([])
