@@ -13,7 +13,14 @@ import numpy as np
 from vmcorefs.errors import FaultError, VmcorefsError
 from vmcorefs.fuse import wire
 from vmcorefs.fuse.inodes import Inode
-from vmcorefs.fuse.planes.choose import PLANES, OpenBacking, PlaneName, Served, choose_plane
+from vmcorefs.fuse.planes.choose import (
+    PLANES,
+    SMALL,
+    OpenBacking,
+    PlaneName,
+    Served,
+    choose_plane,
+)
 from vmcorefs.fuse.planes.linux import trim_heap
 from vmcorefs.fuse.planes.mapping import Mapping as FileMapping
 from vmcorefs.fuse.planes.seek import seek
@@ -35,7 +42,7 @@ class FileAnswers:
             inodes: The tree.
             best: Use no better plane than this.
         """
-        self.open_backing: OpenBacking | None = None
+        self.open_backing: OpenBacking = _no_backing
         self._inodes = inodes
         self._best = best
         self._served: dict[int, Served] = {}
@@ -53,17 +60,18 @@ class FileAnswers:
         with self._choosing:
             served = self._served.get(node)
             if served is None:
-                served = choose_plane(file, self._best, self.open_backing)
+                served = choose_plane(file, self._best, self.open_backing, "not asked for (-o)")
             elif served.has_shrunk:
                 # the kernel would show a shorter file, and not that bytes are lost
                 log.warning("%s: an input has shrunk; the kernel no longer serves it", file.path)
                 best = max(self._best, "mapped", key=PLANES.index)
-                served = choose_plane(file, best, None)
+                served = choose_plane(file, best, self.open_backing, "an input has shrunk")
             else:
                 return served
             self._served[node] = served
             trim_heap()  # tables of a million rows were turned over
-        log.info("%s: %s plane, %s", file.path, served.plane, served.by)
+        level = logging.INFO if file.size >= SMALL else logging.DEBUG
+        log.log(level, "%s: %s plane, %s", file.path, served.plane, served.by)
         for reason in served.why_not:
             log.info("%s: not better: %s", file.path, reason)
         return served
@@ -148,6 +156,10 @@ class FileAnswers:
         if file is None:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         return file
+
+
+def _no_backing(_: int) -> int:
+    raise OSError(errno.ENOSYS, "nothing is mounted")
 
 
 def _aligned_buffer(size: int) -> memoryview:

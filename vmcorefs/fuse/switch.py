@@ -29,7 +29,7 @@ from vmcorefs.fuse import wire
 log = logging.getLogger(__name__)
 
 _MAX_LANES = 16
-"""Reads that may wait for a disk at once, with one more request being taken up."""
+"""Requests that may wait for a disk at once."""
 _LONGEST_LISTING = 65536
 """What a listing is cut to: an answer must fit into the socket."""
 _LONGEST_ANSWER = 1 << 18
@@ -50,11 +50,7 @@ class Answers(Protocol):
 
 
 class Switch:
-    """Stands between the kernel and libfuse for one mount.
-
-    Attributes:
-        can_pass_through: Whether the kernel has agreed to pass files through; None before INIT.
-    """
+    """Stands between the kernel and libfuse for one mount."""
 
     def __init__(self, descriptor: int, answers: Answers) -> None:
         """Put a socket in the place of /dev/fuse.
@@ -63,7 +59,7 @@ class Switch:
             descriptor: What libfuse reads; it must not have read anything yet.
             answers: Serves the files.
         """
-        self.can_pass_through: bool | None = None
+        self._can_pass_through = False
         self._answers = answers
         self._ended: Callable[[], None] = lambda: None
         self._descriptor = descriptor
@@ -98,7 +94,13 @@ class Switch:
         os.dup2(self._device, self._descriptor, inheritable=False)
 
     def open_backing(self, descriptor: int) -> int:
-        """See ``wire.open_backing``."""
+        """Register an opened file as one that reads can be passed to, and return its number.
+
+        Raises:
+            OSError: ENOSYS if this kernel does not pass reads through; or as the kernel says.
+        """
+        if not self._can_pass_through:
+            raise OSError(errno.ENOSYS, "this kernel does not offer it (Linux 6.9)")
         return wire.open_backing(self._device, descriptor)
 
     def _add_lane(self) -> None:
@@ -183,15 +185,17 @@ class Switch:
             try:
                 self._patch(buffer, count)
                 os.write(self._device, memoryview(buffer)[:count])
-            except OSError as error:
-                if error.errno not in (errno.ENOENT, errno.ENODEV):
+            except Exception as error:
+                # ENOENT: nobody waits for the answer any more
+                gone = (errno.ENOENT, errno.ENODEV)
+                if not isinstance(error, OSError) or error.errno not in gone:
                     log.exception("a bug in vmcorefs: an answer was refused")
 
     def _patch(self, answer: bytearray, count: int) -> None:
         _, failed, unique = wire.OUT_HEADER.unpack_from(answer)
         if self._init is not None and self._init[0] == unique:
             request, self._init = self._init[1], None
-            self.can_pass_through = wire.accept_init(memoryview(request), answer, count)
+            self._can_pass_through = wire.accept_init(memoryview(request), answer, count)
         node = self._opening.pop(unique, None)
         if node is not None and not failed:
             backing = self._answers.backing_of(node)

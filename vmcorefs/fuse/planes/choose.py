@@ -71,18 +71,21 @@ class _NotPossibleError(Exception):
     """This plane cannot serve this file here; the message says why."""
 
 
-def choose_plane(file: TreeFile, best: PlaneName, open_backing: OpenBacking | None) -> Served:
+def choose_plane(
+    file: TreeFile, best: PlaneName, open_backing: OpenBacking, why_no_better: str
+) -> Served:
     """Set up the best plane that can serve a file on this machine.
 
     Args:
         file: It has been made.
         best: No better plane than this.
-        open_backing: None if this kernel does not pass reads through.
+        open_backing: Registers a file that reads are passed to.
+        why_no_better: Why ``best`` is not the best that there is.
     """
     if file.size < SMALL:
         return Served("plain", f"smaller than {SMALL} bytes")
     first = PLANES.index(best)
-    why_not = [f"{plane}: not asked for (-o)" for plane in PLANES[:first]]
+    why_not = [f"{plane}: {why_no_better}" for plane in PLANES[:first]]
     for plane in PLANES[first:]:
         try:
             if plane == "kernel":
@@ -96,9 +99,7 @@ def choose_plane(file: TreeFile, best: PlaneName, open_backing: OpenBacking | No
     return Served("plain", "the inputs are read for each answer", tuple(why_not))
 
 
-def _kernel(file: TreeFile, open_backing: OpenBacking | None) -> Served:
-    if open_backing is None:
-        raise _NotPossibleError("this kernel has no FUSE passthrough (Linux 6.9)")
+def _kernel(file: TreeFile, open_backing: OpenBacking) -> Served:
     files = _regular_files(file.reader.sources)
     whole = _one_run(file, files)
     if whole is not None:
