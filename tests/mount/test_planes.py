@@ -119,7 +119,6 @@ def test_a_vanished_page_is_told_by_name_and_the_daemon_goes_on(machine: Machine
 
 def test_a_reader_outlives_a_killed_daemon_and_nothing_is_left_behind(machine: Machine) -> None:
     expected = through_api(machine, "vmcore")
-    mounts = Path("/proc/self/mountinfo").read_text()
     with machine.mounted() as mnt:
         assert plane_of(mnt, "vmcore")["by"] == "passthrough to EROFS over the inputs"
         with (mnt / "vmcore").open("rb", buffering=0) as file:
@@ -127,7 +126,8 @@ def test_a_reader_outlives_a_killed_daemon_and_nothing_is_left_behind(machine: M
             wait_until_gone(machine.daemon)
             assert os.pread(file.fileno(), len(expected), 0) == expected
         assert machine.run("umount", str(mnt)).returncode == 0
-    assert Path("/proc/self/mountinfo").read_text() == mounts
+    mounts = Path("/proc/self/mountinfo").read_text().splitlines()
+    assert [line for line in mounts if " erofs " in line or str(machine.directory) in line] == []
 
 
 def test_an_image_that_has_shrunk_is_served_with_errors_when_it_is_opened_again(
