@@ -23,7 +23,7 @@ from vmcorefs.discovery.kernel import Kernel, machine_of
 from vmcorefs.discovery.kernel_map import read_static_map
 from vmcorefs.discovery.page_tables import locate_page_tables
 from vmcorefs.discovery.root import find_deltas, maps_itself
-from vmcorefs.discovery.scan import Hits, scan
+from vmcorefs.discovery.scan import Hits, Progress, scan
 from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo
 from vmcorefs.errors import ConfigError, FormatError, UnsupportedError
 from vmcorefs.reader import Reader
@@ -44,10 +44,17 @@ class Explorer:
         is_movable: Whether the bytes are one file whose place nobody told.
     """
 
-    def __init__(self, config: CaptureConfig, sources: Sequence[Source], captured: Extents) -> None:
+    def __init__(
+        self,
+        config: CaptureConfig,
+        sources: Sequence[Source],
+        captured: Extents,
+        progress: Progress | None = None,
+    ) -> None:
         self.captured = captured
         self.is_movable = len(config.images) == 1 and config.images[0].paddr is None
         self._config = config
+        self._progress = progress
         self._sources = tuple(sources)
 
     @property
@@ -62,7 +69,7 @@ class Explorer:
         Raises:
             SourceIOError: if an input cannot be read.
         """
-        return scan(self._sources, self.captured)
+        return scan(self._sources, self.captured, self._progress)
 
     @cached_property
     def ranking(self) -> tuple[FoundKernel, ...]:
