@@ -33,6 +33,7 @@ MAX_CANDIDATES = 16
 """Most different VMCOREINFOs that are followed; a machine that crashed twice has three or four."""
 
 _MAX_DELTAS = 4
+_MAX_SEARCHES = 3  # each goes through the whole file
 
 
 class Explorer:
@@ -85,9 +86,9 @@ class Explorer:
             return ()
         given = given_vmcoreinfo(config.vmcoreinfo) if config.vmcoreinfo is not None else None
         if isinstance(given, Vmcoreinfo):
-            return (self._follow(Candidate(given, None)),)
+            return tuple(self._follow_all([Candidate(given, None)]))
         candidates = read_candidates(self._sources, self.hits.vmcoreinfo)
-        found = rank([self._follow(candidate) for candidate in candidates[:MAX_CANDIDATES]])
+        found = rank(self._follow_all(candidates[:MAX_CANDIDATES]))
         if given is None:
             return tuple(found)
         wanted = [one for one in found if given in one.note_at]
@@ -116,7 +117,17 @@ class Explorer:
         """Bytes of memory in the one file."""
         return int(self.captured.size.sum())
 
-    def _follow(self, candidate: Candidate) -> FoundKernel:
+    def _follow_all(self, candidates: Sequence[Candidate]) -> list[FoundKernel]:
+        """Follow each; what is not at one of the usual distances is searched for if it matters."""
+        found = [self._follow(candidate, search=False) for candidate in candidates]
+        lost = [n for n, one in enumerate(found) if one.kernel is None]
+        if len(lost) < len(found):  # a kernel that did not crash is then none that is wanted
+            lost = [n for n in lost if candidates[n].vmcoreinfo.crash_time is not None]
+        for n in lost[:_MAX_SEARCHES] if self.is_movable else ():
+            found[n] = self._follow(candidates[n], search=True)
+        return found
+
+    def _follow(self, candidate: Candidate, *, search: bool) -> FoundKernel:
         """Find the placement in which the page tables of a VMCOREINFO resolve."""
         machine = self._config.machine or machine_of(candidate.vmcoreinfo)
         if machine is None:
@@ -124,7 +135,7 @@ class Explorer:
             return FoundKernel(candidate, self.captured, why_not=why_not)
         try:
             fmt, root = locate_page_tables(machine, candidate.vmcoreinfo)
-            ways = list(self._resolve(candidate, machine, fmt, root))
+            ways = list(self._resolve(candidate, machine, fmt, root, search=search))
         except (FormatError, UnsupportedError) as error:
             return FoundKernel(candidate, self.captured, why_not=str(error))
         if not ways:
@@ -133,7 +144,13 @@ class Explorer:
         return min(ways, key=lambda found: found.faults)
 
     def _resolve(
-        self, candidate: Candidate, machine: int, fmt: PageTableFormat, root: int
+        self,
+        candidate: Candidate,
+        machine: int,
+        fmt: PageTableFormat,
+        root: int,
+        *,
+        search: bool,
     ) -> Iterator[FoundKernel]:
         """Every placement in which they do, up to the first one that leaves nothing to object."""
         memory = Reader("memory", self.captured, self._sources)
@@ -143,7 +160,7 @@ class Explorer:
                 kernel = Kernel(memory, machine, vmcoreinfo)
                 yield FoundKernel(candidate, self.captured, None, kernel)
             return
-        deltas = find_deltas(memory, fmt, root, vmcoreinfo, machine)
+        deltas = find_deltas(memory, fmt, root, vmcoreinfo, search=search)
         for delta in islice(deltas, _MAX_DELTAS):
             for placement in self._placements(delta, machine, vmcoreinfo):
                 if not placement.shows(root, root - delta):
