@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import socket
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab import cache, console, host
-from tests.lab.build import Recipe
-from tests.lab.host import LabError, building, locked, program, sweep
+from tests.lab import cache, console, host, qmp
+from tests.lab.build import make_capture
+from tests.lab.cache import cached_capture
+from tests.lab.concatenation import concatenate
+from tests.lab.evidence import Memory, check_vmcoreinfo
+from tests.lab.host import GuestError, LabError, building, locked, program, sweep
+from tests.lab.kernels import Kernel
 from tests.lab.qemu import GIB, MIB, Piece, memory_pieces
+from tests.lab.recipe import Recipe
+from tests.lab.snapshot import Snapshot, load_capture, load_snapshot, write_manifest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+_KERNEL = Kernel("6.1", "linux-image-6.1.0-9-cloud-amd64", "6.1.100-1")
 
 
 @pytest.fixture(autouse=True)
@@ -116,3 +128,115 @@ def test_a_console_is_cut_at_its_markers() -> None:
 def test_a_recipe_wants_a_size(memory: str) -> None:
     with pytest.raises(ValueError, match="is not a size"):
         Recipe(memory=memory)
+
+
+def test_a_recipe_says_whether_it_crashes() -> None:
+    assert Recipe(load="file").crashes
+    assert not Recipe(load="none").crashes
+
+
+def test_there_is_no_capture_of_a_crash_without_one(tmp_path: Path) -> None:
+    recipe = Recipe(load="none")
+    with pytest.raises(LabError, match="crashes nothing"):
+        cached_capture(recipe)
+    with pytest.raises(LabError, match="crashes nothing"):
+        make_capture(recipe, tmp_path / "out")
+    write_manifest(tmp_path, recipe, _KERNEL, 1.0)
+    assert type(load_snapshot(tmp_path)) is Snapshot
+    with pytest.raises(LabError, match="no capture of a crash"):
+        load_capture(tmp_path)
+
+
+def test_a_crash_is_loaded_as_one(tmp_path: Path) -> None:
+    write_manifest(tmp_path, Recipe(load="file"), _KERNEL, 1.0)
+    capture = load_capture(tmp_path)
+    assert capture.vmcore == tmp_path / "vmcore"
+    assert capture.lowmem is None
+
+
+_IOMEM = """\
+00000000-00000fff : Reserved
+00001000-0009fbff : System RAM
+0009fc00-0009ffff : Reserved
+00100000-7fffffff : System RAM
+  2f000000-3affffff : Crash kernel
+b0000000-bfffffff : PCI MMCONFIG 0000 [bus 00-ff]
+100000000-13fffffff : System RAM
+"""
+
+
+def test_concatenated_memory_has_the_ranges_one_behind_the_other(tmp_path: Path) -> None:
+    snapshot = Snapshot(tmp_path, Recipe(memory="3G", load="none"), _KERNEL, 1.0)
+    (tmp_path / "iomem").write_text(_IOMEM)
+    marks = {
+        0xFFF: b"below" + b"first",  # the first range begins in the middle of this
+        0x9FBFF: b"Lx",
+        0x100000: b"second",
+        0x7FFFFFFF: b"L",
+        0x80000000: b"from 4 GiB on",
+    }
+    with snapshot.ram.open("wb") as ram:
+        ram.truncate(3 * GIB)
+        for offset, mark in marks.items():
+            ram.seek(offset)
+            ram.write(mark)
+    out = tmp_path / "raw"
+    concatenate(snapshot, out)
+    first, second = 0x9FC00 - 0x1000, 0x80000000 - 0x100000
+    with out.open("rb") as raw:
+        assert raw.read(9) == b"elowfirst"
+        raw.seek(first - 1)
+        assert raw.read(8) == b"Lsecond\0"
+        raw.seek(first + second - 1)
+        assert raw.read(15) == b"Lfrom 4 GiB on\0"
+    assert out.stat().st_size == first + second + GIB
+    assert out.stat().st_blocks * 512 < 100 * MIB
+
+
+@pytest.fixture
+def monitor() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, qemus = socket.socketpair()
+    with ours, qemus:
+        yield ours, qemus
+
+
+def test_a_machine_is_stopped_over_qmp(monitor: tuple[socket.socket, socket.socket]) -> None:
+    ours, qemus = monitor
+    qemus.sendall(
+        b'{"QMP": {"version": {}, "capabilities": []}}\r\n{"return": {}}\r\n'
+        b'{"event": "STOP", "timestamp": {}}\r\n{"return": {}}\r\n'
+    )
+    qmp.stop(ours)
+    assert qemus.recv(1000).splitlines() == [
+        b'{"execute":"qmp_capabilities"}',
+        b'{"execute":"stop"}',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        (b'{"return": {}}\r\n{"error": {"class": "no"}}\r\n', "refused stop: {'class': 'no'}"),
+        (b'{"return": {}}\r\n', "ended before it answered stop"),
+        (b"nonsense\r\n", "monitor: JSON"),
+    ],
+)
+def test_a_monitor_that_does_not_obey_is_a_failure(
+    monitor: tuple[socket.socket, socket.socket], said: bytes, complaint: str
+) -> None:
+    ours, qemus = monitor
+    qemus.sendall(said)
+    qemus.shutdown(socket.SHUT_WR)
+    with pytest.raises(GuestError, match=re.escape(complaint)):
+        qmp.stop(ours)
+
+
+def test_memory_without_the_note_is_no_evidence(tmp_path: Path) -> None:
+    note = struct.pack("<3I", 11, 20, 0) + b"VMCOREINFO\0\0" + b"OSRELEASE=6.1.0-9\n\0\0"
+    (tmp_path / "ram").write_bytes(bytes(4096) + note.ljust(2 * 4096, b"\0"))
+    memory = Memory(tmp_path / "ram", (Piece(GIB, 0, 3 * 4096),))
+    check_vmcoreinfo(memory, "0x0000000040001000 1024\n", "Linux lab 6.1.0-9 #1 SMP\n")
+    with pytest.raises(GuestError, match=r"no VMCOREINFO of 6\.1\.0-9 at 0x40000000"):
+        check_vmcoreinfo(memory, "0x0000000040000000 1024\n", "Linux lab 6.1.0-9 #1 SMP\n")
+    with pytest.raises(GuestError, match=r"no VMCOREINFO of 6\.1\.0-8"):
+        check_vmcoreinfo(memory, "0x0000000040001000 1024\n", "Linux lab 6.1.0-8 #1 SMP\n")

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.lab.capture import Capture, Recipe, cached_capture, debug_vmlinux
+from tests.lab.capture import (
+    Capture,
+    Recipe,
+    Snapshot,
+    cached_capture,
+    cached_snapshot,
+    debug_vmlinux,
+)
 from tests.real.trees import mounted
 
 if TYPE_CHECKING:
@@ -23,12 +30,26 @@ RECIPES: Final = {
     "kexec-6.12": Recipe(memory="1G", cpus=2, load="kexec", release="6.12"),
 }
 
+STOPPED: Final = {
+    # running machines, stopped from outside: no crash kernel was loaded, and there is no vmcore
+    "none": Recipe(memory="1G", cpus=2, load="none", release="6.1"),
+    "none-5g": Recipe(memory="5G", cpus=4, load="none", release="6.1"),
+    "none-6.12": Recipe(memory="1G", cpus=2, load="none", release="6.12"),
+}
+
 
 @pytest.fixture(scope="session", params=RECIPES)
 def capture(request: pytest.FixtureRequest) -> Capture:
     """Each capture in turn; the cache has it, or it takes some minutes."""
     faulthandler.cancel_dump_traceback_later()  # those minutes are no hang
     return cached_capture(RECIPES[request.param])
+
+
+@pytest.fixture(scope="session", params=STOPPED)
+def snapshot(request: pytest.FixtureRequest) -> Snapshot:
+    """Each machine that was stopped while it ran, in turn."""
+    faulthandler.cancel_dump_traceback_later()
+    return cached_snapshot(STOPPED[request.param])
 
 
 @pytest.fixture(scope="session")
