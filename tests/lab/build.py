@@ -19,7 +19,7 @@ from tests.lab.evidence import (
 from tests.lab.host import LOG, GuestError, LabError, building, locked
 from tests.lab.initramfs import make_initramfs
 from tests.lab.kernels import kernel
-from tests.lab.qemu import Machine, crash, memory_pieces, stop
+from tests.lab.qemu import Machine, Piece, crash, memory_pieces, stop
 from tests.lab.recipe import Recipe
 from tests.lab.snapshot import Capture, Snapshot, as_capture, load_snapshot, write_manifest
 
@@ -60,10 +60,12 @@ def make_snapshot(
 
 def build_snapshot(recipe: Recipe, out: Path, *, timeout: float, attempts: int) -> Snapshot:
     """Do the work of ``make_snapshot`` for a caller who holds the lock ``guest``."""
-    chosen = kernel(recipe.release)
+    chosen = kernel(recipe.release, recipe.arch)
     with building(out) as partial, tempfile.TemporaryDirectory(dir=partial) as work:
         initrd = make_initramfs(chosen, Path(work), loads=recipe.crashes)
-        machine = Machine(chosen.vmlinuz, initrd, recipe.cmdline, recipe.memory_size, recipe.cpus)
+        machine = Machine(
+            recipe.arch, chosen.vmlinuz, initrd, recipe.cmdline, recipe.memory_size, recipe.cpus
+        )
         seconds = _retry(recipe, machine, partial, timeout=timeout, attempts=attempts)
         write_manifest(partial, recipe, chosen, seconds)
     return load_snapshot(out)
@@ -92,7 +94,7 @@ def _crash(recipe: Recipe, machine: Machine, partial: Path, timeout: float) -> N
     text = crash(machine, partial, timeout)
     said = sections(text)
     check_sections(said, recipe.sections)
-    memory = Memory(partial / "ram", memory_pieces(recipe.memory_size))
+    memory = Memory(partial / "ram", memory_pieces(recipe.memory_size, recipe.arch))
     backup = find_backup(memory, text, said["iomem"])
     if (backup is not None) != (recipe.load == "kexec"):
         raise GuestError(f"with load={recipe.load}, the elfcorehdr's backup is {backup}")
@@ -106,7 +108,7 @@ def _crash(recipe: Recipe, machine: Machine, partial: Path, timeout: float) -> N
 def _stop(recipe: Recipe, machine: Machine, partial: Path, timeout: float) -> None:
     said = sections(stop(machine, partial, timeout))
     check_sections(said, recipe.sections)
-    memory = Memory(partial / "ram", memory_pieces(recipe.memory_size))
+    memory = Memory(partial / "ram", memory_pieces(recipe.memory_size, recipe.arch))
     check_vmcoreinfo(memory, said["vmcoreinfo"], said["uname"])
     _write_texts(recipe, said, partial)
     (partial / "capture.toml").write_text(_describe(recipe, None))
@@ -115,6 +117,8 @@ def _stop(recipe: Recipe, machine: Machine, partial: Path, timeout: float) -> No
 def _write_texts(recipe: Recipe, said: dict[str, str], directory: Path) -> None:
     for name in recipe.sections:
         (directory / name).write_text(said[name])
+    if recipe.arch != "amd64":
+        return
     e820 = [line for line in said["dmesg"].splitlines() if "BIOS-e820:" in line]
     (directory / "e820").write_text("\n".join(e820) + "\n")
 
@@ -127,11 +131,11 @@ def _write_backup(backup: Backup, memory: Memory, directory: Path) -> None:
 
 def _describe(recipe: Recipe, backup: Backup | None) -> str:
     """Return the capture's description for vmcorefs."""
-    pieces = memory_pieces(recipe.memory_size)
+    pieces = memory_pieces(recipe.memory_size, recipe.arch)
     lines = ['map = "iomem"']
     for piece in pieces:
         lines += ["", "[[image]]", 'path = "ram"']
-        if len(pieces) > 1:
+        if pieces != (Piece(0, 0, recipe.memory_size),):
             lines += [
                 f"paddr = {piece.paddr:#x}",
                 f"offset = {piece.offset:#x}",

@@ -13,14 +13,15 @@ and without ``OUTDIR`` the capture is kept in the cache. From Python::
 
 With ``load="none"`` nothing crashes: the machine is stopped from outside before any crash kernel
 was loaded, as a hypervisor's snapshot would be taken. ``cached_snapshot`` and ``make_snapshot``
-take such recipes too, and what they return has no ``vmcore``.
+take such recipes too, and what they return has no ``vmcore``. Such a machine may be an arm64 one.
 
 The directory then holds
 
 ===================  ==========================================================================
 ``capture.toml``     describes the capture to vmcorefs
 ``ram``              the guest's memory as QEMU keeps it: below 2816 MiB flat; else [0, 2 GiB)
-                     at offset 0 and what lies from 4 GiB on right behind it. The capture kernel
+                     at offset 0 and what lies from 4 GiB on right behind it; arm64's begins at
+                     paddr 1 GiB. The capture kernel
                      has run in it: its own range and some low pages are no longer the crashed
                      kernel's (with load=none it has not: all is the running kernel's)
 ``vmcore``           ``/proc/vmcore`` as the capture kernel gave it, sparse; not with load=none
@@ -29,7 +30,7 @@ The directory then holds
 ``iomem`` ...        what the crashed kernel said of itself: ``crash_notes``, ``vmcoreinfo``,
                      ``firmware-memmap``, ``symbols``, ``dmesg``, ``e820`` (of dmesg), ``uname``,
                      ``version`` (/proc/version), ``tasks`` (pid and name) and ``kexec`` (the
-                     loader's debug output; not with load=none)
+                     loader's debug output; not with load=none). arm64 has no firmware map
 ``serial``           the console, of both kernels
 ``recipe.json``      how it was made, and with which kernel package
 ===================  ==========================================================================
@@ -49,6 +50,7 @@ from tests.lab.build import ATTEMPTS, TIMEOUT, make_capture, make_snapshot
 from tests.lab.cache import cached_capture, cached_snapshot
 from tests.lab.host import GuestError, LabError
 from tests.lab.kernels import Release, debug_vmlinux
+from tests.lab.packages import Arch
 from tests.lab.recipe import Load, Recipe
 from tests.lab.snapshot import Capture, Snapshot, load_capture, load_snapshot
 
@@ -79,6 +81,7 @@ __all__ = [
 @click.option("--load", type=click.Choice(get_args(Load)), default=Recipe.load, help="System call.")
 @click.option("--release", type=click.Choice(get_args(Release)), default=Recipe.release)
 @click.option("--append", default=Recipe.append, help="More of the kernel's command line.")
+@click.option("--arch", type=click.Choice(get_args(Arch)), default=Recipe.arch)
 @click.option("--timeout", default=TIMEOUT, help="Seconds for each attempt.")
 @click.option("--attempts", default=ATTEMPTS, help="How often to try.")
 def main(outdir: Path | None, timeout: float, attempts: int, **recipe: Any) -> None:

@@ -76,7 +76,7 @@ def check_sections(said: Mapping[str, str], wanted: Sequence[str]) -> None:
     """
     # kexec --debug is silent about kexec_file_load, where the kernel does the work
     missing = [name for name in wanted if name not in said]
-    missing += [name for name in said if not said[name] and name != "kexec"]
+    missing += [name for name in wanted if said.get(name) == "" and name != "kexec"]
     if missing:
         raise GuestError(f"the guest said nothing, or not all, of: {', '.join(missing)}")
 

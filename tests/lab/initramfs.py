@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.lab.host import LabError, program, run
+from tests.lab.packages import busybox
 
 if TYPE_CHECKING:
     from tests.lab.kernels import Kernel
@@ -50,10 +51,7 @@ def make_initramfs(kernel: Kernel, directory: Path, *, loads: bool) -> Path:
 def _populate(root: Path, kernel: Kernel) -> None:
     for name in _DIRECTORIES:
         (root / name).mkdir(parents=True)
-    busybox = program("busybox")
-    if b"ld-linux" in busybox.read_bytes()[:4096]:
-        raise LabError(f"{busybox}: dynamically linked; install Debian's busybox-static")
-    shutil.copy(busybox, root / "bin" / "busybox")
+    shutil.copy(busybox(kernel.arch), root / "bin" / "busybox")
     (root / "bin" / "sh").symlink_to("busybox")
     shutil.copy(_INIT, root / "init")
     (root / "init").chmod(0o755)

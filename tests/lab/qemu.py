@@ -1,4 +1,4 @@
-"""A q35 machine under QEMU's software emulation, whose memory is a file."""
+"""A machine under QEMU's software emulation, whose memory is a file: a PC (q35) or arm64's virt."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from typing import IO, TYPE_CHECKING, Final
 
 from tests.lab import console, qmp
 from tests.lab.host import LOG, GuestError, program
+from tests.lab.packages import NATIVE, Arch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -22,6 +23,12 @@ GIB: Final = 1 << 30
 
 _SPLIT_FROM: Final = 2816 * MIB  # QEMU hw/i386/pc_q35.c: at 0xb0000000 bytes and above ...
 _LOW_SIZE: Final = 2 * GIB  # ... this much lies below 4 GiB, and the rest from 4 GiB on
+_VIRT_RAM: Final = GIB  # QEMU hw/arm/virt.c, base_memmap: whatever its size, in one piece
+_MODELS: Final[dict[Arch, tuple[str, str, str]]] = {
+    "amd64": ("qemu-system-x86_64", "q35", "max"),
+    # pointer authentication as Arm specifies it takes most of the time in emulation
+    "arm64": ("qemu-system-aarch64", "virt,gic-version=3", "max,pauth-impdef=on"),
+}
 _DISK_SLACK: Final = 128 * MIB  # a vmcore has the kernel's text and data twice
 _VMCORE_DISK: Final = (
     "-drive",
@@ -36,13 +43,15 @@ class Machine:
     """What to boot, and on what.
 
     Args:
-        kernel: a bzImage.
+        arch: its architecture.
+        kernel: a bzImage, or arm64's Image.
         initrd: its initramfs.
         append: its command line.
         memory: in bytes.
         cpus: how many.
     """
 
+    arch: Arch
     kernel: Path
     initrd: Path
     append: str
@@ -74,8 +83,10 @@ class Piece:
         return self.offset + paddr - self.paddr
 
 
-def memory_pieces(memory: int) -> tuple[Piece, ...]:
-    """Say how a q35 machine with so many bytes of memory keeps them in its file."""
+def memory_pieces(memory: int, arch: Arch = NATIVE) -> tuple[Piece, ...]:
+    """Say how a machine with so many bytes of memory keeps them in its file."""
+    if arch == "arm64":
+        return (Piece(_VIRT_RAM, 0, memory),)
     if memory < _SPLIT_FROM:
         return (Piece(0, 0, memory),)
     return (Piece(0, 0, _LOW_SIZE), Piece(4 * GIB, _LOW_SIZE, memory - _LOW_SIZE))
@@ -136,12 +147,13 @@ def _make_sparse(path: Path, size: int) -> None:
 
 
 def _command(machine: Machine) -> list[str]:
+    emulator, model, cpu = _MODELS[machine.arch]
     return [
         # so that QEMU ends with us even if we are killed
         *(str(program("setpriv")), "--pdeathsig", "KILL", "--"),
-        str(program("qemu-system-x86_64")),
-        *("-machine", "q35,accel=tcg,memory-backend=ram"),
-        *("-cpu", "max", "-smp", str(machine.cpus), "-m", f"{machine.memory // MIB}M"),
+        str(program(emulator)),
+        *("-machine", f"{model},accel=tcg,memory-backend=ram", "-cpu", cpu),
+        *("-smp", str(machine.cpus), "-m", f"{machine.memory // MIB}M"),
         *("-object", f"memory-backend-file,id=ram,size={machine.memory},mem-path=ram,share=on"),
         *("-kernel", str(machine.kernel), "-initrd", str(machine.initrd)),
         *("-append", machine.append),

@@ -45,7 +45,7 @@ class Snapshot:
     @property
     def pieces(self) -> tuple[Piece, ...]:
         """How physical addresses lie in ``ram``."""
-        return memory_pieces(self.recipe.memory_size)
+        return memory_pieces(self.recipe.memory_size, self.recipe.arch)
 
     def text(self, name: str) -> str:
         """Return one of the text files, such as ``iomem`` or ``dmesg``."""

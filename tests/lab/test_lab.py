@@ -15,7 +15,7 @@ from tests.lab import cache, console, host, qmp
 from tests.lab.build import make_capture
 from tests.lab.cache import cached_capture
 from tests.lab.concatenation import concatenate
-from tests.lab.evidence import Memory, check_vmcoreinfo
+from tests.lab.evidence import Memory, check_sections, check_vmcoreinfo
 from tests.lab.host import GuestError, LabError, building, locked, program, sweep
 from tests.lab.kernels import Kernel
 from tests.lab.qemu import GIB, MIB, Piece, memory_pieces
@@ -117,11 +117,30 @@ def test_memory_above_the_split_lies_from_4_gib_on(memory: int, pieces: tuple[Pi
     assert memory_pieces(memory) == pieces
 
 
+def test_an_arm64_machines_memory_begins_at_1_gib() -> None:
+    assert memory_pieces(5 * GIB, "arm64") == (Piece(GIB, 0, 5 * GIB),)
+
+
+def test_a_foreign_machine_cannot_crash() -> None:
+    with pytest.raises(ValueError, match="only amd64 crashes here, not arm64"):
+        Recipe(arch="arm64", load="file")
+    recipe = Recipe(arch="arm64", load="none")
+    assert "console=ttyAMA0 " in recipe.cmdline
+    assert "firmware-memmap" not in recipe.sections
+
+
 def test_a_console_is_cut_at_its_markers() -> None:
     text = console.clean(b"BEGIN a\r\none\r\nEND a\r\nLAB-VMCORE 12\r\nBEGIN b\r\ntwo\r\nLAB-DO")
     assert console.sections(text) == {"a": "one\n"}
     assert console.event(text, "VMCORE") == "12"
     assert console.event(text, "DO") is None
+
+
+def test_what_a_guest_should_have_said_and_did_not_is_named() -> None:
+    said = {"iomem": "0-fff : System RAM\n", "dmesg": "", "kexec": "", "firmware-memmap": ""}
+    with pytest.raises(GuestError, match=r"not all, of: uname, dmesg$"):
+        check_sections(said, ("uname", "iomem", "dmesg", "kexec"))
+    check_sections(said, ("iomem", "kexec"))
 
 
 @pytest.mark.parametrize("memory", ["", "1T", "0G", "1.5G", "-1G"])
