@@ -17,13 +17,15 @@ from typing import Final, Literal
 from tests.lab.host import LOG, LabError, building, cache_root, locked, program
 from tests.lab.packages import NATIVE, Arch, download, show, unpack
 
-Release = Literal["6.1", "6.12"]
+Release = Literal["6.1", "6.12", "6.12-16k"]
+"""A series, and after it what is not usual: arm64 has a kernel with 16 KiB pages."""
 
 _METAPACKAGES: Final[dict[tuple[Release, Arch], str]] = {
     ("6.1", "amd64"): "linux-image-cloud-amd64",
     ("6.12", "amd64"): "linux-image-6.12-cloud-amd64",
     ("6.1", "arm64"): "linux-image-cloud-arm64",
     ("6.12", "arm64"): "linux-image-6.12-cloud-arm64",
+    ("6.12-16k", "arm64"): "linux-image-6.12-arm64-16k",
 }
 _KEEP_VERSIONS = 2
 
@@ -121,12 +123,15 @@ def _newest(release: Release, arch: Arch) -> Kernel:
 
 
 def _offered(release: Release, arch: Arch) -> Kernel:
-    metapackage = _METAPACKAGES[release, arch]
+    metapackage = _METAPACKAGES.get((release, arch))
+    if metapackage is None:
+        raise LabError(f"Debian has no kernel {release} for {arch}")
+    series, _, _ = release.partition("-")
     depends = show("depends", metapackage, arch)
-    image = re.search(rf"Depends: (linux-image-{re.escape(release)}\.\S+)", depends)
+    image = re.search(rf"Depends: (linux-image-{re.escape(series)}\.\S+)", depends)
     if image is None:
         raise LabError(
-            f"{metapackage}: depends on no linux-image-{release}.* here, but: {depends.split()}"
+            f"{metapackage}: depends on no linux-image-{series}.* here, but: {depends.split()}"
         )
     shown = show("show", f"{image[1]}-unsigned", arch, "--no-all-versions")
     version = re.search(r"^Version: (\S+)$", shown, re.MULTILINE)
@@ -152,7 +157,7 @@ def _unpack_vmlinux(deb: Path, root: Path) -> None:
 
 def _by_age(directory: Path, arch: Arch) -> list[Path]:
     """Return the finished directories of an architecture in ``directory``, the newest first."""
-    finished = [entry for entry in directory.glob(f"linux-image-*-{arch}_*") if entry.is_dir()]
+    finished = [entry for entry in directory.glob(f"linux-image-*-{arch}*_*") if entry.is_dir()]
     return sorted(finished, key=lambda entry: entry.stat().st_mtime, reverse=True)
 
 

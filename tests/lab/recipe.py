@@ -23,6 +23,8 @@ _SECTIONS: Final = (
     "crash_notes",
     "vmcoreinfo",
     "symbols",
+    "kallsyms-sums",
+    "kcore-headers",
     "dmesg",
 )
 

@@ -35,6 +35,11 @@ STOPPED: Final = {
     "none": Recipe(memory="1G", cpus=2, load="none", release="6.1"),
     "none-5g": Recipe(memory="5G", cpus=4, load="none", release="6.1"),
     "none-6.12": Recipe(memory="1G", cpus=2, load="none", release="6.12"),
+    "arm64": Recipe(arch="arm64", load="none", release="6.1"),
+    # LPA2: 52-bit addresses with pages smaller than 64 KiB
+    "arm64-52-bit": Recipe(arch="arm64", load="none", release="6.12"),
+    "arm64-52-as-48-bit": Recipe(arch="arm64", load="none", release="6.12", append="arm64.nolva"),
+    "arm64-16k": Recipe(arch="arm64", load="none", release="6.12-16k"),
 }
 
 

@@ -62,7 +62,8 @@ def find_symbols(
 def _find_btf(kernel: SymbolTable, image: KernelMemory) -> tuple[bytes | None, str]:
     start, end = kernel.lookup("__start_BTF"), kernel.lookup("__stop_BTF")
     if start is None or end is None:
-        return None, "no BTF: the kernel was built without CONFIG_DEBUG_INFO_BTF"
+        without = "CONFIG_DEBUG_INFO_BTF" if _has_variables(kernel) else "CONFIG_KALLSYMS_ALL"
+        return None, f"no BTF: the kernel was built without {without}"
     try:
         if not 0 < end - start <= MAX_BTF:
             raise FormatError(f"{end - start} bytes between __start_BTF and __stop_BTF")
@@ -74,8 +75,10 @@ def _find_btf(kernel: SymbolTable, image: KernelMemory) -> tuple[bytes | None, s
 def _find_modules(
     kernel: SymbolTable, btf: bytes | None, mapped: KernelMemory | None
 ) -> tuple[tuple[SymbolTable, ...], str]:
-    if kernel.lookup("modules") is None:  # no CONFIG_MODULES, or no CONFIG_KALLSYMS_ALL
-        return (), ""
+    if kernel.lookup("modules") is None:
+        if _has_variables(kernel):  # no CONFIG_MODULES
+            return (), ""
+        return (), "kallsyms: no module symbols: the kernel was built without CONFIG_KALLSYMS_ALL"
     if btf is None or mapped is None:
         lacking = "BTF" if btf is None else "page tables"
         return (), f"kallsyms: no module symbols: they need the kernel's {lacking}"
@@ -85,3 +88,8 @@ def _find_modules(
     except VmcorefsError as error:
         return tuple(found), f"kallsyms: {len(found)} modules, then: {error}"
     return tuple(found), ""
+
+
+def _has_variables(kernel: SymbolTable) -> bool:
+    """Whether the symbols are more than functions: Debian's 6.1 for arm64 has no others."""
+    return kernel.lookup("init_task") is not None
