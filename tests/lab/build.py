@@ -133,6 +133,8 @@ def _describe(recipe: Recipe, backup: Backup | None) -> str:
     """Return the capture's description for vmcorefs."""
     pieces = memory_pieces(recipe.memory_size, recipe.arch)
     lines = ['map = "iomem"']
+    if recipe.arch == "arm64":
+        lines.append('machine = "aarch64"')
     for piece in pieces:
         lines += ["", "[[image]]", 'path = "ram"']
         if pieces != (Piece(0, 0, recipe.memory_size),):

@@ -29,8 +29,11 @@ The directory then holds
                      ``lowmem.range`` says, as ``/proc/iomem`` would, what was copied
 ``iomem`` ...        what the crashed kernel said of itself: ``crash_notes``, ``vmcoreinfo``,
                      ``firmware-memmap``, ``symbols``, ``dmesg``, ``e820`` (of dmesg), ``uname``,
-                     ``version`` (/proc/version), ``tasks`` (pid and name) and ``kexec`` (the
-                     loader's debug output; not with load=none). arm64 has no firmware map
+                     ``version`` (/proc/version), ``tasks`` (pid and name), ``kexec`` (the
+                     loader's debug output; not with load=none), ``kallsyms-sums`` and ``btf-sum``
+                     (lines and MD5 of /proc/kallsyms without and with modules, MD5 of
+                     /sys/kernel/btf/vmlinux) and ``kcore-headers`` (the first page of
+                     /proc/kcore, in base64). arm64 has no firmware map
 ``serial``           the console, of both kernels
 ``recipe.json``      how it was made, and with which kernel package
 ===================  ==========================================================================

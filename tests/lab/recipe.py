@@ -24,6 +24,7 @@ _SECTIONS: Final = (
     "vmcoreinfo",
     "symbols",
     "kallsyms-sums",
+    "btf-sum",
     "kcore-headers",
     "dmesg",
 )

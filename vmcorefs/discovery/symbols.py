@@ -4,12 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from vmcorefs.core.btf import MAX_BTF, check_btf
+from vmcorefs.core.btf import MAX_BTF, btf_start, check_btf, read_structs
 from vmcorefs.core.kallsyms import SymbolTable, read_symbols
 from vmcorefs.core.kernel_memory import KernelMemory
 from vmcorefs.core.modules import iter_modules
+from vmcorefs.core.units import PAGE_SIZE
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
 from vmcorefs.errors import FormatError, VmcorefsError
+
+_MAX_CONSTANTS = 1 << 26
+_MAX_CANDIDATES = 4
+_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -62,14 +67,49 @@ def find_symbols(
 def _find_btf(kernel: SymbolTable, image: KernelMemory) -> tuple[bytes | None, str]:
     start, end = kernel.lookup("__start_BTF"), kernel.lookup("__stop_BTF")
     if start is None or end is None:
-        without = "CONFIG_DEBUG_INFO_BTF" if _has_variables(kernel) else "CONFIG_KALLSYMS_ALL"
-        return None, f"no BTF: the kernel was built without {without}"
+        found = None if _has_variables(kernel) else _scan_for_btf(kernel, image)
+        return found, "" if found else "no BTF: the kernel was built without CONFIG_DEBUG_INFO_BTF"
     try:
         if not 0 < end - start <= MAX_BTF:
             raise FormatError(f"{end - start} bytes between __start_BTF and __stop_BTF")
         return check_btf(image.read(start, end - start), image.byte_order), ""
     except VmcorefsError as error:
         return None, f"no BTF: {error}"
+
+
+def _scan_for_btf(kernel: SymbolTable, image: KernelMemory) -> bytes | None:
+    """Look for BTF among the kernel's constants, as no symbol says where it is.
+
+    They are what comes behind its code (include/asm-generic/vmlinux.lds.h, RO_DATA).
+    """
+    start = kernel.lookup("_etext")
+    if start is None:
+        return None
+    constants = _read_on(image, start, _MAX_CONSTANTS)
+    at = -1
+    for _ in range(_MAX_CANDIDATES):
+        at = constants.find(btf_start(image.byte_order), at + 1)
+        if at < 0:
+            break
+        try:
+            found = check_btf(constants[at : at + MAX_BTF], image.byte_order)
+            read_structs(found, image.byte_order, ["list_head"])  # a module's BTF has none
+        except FormatError:
+            continue
+        return found
+    return None
+
+
+def _read_on(image: KernelMemory, start: int, limit: int) -> bytes:
+    """What lies from ``start`` on, up to where nothing does, or to about ``limit`` bytes."""
+    parts, done, size = [], 0, _CHUNK
+    while done < limit and size >= PAGE_SIZE:
+        try:
+            parts.append(image.read(start + done, size))
+            done += size
+        except VmcorefsError:
+            size //= 2
+    return b"".join(parts)
 
 
 def _find_modules(
