@@ -90,6 +90,8 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
     truncated: bool | None = None,
     drop_torn_notes: bool | None = None,
     vmlinux: StrPath | None = None,
+    vmcoreinfo: StrPath | int | None = None,
+    use_vmcoreinfo: bool | None = None,
 ) -> Capture:
     r"""Open a captured memory image.
 
@@ -101,7 +103,7 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
     Args:
         images: One path, a sequence of pieces (``FILE@PADDR[:OFFSET][+SIZE]`` or ``Piece``), or the
             path of one capture description in TOML, which the other arguments override.
-        memory_map: The memory map.
+        memory_map: The memory map; by default the one that the kernel in the image keeps.
         backup: The saved low memory, ``FILE`` or ``FILE@PADDR``.
         crash_kernel: Half-open physical ranges where the capture kernel was loaded, in bytes.
         elfcorehdr: Physical address of the elfcorehdr, in bytes; by default it is looked for.
@@ -112,6 +114,9 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
         truncated: Accept an image that lacks RAM; reading that fails.
         vmlinux: The kernel with debug symbols, for ``gdbinit``.
         drop_torn_notes: Drop torn notes as the kernel does.
+        vmcoreinfo: VMCOREINFO's text or note, as a path, or its physical address; by default it is
+            looked for.
+        use_vmcoreinfo: False leaves VMCOREINFO out where no elfcorehdr names it.
 
     Raises:
         VmcorefsError: if an input is missing, unreadable, not what it should be, or contradicts
@@ -135,6 +140,8 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
             truncated=truncated,
             drop_torn_notes=drop_torn_notes,
             vmlinux=None if vmlinux is None else fspath(vmlinux),
+            vmcoreinfo=fspath(vmcoreinfo) if isinstance(vmcoreinfo, PathLike) else vmcoreinfo,
+            use_vmcoreinfo=use_vmcoreinfo,
         )
     )
 

@@ -21,13 +21,26 @@ from vmcorefs.core.memory_map import MemoryMap, with_crash_kernel
 from vmcorefs.core.ranges import Ranges, make_ranges, normalise, subtract, total_size
 from vmcorefs.core.units import format_range, format_size
 from vmcorefs.discovery.backup import Backup, backup_in_image, check_size, compare, expected_range
+from vmcorefs.discovery.explore import Explorer
+from vmcorefs.discovery.findings import (
+    find_headers,
+    find_kaslr,
+    find_low_memory,
+    find_memory_map,
+    find_notes,
+    find_placement,
+    find_symbols,
+    find_vmcoreinfo,
+)
 from vmcorefs.discovery.log import find_log
 from vmcorefs.discovery.notes import CrashNotes, read_crash_notes
 from vmcorefs.discovery.plan import Plan, find_plan
+from vmcorefs.discovery.settle import settle
 from vmcorefs.discovery.virtual import through_loads
+from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FaultError, FormatError, TruncatedError
 from vmcorefs.reader import Reader
-from vmcorefs.sources.base import Source
+from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.pieces import open_piece, open_pieces
 
@@ -41,7 +54,7 @@ class MemoryImage:
 
     Attributes:
         config: What was asked for.
-        sources: The opened inputs; ``source`` columns index them.
+        sources: The opened inputs, and a note that was given; ``source`` columns index them.
         memory_map: The map in use, crash kernel's ranges included where they are known.
         captured: The physical address space as the image holds it.
         memory: The same as the crashed kernel left it: the backup lies over low memory.
@@ -56,7 +69,7 @@ class MemoryImage:
     """
 
     config: CaptureConfig
-    sources: tuple[FileSource, ...]
+    sources: tuple[Source, ...]
     memory_map: MemoryMap
     captured: Extents
     memory: Extents
@@ -72,7 +85,12 @@ class MemoryImage:
     def time(self) -> float:
         """When the machine died, in seconds since 1970: CRASHTIME, or else the image's mtime."""
         crash_time = self.notes.vmcoreinfo.crash_time if self.notes.vmcoreinfo else None
-        return float(crash_time) if crash_time is not None else self.sources[0].mtime
+        return float(crash_time) if crash_time is not None else self.inputs[0].mtime
+
+    @property
+    def inputs(self) -> tuple[FileSource, ...]:
+        """The sources that are files and devices: the images, then the backup."""
+        return tuple(source for source in self.sources if isinstance(source, FileSource))
 
     def close(self) -> None:
         """Close every input."""
@@ -80,8 +98,13 @@ class MemoryImage:
             source.close()
 
 
-def open_image(config: CaptureConfig) -> MemoryImage:
+def open_image(config: CaptureConfig, *, thorough: bool = False) -> MemoryImage:
     """Open the inputs and work out everything that can be known of them.
+
+    Args:
+        config: What was asked for.
+        thorough: Look through all of the memory, though the map and an elfcorehdr tell enough:
+            ``findings`` then say what speaks for them and against them.
 
     Raises:
         ConfigError: if something asked for is impossible, or an input cannot be opened.
@@ -92,16 +115,20 @@ def open_image(config: CaptureConfig) -> MemoryImage:
     """
     if config.vmlinux is not None and not os.path.isfile(config.vmlinux):
         raise ConfigError(f"{config.vmlinux}: no such file, expected a vmlinux")
-    memory_map = load_map(config)
+    given = load_map(config.memory_map, config) if config.memory_map is not None else None
     with ExitStack() as stack:
-        images, captured = open_pieces(config.images, ram_end=memory_map.end)
+        images, placed = open_pieces(config.images, ram_end=given.end if given else None)
         for image in images:
             stack.callback(image.close)
+        explorer = Explorer(config, images, placed)
+        if thorough:
+            explorer.look()
+        memory_map, captured = settle(config, given, explorer, images)
         reader = Reader("memory", captured, images)
-        plan = find_plan(config, reader, memory_map)
+        plan = find_plan(config, reader, memory_map, explorer)
         memory_map = _add_crash_kernel(memory_map, plan)
         low = _find_low_memory(config, reader, plan, memory_map)
-        sources = images
+        sources: tuple[Source, ...] = images
         if low.source is not None:
             stack.callback(low.source.close)
             sources = (*images, low.source)
@@ -112,7 +139,10 @@ def open_image(config: CaptureConfig) -> MemoryImage:
             plan.elfcorehdr,
             drop_torn=config.drop_torn_notes,
             drop_missing=config.truncated,
+            given=vmcoreinfo_in_use(config.vmcoreinfo, crashed),
         )
+        if notes.given:
+            sources = (*sources, BytesSource("the given VMCOREINFO", notes.given))
         log, no_log = find_log(notes.vmcoreinfo, through_loads(crashed, plan.elfcorehdr))
         stack.pop_all()
     return MemoryImage(
@@ -133,22 +163,26 @@ def open_image(config: CaptureConfig) -> MemoryImage:
             *([no_log] if no_log else ()),
             *([f"{_summarise(missing)}: reading them fails"] if len(missing) else ()),
         ),
+        findings=(
+            find_placement(explorer, given),
+            find_memory_map(explorer, given, memory_map),
+            find_vmcoreinfo(explorer, plan, notes),
+            find_kaslr(explorer, notes),
+            find_headers(plan),
+            find_notes(notes),
+            find_low_memory(low.backup, given=config.backup is not None),
+            *find_symbols(explorer),
+        ),
     )
 
 
-def load_map(config: CaptureConfig) -> MemoryMap:
-    """Read the memory map that ``config`` names.
+def load_map(path: str, config: CaptureConfig) -> MemoryMap:
+    """Read the memory map at ``path``, and add what ``config`` says of the crash kernel.
 
     Raises:
-        ConfigError: if there is none, or it cannot be read.
+        ConfigError: if it cannot be read.
         FormatError: if it is not a memory map, or contradicts itself.
     """
-    path = config.memory_map
-    if path is None:
-        raise ConfigError(
-            f"{config.images[0].path}: no memory map: pass --map with the text of /proc/iomem, a"
-            " copy of /sys/firmware/memmap, the e820 lines of dmesg, or an elfcorehdr"
-        )
     try:
         memory_map = parse_memory_map(_read_map(path))
         return with_crash_kernel(memory_map, make_ranges(config.crash_kernel))

@@ -16,7 +16,6 @@ import numpy.typing as npt
 from vmcorefs.core.btf import Struct, read_structs
 from vmcorefs.core.kallsyms import UNPRINTABLE, SymbolTable
 from vmcorefs.core.kernel_memory import KernelMemory
-from vmcorefs.core.units import PAGE_SIZE
 from vmcorefs.errors import FormatError
 
 MAX_MODULES = 1 << 12
@@ -174,12 +173,7 @@ def _read_names(strings: bytes, offsets: Iterable[int], budget: _Budget) -> Iter
 
 
 def _read_string(memory: KernelMemory, vaddr: int) -> str:
-    """The string at ``vaddr``, which may be the last one before memory that is not mapped."""
-    first = min(_NAME_SIZE, -vaddr % PAGE_SIZE or _NAME_SIZE)
-    data = memory.read(vaddr, first)
-    if b"\0" not in data and first < _NAME_SIZE:
-        data += memory.read(vaddr + first, _NAME_SIZE - first)
-    return _string(data[: _NAME_SIZE - 1])
+    return _string(memory.string(vaddr, _NAME_SIZE - 1))
 
 
 def _string(data: bytes) -> str:

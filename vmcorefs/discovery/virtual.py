@@ -7,6 +7,7 @@ import numpy as np
 from vmcorefs.core.elf import ELFCLASS64
 from vmcorefs.core.elfcorehdr import Elfcorehdr
 from vmcorefs.core.kernel_memory import KernelMemory
+from vmcorefs.core.notes import ByteOrder
 from vmcorefs.core.paging_mappings import Mappings
 from vmcorefs.errors import FormatError
 from vmcorefs.reader import Reader
@@ -36,12 +37,20 @@ def through_loads(memory: Reader, elfcorehdr: Elfcorehdr) -> KernelMemory:
 
 
 def through_page_tables(memory: Reader, mappings: Mappings, like: KernelMemory) -> KernelMemory:
+    """As ``read_through``, with the byte order and word size of ``like``."""
+    return read_through(memory, mappings, byte_order=like.byte_order, word_size=like.word_size)
+
+
+def read_through(
+    memory: Reader, mappings: Mappings, *, byte_order: ByteOrder, word_size: int
+) -> KernelMemory:
     """Read through the kernel's page tables: all that it had mapped, vmalloc space included.
 
     Args:
         memory: The crashed kernel's memory, by physical address.
         mappings: What the page tables map.
-        like: Whose byte order and word size it has.
+        byte_order: Of the machine.
+        word_size: Bytes in a ``long``.
     """
     page = 1 << mappings.fmt.page_shift
 
@@ -62,4 +71,4 @@ def through_page_tables(memory: Reader, mappings: Mappings, like: KernelMemory) 
         ]
         return b"".join(parts)[offset : offset + size]
 
-    return KernelMemory(read, like.byte_order, like.word_size)
+    return KernelMemory(read, byte_order, word_size)

@@ -13,6 +13,7 @@ from vmcorefs.core.extents import (
     Windows,
     fill,
     line_up,
+    make_extents,
     merge,
     overlay,
     project,
@@ -86,7 +87,12 @@ def project_notes(image: MemoryImage, to: int) -> Extents:
     slots = image.notes.slots
     start = np.array([slot.paddr for slot in slots], dtype=np.int64)
     size = np.array([slot.size for slot in slots], dtype=np.int64)
-    return project(image.memory, line_up(start, size, to))
+    table = project(image.memory, line_up(start, size, to))
+    if not image.notes.given:
+        return table
+    at = to + int(size.sum())
+    span = make_ranges([(at, at + len(image.notes.given))])
+    return merge(table, make_extents(span, kind=Kind.DATA, source=len(image.sources) - 1))
 
 
 def _project_loads(image: MemoryImage, windows: Windows, moved: BoolArray) -> Extents:

@@ -1,0 +1,106 @@
+"""One kernel in the memory, through its own page tables: what it says of itself."""
+
+from __future__ import annotations
+
+from functools import cached_property
+
+from vmcorefs.core.btf import MAX_BTF, Struct, check_btf, read_structs
+from vmcorefs.core.direct_map import find_direct_map, is_contiguous
+from vmcorefs.core.elf import EM_AARCH64, EM_RISCV, EM_X86_64
+from vmcorefs.core.kallsyms import SymbolTable, read_symbols
+from vmcorefs.core.kernel_memory import KernelMemory
+from vmcorefs.core.paging_mappings import Mappings
+from vmcorefs.core.vmcoreinfo import Vmcoreinfo
+from vmcorefs.discovery.page_tables import find_page_tables
+from vmcorefs.discovery.virtual import read_through
+from vmcorefs.errors import FormatError, VmcorefsError
+from vmcorefs.reader import Reader
+
+# the key that only this architecture's arch_crash_save_vmcoreinfo writes
+_TELLING = {
+    "NUMBER(kimage_voffset)": EM_AARCH64,
+    "NUMBER(va_kernel_pa_offset)": EM_RISCV,
+    "NUMBER(phys_base)": EM_X86_64,
+}
+
+
+def machine_of(vmcoreinfo: Vmcoreinfo) -> int | None:
+    """The architecture that wrote VMCOREINFO, as ``e_machine``; None if it is none of those known.
+
+    See arch/*/kernel/vmcore_info*.c.
+    """
+    return next((m for key, m in _TELLING.items() if key in vmcoreinfo.values), None)
+
+
+class Kernel:
+    """A kernel that can be read: each part is worked out when it is first asked for.
+
+    Attributes:
+        memory: Its memory, by physical address.
+        machine: ``e_machine``.
+        vmcoreinfo: Its VMCOREINFO.
+    """
+
+    def __init__(self, memory: Reader, machine: int, vmcoreinfo: Vmcoreinfo) -> None:
+        self.memory = memory
+        self.machine = machine
+        self.vmcoreinfo = vmcoreinfo
+
+    @cached_property
+    def mappings(self) -> Mappings:
+        """What its page tables map; the errors are those of ``find_page_tables``."""
+        return find_page_tables(self.memory, self.machine, self.vmcoreinfo)
+
+    @cached_property
+    def virtual(self) -> KernelMemory:
+        """Its virtual memory."""
+        # the machines whose page tables are walked have 64 bits, and Linux runs them little-endian
+        return read_through(self.memory, self.mappings, byte_order="<", word_size=8)
+
+    @cached_property
+    def symbols(self) -> SymbolTable:
+        """Its own symbols, modules' not included; the errors are those of ``read_symbols``."""
+        return read_symbols(self.vmcoreinfo, self.virtual)
+
+    @cached_property
+    def direct_map(self) -> int | None:
+        """How far its direct map is above physical addresses, modulo 2**64."""
+        return find_direct_map(self.mappings)
+
+    @cached_property
+    def text(self) -> tuple[int, int, int] | None:
+        """Its image, from ``_text`` to ``_end``: virtual address, physical address and size."""
+        try:
+            start, end = self.symbol("_text"), self.symbol("_end")
+        except VmcorefsError:
+            return None
+        paddr = self.mappings.translate(start)
+        if paddr is None or not is_contiguous(self.mappings, start, end - start):
+            return None
+        return start, paddr, end - start
+
+    def symbol(self, name: str) -> int:
+        """The address of a symbol.
+
+        Raises:
+            FormatError: if there is none, or the symbols cannot be decoded.
+        """
+        vaddr = self.symbols.lookup(name)
+        if vaddr is None:
+            raise FormatError(f"kallsyms: no {name}")
+        return vaddr
+
+    def structs(self, *names: str) -> dict[str, Struct]:
+        """Layouts of structures, from its BTF.
+
+        Raises:
+            FormatError: if it has no BTF, or that has not all of them.
+        """
+        return read_structs(self._btf, self.virtual.byte_order, names)
+
+    @cached_property
+    def _btf(self) -> bytes:
+        start, end = self.symbol("__start_BTF"), self.symbol("__stop_BTF")
+        if not 0 < end - start <= MAX_BTF:
+            raise FormatError(f"{end - start} bytes between __start_BTF and __stop_BTF")
+        return check_btf(self.virtual.read(start, end - start), self.virtual.byte_order)
