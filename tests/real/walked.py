@@ -70,7 +70,9 @@ def walked(snapshot: Snapshot) -> Iterator[Walked]:
     """Open a snapshot's memory with its map, and walk its page tables."""
     config = load_capture_file(str(snapshot.config))
     with ExitStack() as stack:
-        sources, table = open_pieces(config.images, ram_end=load_map(config).end)
+        sources, table = open_pieces(
+            config.images, ram_end=load_map(str(snapshot.directory / "iomem"), config).end
+        )
         for source in sources:
             stack.callback(source.close)
         memory = Reader("memory", table, sources)

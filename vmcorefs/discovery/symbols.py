@@ -58,13 +58,22 @@ def find_symbols(
         kernel = read_symbols(vmcoreinfo, image)
     except VmcorefsError as error:
         return None, f"no kallsyms: {error}"
-    btf, no_btf = _find_btf(kernel, image)
+    btf, no_btf = find_btf(kernel, image)
     modules, no_modules = _find_modules(kernel, btf, mapped)
     warnings = tuple(warning for warning in (no_btf, no_modules) if warning)
     return Symbols(kernel, modules, btf, warnings), ""
 
 
-def _find_btf(kernel: SymbolTable, image: KernelMemory) -> tuple[bytes | None, str]:
+def find_btf(kernel: SymbolTable, image: KernelMemory) -> tuple[bytes | None, str]:
+    """Read the kernel's BTF: where its symbols say, or where they name no variables, by its looks.
+
+    Args:
+        kernel: The kernel's own symbols.
+        image: Reads the kernel's image.
+
+    Returns:
+        BTF, or None and the reason why there is none.
+    """
     start, end = kernel.lookup("__start_BTF"), kernel.lookup("__stop_BTF")
     if start is None or end is None:
         found = None if _has_variables(kernel) else _scan_for_btf(kernel, image)

@@ -8,7 +8,7 @@ import pytest
 from tests.unit.core.test_btf import Writer
 from vmcorefs.core.kallsyms import SymbolTable
 from vmcorefs.core.kernel_memory import KernelMemory
-from vmcorefs.discovery.symbols import _find_btf, _find_modules
+from vmcorefs.discovery.symbols import _find_modules, find_btf
 from vmcorefs.errors import FormatError
 
 
@@ -33,7 +33,7 @@ def test_what_is_lacking_is_told_with_its_reason(
     names: tuple[str, ...], no_btf: str, no_modules: str
 ) -> None:
     memory = KernelMemory(nothing, "<", 8)
-    found, why_no_btf = _find_btf(table(*names), memory)
+    found, why_no_btf = find_btf(table(*names), memory)
     modules, why_no_modules = _find_modules(table(*names), found, memory)
     assert found is None
     assert no_btf in why_no_btf
@@ -68,12 +68,12 @@ def test_btf_that_no_symbol_names_is_found_behind_the_code() -> None:
     # the last page that is there is not a whole chunk's end
     data = bytes(3 << 20) + torn + of_a_module + b"odd" + wanted
     data = data.ljust((3 << 20) + 4096, b"\xff")
-    assert _find_btf(table("_stext", "_etext"), constants(data)) == (wanted, "")
+    assert find_btf(table("_stext", "_etext"), constants(data)) == (wanted, "")
 
 
 def test_a_thing_that_looks_like_btf_is_none() -> None:
     data = (btf("virtio_blk") + bytes(64)).ljust(4096, b"\0")
-    found, why_not = _find_btf(table("_stext", "_etext"), constants(data))
+    found, why_not = find_btf(table("_stext", "_etext"), constants(data))
     assert found is None
     assert "no BTF" in why_not
 
@@ -81,4 +81,4 @@ def test_a_thing_that_looks_like_btf_is_none() -> None:
 def test_not_every_likeness_is_followed() -> None:
     likeness = btf("virtio_blk")
     data = (likeness * 4 + btf("list_head")).ljust(4096, b"\0")
-    assert _find_btf(table("_stext", "_etext"), constants(data))[0] is None
+    assert find_btf(table("_stext", "_etext"), constants(data))[0] is None
