@@ -11,13 +11,13 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab import cache, console, host, qmp
+from tests.lab import cache, console, host, kernels, packages, qmp
 from tests.lab.build import make_capture
 from tests.lab.cache import cached_capture
 from tests.lab.concatenation import concatenate
 from tests.lab.evidence import Memory, check_sections, check_vmcoreinfo
 from tests.lab.host import GuestError, LabError, building, locked, program, sweep
-from tests.lab.kernels import Kernel
+from tests.lab.kernels import Kernel, kernel
 from tests.lab.qemu import GIB, MIB, Piece, memory_pieces
 from tests.lab.recipe import Recipe
 from tests.lab.snapshot import Snapshot, load_capture, load_snapshot, write_manifest
@@ -127,6 +127,58 @@ def test_a_foreign_machine_cannot_crash() -> None:
     recipe = Recipe(arch="arm64", load="none")
     assert "console=ttyAMA0 " in recipe.cmdline
     assert "firmware-memmap" not in recipe.sections
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that are run: none of them does anything."""
+    ran: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> bytes:
+        ran.append([word for word in command if "=" not in word and word != "-o"])
+        return b""
+
+    monkeypatch.setattr(packages, "run", run)
+    return ran
+
+
+def test_a_foreign_architecture_has_lists_of_its_own_updated_daily(
+    commands: list[list[str]],
+) -> None:
+    show = ["apt-cache", "depends", "linux-image-arm64"]
+    for _ in range(2):
+        packages.show("depends", "linux-image-arm64", "arm64")
+    assert commands == [["apt-get", "-q", "update"], show, show]
+    stamp = host.cache_root() / "apt" / "arm64" / "updated"
+    os.utime(stamp, (stamp.stat().st_mtime - 25 * 3600,) * 2)
+    packages.show("depends", "linux-image-arm64", "arm64")
+    assert commands[3:] == [["apt-get", "-q", "update"], show]
+
+
+def test_this_machines_own_lists_are_left_alone(commands: list[list[str]]) -> None:
+    packages.show("depends", "linux-image-amd64", "amd64")
+    assert commands == [["apt-cache", "depends", "linux-image-amd64"]]
+    assert not (host.cache_root() / "apt").exists()
+
+
+def test_a_kernel_that_debian_has_not_is_named() -> None:
+    with pytest.raises(LabError, match=r"no kernel 6\.12-16k for amd64"):
+        kernel("6.12-16k", "amd64")
+
+
+def test_kernels_of_one_series_are_kept_for_each_architecture(tmp_path: Path) -> None:
+    for version in ("6.1.0-7", "6.1.0-8", "6.1.0-9"):
+        for arch in ("amd64", "arm64"):
+            (tmp_path / f"linux-image-{version}-cloud-{arch}_{version}").mkdir()
+            os.utime(tmp_path / f"linux-image-{version}-cloud-{arch}_{version}", (1, 1))
+    os.utime(tmp_path / "linux-image-6.1.0-8-cloud-arm64_6.1.0-8", (2, 2))
+    os.utime(tmp_path / "linux-image-6.1.0-9-cloud-arm64_6.1.0-9", (3, 3))
+    kernels._keep_newest(tmp_path, "arm64")
+    assert len(list(tmp_path.glob("*amd64*"))) == 3
+    assert sorted(path.name for path in tmp_path.glob("*arm64*")) == [
+        "linux-image-6.1.0-8-cloud-arm64_6.1.0-8",
+        "linux-image-6.1.0-9-cloud-arm64_6.1.0-9",
+    ]
 
 
 def test_a_console_is_cut_at_its_markers() -> None:
