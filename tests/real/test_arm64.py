@@ -7,7 +7,6 @@ headers of its /proc/kcore, /proc/iomem, /proc/kallsyms, dmesg; and from Debian'
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
@@ -15,6 +14,7 @@ import numpy as np
 import pytest
 
 from tests.real.marks import REAL, stopped
+from tests.real.sums import kallsyms_sums, md5, sum_of
 from tests.real.truth import spans
 from tests.real.walked import Load, Walked, kcore_loads, walked
 from vmcorefs.discovery.log import find_log
@@ -112,8 +112,7 @@ def test_variables_have_the_values_that_the_guest_gave_them(
 def test_kallsyms_are_the_guests_to_the_byte(snapshot: Snapshot, machine: Walked) -> None:
     found = _symbols(machine)
     text = found.kernel.format()
-    sums = dict(line.split(" ", 1) for line in snapshot.text("kallsyms-sums").splitlines())
-    assert _sum(text) == sums["kernel"]
+    assert sum_of(text) == kallsyms_sums(snapshot)["kernel"]
     assert set(snapshot.text("symbols").splitlines()) <= set(text.decode().splitlines())
     assert len(snapshot.text("symbols").splitlines()) >= 4
 
@@ -121,10 +120,9 @@ def test_kallsyms_are_the_guests_to_the_byte(snapshot: Snapshot, machine: Walked
 @stopped(*_WITH_VARIABLES)
 def test_modules_are_among_them(snapshot: Snapshot, machine: Walked) -> None:
     found = _symbols(machine)
-    sums = dict(line.split(" ", 1) for line in snapshot.text("kallsyms-sums").splitlines())
     assert found.warnings == ()
     assert len(found.modules) > 0
-    assert _sum(found.format()) == sums["all"]
+    assert sum_of(found.format()) == kallsyms_sums(snapshot)["all"]
 
 
 @stopped("arm64")
@@ -142,7 +140,7 @@ def test_btf_is_the_guests(snapshot: Snapshot, machine: Walked) -> None:
     """No symbol says where it is in the kernel without variables."""
     btf = _symbols(machine).btf
     assert btf is not None
-    assert _md5(btf) == snapshot.text("btf-sum").split()[0]
+    assert md5(btf) == snapshot.text("btf-sum").split()[0]
 
 
 @each
@@ -172,12 +170,3 @@ def _symbols(machine: Walked) -> Symbols:
     found, why_not = find_symbols(machine.vmcoreinfo, machine.kernel, machine.kernel)
     assert found is not None, why_not
     return found
-
-
-def _sum(text: bytes) -> str:
-    lines = text.count(b"\n")
-    return f"{lines} {_md5(text)}  -"  # "-" is md5sum's own
-
-
-def _md5(data: bytes) -> str:
-    return hashlib.md5(data, usedforsecurity=False).hexdigest()
