@@ -58,17 +58,18 @@ class Capture:
         self.close()
 
 
-def open_capture(config: CaptureConfig, location: str = ".") -> Capture:
+def open_capture(config: CaptureConfig, location: str = ".", *, thorough: bool = False) -> Capture:
     """Open what ``config`` describes.
 
     Args:
         config: What to open.
         location: The directory that the tree will be mounted at; ``gdbinit`` names its files there.
+        thorough: Look through all of the memory, as ``image.open_image`` says.
 
     Raises:
         VmcorefsError: as ``image.open_image`` and ``tree.build.build_tree`` say.
     """
-    image = open_image(config)
+    image = open_image(config, thorough=thorough)
     try:
         return Capture(image, build_tree(image, location))
     except BaseException:
