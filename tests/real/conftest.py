@@ -40,6 +40,9 @@ STOPPED: Final = {
     "arm64-52-bit": Recipe(arch="arm64", load="none", release="6.12"),
     "arm64-52-as-48-bit": Recipe(arch="arm64", load="none", release="6.12", append="arm64.nolva"),
     "arm64-16k": Recipe(arch="arm64", load="none", release="6.12-16k"),
+    "arm64-16k-as-47-bit": Recipe(
+        arch="arm64", load="none", release="6.12-16k", append="arm64.nolva"
+    ),
 }
 
 

@@ -1,8 +1,9 @@
 """arm64: page tables, symbols and the log of kernels under QEMU, from their memory alone.
 
-Three formats of page tables: 48 bits and 52 bits (LPA2) with 4 KiB pages, 52 bits with 16 KiB
-pages; and a kernel for 52 bits on a CPU that has 48. What is true comes from the guest: the ELF
-headers of its /proc/kcore, /proc/iomem, /proc/kallsyms, dmesg; and from Debian's Image file.
+Four formats of page tables: with 4 KiB pages 48 bits and 52 bits (LPA2), with 16 KiB pages 47 and
+52; and kernels that are made for 52 bits, on a CPU that has them and on one that has not. What is
+true comes from the guest: the ELF headers of its /proc/kcore, /proc/iomem, /proc/kallsyms, dmesg;
+and from Debian's Image file.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
 pytestmark = REAL
 
-_WITH_VARIABLES = ("arm64-52-bit", "arm64-52-as-48-bit", "arm64-16k")
+_WITH_VARIABLES = ("arm64-52-bit", "arm64-52-as-48-bit", "arm64-16k", "arm64-16k-as-47-bit")
 each = stopped("arm64", *_WITH_VARIABLES)
 
 
@@ -46,6 +47,7 @@ def test_the_page_tables_have_the_format_that_the_kernel_runs_with(
         "arm64-52-bit": "arm64, 4 KiB pages, 52 bits",
         "arm64-52-as-48-bit": "arm64, 4 KiB pages, 48 bits",
         "arm64-16k": "arm64, 16 KiB pages, 52 bits",
+        "arm64-16k-as-47-bit": "arm64, 16 KiB pages, 47 bits",
     }[request.node.callspec.params["snapshot"]]
     assert machine.mappings.fmt.name == name
     detected = "52-bit Virtual Addressing (LPA2)" in snapshot.text("dmesg")
