@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.real.marks import REAL, only
-from tests.real.pieces import concatenate
+from tests.lab.capture import debug_vmlinux
+from tests.lab.concatenation import concatenate
+from tests.real import tools
+from tests.real.marks import REAL, only, stopped
 from tests.real.trees import compare, differences, mounted, read
 from tests.real.truth import segments
 
@@ -16,7 +19,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-    from tests.lab.capture import Capture
+    from tests.lab.capture import Capture, Snapshot
 
 pytestmark = REAL
 
@@ -80,3 +83,56 @@ def test_headers_that_are_built_are_the_kernels_own(capture: Capture, tmp_path: 
         assert vmcore.stat().st_size == size
         assert compare(vmcore, 0, capture.vmcore, 0, start) == (0, None)
         assert compare(vmcore, end, capture.vmcore, end, size - end) == (0, None)
+
+
+@stopped("none", "none-5g", "none-6.12", "arm64", "arm64-52-bit", "arm64-16k")
+def test_a_machine_without_a_crash_kernel(snapshot: Snapshot, tmp_path: Path) -> None:
+    # Debian's 6.1 for arm64 names no variables in its kallsyms, so none of crash_notes
+    warns = ".*no CPU's crash notes.*\n" if _is_without_variables(snapshot) else ""
+    with both_mounted(snapshot, snapshot.ram, tmp_path, warns) as (alone, described):
+        assert (alone / "iomem").read_text() == snapshot.text("iomem")
+        assert differences(alone / "vmcore", described / "vmcore") == (0, None)
+        assert all(load["p_vaddr"] for load in segments(alone / "vmcore").loads)
+
+
+@stopped("none", "none-5g", "arm64-52-bit")
+def test_a_machine_without_a_crash_kernel_concatenated(snapshot: Snapshot, scratch: Path) -> None:
+    image = scratch / "image"
+    concatenate(snapshot, image)
+    with both_mounted(snapshot, image, scratch) as (alone, described):
+        assert differences(alone / "vmcore", described / "vmcore") == (0, None)
+
+
+@stopped("none", "none-6.12")
+def test_tools_open_a_machine_without_a_crash_kernel(snapshot: Snapshot, tmp_path: Path) -> None:
+    vmlinux = debug_vmlinux(snapshot.recipe.release)
+    tasks = [line for line in snapshot.text("tasks").splitlines() if " lab-" in line]
+    assert len(tasks) == 3
+    with mounted(tmp_path, snapshot.ram) as tree:
+        vmcore = tree / "vmcore"
+        for dump in (vmcore, tree / "kcore"):
+            said = tools.drgn(vmlinux, dump, "running").splitlines()
+            assert said[:3] == ["Linux", "vmcorefs-lab", snapshot.kernel.name]
+            assert set(said) >= set(tasks)
+        assert tools.crash_osrelease(vmcore).strip() == snapshot.kernel.name
+        assert "Linux version" in tools.vmcore_dmesg(vmcore)
+        filtered = tools.makedumpfile(vmcore, tmp_path / "filtered", "-c", "-d", "31")
+        assert 0 < filtered.stat().st_size < snapshot.ram.stat().st_size / 4
+
+
+@contextmanager
+def both_mounted(
+    snapshot: Snapshot, image: Path, where: Path, warns: str = ""
+) -> Iterator[tuple[Path, Path]]:
+    """Mount ``image`` with nothing else, and the snapshot as it is described."""
+    for name in ("alone", "described"):
+        (where / name).mkdir()
+    with (
+        mounted(where / "alone", image, warns=warns) as alone,
+        mounted(where / "described", snapshot.config, warns=warns) as described,
+    ):
+        yield alone, described
+
+
+def _is_without_variables(snapshot: Snapshot) -> bool:
+    return (snapshot.recipe.arch, snapshot.recipe.release) == ("arm64", "6.1")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from contextlib import suppress
 from functools import cached_property
 
-from vmcorefs.core.btf import MAX_BTF, Struct, check_btf, read_structs
+from vmcorefs.core.btf import Struct, read_structs
 from vmcorefs.core.direct_map import find_direct_map, image_span
 from vmcorefs.core.elf import EM_AARCH64, EM_RISCV, EM_X86_64
 from vmcorefs.core.kallsyms import SymbolTable, read_symbols
@@ -13,6 +13,7 @@ from vmcorefs.core.kernel_memory import KernelMemory
 from vmcorefs.core.paging_mappings import Mappings
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
 from vmcorefs.discovery.page_tables import find_page_tables
+from vmcorefs.discovery.symbols import find_btf
 from vmcorefs.discovery.virtual import read_through
 from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.reader import Reader
@@ -117,7 +118,7 @@ class Kernel:
 
     @cached_property
     def _btf(self) -> bytes:
-        start, end = self.symbol("__start_BTF"), self.symbol("__stop_BTF")
-        if not 0 < end - start <= MAX_BTF:
-            raise FormatError(f"{end - start} bytes between __start_BTF and __stop_BTF")
-        return check_btf(self.virtual.read(start, end - start), self.virtual.byte_order)
+        btf, why_not = find_btf(self.symbols, self.virtual)
+        if btf is None:
+            raise FormatError(why_not)
+        return btf
