@@ -10,6 +10,7 @@ from typing import Self
 from vmcorefs.config import (
     CaptureConfig,
     HolesPolicy,
+    LayoutChoice,
     Piece,
     is_capture_file,
     load_capture_file,
@@ -90,6 +91,7 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
     truncated: bool | None = None,
     drop_torn_notes: bool | None = None,
     vmlinux: StrPath | None = None,
+    layout: LayoutChoice | None = None,
 ) -> Capture:
     r"""Open a captured memory image.
 
@@ -112,6 +114,7 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
         truncated: Accept an image that lacks RAM; reading that fails.
         vmlinux: The kernel with debug symbols, for ``gdbinit``.
         drop_torn_notes: Drop torn notes as the kernel does.
+        layout: ``kernel`` or ``universal``: ``vmcore`` as the kernel has it, or for every tool.
 
     Raises:
         VmcorefsError: if an input is missing, unreadable, not what it should be, or contradicts
@@ -135,6 +138,7 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
             truncated=truncated,
             drop_torn_notes=drop_torn_notes,
             vmlinux=None if vmlinux is None else fspath(vmlinux),
+            layout=layout,
         )
     )
 

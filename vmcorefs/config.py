@@ -36,6 +36,7 @@ from vmcorefs.core.units import MAX_ADDRESS, parse_range, parse_size
 from vmcorefs.errors import ConfigError
 
 HolesPolicy = Literal["zero", "error"]
+LayoutChoice = Literal["kernel", "universal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,8 @@ class CaptureConfig:
         truncated: Accept an image that lacks RAM; what it lacks fails with EIO.
         vmlinux: Path of the kernel with debug symbols, for ``gdbinit``; None to look for it.
         drop_torn_notes: Drop a torn note, and what follows it in its slot, as the kernel does.
+        layout: How ``vmcore`` is laid out: byte for byte as /proc/vmcore (``kernel``), or with
+            headers that every tool opens (``universal``).
     """
 
     images: tuple[Piece, ...]
@@ -88,6 +91,7 @@ class CaptureConfig:
     truncated: bool = False
     drop_torn_notes: bool = False
     vmlinux: str | None = None
+    layout: LayoutChoice = "kernel"
 
 
 _PIECE = re.compile(
@@ -139,6 +143,7 @@ class _CaptureTable(msgspec.Struct, forbid_unknown_fields=True):
     truncated: bool = False
     drop_torn_notes: bool = False
     vmlinux: str | None = None
+    layout: LayoutChoice = "kernel"
 
 
 def load_capture_file(path: str) -> CaptureConfig:
@@ -176,6 +181,7 @@ def _config_from(table: _CaptureTable, directory: str) -> CaptureConfig:
         truncated=table.truncated,
         drop_torn_notes=table.drop_torn_notes,
         vmlinux=os.path.join(directory, table.vmlinux) if table.vmlinux is not None else None,
+        layout=table.layout,
     )
 
 

@@ -83,6 +83,12 @@ _OPTIONS = (
         is_flag=True,
         help="Leave out a torn crash note, as the kernel does, rather than refuse the image.",
     ),
+    click.option(
+        "--layout",
+        type=click.Choice(["kernel", "universal"]),
+        help="Lay out vmcore byte for byte as /proc/vmcore (kernel, the default), or with headers"
+        " that volatility3 and LeechCore open as well (universal).",
+    ),
 )
 
 
@@ -124,4 +130,5 @@ def make_config(images: tuple[str, ...], options: dict[str, Any]) -> CaptureConf
         truncated=options["truncated"] or None,
         drop_torn_notes=options["drop_torn_notes"] or None,
         vmlinux=options["vmlinux"],
+        layout=options["layout"],
     )
