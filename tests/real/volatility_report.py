@@ -1,4 +1,7 @@
-"""Run by the tests as ``volatility_report.py DUMP PADDR...``: what volatility3 sees in a dump."""
+"""Run by the tests as ``volatility_report.py DUMP [PADDR...]``: what volatility3 sees in a dump.
+
+With ``scan`` in place of an address it looks for banners and VMCOREINFO, some seconds for a GiB.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +18,7 @@ from volatility3.framework.symbols.linux import VMCoreInfo
 from volatility3.plugins.banners import Banners
 
 
-def report(dump: str, paddrs: list[int]) -> dict[str, Any]:
+def report(dump: str, paddrs: list[int], *, scan: bool) -> dict[str, Any]:
     """Stack the ELF layer as its automagic does, and look at it as its plugins do."""
     context = contexts.Context()
     context.config["file.location"] = Path(dump).as_uri()
@@ -24,15 +27,19 @@ def report(dump: str, paddrs: list[int]) -> dict[str, Any]:
     if layer is None:
         return {"opened": False}
     context.add_layer(layer)
-    banners = [text for _, text in Banners.locate_banners(context, layer.name)]
-    notes = VMCoreInfo.search_vmcoreinfo_elf_note(context=context, layer_name=layer.name)
     return {
         "opened": True,
         "minimum": layer.minimum_address,
         "maximum": layer.maximum_address,
-        "banners": sorted({str(banner) for banner in banners}),
-        "releases": sorted({str(info.get("OSRELEASE")) for _, info in notes}),
         "pages": {str(paddr): _page(layer, paddr) for paddr in paddrs},
+    } | (_scan(context, layer.name) if scan else {})
+
+
+def _scan(context: interfaces.context.ContextInterface, name: str) -> dict[str, Any]:
+    notes = VMCoreInfo.search_vmcoreinfo_elf_note(context=context, layer_name=name)
+    return {
+        "banners": sorted({str(text) for _, text in Banners.locate_banners(context, name)}),
+        "releases": sorted({str(info.get("OSRELEASE")) for _, info in notes}),
     }
 
 
@@ -44,4 +51,6 @@ def _page(layer: interfaces.layers.DataLayerInterface, paddr: int) -> str | None
 
 
 if __name__ == "__main__":
-    print(json.dumps(report(sys.argv[1], [int(word) for word in sys.argv[2:]])))  # noqa: T201
+    words = sys.argv[2:]
+    numbers = [int(word) for word in words if word != "scan"]
+    print(json.dumps(report(sys.argv[1], numbers, scan="scan" in words)))  # noqa: T201

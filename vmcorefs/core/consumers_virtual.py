@@ -92,8 +92,8 @@ def _crash_must_know_the_kernel(dump: DumpHeaders) -> Iterator[Objection]:
         )
     elif release >= (6, 12):
         yield Objection(
-            'crash 8.0.2 (Debian 12) says "do not match" of Linux 6.12',
-            "seen, with a vmlinux of the same build; crash-utility/crash#160, #194",
+            "crash 8.0.2 (Debian 12) ends at once on Linux 6.12",
+            "seen, with a vmlinux of the same build; crash-utility/crash#194",
             "a later crash",
         )
 
@@ -199,8 +199,8 @@ def _makedumpfile_wants_notes(dump: DumpHeaders) -> Iterator[Objection]:
 def _makedumpfile_must_know_the_kernel(dump: DumpHeaders) -> Iterator[Objection]:
     if _release(dump) >= (6, 12):
         yield Objection(
-            "makedumpfile 1.7.6 and earlier take the free pages of Linux 6.12 for used ones, and"
-            " leave them in",
+            "1.7.2 (Debian 12) with -d 8 or more leaves out kernel pages of Linux 6.12, seen: drgn"
+            " finds task_structs excluded; 1.7.6 takes free pages for used ones",
             "makedumpfile/makedumpfile#16, sonic-net/sonic-buildimage#25899",
             "makedumpfile 1.7.7 or later for free pages of Linux 6.12 and later",
         )
