@@ -31,10 +31,20 @@ def make_check(capture: Capture) -> Report:
     vmcore = capture["vmcore"]
     dump = read_dump_headers(vmcore.pread, vmcore.size)
     return {
-        "findings": [asdict(finding) for finding in capture.image.findings],
+        "findings": [_finding(finding) for finding in capture.image.findings],
         "warnings": list(capture.image.warnings),
         "vmcore": _describe(capture, dump),
         "tools": [_verdict(verdict) for verdict in judge(dump)],
+    }
+
+
+def _finding(finding: Finding) -> Report:
+    return {
+        "what": finding.what,
+        "value": finding.value,
+        "sure": finding.sure.value,
+        "reasons": list(finding.reasons),
+        "against": list(finding.against),
     }
 
 
@@ -61,7 +71,7 @@ def format_check(report: Report) -> str:
     """Print a report for a person: a screen."""
     lines: list[str] = []
     for finding in report["findings"]:
-        lines += _format_finding(Finding(**finding))
+        lines += _format_finding(finding)
     lines += _format_vmcore(report["vmcore"])
     for tool in report["tools"]:
         lines += _format_tool(tool)
@@ -70,12 +80,12 @@ def format_check(report: Report) -> str:
     return "".join(f"{line}\n" for line in lines)
 
 
-def _format_finding(finding: Finding) -> Iterator[str]:
-    value = f"{finding.value} " if finding.value else ""
-    reasons = f": {'; '.join(finding.reasons)}" if finding.reasons else ""
-    yield from _wrap(finding.what, f"{value}({finding.sure}){reasons}")
-    if finding.against:
-        yield from _wrap("", f"against: {'; '.join(finding.against)}")
+def _format_finding(finding: Report) -> Iterator[str]:
+    value = f"{finding['value']} " if finding["value"] else ""
+    reasons = f": {'; '.join(finding['reasons'])}" if finding["reasons"] else ""
+    yield from _wrap(finding["what"], f"{value}({finding['sure']}){reasons}")
+    if finding["against"]:
+        yield from _wrap("", f"against: {'; '.join(finding['against'])}")
 
 
 def _format_vmcore(vmcore: Report) -> Iterator[str]:

@@ -25,13 +25,16 @@ def report(dump: str, paddrs: list[int]) -> dict[str, Any]:
 
 def _kernel(opened: Any) -> dict[str, Any]:
     try:
+        release = str(opened.attr["linux.vmcoreinfo.lines.OSRELEASE"])
+        names = int(opened.attr["linux.vmcoreinfo.lines.SYMBOL(init_uts_ns)"], 16)
+    except KeyError:
+        return {"release": None, "reads_kernel": False}
+    try:
         opened.attr["addrxlat.ostype"] = "linux"
-        release = opened.attr["linux.vmcoreinfo.lines.OSRELEASE"]
-        banner = int(opened.attr["linux.vmcoreinfo.lines.SYMBOL(init_uts_ns)"], 16)
-        names = bytes(opened.read(kdumpfile.KDUMP_KVADDR, banner, 512))
-    except (KeyError, kdumpfile.exceptions.KDumpBaseException) as error:
-        return {"release": None, "kernel_error": f"{type(error).__name__}: {error}"}
-    return {"release": str(release), "reads_kernel": str(release).encode() in names}
+        found = release.encode() in bytes(opened.read(kdumpfile.KDUMP_KVADDR, names, 512))
+    except kdumpfile.exceptions.KDumpBaseException:
+        found = False
+    return {"release": release, "reads_kernel": found}
 
 
 def _page(opened: Any, paddr: int) -> str | None:

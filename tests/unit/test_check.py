@@ -96,6 +96,18 @@ def explained(tmp_path: Path, open_capture: Opener) -> Capture:
     return capture
 
 
+def test_findings_are_json_too(explained: Capture) -> None:
+    report = make_check(explained)
+    assert json.loads(json.dumps(report)) == report
+    assert report["findings"][0] == {
+        "what": "VMCOREINFO",
+        "value": "at 0x120000",
+        "sure": "sure",
+        "reasons": ["CRASHTIME is set", "its page tables resolve"],
+        "against": ["another at 0x2c0000 lies in the crash kernel"],
+    }
+
+
 def test_the_report_for_people_is_a_screen(explained: Capture) -> None:
     lines = format_check(make_check(explained)).splitlines()
     assert lines[0] == (

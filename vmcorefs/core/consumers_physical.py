@@ -102,10 +102,9 @@ def _leechcore_reads_8_kib_of_headers(dump: DumpHeaders) -> Iterator[Objection]:
             "" if _ascending(_whole_loads(dump)) else USE_UNIVERSAL,
             fatal=True,
         )
-    if header.e_phoff != header.ehdr_size or header.byte_order != "<":
+    if header.byte_order != "<":
         yield Objection(
-            f"it reads little-endian cores whose program headers follow the ELF header; e_phoff is"
-            f" {header.e_phoff}, the byte order {header.byte_order!r}",
+            "it reads little-endian cores alone",
             f"{_LEECHCORE} DeviceFile_MsCrashCoreDumpInitialize",
             fatal=True,
         )

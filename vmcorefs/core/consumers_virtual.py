@@ -40,6 +40,13 @@ def _crash_wants_notes_first(dump: DumpHeaders) -> Iterator[Objection]:
             f"{_CRASH} is_netdump",
             fatal=True,
         )
+    if len(dump.note_phdrs) > 1:
+        yield Objection(
+            f"there are {len(dump.note_phdrs)} PT_NOTEs; it counts all but the first header as"
+            " PT_LOADs",
+            f"{_CRASH} is_netdump",
+            fatal=True,
+        )
     note = dump.phdrs[0]
     if int(note["p_offset"]) + int(note["p_filesz"]) > int(first["p_offset"]):
         yield Objection(
@@ -179,13 +186,15 @@ def _makedumpfile_wants_notes(dump: DumpHeaders) -> Iterator[Objection]:
         )
         return
     if find_vmcoreinfo(dump.notes[-1]) is None:
+        why = (
+            "without VMCOREINFO"
+            if dump.vmcoreinfo is None
+            else "of several PT_NOTEs it reads the last, which has no VMCOREINFO: so"
+        )
         yield Objection(
-            "of several PT_NOTEs it reads the last, which has no VMCOREINFO"
-            if dump.vmcoreinfo is not None
-            else "without VMCOREINFO it asks for the kernel's symbols",
+            f"{why} it leaves out zero pages (-d 1) and no others, and finds no log",
             f"{_MAKEDUMPFILE} get_pt_note_info",
             f"{GIVE_VMCOREINFO}; or makedumpfile -x VMLINUX",
-            fatal=True,
         )
     tail = dump.size - int(segments[-1]["p_offset"]) - int(segments[-1]["p_filesz"])
     if tail < _NOTE_TAIL:
