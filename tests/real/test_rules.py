@@ -16,10 +16,14 @@ import pytest
 
 from tests.builders import (
     DIRECT_MAP,
+    EM_PPC64,
     TEXT_VADDR,
+    X86_64,
+    Flavour,
     Phdr,
     note_phdr,
     pack_elf,
+    pack_note,
     prstatus_note,
     vmcoreinfo_note,
 )
@@ -64,15 +68,18 @@ class Case:
     e_phoff: int = 64
     size: int = 32 * MIB
     twice: bool = False
+    registers: bytes = prstatus_note(1, 2, 3)
+    flavour: Flavour = X86_64
 
     def write(self, path: Path) -> None:
-        registers = prstatus_note(1, 2, 3)
-        notes = registers + (vmcoreinfo_note(self.info) if self.info is not None else b"")
+        order = self.flavour.order
+        info = vmcoreinfo_note(self.info, order) if self.info is not None else b""
+        notes = self.registers + info
         note = note_phdr(NOTES_AT, len(notes))
         phdrs = [*self.loads, note] if self.notes_last else [note, *self.loads]
         if self.twice:  # another PT_NOTE, with the registers alone
-            phdrs.append(note_phdr(NOTES_AT, len(registers)))
-        head = pack_elf(phdrs, e_phoff=self.e_phoff)
+            phdrs.append(note_phdr(NOTES_AT, len(self.registers)))
+        head = pack_elf(phdrs, self.flavour, e_phoff=self.e_phoff)
         at = self.e_phoff
         with path.open("wb") as file:
             file.write(head[:64].ljust(at, b"\0") + head[64:])
@@ -118,6 +125,7 @@ CASES: Final = {
         (GOOD[0], ram(0x100000, 8 * MIB, offset=DATA_AT + 0x9F000), TEXT),
         size=16 * MIB - 4096,
     ),
+    "short registers": Case({"libkdumpfile": "no"}, registers=pack_note(b"CORE", 1, bytes(300))),
     "nothing whole": Case(
         {"volatility3": "no", "MemProcFS": "no"},
         tuple(load._replace(p_filesz=load.p_memsz - 1) for load in GOOD),
@@ -197,3 +205,10 @@ def test_rules_are_the_tools(case: Case, tmp_path: Path) -> None:
     assert said.pop("gdb") == Answer.BUT
     assert said == ALL_GOOD | case.wanted
     assert {tool: probe(dump) for tool, probe in PROBES.items()} == said
+
+
+def test_leechcore_takes_a_big_endian_core_for_raw_memory(tmp_path: Path) -> None:
+    dump = tmp_path / "dump"
+    Case({}, flavour=Flavour(64, ">", EM_PPC64)).write(dump)
+    assert tools.physical("leechcore", dump, [])["ranges"] == [[0, 32 * MIB]]
+    assert not tools.physical("volatility3", dump, [])["opened"]

@@ -8,6 +8,7 @@ import numpy as np
 
 from vmcorefs.core.dump_headers import DumpHeaders
 from vmcorefs.core.elf import ELFCLASS64, PN_XNUM, PhdrTable
+from vmcorefs.core.notes import NT_PRSTATUS, PRSTATUS_LAYOUTS
 from vmcorefs.core.objection import GIVE_VMCOREINFO, USE_UNIVERSAL, Objection
 from vmcorefs.core.units import format_range, format_size
 
@@ -29,6 +30,23 @@ def _kdumpfile_needs_vmcoreinfo(dump: DumpHeaders) -> Iterator[Objection]:
             "without VMCOREINFO it reads machine-physical addresses, and no virtual ones",
             "ptesarik/libkdumpfile:src/kdumpfile/elfdump.c",
             GIVE_VMCOREINFO,
+        )
+
+
+def _kdumpfile_knows_prstatus(dump: DumpHeaders) -> Iterator[Objection]:
+    layout = PRSTATUS_LAYOUTS.get(dump.header.e_machine)
+    sizes = {
+        len(note.desc)
+        for segment in dump.notes
+        for note in segment
+        if (note.name, note.note_type) == (b"CORE", NT_PRSTATUS)
+    }
+    if layout is not None and sizes - {layout.size}:
+        yield Objection(
+            f"an NT_PRSTATUS of this machine has {layout.size} bytes, not"
+            f" {min(sizes - {layout.size})}",
+            'ptesarik/libkdumpfile:src/kdumpfile/elfdump.c, seen: "Wrong PRSTATUS size"',
+            fatal=True,
         )
 
 
@@ -104,7 +122,7 @@ def _leechcore_reads_8_kib_of_headers(dump: DumpHeaders) -> Iterator[Objection]:
         )
     if header.byte_order != "<":
         yield Objection(
-            "it reads little-endian cores alone",
+            "it reads little-endian cores alone, and takes this for raw memory from address 0 on",
             f"{_LEECHCORE} DeviceFile_MsCrashCoreDumpInitialize",
             fatal=True,
         )
@@ -164,7 +182,7 @@ def _span(load: np.void) -> tuple[int, int]:
     return start, start + int(load["p_filesz"])
 
 
-LIBKDUMPFILE = (_kdumpfile_needs_vmcoreinfo,)
+LIBKDUMPFILE = (_kdumpfile_needs_vmcoreinfo, _kdumpfile_knows_prstatus)
 VOLATILITY3 = (
     _volatility_reads_little_endian_elf64,
     _volatility_counts_e_phnum,

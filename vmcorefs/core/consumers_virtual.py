@@ -5,12 +5,22 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from vmcorefs.core.dump_headers import DumpHeaders
-from vmcorefs.core.elf import EM_X86_64, PT_LOAD, PT_NOTE
+from vmcorefs.core.elf import (
+    EM_386,
+    EM_AARCH64,
+    EM_PPC64,
+    EM_RISCV,
+    EM_X86_64,
+    PT_LOAD,
+    PT_NOTE,
+)
 from vmcorefs.core.notes import NT_PRSTATUS, find_vmcoreinfo
 from vmcorefs.core.objection import GIVE_VMCOREINFO, Objection
 
 START_KERNEL_MAP = 0xFFFFFFFF80000000
 """__START_KERNEL_map of x86-64 (arch/x86/include/asm/page_64_types.h): text is above it."""
+
+_MACHINES = {EM_386: "i386", EM_PPC64: "ppc64", EM_AARCH64: "aarch64", EM_RISCV: "riscv"}
 
 _NOTE_TAIL = 32
 """makedumpfile reads a note's header and 15 bytes of its name whatever the note's size."""
@@ -105,6 +115,15 @@ def _crash_must_know_the_kernel(dump: DumpHeaders) -> Iterator[Objection]:
         )
 
 
+def _crash_is_for_one_machine(dump: DumpHeaders) -> Iterator[Objection]:
+    if dump.header.e_machine != EM_X86_64:
+        yield Objection(
+            f"it must be built for {_machine(dump)}",
+            f"{_CRASH} is_netdump, machine_type_mismatch",
+            "a crash built with make target=NAME",
+        )
+
+
 # --- gdb -----------------------------------------------------------------------------------------
 
 
@@ -130,6 +149,15 @@ def _gdb_reads_virtual_addresses(dump: DumpHeaders) -> Iterator[Objection]:
         )
 
 
+def _gdb_is_for_some_machines(dump: DumpHeaders) -> Iterator[Objection]:
+    if dump.header.e_machine != EM_X86_64:
+        yield Objection(
+            f"it must be built for {_machine(dump)}",
+            "seen: gdb 13.1 of Debian on x86-64 shows no registers of aarch64",
+            "gdb-multiarch",
+        )
+
+
 # --- drgn ----------------------------------------------------------------------------------------
 
 
@@ -150,6 +178,18 @@ def _drgn_wants_vmcoreinfo(dump: DumpHeaders) -> Iterator[Objection]:
             f"{_DRGN}/linux_kernel.c parse_vmcoreinfo",
             GIVE_VMCOREINFO,
             fatal=True,
+        )
+
+
+def _drgn_wants_address_bits(dump: DumpHeaders) -> Iterator[Objection]:
+    keys = ("NUMBER(TCR_EL1_T1SZ)", "NUMBER(VA_BITS)")
+    if dump.header.e_machine != EM_AARCH64 or dump.vmcoreinfo is None:
+        return
+    if not any(key in dump.vmcoreinfo.values for key in keys):
+        yield Objection(
+            f"VMCOREINFO has neither {' nor '.join(keys)}: it follows no page tables",
+            f"{_DRGN}/arch_aarch64.c",
+            GIVE_VMCOREINFO,
         )
 
 
@@ -205,6 +245,15 @@ def _makedumpfile_wants_notes(dump: DumpHeaders) -> Iterator[Objection]:
         )
 
 
+def _makedumpfile_is_for_one_machine(dump: DumpHeaders) -> Iterator[Objection]:
+    if dump.header.e_machine != EM_X86_64:
+        yield Objection(
+            f"it must be built for {_machine(dump)}",
+            "makedumpfile/makedumpfile:Makefile, makedumpfile.h (__x86_64__, __aarch64__ ...)",
+            "makedumpfile built with make TARGET=NAME",
+        )
+
+
 def _makedumpfile_must_know_the_kernel(dump: DumpHeaders) -> Iterator[Objection]:
     if _release(dump) >= (6, 12):
         yield Objection(
@@ -223,16 +272,23 @@ def _release(dump: DumpHeaders) -> tuple[int, int]:
     return release or (0, 0)
 
 
+def _machine(dump: DumpHeaders) -> str:
+    number = dump.header.e_machine
+    return _MACHINES.get(number, f"ELF machine {number}")
+
+
 CRASH = (
     _crash_wants_notes_first,
     _crash_wants_vmcoreinfo,
     _crash_wants_all_of_the_file,
     _crash_must_know_the_kernel,
+    _crash_is_for_one_machine,
 )
-GDB = (_gdb_reads_virtual_addresses,)
-DRGN = (_drgn_wants_vmcoreinfo, _drgn_believes_p_vaddr)
+GDB = (_gdb_reads_virtual_addresses, _gdb_is_for_some_machines)
+DRGN = (_drgn_wants_vmcoreinfo, _drgn_wants_address_bits, _drgn_believes_p_vaddr)
 MAKEDUMPFILE = (
     _makedumpfile_ignores_e_phoff,
     _makedumpfile_wants_notes,
     _makedumpfile_must_know_the_kernel,
+    _makedumpfile_is_for_one_machine,
 )

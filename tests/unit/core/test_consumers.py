@@ -343,3 +343,35 @@ def test_volatility3_counts_to_65535() -> None:
     assert rules(verdicts["volatility3"]) == [
         "it takes e_phnum at its word: of 65536 program headers it reads the first 65535"
     ]
+
+
+def test_tools_for_one_machine_must_be_built_for_the_dumps() -> None:
+    dump = Dump(flavour=Flavour(64, "<", 183), cpus=0)
+    verdicts = dump.verdicts()
+    assert changed(verdicts) == {
+        "crash": "yes, but",
+        "makedumpfile": "yes, but",
+        "drgn": "yes, but",
+    }
+    for tool in ("crash", "gdb", "makedumpfile"):
+        assert rules(verdicts[tool])[-1] == "it must be built for aarch64", tool
+    assert rules(verdicts["drgn"]) == [
+        "VMCOREINFO has neither NUMBER(TCR_EL1_T1SZ) nor NUMBER(VA_BITS): it follows no page tables"
+    ]
+    dump.info = INFO + b"NUMBER(VA_BITS)=48\n"
+    assert dump.verdicts()["drgn"].answer is Answer.YES
+
+
+def test_libkdumpfile_knows_how_long_registers_are() -> None:
+    # those of x86-64 in a dump of aarch64
+    verdict = Dump(flavour=Flavour(64, "<", 183)).verdicts()["libkdumpfile"]
+    assert verdict.answer is Answer.NO
+    assert rules(verdict) == ["an NT_PRSTATUS of this machine has 392 bytes, not 336"]
+
+
+def test_leechcore_takes_a_big_endian_core_for_raw_memory() -> None:
+    verdict = Dump(flavour=Flavour(64, ">", EM_PPC64)).verdicts()["MemProcFS"]
+    assert verdict.answer is Answer.NO
+    assert rules(verdict)[0] == (
+        "it reads little-endian cores alone, and takes this for raw memory from address 0 on"
+    )
