@@ -178,7 +178,10 @@ def _kaslr(explorer: Explorer, notes: CrashNotes) -> Finding:
 
 def _headers(plan: Plan) -> Finding:
     """Which headers the vmcore is laid out by."""
-    sure = Sureness.SURE if plan.paddr is not None else Sureness.NONE
+    if plan.paddr is None and plan.is_built:
+        reasons = (f"the headers are {plan.origin}",)
+        return Finding("elfcorehdr", "", Sureness.NONE, reasons, plan.warnings)
+    sure = Sureness.SURE if plan.paddr is not None else Sureness.GIVEN
     return Finding("elfcorehdr", plan.origin, sure, (), plan.warnings)
 
 
