@@ -10,6 +10,7 @@ from typing import Self
 from vmcorefs.config import (
     CaptureConfig,
     HolesPolicy,
+    LayoutChoice,
     Piece,
     is_capture_file,
     load_capture_file,
@@ -17,6 +18,7 @@ from vmcorefs.config import (
     parse_machine,
     parse_piece,
 )
+from vmcorefs.discovery.scan import Progress
 from vmcorefs.errors import ConfigError
 from vmcorefs.image import MemoryImage, open_image
 from vmcorefs.tree.build import build_tree
@@ -58,17 +60,25 @@ class Capture:
         self.close()
 
 
-def open_capture(config: CaptureConfig, location: str = ".") -> Capture:
+def open_capture(
+    config: CaptureConfig,
+    location: str = ".",
+    *,
+    thorough: bool = False,
+    progress: Progress | None = None,
+) -> Capture:
     """Open what ``config`` describes.
 
     Args:
         config: What to open.
         location: The directory that the tree will be mounted at; ``gdbinit`` names its files there.
+        thorough: Look through all of the memory, as ``image.open_image`` says.
+        progress: Told how far that is.
 
     Raises:
         VmcorefsError: as ``image.open_image`` and ``tree.build.build_tree`` say.
     """
-    image = open_image(config)
+    image = open_image(config, thorough=thorough, progress=progress)
     try:
         return Capture(image, build_tree(image, location))
     except BaseException:
@@ -90,6 +100,9 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
     truncated: bool | None = None,
     drop_torn_notes: bool | None = None,
     vmlinux: StrPath | None = None,
+    vmcoreinfo: StrPath | int | None = None,
+    use_vmcoreinfo: bool | None = None,
+    layout: LayoutChoice | None = None,
 ) -> Capture:
     r"""Open a captured memory image.
 
@@ -101,7 +114,7 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
     Args:
         images: One path, a sequence of pieces (``FILE@PADDR[:OFFSET][+SIZE]`` or ``Piece``), or the
             path of one capture description in TOML, which the other arguments override.
-        memory_map: The memory map.
+        memory_map: The memory map; by default the one that the kernel in the image keeps.
         backup: The saved low memory, ``FILE`` or ``FILE@PADDR``.
         crash_kernel: Half-open physical ranges where the capture kernel was loaded, in bytes.
         elfcorehdr: Physical address of the elfcorehdr, in bytes; by default it is looked for.
@@ -112,6 +125,10 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
         truncated: Accept an image that lacks RAM; reading that fails.
         vmlinux: The kernel with debug symbols, for ``gdbinit``.
         drop_torn_notes: Drop torn notes as the kernel does.
+        vmcoreinfo: VMCOREINFO's text or note, as a path, or its physical address; by default it is
+            looked for.
+        use_vmcoreinfo: False leaves VMCOREINFO out where no elfcorehdr names it.
+        layout: ``kernel`` or ``universal``: ``vmcore`` as the kernel has it, or for every tool.
 
     Raises:
         VmcorefsError: if an input is missing, unreadable, not what it should be, or contradicts
@@ -135,6 +152,9 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
             truncated=truncated,
             drop_torn_notes=drop_torn_notes,
             vmlinux=None if vmlinux is None else fspath(vmlinux),
+            vmcoreinfo=fspath(vmcoreinfo) if isinstance(vmcoreinfo, PathLike) else vmcoreinfo,
+            use_vmcoreinfo=use_vmcoreinfo,
+            layout=layout,
         )
     )
 

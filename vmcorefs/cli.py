@@ -1,4 +1,4 @@
-"""The command: ``vmcorefs mount | umount | inspect | extract``."""
+"""The command: ``vmcorefs mount | umount | inspect | check | extract``."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from contextlib import contextmanager
 from typing import Any
 
 import click
+from tqdm import tqdm
 
-from vmcorefs.api import open_capture
+from vmcorefs.api import Capture, open_capture
+from vmcorefs.check import format_check, make_check
 from vmcorefs.core.units import format_size
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
 from vmcorefs.errors import ConfigError, VmcorefsError
@@ -78,7 +80,7 @@ def mount(
     target = parse_mount_options(
         check_mountpoint(mountpoint), mount_options, allow_other=allow_other
     )
-    capture = open_capture(make_config(images, options), target.mountpoint)
+    capture = _open(images, options, target.mountpoint)
     for warning in capture.image.warnings:
         click.echo(f"vmcorefs: warning: {warning}", err=True)
     if foreground:
@@ -113,9 +115,29 @@ def inspect(
     **options: Any,  # noqa: ANN401  # click's
 ) -> None:
     """Say everything that is understood of IMAGE..., without mounting."""
-    with open_capture(make_config(images, options)) as capture:
+    with _open(images, options) as capture:
         report = make_report(capture)
     click.echo(json.dumps(report, indent=1) if as_json else format_report(report), nl=as_json)
+
+
+@main.command(epilog=IMAGES_HELP, short_help="Say what was found, and which tools will open it.")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@capture_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; sizes are in bytes.")
+def check(
+    images: tuple[str, ...],
+    as_json: bool,
+    **options: Any,  # noqa: ANN401  # click's
+) -> None:
+    """Say what was found in IMAGE..., how sure it is, and which tools will open its vmcore.
+
+    Of crash, gdb, drgn, makedumpfile, libkdumpfile, volatility3 and MemProcFS it says yes, "yes,
+    but" or no; then the rule that is broken, what helps, and where the rule stands. The exit status
+    is 0 also when a tool will not open it.
+    """
+    with _open(images, options, thorough=True) as capture:
+        report = make_check(capture)
+    click.echo(json.dumps(report, indent=1) if as_json else format_check(report), nl=as_json)
 
 
 @main.command(epilog=IMAGES_HELP)
@@ -136,7 +158,7 @@ def extract(
     The output is sparse. It grows as OUTPUT.incomplete and gets its name when it is whole; the same
     command goes on from an incomplete one.
     """
-    with open_capture(make_config(images, options)) as capture:
+    with _open(images, options) as capture:
         wanted = capture.files.get(file.strip("/"))
         if wanted is None:
             raise ConfigError(f"{file}: no such file; the tree has {', '.join(capture.files)}")
@@ -151,10 +173,30 @@ def extract(
     click.echo(_describe(output, outcome), err=True)
 
 
+def _open(
+    images: tuple[str, ...], options: dict[str, Any], location: str = ".", *, thorough: bool = False
+) -> Capture:
+    """Open a capture, with a bar on the terminal if looking through it takes long."""
+    config = make_config(images, options)
+    with tqdm(
+        desc="looking through the memory",
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        disable=None,
+        delay=1,
+        leave=False,
+    ) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return open_capture(config, location, thorough=thorough, progress=progress)
+
+
 @contextmanager
 def _progress_bar(file: TreeFile) -> Iterator[Progress]:
-    from tqdm import tqdm  # noqa: PLC0415  # 40 ms that a mount does not need
-
     # disable=None: only on a terminal
     with tqdm(
         total=file.size, desc=file.path, unit="B", unit_scale=True, unit_divisor=1024, disable=None

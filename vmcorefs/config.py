@@ -36,6 +36,7 @@ from vmcorefs.core.units import MAX_ADDRESS, parse_range, parse_size
 from vmcorefs.errors import ConfigError
 
 HolesPolicy = Literal["zero", "error"]
+LayoutChoice = Literal["kernel", "universal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,11 @@ class CaptureConfig:
         truncated: Accept an image that lacks RAM; what it lacks fails with EIO.
         vmlinux: Path of the kernel with debug symbols, for ``gdbinit``; None to look for it.
         drop_torn_notes: Drop a torn note, and what follows it in its slot, as the kernel does.
+        vmcoreinfo: VMCOREINFO that is given: the physical address of its note, or the path of its
+            text, its note or a copy of /sys/kernel/vmcoreinfo; None for what the image has.
+        use_vmcoreinfo: Look for VMCOREINFO where no elfcorehdr names it; False leaves it out.
+        layout: How ``vmcore`` is laid out: byte for byte as /proc/vmcore (``kernel``), or with
+            headers that every tool opens (``universal``).
     """
 
     images: tuple[Piece, ...]
@@ -88,6 +94,9 @@ class CaptureConfig:
     truncated: bool = False
     drop_torn_notes: bool = False
     vmlinux: str | None = None
+    vmcoreinfo: str | int | None = None
+    use_vmcoreinfo: bool = True
+    layout: LayoutChoice = "kernel"
 
 
 _PIECE = re.compile(
@@ -139,6 +148,8 @@ class _CaptureTable(msgspec.Struct, forbid_unknown_fields=True):
     truncated: bool = False
     drop_torn_notes: bool = False
     vmlinux: str | None = None
+    vmcoreinfo: _Number | str = "auto"
+    layout: LayoutChoice = "kernel"
 
 
 def load_capture_file(path: str) -> CaptureConfig:
@@ -163,6 +174,7 @@ def _config_from(table: _CaptureTable, directory: str) -> CaptureConfig:
     if not table.image:
         raise ConfigError("no [[image]]: expected one or more, each with a path")
     address, use = parse_elfcorehdr_choice(str(table.elfcorehdr))
+    vmcoreinfo, use_vmcoreinfo = parse_vmcoreinfo_choice(str(table.vmcoreinfo), directory)
     return CaptureConfig(
         images=tuple(_piece_from(piece, directory) for piece in table.image),
         memory_map=os.path.join(directory, table.map) if table.map is not None else None,
@@ -176,6 +188,9 @@ def _config_from(table: _CaptureTable, directory: str) -> CaptureConfig:
         truncated=table.truncated,
         drop_torn_notes=table.drop_torn_notes,
         vmlinux=os.path.join(directory, table.vmlinux) if table.vmlinux is not None else None,
+        vmcoreinfo=vmcoreinfo,
+        use_vmcoreinfo=use_vmcoreinfo,
+        layout=table.layout,
     )
 
 
@@ -204,6 +219,21 @@ def parse_elfcorehdr_choice(text: str) -> tuple[int | None, bool]:
     if text in ("auto", "none"):
         return None, text == "auto"
     return parse_size(text), True
+
+
+def parse_vmcoreinfo_choice(text: str, directory: str = "") -> tuple[str | int | None, bool]:
+    """Read ``auto``, ``none``, an address or a path as ``(vmcoreinfo, use_vmcoreinfo)``.
+
+    Args:
+        text: What was given; a file of that name is taken before an address.
+        directory: What a path is relative to.
+    """
+    if text in ("auto", "none"):
+        return None, text == "auto"
+    path = os.path.join(directory, text)
+    if not os.path.lexists(path) and re.fullmatch(r"0x[0-9a-f]+|[0-9]+", text, re.IGNORECASE):
+        return parse_size(text), True
+    return path, True
 
 
 def parse_machine(text: str) -> int:

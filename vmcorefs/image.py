@@ -13,23 +13,29 @@ from pathlib import Path
 
 import numpy as np
 
-from vmcorefs.config import CaptureConfig, Piece
-from vmcorefs.core.extents import Extents, Kind, exclude, make_extents, overlay
+from vmcorefs.config import CaptureConfig
+from vmcorefs.core.extents import Extents
 from vmcorefs.core.findings import Finding
 from vmcorefs.core.map_text import parse_memory_map
 from vmcorefs.core.memory_map import MemoryMap, with_crash_kernel
 from vmcorefs.core.ranges import Ranges, make_ranges, normalise, subtract, total_size
 from vmcorefs.core.units import format_range, format_size
-from vmcorefs.discovery.backup import Backup, backup_in_image, check_size, compare, expected_range
+from vmcorefs.discovery.backup import Backup
+from vmcorefs.discovery.explore import Explorer
+from vmcorefs.discovery.findings import make_findings
 from vmcorefs.discovery.log import find_log
+from vmcorefs.discovery.low_memory import find_low_memory
 from vmcorefs.discovery.notes import CrashNotes, read_crash_notes
 from vmcorefs.discovery.plan import Plan, find_plan
+from vmcorefs.discovery.scan import Progress
+from vmcorefs.discovery.settle import settle
 from vmcorefs.discovery.virtual import through_loads
-from vmcorefs.errors import ConfigError, FaultError, FormatError, TruncatedError
+from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
+from vmcorefs.errors import ConfigError, FormatError, TruncatedError
 from vmcorefs.reader import Reader
-from vmcorefs.sources.base import Source
+from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.sources.file import FileSource
-from vmcorefs.sources.pieces import open_piece, open_pieces
+from vmcorefs.sources.pieces import open_pieces
 
 _MAX_MAP_SIZE = 256 << 20
 _PCI_HOLE_END = 1 << 32
@@ -41,7 +47,7 @@ class MemoryImage:
 
     Attributes:
         config: What was asked for.
-        sources: The opened inputs; ``source`` columns index them.
+        sources: The opened inputs, and a note that was given; ``source`` columns index them.
         memory_map: The map in use, crash kernel's ranges included where they are known.
         captured: The physical address space as the image holds it.
         memory: The same as the crashed kernel left it: the backup lies over low memory.
@@ -56,7 +62,7 @@ class MemoryImage:
     """
 
     config: CaptureConfig
-    sources: tuple[FileSource, ...]
+    sources: tuple[Source, ...]
     memory_map: MemoryMap
     captured: Extents
     memory: Extents
@@ -72,7 +78,12 @@ class MemoryImage:
     def time(self) -> float:
         """When the machine died, in seconds since 1970: CRASHTIME, or else the image's mtime."""
         crash_time = self.notes.vmcoreinfo.crash_time if self.notes.vmcoreinfo else None
-        return float(crash_time) if crash_time is not None else self.sources[0].mtime
+        return float(crash_time) if crash_time is not None else self.inputs[0].mtime
+
+    @property
+    def inputs(self) -> tuple[FileSource, ...]:
+        """The sources that are files and devices: the images, then the backup."""
+        return tuple(source for source in self.sources if isinstance(source, FileSource))
 
     def close(self) -> None:
         """Close every input."""
@@ -80,8 +91,16 @@ class MemoryImage:
             source.close()
 
 
-def open_image(config: CaptureConfig) -> MemoryImage:
+def open_image(
+    config: CaptureConfig, *, thorough: bool = False, progress: Progress | None = None
+) -> MemoryImage:
     """Open the inputs and work out everything that can be known of them.
+
+    Args:
+        config: What was asked for.
+        thorough: Look through all of the memory, though the map and an elfcorehdr tell enough:
+            ``findings`` then say what speaks for them and against them.
+        progress: Told how far looking through the memory is, where that is done.
 
     Raises:
         ConfigError: if something asked for is impossible, or an input cannot be opened.
@@ -92,16 +111,20 @@ def open_image(config: CaptureConfig) -> MemoryImage:
     """
     if config.vmlinux is not None and not os.path.isfile(config.vmlinux):
         raise ConfigError(f"{config.vmlinux}: no such file, expected a vmlinux")
-    memory_map = load_map(config)
+    given = load_map(config.memory_map, config) if config.memory_map is not None else None
     with ExitStack() as stack:
-        images, captured = open_pieces(config.images, ram_end=memory_map.end)
+        images, placed = open_pieces(config.images, ram_end=given.end if given else None)
         for image in images:
             stack.callback(image.close)
+        explorer = Explorer(config, images, placed, progress)
+        if thorough:
+            explorer.look()
+        memory_map, captured = settle(config, given, explorer, images)
         reader = Reader("memory", captured, images)
-        plan = find_plan(config, reader, memory_map)
+        plan = find_plan(config, reader, memory_map, explorer)
         memory_map = _add_crash_kernel(memory_map, plan)
-        low = _find_low_memory(config, reader, plan, memory_map)
-        sources = images
+        low = find_low_memory(config, reader, plan, memory_map)
+        sources: tuple[Source, ...] = images
         if low.source is not None:
             stack.callback(low.source.close)
             sources = (*images, low.source)
@@ -112,8 +135,12 @@ def open_image(config: CaptureConfig) -> MemoryImage:
             plan.elfcorehdr,
             drop_torn=config.drop_torn_notes,
             drop_missing=config.truncated,
+            given=vmcoreinfo_in_use(config.vmcoreinfo, crashed),
         )
+        if notes.given:
+            sources = (*sources, BytesSource("the given VMCOREINFO", notes.given))
         log, no_log = find_log(notes.vmcoreinfo, through_loads(crashed, plan.elfcorehdr))
+        findings = make_findings(explorer, given, memory_map, plan, notes, low)
         stack.pop_all()
     return MemoryImage(
         config=config,
@@ -132,23 +159,23 @@ def open_image(config: CaptureConfig) -> MemoryImage:
             *notes.warnings,
             *([no_log] if no_log else ()),
             *([f"{_summarise(missing)}: reading them fails"] if len(missing) else ()),
+            *(_doubt(one) for one in findings if one.is_doubtful),
         ),
+        findings=findings,
     )
 
 
-def load_map(config: CaptureConfig) -> MemoryMap:
-    """Read the memory map that ``config`` names.
+def _doubt(finding: Finding) -> str:
+    return f"{finding.what}: {finding.value} ({finding.sure}): {'; '.join(finding.against)}"
+
+
+def load_map(path: str, config: CaptureConfig) -> MemoryMap:
+    """Read the memory map at ``path``, and add what ``config`` says of the crash kernel.
 
     Raises:
-        ConfigError: if there is none, or it cannot be read.
+        ConfigError: if it cannot be read.
         FormatError: if it is not a memory map, or contradicts itself.
     """
-    path = config.memory_map
-    if path is None:
-        raise ConfigError(
-            f"{config.images[0].path}: no memory map: pass --map with the text of /proc/iomem, a"
-            " copy of /sys/firmware/memmap, the e820 lines of dmesg, or an elfcorehdr"
-        )
     try:
         memory_map = parse_memory_map(_read_map(path))
         return with_crash_kernel(memory_map, make_ranges(config.crash_kernel))
@@ -176,73 +203,6 @@ def _add_crash_kernel(memory_map: MemoryMap, plan: Plan) -> MemoryMap:
     left_out = subtract(memory_map.ram, plan.elfcorehdr.ram)
     held = (left_out[:, 0] <= plan.paddr) & (plan.paddr < left_out[:, 1])
     return with_crash_kernel(memory_map, left_out[held])
-
-
-@dataclass(frozen=True, slots=True)
-class _LowMemory:
-    """What became of low memory.
-
-    Attributes:
-        memory: All memory, with every backup over it.
-        backup: The upper one of them, if there is any.
-        source: The file that it is in, if it was given.
-        warnings: What a person should know of it.
-    """
-
-    memory: Extents
-    backup: Backup | None = None
-    source: FileSource | None = None
-    warnings: tuple[str, ...] = ()
-
-
-def _find_low_memory(
-    config: CaptureConfig, reader: Reader, plan: Plan, memory_map: MemoryMap
-) -> _LowMemory:
-    low = _low_memory_in_image(reader, plan)
-    if config.backup is None:
-        return low
-    return _lay_given_backup(config.backup, low.memory, reader, plan, memory_map)
-
-
-def _low_memory_in_image(reader: Reader, plan: Plan) -> _LowMemory:
-    moved = plan.elfcorehdr.backup
-    if moved is None:
-        return _LowMemory(reader.table)
-    try:
-        backup, why_not = backup_in_image(reader, moved)
-    except FaultError:
-        # what the image has at low addresses is what the capture kernel left there
-        lost = make_ranges([(moved[0], moved[0] + moved[1])])
-        return _LowMemory(exclude(reader.table, lost))
-    if backup is None:
-        return _LowMemory(reader.table, warnings=(why_not,))
-    return _LowMemory(overlay(reader.table, backup.extents), backup)
-
-
-def _lay_given_backup(
-    piece: Piece, memory: Extents, reader: Reader, plan: Plan, memory_map: MemoryMap
-) -> _LowMemory:
-    moved = plan.elfcorehdr.backup
-    source, paddr, size = open_piece(piece, role="backup", ram_end=memory_map.end)
-    try:
-        start, end = paddr, paddr + size
-        if piece.paddr is None:
-            start, end = expected_range(moved, memory_map, plan.elfcorehdr.header.e_machine)
-            check_size(piece.path, size, start, end)
-        sources = (*reader.sources, source)
-        extents = make_extents(
-            make_ranges([(start, end)]),
-            kind=Kind.DATA,
-            source=len(sources) - 1,
-            offset=piece.offset,
-        )
-        warning = compare(reader, moved, Reader(piece.path, extents, sources)) if moved else ""
-    except BaseException:
-        source.close()
-        raise
-    backup = Backup(start, end, piece.path, extents)
-    warnings = (warning,) if warning else ()
-    return _LowMemory(overlay(memory, extents), backup, source, warnings)
 
 
 def _find_missing(

@@ -48,7 +48,7 @@ def make_report(capture: Capture) -> Report:
 
 
 def _inputs(image: MemoryImage) -> Iterator[Report]:
-    for number, source in enumerate(image.sources):
+    for number, source in enumerate(image.inputs):
         table = image.memory.rows(image.memory.source == number)
         yield {
             "path": source.name,

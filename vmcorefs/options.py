@@ -15,6 +15,7 @@ from vmcorefs.config import (
     parse_elfcorehdr_choice,
     parse_machine,
     parse_piece,
+    parse_vmcoreinfo_choice,
 )
 from vmcorefs.core.units import parse_range
 
@@ -31,13 +32,19 @@ _OPTIONS = (
         "memory_map",
         metavar="FILE",
         help="Memory map: the text of /proc/iomem, a copy of /sys/firmware/memmap, the e820 lines"
-        " of dmesg, or a binary elfcorehdr.",
+        " of dmesg, or a binary elfcorehdr (default: the one that the kernel in IMAGE keeps).",
     ),
     click.option(
         "--backup",
         metavar="FILE[@PADDR]",
         help="Saved low memory. Without PADDR it belongs where the elfcorehdr says, or to the first"
         " RAM range that ends at or below 640 KiB.",
+    ),
+    click.option(
+        "--vmcoreinfo",
+        metavar="auto|none|FILE|PADDR",
+        help="VMCOREINFO: the image's own (auto, the default), none, the text or the note in FILE,"
+        " or the note at a physical address, as /sys/kernel/vmcoreinfo tells it.",
     ),
     click.option(
         "--crash-kernel",
@@ -83,6 +90,12 @@ _OPTIONS = (
         is_flag=True,
         help="Leave out a torn crash note, as the kernel does, rather than refuse the image.",
     ),
+    click.option(
+        "--layout",
+        type=click.Choice(["kernel", "universal"]),
+        help="Lay out vmcore byte for byte as /proc/vmcore (kernel, the default), or with headers"
+        " that volatility3 and LeechCore open as well (universal).",
+    ),
 )
 
 
@@ -108,6 +121,9 @@ def make_config(images: tuple[str, ...], options: dict[str, Any]) -> CaptureConf
     else:
         config = CaptureConfig(images=tuple(parse_piece(image) for image in images))
     address, use = None, None
+    vmcoreinfo, use_vmcoreinfo = None, None
+    if options["vmcoreinfo"] is not None:
+        vmcoreinfo, use_vmcoreinfo = parse_vmcoreinfo_choice(options["vmcoreinfo"])
     if options["elfcorehdr"] is not None:
         address, use = parse_elfcorehdr_choice(options["elfcorehdr"])
     return override(
@@ -124,4 +140,7 @@ def make_config(images: tuple[str, ...], options: dict[str, Any]) -> CaptureConf
         truncated=options["truncated"] or None,
         drop_torn_notes=options["drop_torn_notes"] or None,
         vmlinux=options["vmlinux"],
+        vmcoreinfo=vmcoreinfo,
+        use_vmcoreinfo=use_vmcoreinfo,
+        layout=options["layout"],
     )

@@ -268,12 +268,15 @@ def test_an_image_that_shrinks_after_it_was_opened_fails_there_and_nowhere_else(
 
 
 class TestMemoryMap:
-    def test_there_must_be_one(self, tmp_path: Path, open_capture: Opener) -> None:
+    def test_there_must_be_one_given_or_in_the_image(
+        self, tmp_path: Path, open_capture: Opener
+    ) -> None:
         saved = bare_machine().save(tmp_path)
         with pytest.raises(
             ConfigError,
             match=exactly(
-                f"{saved.ram}: no memory map: pass --map with the text of /proc/iomem, a copy of"
+                f"{saved.ram}: no memory map is given, and no VMCOREINFO note and no elfcorehdr was"
+                " found in it; pass --map with the text of /proc/iomem, a copy of"
                 " /sys/firmware/memmap, the e820 lines of dmesg, or an elfcorehdr"
             ),
         ):

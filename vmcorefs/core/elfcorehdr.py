@@ -9,6 +9,7 @@ bytes lie in the backup region that kexec's purgatory filled.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -180,14 +181,20 @@ def check_found(candidate: Elfcorehdr, ram: Ranges) -> None:
             )
 
 
-def make_elfcorehdr(
-    ram: Ranges, *, e_machine: int, byte_order: ByteOrder = "<", elf_class: int = 0
+def make_elfcorehdr(  # all but the first by name
+    ram: Ranges,
+    *,
+    e_machine: int,
+    byte_order: ByteOrder = "<",
+    elf_class: int = 0,
+    notes: Sequence[tuple[int, int]] = (),
+    text: tuple[int, int, int] | None = None,
+    direct_map: int | None = None,
 ) -> Elfcorehdr:
-    """Build an elfcorehdr from a memory map by kexec-tools' rules (kexec/crashdump-elf.c).
+    """Build an elfcorehdr by the kernel's rules (kernel/crash_core.c, kexec/crashdump-elf.c).
 
-    One PT_LOAD for each range, in order of address, RWX, ``p_align`` 0. Virtual addresses are not
-    known from a map, so ``p_vaddr`` is 0: makedumpfile and drgn then go by the page tables, where
-    a wrong one would be believed.
+    A PT_NOTE for each note buffer, a PT_LOAD for the kernel's image, and one for each range of RAM,
+    in order of address, RWX, ``p_align`` 0.
 
     Args:
         ram: RAM without the crash kernel's ranges, a normal set.
@@ -195,14 +202,30 @@ def make_elfcorehdr(
         byte_order: Of the crashed machine.
         elf_class: ``ELFCLASS32`` or ``ELFCLASS64``; 0 takes what kexec-tools takes: 64 bits, but 32
             for an i386 machine whose RAM ends below 4 GiB.
+        notes: Physical address and size of each note buffer: CPUs first, VMCOREINFO last.
+        text: The kernel's image: virtual address, physical address and size.
+        direct_map: How far the direct map is above physical addresses, modulo 2**64. Where that is
+            not known, ``p_vaddr`` is 0: makedumpfile and drgn then go by the page tables, where a
+            wrong one would be believed.
     """
     if not elf_class:
         small = e_machine == EM_386 and (not len(ram) or ram[-1, 1] <= 1 << 32)
         elf_class = ELFCLASS32 if small else ELFCLASS64
-    phdrs = np.zeros(len(ram), dtype=PHDR_DTYPE)
-    phdrs["p_type"] = PT_LOAD
-    phdrs["p_flags"] = PF_RWX
-    phdrs["p_offset"] = phdrs["p_paddr"] = ram[:, 0]
-    phdrs["p_filesz"] = phdrs["p_memsz"] = ram[:, 1] - ram[:, 0]
+    phdrs = np.zeros(len(notes) + (text is not None) + len(ram), dtype=PHDR_DTYPE)
+    at_notes, at_text, at_ram = np.split(phdrs, (len(notes), len(phdrs) - len(ram)))
+    at_notes["p_type"] = PT_NOTE
+    at_notes["p_paddr"] = [paddr for paddr, _ in notes]
+    at_notes["p_memsz"] = [size for _, size in notes]
+    for loads in (at_text, at_ram):
+        loads["p_type"] = PT_LOAD
+        loads["p_flags"] = PF_RWX
+    if text is not None:
+        at_text["p_vaddr"], at_text["p_paddr"], at_text["p_memsz"] = text
+    at_ram["p_paddr"] = ram[:, 0]
+    at_ram["p_memsz"] = ram[:, 1] - ram[:, 0]
+    if direct_map is not None:
+        at_ram["p_vaddr"] = at_ram["p_paddr"] + np.uint64(direct_map)  # wraps, as addresses do
+    phdrs["p_offset"] = phdrs["p_paddr"]
+    phdrs["p_filesz"] = phdrs["p_memsz"]
     header = make_ehdr(e_machine=e_machine, elf_class=elf_class, byte_order=byte_order)
     return Elfcorehdr(header, phdrs)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from vmcorefs.core.notes import ByteOrder
+from vmcorefs.core.units import PAGE_SIZE
 
 ReadVirtual = Callable[[int, int], bytes]
 """``read(vaddr, size)``: that many bytes of kernel virtual memory, or a ``VmcorefsError``."""
@@ -36,3 +37,14 @@ class KernelMemory:
     def decode(self, data: bytes) -> int:
         """The unsigned integer that ``data`` holds."""
         return int.from_bytes(data, "little" if self.byte_order == "<" else "big")
+
+    def string(self, vaddr: int, limit: int) -> bytes:
+        """The string at ``vaddr`` without its NUL, or its first ``limit`` bytes if it is longer.
+
+        It may be the last one before memory that is not mapped.
+        """
+        first = min(limit, PAGE_SIZE - vaddr % PAGE_SIZE)
+        data = self.read(vaddr, first)
+        if b"\0" not in data and first < limit:
+            data += self.read(vaddr + first, limit - first)
+        return data.partition(b"\0")[0]

@@ -235,7 +235,7 @@ class _Walker:
             index = np.where(index >= self.fmt.upper_half, index - self.fmt.root_entries, index)
         entry = values[row, column]
         vaddr = tables.vaddr[row] + (index << self.fmt.shift(level))
-        found = _Entries(entry, row, vaddr, _output_address(self.fmt, entry))
+        found = _Entries(entry, row, vaddr, output_address(self.fmt, entry))
         if level == self.fmt.levels - 1:
             self._keep_leaves(level, found, tables)
             return _concatenate([], level + 1)
@@ -293,7 +293,8 @@ class _Walker:
         self._problems[reason] = (count + len(vaddr), examples)
 
 
-def _output_address(fmt: PageTableFormat, entry: UInt64Array) -> Int64Array:
+def output_address(fmt: PageTableFormat, entry: UInt64Array) -> Int64Array:
+    """The address that each entry holds, of a table or of memory: shape ``(n,)``, int64."""
     address = np.zeros(len(entry), dtype=np.uint64)
     for mask, shift in fmt.address:
         address |= (entry & np.uint64(mask)) << np.uint64(shift)

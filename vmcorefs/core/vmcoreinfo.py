@@ -91,6 +91,10 @@ class Vmcoreinfo:
             raise FormatError(f"VMCOREINFO: OFFSET({name}) is {value}")
         return value
 
+    def length(self, name: str) -> int:
+        """LENGTH(name), elements of an array; it raises ``FormatError`` as ``symbol`` does."""
+        return self._number(f"LENGTH({name})", 10)
+
     def _number(self, key: str, base: int) -> int:
         value = self.values.get(key)
         digits = "0-9a-f" if base == 16 else "0-9"

@@ -8,7 +8,7 @@ ELF core headers: its own merged one, pages of the vmcore that somebody copied, 
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -79,9 +79,23 @@ def search_elfcorehdr(memory: Reader, where: Ranges, ram: Ranges) -> Search:
     Raises:
         SourceIOError: if the image cannot be read.
     """
+    return examine_places(memory, _iter_elf_magic(memory, where), ram)
+
+
+def examine_places(memory: Reader, places: Iterable[int], ram: Ranges) -> Search:
+    """Look whether there is an elfcorehdr at each of these physical addresses.
+
+    Args:
+        memory: The captured memory, by physical address.
+        places: Where the ELF magic stands.
+        ram: All RAM, a normal set: what an elfcorehdr points at must lie in it.
+
+    Raises:
+        SourceIOError: if the image cannot be read.
+    """
     found: list[Found] = []
     refused: list[tuple[int, str]] = []
-    for paddr in _iter_elf_magic(memory, where):
+    for paddr in places:
         try:
             if not _looks_right(memory, paddr):
                 continue

@@ -6,8 +6,16 @@ from dataclasses import dataclass
 
 from vmcorefs.core.elf import ElfHeader
 from vmcorefs.core.elfcorehdr import Elfcorehdr
-from vmcorefs.core.notes import CpuState, Note, decode_prstatus, find_vmcoreinfo, walk_notes
-from vmcorefs.core.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
+from vmcorefs.core.notes import (
+    NT_VMCOREINFO,
+    CpuState,
+    Note,
+    decode_prstatus,
+    find_vmcoreinfo,
+    pack_note,
+    walk_notes,
+)
+from vmcorefs.core.vmcoreinfo import NOTE_NAME, Vmcoreinfo, parse_vmcoreinfo
 from vmcorefs.errors import FaultError, FormatError
 from vmcorefs.reader import Reader
 
@@ -46,17 +54,20 @@ class CrashNotes:
     Attributes:
         slots: Every note buffer, in the order of the elfcorehdr: CPUs first, VMCOREINFO last.
         vmcoreinfo: The text of VMCOREINFO, or None if there is none.
+        given: The whole note of a VMCOREINFO that the user gave, which follows the slots; empty if
+            it is in memory.
         warnings: What was left out and why.
     """
 
     slots: tuple[NoteSlot, ...] = ()
     vmcoreinfo: Vmcoreinfo | None = None
+    given: bytes = b""
     warnings: tuple[str, ...] = ()
 
     @property
     def size(self) -> int:
         """Bytes that all notes take, trimmed and joined: the size of the vmcore's PT_NOTE."""
-        return sum(slot.size for slot in self.slots)
+        return sum(slot.size for slot in self.slots) + len(self.given)
 
     @property
     def cpu_slots(self) -> tuple[NoteSlot, ...]:
@@ -65,7 +76,12 @@ class CrashNotes:
 
 
 def read_crash_notes(
-    memory: Reader, elfcorehdr: Elfcorehdr, *, drop_torn: bool, drop_missing: bool
+    memory: Reader,
+    elfcorehdr: Elfcorehdr,
+    *,
+    drop_torn: bool,
+    drop_missing: bool,
+    given: Vmcoreinfo | None = None,
 ) -> CrashNotes:
     """Read and merge the notes by the rules of fs/proc/vmcore.c.
 
@@ -76,6 +92,7 @@ def read_crash_notes(
             does; otherwise it is an error.
         drop_missing: Leave out a slot that the image does not hold, with a warning; otherwise it
             is an error.
+        given: VMCOREINFO to use in place of what memory has.
 
     Raises:
         FormatError: if a note is torn, and ``drop_torn`` is false.
@@ -102,6 +119,10 @@ def read_crash_notes(
                 )
             warnings.append(message)
         slots.append(NoteSlot(paddr, data, walk.notes, walk.size))
+    if given is not None:
+        note = pack_note(NOTE_NAME, NT_VMCOREINFO, given.text, elfcorehdr.header.byte_order)
+        cpus = tuple(slot for slot in slots if not slot.is_vmcoreinfo)
+        return CrashNotes(cpus, given, note, tuple(warnings))
     text = find_vmcoreinfo(tuple(note for slot in slots for note in slot.notes))
     return CrashNotes(
         slots=tuple(slots),

@@ -4,12 +4,23 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
+
 from vmcorefs.config import CaptureConfig
+from vmcorefs.core.crash_notes import find_slots, slot_size
 from vmcorefs.core.elf import EM_X86_64
 from vmcorefs.core.elfcorehdr import Elfcorehdr, make_elfcorehdr
 from vmcorefs.core.memory_map import MemoryMap
-from vmcorefs.discovery.elfcorehdr import Found, Search, read_elfcorehdr, search_elfcorehdr
-from vmcorefs.errors import ConfigError, FaultError, FormatError
+from vmcorefs.discovery.elfcorehdr import (
+    Found,
+    Search,
+    read_elfcorehdr,
+    search_elfcorehdr,
+)
+from vmcorefs.discovery.explore import Explorer
+from vmcorefs.discovery.found import FoundKernel
+from vmcorefs.discovery.kernel import Kernel, machine_of
+from vmcorefs.errors import ConfigError, FaultError, FormatError, SourceIOError, VmcorefsError
 from vmcorefs.reader import Reader
 
 
@@ -21,22 +32,27 @@ class Plan:
         elfcorehdr: Found, given, or built from the memory map.
         origin: Which of these, for people.
         paddr: Where it lies in memory; None if it does not.
+        is_built: Whether they were built, as there is no elfcorehdr.
         warnings: What a person should know of the choice.
     """
 
     elfcorehdr: Elfcorehdr
     origin: str
     paddr: int | None = None
+    is_built: bool = False
     warnings: tuple[str, ...] = ()
 
 
-def find_plan(config: CaptureConfig, memory: Reader, memory_map: MemoryMap) -> Plan:
+def find_plan(
+    config: CaptureConfig, memory: Reader, memory_map: MemoryMap, explorer: Explorer
+) -> Plan:
     """Choose the headers: given as the map, given by address, found in memory, or built.
 
     Args:
         config: What was asked for.
         memory: The captured memory, by physical address.
         memory_map: The map in use.
+        explorer: Asked only if the headers are to be built.
 
     Raises:
         FormatError: if the elfcorehdr that is given, or the only one that is found, is not sane; or
@@ -45,6 +61,8 @@ def find_plan(config: CaptureConfig, memory: Reader, memory_map: MemoryMap) -> P
         SourceIOError: if the image cannot be read.
     """
     plan = _choose(config, memory, memory_map)
+    if plan is None:
+        plan = build_plan(config, memory_map, explorer.found)
     machine = plan.elfcorehdr.header.e_machine
     if config.machine not in (None, machine):
         raise ConfigError(
@@ -53,9 +71,9 @@ def find_plan(config: CaptureConfig, memory: Reader, memory_map: MemoryMap) -> P
     return plan
 
 
-def _choose(config: CaptureConfig, memory: Reader, memory_map: MemoryMap) -> Plan:
+def _choose(config: CaptureConfig, memory: Reader, memory_map: MemoryMap) -> Plan | None:
     if not config.use_elfcorehdr:
-        return _build(config, memory_map)
+        return None
     if config.elfcorehdr is not None:
         return _read(memory, config.elfcorehdr)
     if memory_map.elfcorehdr is not None:
@@ -64,10 +82,13 @@ def _choose(config: CaptureConfig, memory: Reader, memory_map: MemoryMap) -> Pla
     where = memory_map.crash_kernel if len(memory_map.crash_kernel) else memory_map.ram
     search = search_elfcorehdr(memory, where, memory_map.ram)
     if search.found:
-        chosen = _the_one(search)
+        chosen = the_one(search)
         refused = tuple(f"elfcorehdr at {paddr:#x} refused: {why}" for paddr, why in search.refused)
         return Plan(
-            chosen.elfcorehdr, f"the elfcorehdr found at {chosen.paddr:#x}", chosen.paddr, refused
+            chosen.elfcorehdr,
+            f"the elfcorehdr found at {chosen.paddr:#x}",
+            chosen.paddr,
+            warnings=refused,
         )
     if search.refused:
         paddr, why = search.refused[0]
@@ -75,7 +96,7 @@ def _choose(config: CaptureConfig, memory: Reader, memory_map: MemoryMap) -> Pla
             f"the elfcorehdr at {paddr:#x} is not sane: {why}; pass --elfcorehdr none to build the"
             " headers from the memory map"
         )
-    return _build(config, memory_map)
+    return None
 
 
 def _read(memory: Reader, paddr: int) -> Plan:
@@ -86,7 +107,12 @@ def _read(memory: Reader, paddr: int) -> Plan:
     return Plan(found.elfcorehdr, f"the elfcorehdr given at {paddr:#x}", paddr)
 
 
-def _the_one(search: Search) -> Found:
+def the_one(search: Search) -> Found:
+    """The elfcorehdr that was found.
+
+    Raises:
+        FormatError: if several different ones were.
+    """
     # the crashed kernel may keep a copy of what it loaded: the same bytes are the same plan
     different = {found.raw: found for found in reversed(search.found)}
     if len(different) > 1:
@@ -98,9 +124,55 @@ def _the_one(search: Search) -> Found:
     return search.found[0]
 
 
-def _build(config: CaptureConfig, memory_map: MemoryMap) -> Plan:
-    if config.machine is None:
-        machine, origin = EM_X86_64, "built from the memory map, for x86-64 (assumed; --machine)"
-    else:
-        machine, origin = config.machine, "built from the memory map"
-    return Plan(make_elfcorehdr(memory_map.crashed_ram, e_machine=machine), origin)
+def build_plan(config: CaptureConfig, memory_map: MemoryMap, found: FoundKernel | None) -> Plan:
+    """Build headers: RAM from the map; addresses and note buffers from the kernel, if it was found.
+
+    Raises:
+        SourceIOError: if the image cannot be read.
+    """
+    kernel = found.kernel if found is not None else None
+    if found is None or kernel is None:
+        told = machine_of(found.candidate.vmcoreinfo) if found is not None else None
+        machine, origin = config.machine or told, "built from the memory map"
+        if machine is None:
+            machine, origin = EM_X86_64, f"{origin}, for x86-64 (assumed; --machine)"
+        notes = _vmcoreinfo_slot(found)
+        elfcorehdr = make_elfcorehdr(memory_map.crashed_ram, e_machine=machine, notes=notes)
+        return Plan(elfcorehdr, origin, is_built=True)
+    slots, no_slots = _cpu_slots(kernel)
+    elfcorehdr = make_elfcorehdr(
+        memory_map.crashed_ram,
+        e_machine=kernel.machine,
+        notes=(*slots, *_vmcoreinfo_slot(found)),
+        text=kernel.text,
+        direct_map=kernel.direct_map,
+    )
+    return Plan(
+        elfcorehdr,
+        "built from the memory map and what the kernel says of itself",
+        is_built=True,
+        warnings=(no_slots,) if no_slots else (),
+    )
+
+
+def _vmcoreinfo_slot(found: FoundKernel | None) -> tuple[tuple[int, int], ...]:
+    if found is None or found.note is None:
+        return ()
+    return ((found.note, found.candidate.note_size),)
+
+
+def _cpu_slots(kernel: Kernel) -> tuple[list[tuple[int, int]], str]:
+    """Physical address and size of each CPU's note buffer, or why there are none."""
+    try:
+        size = slot_size(kernel.machine)
+        if size is None:
+            raise FormatError(f"the notes of machine {kernel.machine} are not known")
+        vaddrs = np.array(find_slots(kernel.virtual, kernel.symbols), dtype=np.uint64)
+        paddrs = kernel.mappings.translate_many(vaddrs)
+        if paddrs.min() < 0:
+            raise FormatError("crash_notes is at addresses that are not mapped")
+    except SourceIOError:
+        raise
+    except VmcorefsError as error:
+        return [], f"no CPU's crash notes: {error}"
+    return [(paddr, size) for paddr in paddrs.tolist()], ""

@@ -7,7 +7,9 @@ import numpy as np
 from vmcorefs.core.elf import ELFCLASS64
 from vmcorefs.core.elfcorehdr import Elfcorehdr
 from vmcorefs.core.kernel_memory import KernelMemory
+from vmcorefs.core.notes import ByteOrder
 from vmcorefs.core.paging_mappings import Mappings
+from vmcorefs.core.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError
 from vmcorefs.reader import Reader
 
@@ -35,13 +37,41 @@ def through_loads(memory: Reader, elfcorehdr: Elfcorehdr) -> KernelMemory:
     return KernelMemory(read, header.byte_order, 8 if header.elf_class == ELFCLASS64 else 4)
 
 
+def through_distance(
+    memory: Reader, distance: int, *, byte_order: ByteOrder, word_size: int
+) -> KernelMemory:
+    """Read the kernel's image where it lies in one piece, with no page tables.
+
+    Args:
+        memory: The crashed kernel's memory, by physical address.
+        distance: How far the image is above physical addresses.
+        byte_order: Of the machine.
+        word_size: Bytes in a ``long``.
+    """
+
+    def read(vaddr: int, size: int) -> bytes:
+        if not 0 <= vaddr - distance <= MAX_ADDRESS:
+            raise FormatError(f"the {size} bytes at vaddr {vaddr:#x} are not in the kernel's image")
+        return memory.pread(size, vaddr - distance)
+
+    return KernelMemory(read, byte_order, word_size)
+
+
 def through_page_tables(memory: Reader, mappings: Mappings, like: KernelMemory) -> KernelMemory:
+    """As ``read_through``, with the byte order and word size of ``like``."""
+    return read_through(memory, mappings, byte_order=like.byte_order, word_size=like.word_size)
+
+
+def read_through(
+    memory: Reader, mappings: Mappings, *, byte_order: ByteOrder, word_size: int
+) -> KernelMemory:
     """Read through the kernel's page tables: all that it had mapped, vmalloc space included.
 
     Args:
         memory: The crashed kernel's memory, by physical address.
         mappings: What the page tables map.
-        like: Whose byte order and word size it has.
+        byte_order: Of the machine.
+        word_size: Bytes in a ``long``.
     """
     page = 1 << mappings.fmt.page_shift
 
@@ -62,4 +92,4 @@ def through_page_tables(memory: Reader, mappings: Mappings, like: KernelMemory) 
         ]
         return b"".join(parts)[offset : offset + size]
 
-    return KernelMemory(read, like.byte_order, like.word_size)
+    return KernelMemory(read, byte_order, word_size)

@@ -14,12 +14,15 @@ from vmcorefs.errors import ConfigError, LayoutError, TruncatedError
 from vmcorefs.sources.file import FileSource
 
 
-def open_pieces(pieces: Sequence[Piece], *, ram_end: int) -> tuple[tuple[FileSource, ...], Extents]:
+def open_pieces(
+    pieces: Sequence[Piece], *, ram_end: int | None
+) -> tuple[tuple[FileSource, ...], Extents]:
     """Open every piece and lay them out.
 
     Args:
         pieces: At least one; only a single piece may come without its address, and is then at 0.
-        ram_end: One past the last byte of RAM: how far a character device is taken to reach.
+        ram_end: One past the last byte of RAM: how far a character device is taken to reach; None
+            where that is not known.
 
     Returns:
         One source for each piece, and the table of what they hold by physical address; its
@@ -59,7 +62,7 @@ def open_pieces(pieces: Sequence[Piece], *, ram_end: int) -> tuple[tuple[FileSou
         raise
 
 
-def open_piece(piece: Piece, *, role: str, ram_end: int) -> tuple[FileSource, int, int]:
+def open_piece(piece: Piece, *, role: str, ram_end: int | None) -> tuple[FileSource, int, int]:
     """Open one piece.
 
     Returns:
@@ -71,7 +74,10 @@ def open_piece(piece: Piece, *, role: str, ram_end: int) -> tuple[FileSource, in
         LayoutError: if it ends beyond ``MAX_ADDRESS``.
     """
     paddr = piece.paddr or 0
-    unknown = piece.offset + (piece.size or max(ram_end - paddr, 0))
+    reach = piece.size
+    if reach is None and ram_end is not None:
+        reach = max(ram_end - paddr, 0)
+    unknown = piece.offset + reach if reach is not None else None
     source = FileSource(piece.path, role=role, size_if_unknown=unknown)
     try:
         return source, paddr, _check_piece(piece, source, paddr)

@@ -137,7 +137,9 @@ def test_headers_can_be_built_from_the_map_and_unknown_virtual_addresses_are_0(
 
 def test_an_elfcorehdr_in_the_image_can_be_ignored(tmp_path: Path, open_capture: Opener) -> None:
     saved = dead_machine().save(tmp_path)
-    capture = open_capture(saved.ram, memory_map=saved.iomem, use_elfcorehdr=False)
+    capture = open_capture(
+        saved.ram, memory_map=saved.iomem, use_elfcorehdr=False, use_vmcoreinfo=False
+    )
     assert capture["crash_notes"].size == 0
     assert capture["vmcore"].size == 0x1000 + 0x9F000 + 0x100000 + 0x40000
     assert "vmcoreinfo" not in capture.files

@@ -1,0 +1,182 @@
+"""Everything that the memory itself tells of where it belongs and whose it is.
+
+``Explorer.found`` is the kernel that crashed: its VMCOREINFO, found by a scan or given; the
+placement of the bytes in which its page tables resolve; the memory map that it keeps. Nothing is
+worked out before it is asked for, so a capture whose map and elfcorehdr tell all costs no scan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import islice
+
+from vmcorefs.config import CaptureConfig
+from vmcorefs.core.extents import Extents
+from vmcorefs.core.paging_formats import PageTableFormat
+from vmcorefs.core.placement import Placement, flat, iter_placements
+from vmcorefs.core.ranges import Ranges
+from vmcorefs.core.vmcoreinfo import Vmcoreinfo
+from vmcorefs.discovery.candidates import Candidate, read_candidates
+from vmcorefs.discovery.found import FoundKernel, rank
+from vmcorefs.discovery.kernel import Kernel, machine_of
+from vmcorefs.discovery.kernel_map import read_static_map
+from vmcorefs.discovery.page_tables import locate_page_tables
+from vmcorefs.discovery.root import find_deltas, maps_itself
+from vmcorefs.discovery.scan import Hits, Progress, scan
+from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo
+from vmcorefs.errors import ConfigError, FormatError, UnsupportedError
+from vmcorefs.reader import Reader
+from vmcorefs.sources.base import Source
+
+MAX_CANDIDATES = 16
+"""Most different VMCOREINFOs that are followed; a machine that crashed twice has three or four."""
+
+_MAX_DELTAS = 4
+_MAX_SEARCHES = 3  # each goes through the whole file
+
+
+class Explorer:
+    """What can be found out about the captured memory.
+
+    Attributes:
+        captured: The physical address space as the user placed it; a file whose place nobody told
+            is in it from 0 on.
+        is_movable: Whether the bytes are one file whose place nobody told.
+    """
+
+    def __init__(
+        self,
+        config: CaptureConfig,
+        sources: Sequence[Source],
+        captured: Extents,
+        progress: Progress | None = None,
+    ) -> None:
+        self.captured = captured
+        self.is_movable = len(config.images) == 1 and config.images[0].paddr is None
+        self._config = config
+        self._progress = progress
+        self._sources = tuple(sources)
+
+    @property
+    def has_looked(self) -> bool:
+        """Whether ``ranking`` has been asked for, and costs nothing any more."""
+        return "ranking" in self.__dict__
+
+    @cached_property
+    def hits(self) -> Hits:
+        """What a scan of all that the inputs hold of memory finds.
+
+        Raises:
+            SourceIOError: if an input cannot be read.
+        """
+        return scan(self._sources, self.captured, self._progress)
+
+    @cached_property
+    def ranking(self) -> tuple[FoundKernel, ...]:
+        """Each VMCOREINFO and its kernel, the likeliest first; empty if none is wanted.
+
+        Raises:
+            ConfigError: if a VMCOREINFO is given and cannot be read, or is not where it should be.
+            FormatError: if what is given is none.
+            SourceIOError: if an input cannot be read.
+        """
+        config = self._config
+        if not config.use_vmcoreinfo:
+            return ()
+        given = given_vmcoreinfo(config.vmcoreinfo) if config.vmcoreinfo is not None else None
+        if isinstance(given, Vmcoreinfo):
+            return tuple(self._follow_all([Candidate(given, None)]))
+        candidates = read_candidates(self._sources, self.hits.vmcoreinfo)
+        found = rank(self._follow_all(candidates[:MAX_CANDIDATES]))
+        if given is None:
+            return tuple(found)
+        wanted = [one for one in found if given in one.note_at]
+        if not wanted:
+            places = ", ".join(f"{paddr:#x}" for one in found for paddr in one.note_at)
+            raise ConfigError(
+                f"no VMCOREINFO note at {given:#x}; the image has {places or 'none at all'}"
+            )
+        return tuple(wanted)
+
+    @property
+    def found(self) -> FoundKernel | None:
+        """The kernel that crashed, as far as can be told; the errors are those of ``ranking``."""
+        return self.ranking[0] if self.ranking else None
+
+    def look(self) -> None:
+        """Look now; the errors are those of ``ranking``."""
+        _ = self.ranking
+
+    def placed(self, placement: Placement) -> Extents:
+        """The physical address space with the one file placed so."""
+        return placement.extents(0, self._config.images[0].offset)
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory in the one file."""
+        return int(self.captured.size.sum())
+
+    def _follow_all(self, candidates: Sequence[Candidate]) -> list[FoundKernel]:
+        """Follow each; what is not at one of the usual distances is searched for if it matters."""
+        found = [self._follow(candidate, search=False) for candidate in candidates]
+        lost = [n for n, one in enumerate(found) if one.kernel is None]
+        if len(lost) < len(found):  # a kernel that did not crash is then none that is wanted
+            lost = [n for n in lost if candidates[n].vmcoreinfo.crash_time is not None]
+        for n in lost[:_MAX_SEARCHES] if self.is_movable else ():
+            found[n] = self._follow(candidates[n], search=True)
+        return found
+
+    def _follow(self, candidate: Candidate, *, search: bool) -> FoundKernel:
+        """Find the placement in which the page tables of a VMCOREINFO resolve."""
+        machine = self._config.machine or machine_of(candidate.vmcoreinfo)
+        if machine is None:
+            why_not = "VMCOREINFO does not tell the machine (--machine)"
+            return FoundKernel(candidate, self.captured, why_not=why_not)
+        try:
+            fmt, root = locate_page_tables(machine, candidate.vmcoreinfo)
+            ways = list(self._resolve(candidate, machine, fmt, root, search=search))
+        except (FormatError, UnsupportedError) as error:
+            return FoundKernel(candidate, self.captured, why_not=str(error))
+        if not ways:
+            why_not = f"no page tables at {root:#x} map themselves ({fmt.name})"
+            return FoundKernel(candidate, self.captured, why_not=why_not)
+        return min(ways, key=lambda found: found.faults)
+
+    def _resolve(
+        self,
+        candidate: Candidate,
+        machine: int,
+        fmt: PageTableFormat,
+        root: int,
+        *,
+        search: bool,
+    ) -> Iterator[FoundKernel]:
+        """Every placement in which they do, up to the first one that leaves nothing to object."""
+        memory = Reader("memory", self.captured, self._sources)
+        vmcoreinfo = candidate.vmcoreinfo
+        if not self.is_movable:
+            if maps_itself(memory, fmt, root, vmcoreinfo.symbol("swapper_pg_dir"), 0):
+                kernel = Kernel(memory, machine, vmcoreinfo)
+                yield FoundKernel(candidate, self.captured, None, kernel)
+            return
+        deltas = find_deltas(memory, fmt, root, vmcoreinfo, search=search)
+        for delta in islice(deltas, _MAX_DELTAS):
+            for placement in self._placements(delta, machine, vmcoreinfo):
+                if not placement.shows(root, root - delta):
+                    continue
+                captured = self.placed(placement)
+                kernel = Kernel(Reader("memory", captured, self._sources), machine, vmcoreinfo)
+                found = FoundKernel(candidate, captured, placement, kernel)
+                yield found
+                if found.faults == (0, 0):
+                    return
+
+    def _placements(self, delta: int, machine: int, vmcoreinfo: Vmcoreinfo) -> Iterator[Placement]:
+        def read_ram() -> Ranges | None:
+            near = Reader("memory", self.placed(flat(self.size, delta)), self._sources)
+            memory_map = read_static_map(Kernel(near, machine, vmcoreinfo))
+            return memory_map.ram if memory_map is not None else None
+
+        # below 0 there is no memory: a file that starts with something else needs its offset
+        return iter_placements(self.size, delta, read_ram) if delta >= 0 else iter(())

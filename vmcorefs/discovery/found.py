@@ -1,0 +1,146 @@
+"""A kernel that was found in memory, and what speaks for it and against it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cached_property
+
+from vmcorefs.core.extents import Extents
+from vmcorefs.core.placement import Placement
+from vmcorefs.core.ranges import Ranges, subtract, total_size
+from vmcorefs.core.units import format_size
+from vmcorefs.discovery.candidates import Candidate
+from vmcorefs.discovery.kernel import Kernel
+from vmcorefs.discovery.kernel_map import KernelMap, read_kernel_map
+from vmcorefs.discovery.scan import locate
+from vmcorefs.errors import VmcorefsError
+
+
+@dataclass(frozen=True)
+class FoundKernel:
+    """A VMCOREINFO, and the kernel that it leads to where the bytes are placed in one way.
+
+    Attributes:
+        candidate: The VMCOREINFO.
+        captured: The physical address space in this placement.
+        placement: The placement; None where the user said where the bytes belong.
+        kernel: Reads the kernel; None where its page tables cannot be followed.
+        why_not: Why there is no ``kernel``.
+    """
+
+    candidate: Candidate
+    captured: Extents
+    placement: Placement | None = None
+    kernel: Kernel | None = None
+    why_not: str = ""
+
+    @cached_property
+    def kernel_map(self) -> KernelMap | None:
+        """The memory map that the kernel keeps.
+
+        Raises:
+            SourceIOError: if an input cannot be read.
+        """
+        return read_kernel_map(self.kernel) if self.kernel is not None else None
+
+    @cached_property
+    def missing(self) -> Ranges | None:
+        """RAM by the kernel's own map that this placement lacks; None if there is no map."""
+        if self.kernel_map is None:
+            return None
+        return subtract(self.kernel_map.memory_map.ram, self.captured.ranges)
+
+    @property
+    def faults(self) -> tuple[int, int]:
+        """How badly the placement fits: tables that cannot be right, and bytes of RAM it lacks."""
+        if self.kernel is None:
+            return (1 << 62, 0)
+        problems = sum(problem.count for problem in self.kernel.mappings.problems)
+        return problems, total_size(self.missing) if self.missing is not None else 0
+
+    @cached_property
+    def note_at(self) -> tuple[int, ...]:
+        """Physical addresses of the note and its copies."""
+        found = (locate(self.captured, place) for place in self.candidate.places)
+        return tuple(paddr for paddr in found if paddr is not None)
+
+    @cached_property
+    def own_note(self) -> int | None:
+        """Where the kernel says that its note is; None where it cannot be asked."""
+        if self.kernel is None:
+            return None
+        try:
+            pointer = self.kernel.virtual.pointer(self.kernel.symbol("vmcoreinfo_note"))
+        except VmcorefsError:
+            return None
+        return self.kernel.mappings.translate(pointer)
+
+    @property
+    def note(self) -> int | None:
+        """Physical address of the note: the kernel's own, if it is one of those that were found."""
+        if self.own_note in self.note_at:
+            return self.own_note
+        return self.note_at[0] if self.note_at else None
+
+    def _is_in_ram(self) -> bool:
+        if self.note is None or self.kernel_map is None:
+            return False
+        return any(a <= self.note < b for a, b in self.kernel_map.memory_map.ram.tolist())
+
+    def is_inside_crash_kernel(self, other: FoundKernel) -> bool:
+        """Whether this note lies where ``other``, another kernel, was to load its crash kernel."""
+        if self.note is None or other.kernel_map is None:
+            return False
+        ranges = other.kernel_map.memory_map.crash_kernel.tolist()
+        return any(start <= self.note < end for start, end in ranges)
+
+    def reasons(self) -> list[str]:
+        """What speaks for it, a line each."""
+        lines = []
+        if self.kernel is not None:
+            mappings = self.kernel.mappings
+            lines.append(
+                f"its page tables ({mappings.fmt.name}, at {mappings.root:#x}) map themselves;"
+                f" {mappings.tables} tables, {len(mappings)} runs"
+            )
+        if self.own_note is not None and self.own_note in self.note_at:
+            lines.append(f"the kernel's vmcoreinfo_note points to it, {self.own_note:#x}")
+        if self._is_in_ram():
+            lines.append("it lies in System RAM by the kernel's own map")
+        seconds = self.candidate.vmcoreinfo.crash_time
+        if seconds is not None:
+            lines.append(
+                f"CRASHTIME is {datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
+            )
+        return lines
+
+    def objections(self) -> list[str]:
+        """What speaks against it, a line each."""
+        lines = [self.why_not] if self.why_not else []
+        if self.kernel is not None:
+            lines += [str(problem) for problem in self.kernel.mappings.problems]
+        if self.missing is not None and len(self.missing):
+            lines.append(
+                f"{format_size(total_size(self.missing))} of the kernel's RAM are not in the image"
+            )
+        if self.own_note is not None and self.own_note not in self.note_at and self.note_at:
+            lines.append(f"the kernel's vmcoreinfo_note points elsewhere, to {self.own_note:#x}")
+        if self.note is not None and self.kernel_map is not None and not self._is_in_ram():
+            lines.append("it lies outside of System RAM by the kernel's own map")
+        if self.candidate.vmcoreinfo.crash_time is None:
+            lines.append("no CRASHTIME: it had not crashed yet")
+        return lines
+
+
+def rank(found: list[FoundKernel]) -> list[FoundKernel]:
+    """Order kernels by how likely each is the one that crashed, the likeliest first."""
+
+    def key(one: FoundKernel) -> tuple[bool, bool, bool, bool, int]:
+        fitting = one.kernel is not None
+        inside = any(one.is_inside_crash_kernel(other) for other in found if other is not one)
+        own = one.own_note is None or one.own_note in one.note_at
+        crashed = one.candidate.vmcoreinfo.crash_time is not None
+        return fitting, not inside, own, crashed, -sum(one.faults)
+
+    return sorted(found, key=key, reverse=True)

@@ -1,0 +1,119 @@
+"""Which memory map counts, and where the bytes belong: told by the user, or else found."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import chain
+
+from vmcorefs.config import CaptureConfig
+from vmcorefs.core.elfcorehdr import Elfcorehdr
+from vmcorefs.core.extents import Extents
+from vmcorefs.core.memory_map import (
+    SYSTEM_RAM,
+    MemoryMap,
+    Region,
+    make_memory_map,
+    with_crash_kernel,
+)
+from vmcorefs.core.placement import USUAL_SPLITS, Placement, flat, split
+from vmcorefs.core.ranges import complement, make_ranges
+from vmcorefs.discovery.elfcorehdr import examine_places
+from vmcorefs.discovery.explore import Explorer
+from vmcorefs.discovery.plan import the_one
+from vmcorefs.discovery.scan import locate
+from vmcorefs.errors import ConfigError
+from vmcorefs.reader import Reader
+from vmcorefs.sources.base import Source
+
+
+def settle(
+    config: CaptureConfig,
+    given: MemoryMap | None,
+    explorer: Explorer,
+    sources: tuple[Source, ...],
+) -> tuple[MemoryMap, Extents]:
+    """Settle the memory map and the physical address space.
+
+    Args:
+        config: What was asked for.
+        given: The map that the user gave, if any.
+        explorer: Asked only if the map is not given, or does not fit the one file as it is.
+        sources: The inputs.
+
+    Raises:
+        ConfigError: if no map is given and none can be found.
+        FormatError: if what is found contradicts itself.
+        SourceIOError: if an input cannot be read.
+    """
+    captured = explorer.captured
+    if given is not None and (not explorer.is_movable or given.end <= explorer.size):
+        return given, captured
+    found = explorer.found
+    if given is not None:
+        return given, found.captured if found is not None else captured
+    if found is not None and found.kernel_map is not None:
+        memory_map = found.kernel_map.memory_map
+        captured = found.captured
+    else:
+        memory_map, captured = _by_elfcorehdr(config, explorer, sources)
+    return with_crash_kernel(memory_map, make_ranges(config.crash_kernel)), captured
+
+
+def _by_elfcorehdr(
+    config: CaptureConfig, explorer: Explorer, sources: tuple[Source, ...]
+) -> tuple[MemoryMap, Extents]:
+    """RAM as an elfcorehdr has it, where nothing is found that tells more."""
+    if not config.use_elfcorehdr:
+        raise ConfigError(_describe_nothing(config, explorer))
+    for captured in _iter_placed(explorer):
+        memory = Reader("memory", captured, sources)
+        places = (locate(captured, place) for place in explorer.hits.elf)
+        search = examine_places(
+            memory, (paddr for paddr in places if paddr is not None), captured.ranges
+        )
+        if search.found:
+            chosen = the_one(search)
+            return map_around(chosen.elfcorehdr, chosen.paddr), captured
+    raise ConfigError(_describe_nothing(config, explorer))
+
+
+def _iter_placed(explorer: Explorer) -> Iterator[Extents]:
+    if not explorer.is_movable:
+        yield explorer.captured
+        return
+    size = explorer.size
+    splits: Iterator[Placement] = (split(size, low) for low in USUAL_SPLITS if low < size)
+    for placement in chain((flat(size),), splits):
+        yield explorer.placed(placement)
+
+
+def map_around(elfcorehdr: Elfcorehdr, paddr: int) -> MemoryMap:
+    """The map that an elfcorehdr at ``paddr`` describes.
+
+    RAM are its PT_LOADs; the gap between them in which it lies itself is the crash kernel's.
+    """
+    ram = elfcorehdr.ram
+    gaps = complement(ram, 0, int(ram[-1, 1]))
+    inside = gaps[(gaps[:, 0] <= paddr) & (paddr < gaps[:, 1])]
+    rows = make_ranges([*map(tuple, ram.tolist()), *map(tuple, inside.tolist())]).tolist()
+    memory_map = make_memory_map(
+        (Region(start, end, SYSTEM_RAM) for start, end in rows), "the elfcorehdr in the image"
+    )
+    return with_crash_kernel(memory_map, inside)
+
+
+def _describe_nothing(config: CaptureConfig, explorer: Explorer) -> str:
+    path = config.images[0].path
+    found = explorer.found
+    if found is None:
+        seen = "no VMCOREINFO note and no elfcorehdr was found in it"
+        if not config.use_vmcoreinfo:
+            seen = "VMCOREINFO was not to be looked for, and no elfcorehdr was found in it"
+    else:
+        seen = (
+            f"the kernel {found.candidate.vmcoreinfo.release} cannot be followed: {found.why_not}"
+        )
+    return (
+        f"{path}: no memory map is given, and {seen}; pass --map with the text of /proc/iomem, a"
+        " copy of /sys/firmware/memmap, the e820 lines of dmesg, or an elfcorehdr"
+    )

@@ -1,0 +1,72 @@
+"""VMCOREINFO that the user gives: its text, its note, or where it is."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+from vmcorefs.core.notes import find_vmcoreinfo, walk_notes
+from vmcorefs.core.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
+from vmcorefs.discovery.candidates import read_note
+from vmcorefs.errors import ConfigError, FaultError, FormatError
+from vmcorefs.reader import Reader
+
+_MAX_SIZE = 1 << 17  # a page of 64 KiB, and a note's header
+_ADDRESS = re.compile(rb"\s*(?:0x)?([0-9a-f]{1,16})\s+[0-9a-f]{1,8}\s*")
+
+
+def given_vmcoreinfo(given: str | int) -> Vmcoreinfo | int:
+    """Read what the user gives.
+
+    Args:
+        given: A physical address; or the path of the text, of an ELF note, or of a copy of
+            /sys/kernel/vmcoreinfo, which tells the address (kernel/ksysfs.c).
+
+    Returns:
+        VMCOREINFO, or the physical address of its note.
+
+    Raises:
+        ConfigError: if the file cannot be read.
+        FormatError: if it is none of these.
+    """
+    if isinstance(given, int):
+        return given
+    try:
+        with Path(given).open("rb") as file:
+            data = file.read(_MAX_SIZE)
+    except OSError as error:
+        raise ConfigError(f"{given}: cannot read VMCOREINFO: {error.strerror}") from error
+    address = _ADDRESS.fullmatch(data)
+    if address is not None:
+        return int(address[1], 16)
+    text = find_vmcoreinfo(walk_notes(data, "<").notes) or data
+    if b"OSRELEASE=" not in text:
+        raise FormatError(
+            f"{given}: starts with {data[:16]!r}, expected the text of VMCOREINFO, its note, or a"
+            " copy of /sys/kernel/vmcoreinfo"
+        )
+    return parse_vmcoreinfo(text.rstrip(b"\0"))
+
+
+def vmcoreinfo_in_use(given: str | int | None, memory: Reader) -> Vmcoreinfo | None:
+    """The VMCOREINFO that the user gives, read from memory where only its address is given.
+
+    Raises:
+        ConfigError: if it cannot be read, or is not at its address.
+        FormatError: if it is none.
+        SourceIOError: if the image cannot be read.
+    """
+    read = given_vmcoreinfo(given) if given is not None else None
+    if not isinstance(read, int):
+        return read
+
+    def read_memory(offset: int, size: int) -> bytes | None:
+        try:
+            return memory.pread(size, offset)
+        except FaultError:
+            return None
+
+    text = read_note(read_memory, read)
+    if text is None:
+        raise ConfigError(f"no VMCOREINFO note at {read:#x}")
+    return parse_vmcoreinfo(text)
