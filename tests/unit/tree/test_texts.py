@@ -21,6 +21,8 @@ FILES = [
     "crash_notes.d/cpu0",
     "crash_notes.d/cpu1",
     "crash_notes.d/cpu2",
+    "cpu/0/registers",
+    "cpu/2/registers",
     "iomem",
     "vmcoreinfo",
     "layout.json",
@@ -46,6 +48,12 @@ def test_the_tree_has_these_files(capture: Capture) -> None:
 
 def test_iomem_is_the_map_in_use(capture: Capture) -> None:
     assert capture["iomem"].pread(4096, 0).decode() == dead_machine().iomem
+
+
+def test_each_cpu_that_saved_its_registers_has_them_as_text(capture: Capture) -> None:
+    text = capture["cpu/2/registers"].pread(4096, 0).decode().splitlines()
+    assert text[0] == "pid 102"
+    assert {"rip 0x0000000000001002", "rsp 0x0000000000002002"} <= set(text)
 
 
 def test_vmcoreinfo_is_the_text_of_the_note(capture: Capture) -> None:
