@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,6 +33,46 @@ def test_each_cpu_has_its_slot(capture: Capture, tree: Path) -> None:
         slot = (tree / "crash_notes.d" / name).read_bytes()
         assert slot == in_memory(capture, int(paddr, 16), int(size)), name
     assert len(list((tree / "crash_notes.d").iterdir())) == len(said)
+
+
+def test_the_registers_of_every_cpu_are_those_that_elfutils_shows(
+    capture: Capture, tree: Path
+) -> None:
+    said = tools.run(["eu-readelf", "--notes", capture.vmcore], capture.vmcore)
+    expected = [_elfutils_registers(note) for note in said.split("PRSTATUS\n")[1:]]
+    texts = [path.read_text() for path in sorted(tree.glob("cpu/*/registers"))]
+    assert len(texts) == segments(capture.vmcore).cpus
+    found = [dict(line.split() for line in text.splitlines()) for text in texts]
+    assert [{name: int(value, 0) for name, value in cpu.items()} for cpu in found] == expected
+    assert [len(cpu) for cpu in found] == [28] * len(texts)
+
+
+def _elfutils_registers(note: str) -> dict[str, int]:
+    """Some are printed as addresses, some as signed numbers, some under another name."""
+    other = {"rflags": "eflags", "fs.base": "fs_base", "gs.base": "gs_base"}
+    note = note.partition("VMCOREINFO")[0]
+    pid, registers = note.partition("pid: ")[2].partition("orig_rax:")[::2]
+    words = re.findall(r"([a-z0-9_.]+): +(-?[0-9a-fx]+)", "orig_rax:" + registers)
+    values = {other.get(name, name): int(value, 0) % (1 << 64) for name, value in words}
+    values.pop("fpvalid")
+    return {"pid": int(pid.partition(",")[0]), **values}
+
+
+def test_the_registers_of_the_cpu_that_panicked_are_those_that_gdb_shows(
+    capture: Capture, tree: Path
+) -> None:
+    """Of CPUs that were idle gdb shows another's: it goes by the process id, which is 0."""
+    said = tools.gdb(capture.vmcore, "thread apply all info registers")
+    threads = re.split(r"^Thread \d+ \(", said, flags=re.MULTILINE)[1:]
+    (shown,) = [thread for thread in threads if thread.startswith("LWP 1)")]
+    (ours,) = [
+        text
+        for text in (path.read_text() for path in tree.glob("cpu/*/registers"))
+        if text.startswith("pid 1\n")
+    ]
+    registers = dict(re.findall(r"^(\w+) +(0x[0-9a-f]+)", shown, re.MULTILINE))
+    for name in ("rip", "rsp", "rbp", "rax", "rdi", "r14", "eflags", "cs", "ss"):
+        assert f"\n{name} {int(registers[name], 16):#018x}\n" in ours
 
 
 def test_vmcoreinfo_is_the_notes_text(capture: Capture, tree: Path) -> None:
