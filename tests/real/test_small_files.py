@@ -9,10 +9,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+import vmcorefs
 from tests.real import tools
 from tests.real.marks import REAL
 from tests.real.trees import compare, is_zero, read
 from tests.real.truth import in_memory, segments, vmcoreinfo
+from vmcorefs.core.version import read_uts
+from vmcorefs.discovery.virtual import through_loads
+from vmcorefs.reader import Reader
 
 if TYPE_CHECKING:
     from tests.lab.capture import Capture
@@ -81,6 +85,30 @@ def test_vmcoreinfo_is_the_notes_text(capture: Capture, tree: Path) -> None:
     release = capture.text("uname").split()[2]
     assert text.startswith(f"OSRELEASE={release}\n".encode())
     assert release == capture.kernel.name
+
+
+def test_version_is_the_banner_of_the_log_and_of_the_debug_symbols(
+    capture: Capture, tree: Path, vmlinux: Path
+) -> None:
+    version = (tree / "version").read_text()
+    (logged,) = [line for line in capture.text("dmesg").splitlines() if "] Linux version " in line]
+    assert version == logged.partition("] ")[2] + "\n"
+    assert version.encode() in vmlinux.read_bytes()
+    # uname -a: sysname, node, release, version ..., machine
+    sysname, _, release, rest = capture.text("uname").strip().split(" ", 3)
+    assert version.startswith(f"{sysname} version {release} (")
+    assert version.endswith(f" {rest.partition(' x86_64')[0]}\n")
+
+
+def test_without_symbols_version_is_what_uname_told(capture: Capture) -> None:
+    with vmcorefs.open(capture.config) as opened:
+        image = opened.image
+        info = image.notes.vmcoreinfo
+        assert info is not None
+        memory = Reader("memory", image.memory, image.sources)
+        said = read_uts(info, through_loads(memory, image.plan.elfcorehdr))
+    sysname, _, release, rest = capture.text("uname").strip().split(" ", 3)
+    assert said.decode() == f"{sysname} version {release} {rest.partition(' x86_64')[0]}\n"
 
 
 def test_dmesg_is_what_vmcore_dmesg_prints(capture: Capture, tree: Path) -> None:
