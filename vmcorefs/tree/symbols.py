@@ -82,13 +82,14 @@ class KernelSymbols:
 
     def make_version(self) -> bytes:
         """The text of /proc/version, or what is known of it without symbols."""
-        try:
-            vaddr = self.symbols.kernel.lookup("linux_banner")
-            if vaddr is None:  # without CONFIG_KALLSYMS_ALL there are only functions
-                raise FormatError("kallsyms: no symbol linux_banner")
-            return read_banner(self.kernel, vaddr)
-        except VmcorefsError as error:
-            log.warning("version: who built the kernel is not in it: %s", error)
+        if names_symbols(self._vmcoreinfo):
+            try:
+                vaddr = self.symbols.kernel.lookup("linux_banner")
+                if vaddr is None:  # without CONFIG_KALLSYMS_ALL there are only functions
+                    raise FormatError("kallsyms: no symbol linux_banner")
+                return read_banner(self.kernel, vaddr)
+            except VmcorefsError as error:
+                log.warning("version: who built the kernel is not in it: %s", error)
         return read_uts(self._vmcoreinfo, self.kernel)
 
     def make_vmlinux(self) -> bytes:
@@ -121,6 +122,11 @@ class KernelSymbols:
         return slots[cpu] if cpu < len(slots) else None
 
 
+def names_symbols(vmcoreinfo: Vmcoreinfo) -> bool:
+    """Whether VMCOREINFO tells where kallsyms' tables are."""
+    return "SYMBOL(kallsyms_names)" in vmcoreinfo.values
+
+
 def symbol_files(image: MemoryImage, location: str) -> Iterator[TreeFile]:
     """The files, where VMCOREINFO tells where the symbols are (Linux 6.0 and later).
 
@@ -134,7 +140,7 @@ def symbol_files(image: MemoryImage, location: str) -> Iterator[TreeFile]:
     if vmcoreinfo is None:
         return
     symbols = KernelSymbols(image, vmcoreinfo)
-    has_symbols = "SYMBOL(kallsyms_names)" in vmcoreinfo.values
+    has_symbols = names_symbols(vmcoreinfo)
     if has_symbols or names_uts(vmcoreinfo):
         yield text_file("version", symbols.make_version)
     if not has_symbols:
