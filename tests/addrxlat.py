@@ -95,6 +95,28 @@ class _Step(Structure):
     ]
 
 
+def kernel_tables(machine: int, vmcoreinfo: bytes, read_page: ReadPage) -> AddrXlat:
+    """Set up the translation of a kernel's own addresses, by hand from its VMCOREINFO.
+
+    Args:
+        machine: 62 for x86-64, 183 for arm64 with 4 KiB pages and 48 bits or less.
+        vmcoreinfo: The note's text.
+        read_page: The kernel's memory, 4 KiB at a time.
+    """
+    told = dict(line.split("=", 1) for line in vmcoreinfo.decode().splitlines() if line)
+    swapper = int(told["SYMBOL(swapper_pg_dir)"], 16)
+    if machine == 62:
+        root = swapper - 0xFFFFFFFF80000000 + int(told["NUMBER(phys_base)"])
+        levels = 5 if told["NUMBER(pgtable_l5_enabled)"] == "1" else 4
+        return AddrXlat(read_page, root=root, pte_format=X86_64, bits=(12, *(9,) * levels))
+    assert machine == 183
+    assert told["PAGESIZE"] == "4096"
+    root = (swapper - int(told["NUMBER(kimage_voffset)"], 0)) % (1 << 64)
+    upper = range(12, int(told["NUMBER(VA_BITS)"]), 9)
+    bits = (12, *(min(9, int(told["NUMBER(VA_BITS)"]) - low) for low in upper))
+    return AddrXlat(read_page, root=root, pte_format=AARCH64, bits=bits)
+
+
 class AddrXlat:
     """A walk of page tables in little-endian memory, one address at a time."""
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,7 +10,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 import vmcorefs
-from tests.addrxlat import X86_64, AddrXlat
+from tests.addrxlat import kernel_tables
 from tests.real.marks import REAL, only
 from tests.real.truth import by_address, vmcoreinfo
 from vmcorefs.core.paging_mappings import Mappings, UInt64Array
@@ -26,8 +26,6 @@ pytestmark = REAL
 
 _PAGE = 4096
 _SAMPLES = 5000
-
-Read = Callable[[int, int], bytes | None]
 
 
 @pytest.fixture
@@ -72,21 +70,6 @@ def _ends(mappings: Mappings) -> UInt64Array:
     return behind[behind < 0].view(np.uint64)
 
 
-def _kernels_own_tables(capture: Capture, memory: Read) -> AddrXlat:
-    """Libaddrxlat on the true vmcore, set up by hand from the note in it."""
-    told = dict(
-        line.split("=", 1) for line in vmcoreinfo(capture.vmcore).decode().splitlines() if line
-    )
-    root = int(told["SYMBOL(swapper_pg_dir)"], 16) - 0xFFFFFFFF80000000
-    levels = 5 if told["NUMBER(pgtable_l5_enabled)"] == "1" else 4
-    return AddrXlat(
-        lambda paddr: memory(paddr, _PAGE),
-        root=root + int(told["NUMBER(phys_base)"]),
-        pte_format=X86_64,
-        bits=(12, *(9,) * levels),
-    )
-
-
 def test_libaddrxlat_translates_alike_and_kcore_shows_what_is_there(
     capture: Capture, mappings: Mappings, tree: Path
 ) -> None:
@@ -95,7 +78,8 @@ def test_libaddrxlat_translates_alike_and_kcore_shows_what_is_there(
         by_address(capture.vmcore, "p_paddr") as memory,
         by_address(tree / "kcore", "p_vaddr") as kcore,
     ):
-        oracle = _kernels_own_tables(capture, memory)
+        note = vmcoreinfo(capture.vmcore)
+        oracle = kernel_tables(62, note, lambda paddr: memory(paddr, _PAGE))
         sample, ends = _sample(mappings), _ends(mappings)
         paddrs = [oracle.translate(vaddr) for vaddr in sample.tolist()]
         assert mappings.translate_many(sample).tolist() == paddrs
