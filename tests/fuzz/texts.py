@@ -21,6 +21,15 @@ ROWS = [(0x1000, 0x9FC00, "System RAM"), (0x100000, 0x300000, "System RAM")]
 A = TypeVar("A")
 T = TypeVar("T")
 
+LONG = b"".join(
+    b"BIOS-e820: [mem 0x%x-0x%x] usable\n" % (start, start + 0x2FFF)
+    for start in range(0, 20000 << 14, 1 << 14)
+) + b"".join(
+    b"e820: remove [mem 0x%x-0x%x] usable\n"
+    b"crashkernel reserved: 0x%x - 0x%x\n" % (start, start + 0xFFF, start + 0x2000, start + 0x3000)
+    for start in range(0, 20000 << 14, 1 << 14)
+)
+"""A map of 20,000 rows: nothing may take the square of that."""
 HOSTILE = b"""\
 SYMBOL(swapper_pg_dir)=0
 NUMBER(VA_BITS)=-1
@@ -50,6 +59,7 @@ CRASH = [(0x200000, 0x300000)]
         b"1000-8fff : System RAM\n" + b" " * 4000 + b"2000-2fff : Crash kernel\n",
         b"1000-1fff : System RAM\n  1000-1fff : Crash kernel\n\xff\xfe\n",
         b"BIOS-e820: [mem 0x0-0x0] usable\nReserving 999999999MB of memory at 9MB for crashkernel",
+        LONG,
         b"e820: remove [mem 0x0-0xffffffffffffffff] usable\nBIOS-e820: [mem 0x0-0xffff] usable\n",
     ],
 )
