@@ -7,7 +7,7 @@ does. A module keeps the symbols that kallsyms shows in ELF tables of its own
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -108,7 +108,13 @@ def _read_module(
     ]
     table = memory.pointer(at + module.offset("syms"))
     candidates = {(symbol, value) for value, _, symbol in rows}
-    exported = _find_exported(memory, structs["kernel_symbol"], table, exports, candidates)
+    exported = _find_exported(
+        memory,
+        structs["kernel_symbol"],
+        (table, exports),
+        candidates,
+        lambda: budget.take(name, 0, _NAME_SIZE),
+    )
     return SymbolTable(
         np.array([value for value, _, _ in rows], dtype=np.uint64),
         "".join(
@@ -134,13 +140,19 @@ def _read_symtab(memory: KernelMemory, symtab: int, count: int) -> npt.NDArray[n
 
 
 def _find_exported(
-    memory: KernelMemory, entry: Struct, start: int, count: int, candidates: set[tuple[str, int]]
+    memory: KernelMemory,
+    entry: Struct,
+    exports: tuple[int, int],
+    candidates: set[tuple[str, int]],
+    take_name: Callable[[], None],
 ) -> set[tuple[str, int]]:
     """Those of ``candidates`` (name, address) that the module exports: they are in capitals.
 
+    ``exports`` is where the table is and its length; ``take_name`` is called before a name is read.
     See kernel/module/kallsyms.c, ``is_exported``. An entry's fields are pointers, or with
     CONFIG_HAVE_ARCH_PREL32_RELOCATIONS offsets from where they stand.
     """
+    start, count = exports
     table = memory.read(start, count * entry.size) if count else b""
     addresses = {address for _, address in candidates}
     mask = (1 << 8 * memory.word_size) - 1
@@ -157,6 +169,7 @@ def _find_exported(
     for row in range(count):
         address = pointer(row, "value")
         if address in addresses:
+            take_name()
             exported.add((_read_string(memory, pointer(row, "name")), address))
     return exported & candidates
 
