@@ -29,6 +29,7 @@ MAX_MODULE_NAMES = 1 << 26
 """Most bytes of names, of all modules together, that are believed."""
 
 _NAME_SIZE = 512  # KSYM_NAME_LEN since 6.1: /proc/kallsyms cuts what is longer
+_MAX_EXPORT = 64  # struct kernel_symbol has 12 or 24 bytes (include/linux/export-internal.h)
 _UNFORMED = 3  # MODULE_STATE_UNFORMED (include/linux/module.h)
 _STRUCTS = ("module", "mod_kallsyms", "kernel_symbol", "list_head")
 # Elf64_Sym and Elf32_Sym: name, type, offset; and size
@@ -153,6 +154,8 @@ def _find_exported(
     CONFIG_HAVE_ARCH_PREL32_RELOCATIONS offsets from where they stand.
     """
     start, count = exports
+    if not 0 < entry.size <= _MAX_EXPORT:
+        raise FormatError(f"BTF: struct kernel_symbol has {entry.size} bytes")
     table = memory.read(start, count * entry.size) if count else b""
     addresses = {address for _, address in candidates}
     mask = (1 << 8 * memory.word_size) - 1
