@@ -15,7 +15,9 @@ from dataclasses import dataclass
 from vmcorefs.core.elf import EM_AARCH64, EM_PPC64, EM_RISCV, EM_X86_64
 from vmcorefs.core.notes import NT_PRSTATUS, ByteOrder, Note
 
-_PID = 32
+PID_OFFSET = 32
+"""Where ``pr_pid``, an int, is in the descriptor, in bytes."""
+
 _REGISTERS = 112
 _BEHIND = 8  # pr_fpvalid and what pads it
 
@@ -103,7 +105,7 @@ def decode_prstatus(note: Note, machine: int, byte_order: ByteOrder) -> CpuState
     known = REGISTER_SETS.get(machine)
     if note.note_type != NT_PRSTATUS or known is None or len(note.desc) != known.size:
         return None
-    (pid,) = struct.unpack_from(f"{byte_order}i", note.desc, _PID)
+    (pid,) = struct.unpack_from(f"{byte_order}i", note.desc, PID_OFFSET)
     words = struct.unpack_from(f"{byte_order}{len(known.names)}Q", note.desc, _REGISTERS)
     registers = dict(zip(known.names, words, strict=True))
     return CpuState(pid, registers[known.ip], registers[known.sp], registers)

@@ -174,15 +174,10 @@ def _make_gdbinit(
 
 
 def _thread_number(image: MemoryImage, panicked: NoteSlot | None) -> int | None:
-    """Which of gdb's threads a CPU is: one for each process id, in the order of the notes."""
-    pids: list[int | None] = []
+    """Which of gdb's threads a CPU is: it makes one of each note, in their order."""
+    number = 0
     for slot in image.notes.cpu_slots:
-        if not slot.notes:
-            continue
-        state = slot.state(image.plan.elfcorehdr.header)
-        pid = state.pid if state else None
-        if pid not in pids:
-            pids.append(pid)
-        if slot is panicked and pid is not None:
-            return pids.index(pid) + 1
+        number += slot.state(image.plan.elfcorehdr.header) is not None
+        if slot is panicked:
+            return number or None
     return None
