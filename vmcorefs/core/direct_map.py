@@ -11,6 +11,9 @@ import numpy as np
 from vmcorefs.core.paging_mappings import Mappings
 from vmcorefs.core.ranges import Ranges, normalise
 
+MAX_IMAGE = 1 << 30
+"""Longest image that is believed, in bytes: what x86 has addresses for (KERNEL_IMAGE_SIZE)."""
+
 _ADDRESSES = 1 << 64
 
 
@@ -44,9 +47,10 @@ def directly_mapped(mappings: Mappings, distance: int) -> Ranges:
 def is_contiguous(mappings: Mappings, vaddr: int, size: int) -> bool:
     """Whether ``[vaddr, vaddr + size)`` is mapped to one run of physical memory."""
     page = 1 << mappings.fmt.page_shift
-    first = mappings.translate(vaddr)
-    if first is None or size <= 0:
+    inside = vaddr % page
+    first = mappings.translate(vaddr - inside)
+    if first is None or not 0 < size <= MAX_IMAGE:
         return False
-    pages = np.arange(-(-size // page), dtype=np.uint64) * np.uint64(page)
-    found = mappings.translate_many(np.uint64(vaddr) + pages)
+    pages = np.arange((inside + size + page - 1) // page, dtype=np.uint64) * np.uint64(page)
+    found = mappings.translate_many(np.uint64(vaddr - inside) + pages)
     return bool((found == first + pages.astype(np.int64)).all())
