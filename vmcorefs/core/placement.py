@@ -116,7 +116,8 @@ def iter_placements(
             yield split(size, low)
     if ram is not None:
         yield concatenated(ram, size)
-        if delta > int(ram[0, 0]):
+        # the kernel may have none of the first RAM in its map, if firmware keeps it
+        if delta > 0 and delta != int(ram[0, 0]):
             yield flat(size, delta)
 
 
