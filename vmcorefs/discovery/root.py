@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 
 import numpy as np
 
@@ -15,6 +16,7 @@ from vmcorefs.core.elf import EM_AARCH64, EM_RISCV
 from vmcorefs.core.paging import output_address
 from vmcorefs.core.paging_formats import VALID, PageTableFormat
 from vmcorefs.core.paging_lookup import entry_offset, translate
+from vmcorefs.core.units import MAX_ADDRESS
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
 from vmcorefs.discovery.scan import GRID, iter_chunks
 from vmcorefs.errors import FormatError, SourceIOError, VmcorefsError
@@ -41,9 +43,11 @@ def find_deltas(
     Raises:
         SourceIOError: if the file cannot be read.
     """
+    if root > MAX_ADDRESS:
+        return
     vaddr = vmcoreinfo.symbol("swapper_pg_dir")
     tried = set()
-    for delta in (*_likely(vmcoreinfo, machine), *_search(file, fmt, root, vaddr)):
+    for delta in chain(_likely(vmcoreinfo, machine), _search(file, fmt, root, vaddr)):
         if delta not in tried and maps_itself(file, fmt, root, vaddr, delta):
             yield delta
         tried.add(delta)
