@@ -25,7 +25,8 @@ MAX_TEXT = 1 << 16
 _HEADER = struct.Struct("<III")
 _NAME_SIZE = len(NOTE_NAME) + 1
 _DESC = _HEADER.size + align_up(_NAME_SIZE, 4)
-_TEXT = re.compile(rb"OSRELEASE=[\x20-\x7e]+\n[\x20-\x7e\n]*\0*")
+# whole lines, with no zeros behind them: n_descsz is vmcoreinfo_size (kernel/vmcore_info.c)
+_TEXT = re.compile(rb"OSRELEASE=[\x20-\x7e]+\n(?:[\x20-\x7e\n]*\n)?")
 
 
 @dataclass(frozen=True, slots=True)
