@@ -139,7 +139,7 @@ def open_image(config: CaptureConfig, *, thorough: bool = False) -> MemoryImage:
             plan.elfcorehdr,
             drop_torn=config.drop_torn_notes,
             drop_missing=config.truncated,
-            given=vmcoreinfo_in_use(config.vmcoreinfo, crashed),
+            given=vmcoreinfo_in_use(explorer.given, crashed),
         )
         if notes.given:
             sources = (*sources, BytesSource("the given VMCOREINFO", notes.given))

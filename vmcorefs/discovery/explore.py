@@ -65,6 +65,17 @@ class Explorer:
         return scan(self._sources, self.captured)
 
     @cached_property
+    def given(self) -> Vmcoreinfo | int | None:
+        """The VMCOREINFO that the user gives, or its address; read once, as it may be a pipe.
+
+        Raises:
+            ConfigError: if it cannot be read.
+            FormatError: if it is none.
+        """
+        given = self._config.vmcoreinfo
+        return given_vmcoreinfo(given) if given is not None else None
+
+    @cached_property
     def ranking(self) -> tuple[FoundKernel, ...]:
         """Each VMCOREINFO and its kernel, the likeliest first; empty if none is wanted.
 
@@ -76,7 +87,7 @@ class Explorer:
         config = self._config
         if not config.use_vmcoreinfo:
             return ()
-        given = given_vmcoreinfo(config.vmcoreinfo) if config.vmcoreinfo is not None else None
+        given = self.given
         if isinstance(given, Vmcoreinfo):
             return (self._follow(Candidate(given, None)),)
         candidates = read_candidates(self._sources, self.hits.vmcoreinfo)
