@@ -128,13 +128,14 @@ class Explorer:
             return FoundKernel(candidate, self.captured, why_not=why_not)
         try:
             fmt, root = locate_page_tables(machine, candidate.vmcoreinfo)
-            ways = list(self._resolve(candidate, machine, fmt, root))
+            ways = self._resolve(candidate, machine, fmt, root)
+            best = min(ways, key=lambda found: found.faults, default=None)
         except (FormatError, UnsupportedError) as error:
             return FoundKernel(candidate, self.captured, why_not=str(error))
-        if not ways:
+        if best is None:
             why_not = f"no page tables at {root:#x} map themselves ({fmt.name})"
             return FoundKernel(candidate, self.captured, why_not=why_not)
-        return min(ways, key=lambda found: found.faults)
+        return best
 
     def _resolve(
         self, candidate: Candidate, machine: int, fmt: PageTableFormat, root: int
