@@ -22,8 +22,8 @@ from vmcorefs.discovery.found import FoundKernel, rank
 from vmcorefs.discovery.kernel import Kernel, machine_of
 from vmcorefs.discovery.kernel_map import read_static_map
 from vmcorefs.discovery.page_tables import locate_page_tables
-from vmcorefs.discovery.root import find_deltas, maps_itself
-from vmcorefs.discovery.scan import Hits, scan
+from vmcorefs.discovery.root import find_deltas, lies_as_usual, maps_itself
+from vmcorefs.discovery.scan import Hits, locate, scan
 from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo
 from vmcorefs.errors import ConfigError, FormatError, UnsupportedError
 from vmcorefs.reader import Reader
@@ -90,7 +90,11 @@ class Explorer:
         given = self.given
         if isinstance(given, Vmcoreinfo):
             return (self._follow(Candidate(given, None)),)
-        candidates = read_candidates(self._sources, self.hits.vmcoreinfo)
+        candidates = sorted(
+            read_candidates(self._sources, self.hits.vmcoreinfo),
+            key=lambda one: (self._lies_at(one, given), self._lies_as_usual(one)),
+            reverse=True,
+        )
         found = rank([self._follow(candidate) for candidate in candidates[:MAX_CANDIDATES]])
         if given is None:
             return tuple(found)
@@ -119,6 +123,26 @@ class Explorer:
     def size(self) -> int:
         """Bytes of memory in the one file."""
         return int(self.captured.size.sum())
+
+    def _lies_at(self, candidate: Candidate, given: int | None) -> bool:
+        return given is not None and any(
+            locate(self.captured, place) == given for place in candidate.places
+        )
+
+    def _lies_as_usual(self, candidate: Candidate) -> bool:
+        """Whether its page tables are where they would be in the simplest of placements.
+
+        A look at a few bytes, so that a host's own is followed among those of many guests.
+        """
+        machine = self._config.machine or machine_of(candidate.vmcoreinfo)
+        if machine is None:
+            return False
+        memory = Reader("memory", self.captured, self._sources)
+        try:
+            fmt, root = locate_page_tables(machine, candidate.vmcoreinfo)
+            return lies_as_usual(memory, fmt, root, candidate.vmcoreinfo, machine)
+        except (FormatError, UnsupportedError):
+            return False
 
     def _follow(self, candidate: Candidate) -> FoundKernel:
         """Find the placement in which the page tables of a VMCOREINFO resolve."""

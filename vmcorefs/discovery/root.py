@@ -53,6 +53,14 @@ def find_deltas(
         tried.add(delta)
 
 
+def lies_as_usual(
+    file: Reader, fmt: PageTableFormat, root: int, vmcoreinfo: Vmcoreinfo, machine: int
+) -> bool:
+    """Whether one of the usual distances fits; the arguments and errors are ``find_deltas``'."""
+    vaddr = vmcoreinfo.symbol("swapper_pg_dir")
+    return any(maps_itself(file, fmt, root, vaddr, d) for d in _likely(vmcoreinfo, machine))
+
+
 def maps_itself(file: Reader, fmt: PageTableFormat, root: int, vaddr: int, delta: int) -> bool:
     """Whether page tables at ``root`` map ``vaddr`` to it, physical address being offset + delta.
 
