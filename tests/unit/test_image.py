@@ -268,7 +268,9 @@ def test_an_image_that_shrinks_after_it_was_opened_fails_there_and_nowhere_else(
 
 
 class TestMemoryMap:
-    def test_there_must_be_one_given_or_in_the_image(self, tmp_path: Path, open_capture: Opener) -> None:
+    def test_there_must_be_one_given_or_in_the_image(
+        self, tmp_path: Path, open_capture: Opener
+    ) -> None:
         saved = bare_machine().save(tmp_path)
         with pytest.raises(
             ConfigError,

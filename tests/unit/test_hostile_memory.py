@@ -1,0 +1,477 @@
+"""Memory that lies to those who look for a kernel in it: several notes, wild tables, wild lists."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from tests.builders import CRASH_TIME, vmcoreinfo_note
+from tests.conftest import Opener
+from tests.kernel_builder import (
+    GIB,
+    IMAGE_SIZE,
+    LOW,
+    MIB,
+    NOTE_AT,
+    TABLES_AT,
+    X86,
+    X86_RAM,
+    DeadKernel,
+    Span,
+    fake_text,
+    make_kernel,
+    split,
+)
+from tests.matching import exactly
+from vmcorefs import ConfigError, TruncatedError, VmcorefsError
+from vmcorefs.image import MemoryImage
+
+CRASH: Span = (32 * MIB, 40 * MIB)
+
+
+def release(image: MemoryImage) -> str | None:
+    return image.notes.vmcoreinfo.release if image.notes.vmcoreinfo else None
+
+
+def values(image: MemoryImage) -> dict[str, str]:
+    return {finding.what: finding.value for finding in image.findings}
+
+
+def against(image: MemoryImage, what: str) -> tuple[str, ...]:
+    (found,) = (finding.against for finding in image.findings if finding.what == what)
+    return found
+
+
+# --- several notes ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("crashed", [False, True], ids=["it runs", "it crashed too"])
+@pytest.mark.parametrize("base", [8 * MIB, 48 * MIB], ids=["behind", "in front"])
+def test_the_capture_kernel_is_not_taken_for_the_one_that_crashed(
+    tmp_path: Path, open_capture: Opener, base: int, crashed: bool
+) -> None:
+    kernel = make_kernel(base=base, crash_kernel=CRASH)
+    capture_kernel = make_kernel(
+        ram=[LOW, CRASH], base=34 * MIB, release="6.1.0-capture", crashed=crashed
+    )
+    kernel.chunks = capture_kernel.chunks + kernel.chunks
+    image = open_capture(kernel.save(tmp_path / "ram")).image
+    assert release(image) == "6.1.0-test"
+    assert image.memory_map.crash_kernel.tolist() == [list(CRASH)]
+    (other,) = against(image, "VMCOREINFO")
+    assert other.startswith(
+        "another at 0x2410000 (Linux 6.1.0-capture): the capture kernel's own: it lies in the"
+        " crash kernel's range"
+    )
+
+
+@pytest.mark.parametrize("at", [2 * MIB, 50 * MIB])
+def test_a_copy_is_not_taken_for_the_note_itself(
+    tmp_path: Path, open_capture: Opener, at: int
+) -> None:
+    kernel = make_kernel()
+    kernel.put(at, vmcoreinfo_note(kernel.text))
+    image = open_capture(kernel.save(tmp_path / "ram")).image
+    assert image.notes.slots[-1].paddr == kernel.base + NOTE_AT
+    assert against(image, "VMCOREINFO") == ()
+
+
+@pytest.mark.parametrize("at", [2 * MIB, 50 * MIB])
+def test_what_an_earlier_kernel_left_does_not_count(
+    tmp_path: Path, open_capture: Opener, at: int
+) -> None:
+    kernel = make_kernel(crashed=False)
+    kernel.put(at, vmcoreinfo_note(fake_text(7)))
+    image = open_capture(kernel.save(tmp_path / "ram")).image
+    assert release(image) == "6.1.0-test"
+    (other,) = against(image, "VMCOREINFO")[1:]
+    assert other.startswith(f"another at {at:#x} (Linux 5.10.7): no page tables at ")
+
+
+def test_an_older_text_of_the_same_kernel_does_not_count(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    """As it was before the crash: it leads to the same page tables, but lies elsewhere."""
+    kernel = make_kernel()
+    kernel.put(2 * MIB, vmcoreinfo_note(make_kernel(crashed=False).text))
+    image = open_capture(kernel.save(tmp_path / "ram")).image
+    assert image.notes.slots[-1].paddr == kernel.base + NOTE_AT
+    assert image.time == CRASH_TIME
+    (other,) = against(image, "VMCOREINFO")
+    assert "vmcoreinfo_note points elsewhere, to 0x1210000; no CRASHTIME" in other
+
+
+@pytest.mark.parametrize("kept", [10, 24, 60, 200])
+def test_a_note_that_was_cut_off_is_none(tmp_path: Path, open_capture: Opener, kept: int) -> None:
+    kernel = make_kernel()
+    kernel.put(2 * MIB, vmcoreinfo_note(kernel.text)[:kept])
+    kernel.put(3 * MIB - 1024, vmcoreinfo_note(kernel.text)[:1024])
+    image = open_capture(kernel.save(tmp_path / "ram")).image
+    assert image.notes.slots[-1].paddr == kernel.base + NOTE_AT
+    assert against(image, "VMCOREINFO") == ()
+
+
+def test_a_note_at_the_end_of_the_image(tmp_path: Path, open_capture: Opener) -> None:
+    kernel = make_kernel()
+    kernel.put(64 * MIB - 1024, vmcoreinfo_note(kernel.text)[:1024])
+    assert release(open_capture(kernel.save(tmp_path / "ram")).image) == "6.1.0-test"
+
+
+@pytest.mark.parametrize(
+    ("base", "copies"), [(2 * MIB, 100), (110 * MIB, 55)], ids=["100,000 behind", "60,000 in front"]
+)
+def test_many_notes_that_lead_nowhere(
+    tmp_path: Path, open_capture: Opener, base: int, copies: int
+) -> None:
+    """A host has those of all its guests; here each KiB has one."""
+    kernel = make_kernel(ram=[LOW, (MIB, 120 * MIB)], base=base)
+    notes = [vmcoreinfo_note(fake_text(n)).ljust(1024, b"\0") for n in range(4000)]
+    for n in range(copies):
+        kernel.chunks.insert(0, (9 * MIB + n * 1000 * 1024, b"".join(notes[:1000])))
+    kernel.chunks.insert(0, (5 * MIB, b"".join(notes[1000:])))
+    assert release(open_capture(kernel.save(tmp_path / "ram")).image) == "6.1.0-test"
+
+
+# --- VMCOREINFO is given ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("form", ["text", "note", "sysfs"])
+@pytest.mark.parametrize("placed", [None, "concatenated"])
+def test_a_given_one_leads_to_the_kernel(
+    tmp_path: Path, open_capture: Opener, form: str, placed: str | None
+) -> None:
+    kernel = make_kernel()
+    note = kernel.base + NOTE_AT
+    if form != "sysfs":  # the image need not have it
+        kernel.put(note, bytes(4096))
+    path = tmp_path / "vmcoreinfo"
+    path.write_bytes(
+        {
+            "text": kernel.text,
+            "note": vmcoreinfo_note(kernel.text),
+            "sysfs": f"{note:#x} 1024\n".encode(),
+        }[form]
+    )
+    ram = kernel.save(tmp_path / "ram", kernel.concatenated() if placed else None)
+    capture = open_capture(ram, vmcoreinfo=path)
+    image = capture.image
+    assert image.notes.vmcoreinfo is not None
+    assert image.notes.vmcoreinfo.text == kernel.text
+    assert image.notes.given == vmcoreinfo_note(kernel.text)
+    assert image.memory_map.ram.tolist() == [list(span) for span in X86_RAM]
+    end = capture["crash_notes"].size
+    tail = vmcoreinfo_note(kernel.text)
+    assert capture["crash_notes"].pread(len(tail), end - len(tail)) == tail
+    assert capture["vmcoreinfo"].pread(len(kernel.text), 0) == kernel.text
+
+
+def test_one_given_by_its_address_is_chosen_among_several(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    kernel = make_kernel(crash_kernel=CRASH)
+    capture_kernel = make_kernel(ram=[LOW, CRASH], base=34 * MIB, release="6.1.0-capture")
+    kernel.chunks = capture_kernel.chunks + kernel.chunks
+    ram = kernel.save(tmp_path / "ram")
+    image = open_capture(ram, vmcoreinfo=34 * MIB + NOTE_AT).image
+    assert release(image) == "6.1.0-capture"
+    assert image.memory_map.ram.tolist() == [list(LOW), list(CRASH)]
+    with pytest.raises(
+        ConfigError,
+        match=exactly("no VMCOREINFO note at 0x5000; the image has 0x1210000, 0x2410000"),
+    ):
+        open_capture(ram, vmcoreinfo=0x5000)
+
+
+def test_one_given_by_its_address_behind_many_others(tmp_path: Path, open_capture: Opener) -> None:
+    kernel = make_kernel()
+    at = 60 * MIB
+    for n in range(100):
+        kernel.put(2 * MIB + 4096 * n, vmcoreinfo_note(fake_text(n)))
+    kernel.put(at, vmcoreinfo_note(fake_text(1000)))
+    ram = kernel.save(tmp_path / "ram")
+    with pytest.raises(ConfigError, match=r"the kernel 5\.10\.1000 cannot be followed: "):
+        open_capture(ram, vmcoreinfo=at)
+
+
+def test_one_that_is_not_to_be_looked_for(tmp_path: Path, open_capture: Opener) -> None:
+    ram = make_kernel().save(tmp_path / "ram")
+    with pytest.raises(ConfigError, match="VMCOREINFO was not to be looked for, and no elfcorehdr"):
+        open_capture(ram, use_vmcoreinfo=False)
+
+
+def test_a_given_one_of_another_kernel(tmp_path: Path, open_capture: Opener) -> None:
+    path = tmp_path / "vmcoreinfo"
+    path.write_bytes(fake_text(5))
+    with pytest.raises(ConfigError, match=r"the kernel 5\.10\.5 cannot be followed: no page tab"):
+        open_capture(make_kernel().save(tmp_path / "ram"), vmcoreinfo=path)
+
+
+# --- page tables -----------------------------------------------------------------------------
+
+
+def all_entries(value: int) -> Callable[[DeadKernel], None]:
+    def spoil(kernel: DeadKernel) -> None:
+        tables = len(kernel.tables.memory)
+        kernel.put(kernel.base + TABLES_AT, struct.pack("<Q", value) * (tables // 8))
+
+    return spoil
+
+
+def put_entries(*indices: int, value: int) -> Callable[[DeadKernel], None]:
+    """Entries of the root."""
+
+    def spoil(kernel: DeadKernel) -> None:
+        for index in indices:
+            kernel.put(kernel.base + TABLES_AT + 8 * index, struct.pack("<Q", value))
+
+    return spoil
+
+
+ROOT = 16 * MIB + TABLES_AT
+LOST = {
+    "all zeros": all_entries(0),
+    "all ones": all_entries(2**64 - 1),
+    "each names the root": all_entries(ROOT | 0x67),
+    "each names itself as a large page": all_entries(ROOT | 0xE7),
+    "each out of range": all_entries(0xF_FFFF_FFFF_F067),
+    "each behind the image": all_entries(64 * MIB | 0x67),
+    "the image's root entry is torn": put_entries(511, value=0x12345678),
+}
+
+
+@pytest.mark.parametrize("spoil", LOST.values(), ids=LOST.keys())
+def test_tables_that_lead_nowhere_end_in_a_report(
+    tmp_path: Path, open_capture: Opener, spoil: Callable[[DeadKernel], None]
+) -> None:
+    kernel = make_kernel()
+    spoil(kernel)
+    ram = kernel.save(tmp_path / "ram")
+    with pytest.raises(VmcorefsError, match=r"ram: no memory map is given, and ") as caught:
+        open_capture(ram)
+    assert "pass --map" in str(caught.value)
+
+
+SPOILT = {
+    "loops": put_entries(*range(256, 273), *range(300, 511), value=ROOT | 0x67),
+    "out of range": put_entries(*range(300, 511), value=0xF_FFFF_FFFF_F067),
+    "all ones": put_entries(*range(300, 511), value=2**64 - 1),
+    "behind the image": put_entries(300, value=64 * MIB | 0x67),
+}
+
+
+@pytest.mark.parametrize("spoil", SPOILT.values(), ids=SPOILT.keys())
+def test_tables_that_are_partly_wrong_are_objections(
+    tmp_path: Path, open_capture: Opener, spoil: Callable[[DeadKernel], None]
+) -> None:
+    kernel = make_kernel()
+    spoil(kernel)
+    image = open_capture(kernel.save(tmp_path / "ram")).image
+    assert image.memory_map.ram.tolist() == [list(span) for span in X86_RAM]
+    assert against(image, "placement") != ()
+
+
+@pytest.mark.parametrize("pieces", [False, True])
+def test_a_root_that_is_not_aligned_does_not_end_the_mount(
+    tmp_path: Path, open_capture: Opener, pieces: bool
+) -> None:
+    """It maps itself all the same: the entry for it stands 8 bytes further, in the next table."""
+    liar = make_kernel()
+    told = f"SYMBOL(swapper_pg_dir)={X86.text + TABLES_AT:x}\n".encode()
+    assert told in liar.text
+    lie = liar.text.replace(told, told.replace(b"0\n", b"8\n"))
+    liar.put(ROOT + 4096, struct.pack("<Q", ROOT + 4096 | 0x67))
+    liar.put(liar.base + NOTE_AT, vmcoreinfo_note(lie))
+    kernel = make_kernel(base=40 * MIB, release="6.1.0-true")
+    kernel.chunks = liar.chunks + kernel.chunks
+    ram = kernel.save(tmp_path / "ram")
+    image = open_capture([f"{ram}@0"] if pieces else ram).image
+    assert release(image) == "6.1.0-true"
+    (other,) = against(image, "VMCOREINFO")
+    assert "no page table can be at 0x1100008: out of range or not aligned" in other
+
+
+# --- what the kernel keeps of its memory -----------------------------------------------------
+
+
+def node(start: int, last: int, name: int, sibling: int = 0, child: int = 0) -> bytes:
+    return struct.pack("<8Q", start, last, name, 0, 0, 0, sibling, child)
+
+
+def spoil_tree(kernel: DeadKernel, *nodes: bytes) -> None:
+    """Other nodes below iomem_resource, in free memory behind the kernel, and two names."""
+    kernel.put(FREE, b"".join(nodes))
+    kernel.put(FREE + 0x1000, b"System RAM\0".ljust(64, b"\0") + b"\x1b[31mRAM\0")
+    kernel.patch("iomem_resource", struct.pack("<Q", FIRST), 56)
+
+
+FREE = 20 * MIB
+FIRST = X86.direct + FREE
+RAM_NAME, BAD_NAME = FIRST + 0x1000, FIRST + 0x1040
+WILD = 0xDEADBEEF00000000
+
+TREES: dict[str, tuple[list[bytes], str]] = {
+    "a loop of siblings": ([node(MIB, 2 * MIB - 1, RAM_NAME, FIRST)], "iomem_resource: no tree"),
+    "a loop of children": ([node(MIB, 2 * MIB - 1, RAM_NAME, 0, FIRST)], "iomem_resource: no tree"),
+    "a wild sibling": ([node(MIB, 2 * MIB - 1, RAM_NAME, WILD)], "page tables do not map"),
+    "a wild name": ([node(MIB, 2 * MIB - 1, WILD)], "page tables do not map"),
+    "a pointer to the end of 64 bits": (
+        [node(MIB, 2 * MIB - 1, RAM_NAME, 2**64 - 8)],
+        "no address space holds",
+    ),
+    "an unprintable name": ([node(MIB, 2 * MIB - 1, BAD_NAME)], "a name is b'\\x1b[31mRAM'"),
+    "siblings that overlap": (
+        [node(MIB, 4 * MIB - 1, RAM_NAME, FIRST + 64), node(2 * MIB, 5 * MIB, RAM_NAME)],
+        "overlaps System RAM",
+    ),
+    "no RAM": ([node(MIB, 2 * MIB - 1, 0)], "none of them is System RAM"),
+    "all of 64 bits": ([node(0, 2**64 - 1, RAM_NAME)], "ends beyond"),
+    "nothing": ([node(0, 0, 0)], "every address is 0"),
+}
+
+
+@pytest.mark.parametrize("tree", TREES)
+def test_a_wild_tree_is_refused_with_a_reason_and_the_next_map_is_taken(
+    tmp_path: Path, open_capture: Opener, tree: str
+) -> None:
+    nodes, reason = TREES[tree]
+    kernel = make_kernel(crash_kernel=CRASH)
+    spoil_tree(kernel, *nodes)
+    image = open_capture(kernel.save(tmp_path / "ram")).image
+    assert image.memory_map.dialect == "e820_table"
+    assert image.memory_map.ram.tolist() == [list(span) for span in X86_RAM]
+    assert image.memory_map.crash_kernel.tolist() == [list(CRASH)]
+    (refused,) = against(image, "memory map")
+    assert reason in refused
+
+
+@pytest.mark.parametrize("count", [0, 3201, 2**32 - 1])
+def test_an_absurd_count_of_e820_entries(tmp_path: Path, open_capture: Opener, count: int) -> None:
+    kernel = make_kernel(lacks=["iomem_resource", "memblock"])
+    kernel.put(FREE, struct.pack("<I", count))
+    kernel.patch("e820_table", struct.pack("<Q", FIRST))
+    kernel.patch("boot_params", b"\xff", 0x1E8)
+    image = open_capture(kernel.save(tmp_path / "ram")).image
+    assert against(image, "memory map") == (
+        "kallsyms: no iomem_resource",
+        f"e820_table: {count} entries, expected 1 to 3200",
+        "boot_params: 255 e820 entries, expected 1 to 128",
+        "kallsyms: no memblock",
+        "VMCOREINFO: SIZE(mem_section) is None, expected a number",
+    )
+    assert image.memory_map.ram.tolist() == [[0x1000, 0x9F000], [MIB, 64 * MIB]]
+
+
+@pytest.mark.parametrize(
+    "span", [(0, 2**64 - 1), (2**63, 2**63 + 4096), (2**62, 2**63), (1 << 50, 1 << 51)]
+)
+def test_an_absurd_crash_kernel(tmp_path: Path, open_capture: Opener, span: Span) -> None:
+    kernel = make_kernel(lacks=["iomem_resource"])
+    kernel.patch("crashk_res", struct.pack("<QQ", *span))
+    image = open_capture(kernel.save(tmp_path / "ram")).image
+    assert len(image.memory_map.crash_kernel) == 0
+
+
+def test_an_image_of_the_kernel_without_end(tmp_path: Path, open_capture: Opener) -> None:
+    kernel = make_kernel(told={"SYMBOL(_stext)": f"{X86.text:x}"})
+    kernel.symbols["_end"] = 2**64 - 1
+    far = make_kernel(lacks=["_end"])
+    image = open_capture(far.save(tmp_path / "ram")).image
+    assert (image.plan.elfcorehdr.loads["p_vaddr"] < X86.text).all()
+
+
+@pytest.mark.parametrize(
+    ("symbol", "data", "reason"),
+    [
+        ("nr_cpu_ids", b"\xff" * 4, "nr_cpu_ids is 4294967295, expected 1 to 8192"),
+        ("__cpu_possible_mask", bytes(8), "__cpu_possible_mask is empty"),
+        ("crash_notes", bytes(8), "crash_notes is NULL"),
+        ("crash_notes", b"\x11" * 8, "crash_notes is at addresses that are not mapped"),
+        ("__per_cpu_offset", b"\x11" * 8, "crash_notes is at addresses that are not mapped"),
+    ],
+)
+def test_wild_crash_notes_are_left_out_with_a_reason(
+    tmp_path: Path, open_capture: Opener, symbol: str, data: bytes, reason: str
+) -> None:
+    kernel = make_kernel()
+    kernel.patch(symbol, data)
+    image = open_capture(kernel.save(tmp_path / "ram")).image
+    assert image.warnings == (f"no CPU's crash notes: {reason}",)
+    assert release(image) == "6.1.0-test"
+
+
+@pytest.mark.parametrize("filling", [b"\xff", b"\x01", b"System RAM\0 "])
+@pytest.mark.parametrize("at", range(0, IMAGE_SIZE, 0x40000))
+def test_an_image_that_is_overwritten(
+    tmp_path: Path, open_capture: Opener, filling: bytes, at: int
+) -> None:
+    kernel = make_kernel()
+    kernel.put(kernel.base + at, filling * (0x40000 // len(filling)))
+    ram = kernel.save(tmp_path / "ram")
+    if at == TABLES_AT:
+        with pytest.raises(ConfigError, match=r"ram: no memory map is given, and the kernel 6\.1"):
+            open_capture(ram)
+        return
+    assert open_capture(ram).image.memory_map.ram.tolist()[-1] == [MIB, 64 * MIB]
+
+
+# --- RAM is missing --------------------------------------------------------------------------
+
+
+def cut(path: Path, size: int) -> Path:
+    with path.open("rb+") as file:
+        file.truncate(size)
+    return path
+
+
+@pytest.mark.parametrize("size", [63 * MIB, 64 * MIB - 4096, 40 * MIB + 5])
+def test_an_image_that_ends_early_names_what_is_missing(
+    tmp_path: Path, open_capture: Opener, size: int
+) -> None:
+    ram = cut(make_kernel().save(tmp_path / "ram"), size)
+    with pytest.raises(TruncatedError, match=rf"of RAM are in no input, first \[{size:#x}, 0x4000"):
+        open_capture(ram)
+    image = open_capture(ram, truncated=True).image
+    assert image.missing.tolist() == [[size, 64 * MIB]]
+    assert values(image)["placement"] == "flat: offset is physical address"
+    assert any("of the kernel's RAM are not in the image" in s for s in against(image, "placement"))
+
+
+def test_a_split_image_that_ends_early_names_what_is_missing(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    kernel = make_kernel(ram=[LOW, (MIB, 2 * GIB), (4 * GIB, 5 * GIB)])
+    ram = cut(kernel.save(tmp_path / "ram", split(2 * GIB, 5 * GIB)), 5 * GIB // 2)
+    with pytest.raises(
+        TruncatedError,
+        match=exactly(
+            f"{ram}: 2684354560 bytes, but the memory map ends at 0x140000000 (5368709120 bytes);"
+            " 512 MiB of RAM are in no input, first [0x120000000, 0x140000000); pass --truncated to"
+            " serve the rest, with EIO for what is missing"
+        ),
+    ):
+        open_capture(ram)
+    image = open_capture(ram, truncated=True).image
+    assert image.captured.start.tolist() == [0, 4 * GIB]
+    assert image.captured.offset.tolist() == [0, 2 * GIB]
+
+
+def test_an_image_that_ends_within_the_kernel(tmp_path: Path, open_capture: Opener) -> None:
+    kernel = make_kernel()
+    ram = cut(kernel.save(tmp_path / "ram"), kernel.base + TABLES_AT + 4096)
+    with pytest.raises(ConfigError, match="no VMCOREINFO note and no elfcorehdr was found in it"):
+        open_capture(ram)
+
+
+def test_a_map_that_is_given_counts_and_the_placement_is_found_all_the_same(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    kernel = make_kernel()
+    ram = kernel.save(tmp_path / "ram", kernel.concatenated())
+    iomem = tmp_path / "iomem"
+    iomem.write_text("00001000-0009fbff : System RAM\n00100000-03ffffff : System RAM\n")
+    image = open_capture(ram, memory_map=iomem).image
+    assert image.captured.start.tolist() == [0x1000, MIB]
+    assert release(image) == "6.1.0-test"
