@@ -135,6 +135,7 @@ def make_kernel(
     crashed: bool = True,
     cpus: int = 3,
     lacks: Sequence[str] = (),
+    moved: dict[str, int] | None = None,
     told: dict[str, str] | None = None,
 ) -> DeadKernel:
     """A kernel that died.
@@ -150,13 +151,16 @@ def make_kernel(
         crashed: Whether VMCOREINFO has CRASHTIME, and the CPUs but the second saved registers.
         cpus: How many.
         lacks: Symbols that kallsyms does not have.
+        moved: Symbols that it has elsewhere.
         told: Keys of VMCOREINFO that are another; an empty value takes one away.
     """
     kernel = DeadKernel(arch, tuple(ram), base, tables=Tables(arch.machine, base + TABLES_AT))
     _map(kernel)
     image = _Image(arch.text + VARIABLES_AT)
     rows = _resources(kernel, crash_kernel) if resources is None else resources
-    image.name("iomem_resource", _put_tree(image, rows))
+    # what has no symbol is found by its name, so that it must not have that either
+    root_name = b"System bus" if "iomem_resource" in lacks else b"PCI mem"
+    image.name("iomem_resource", _put_tree(image, rows, root_name))
     image.name("crashk_res", image.put(_node(*(crash_kernel or (0, 1)))))
     _put_e820(image, kernel.ram)
     _put_memblock(image, kernel.ram)
@@ -165,8 +169,8 @@ def make_kernel(
     image.name("_text", arch.text)
     image.name("_stext", arch.text)
     image.name("_end", arch.text + IMAGE_SIZE)
-    kernel.symbols = image.symbols
-    listed = [(at, "T", name) for name, at in image.symbols.items() if name not in lacks]
+    kernel.symbols = image.symbols | (moved or {})
+    listed = [(at, "T", name) for name, at in kernel.symbols.items() if name not in lacks]
     kallsyms = write_kernel(listed, base=arch.text + KALLSYMS_AT)
     values = {"OSRELEASE": release, "PAGESIZE": "4096"} | kallsyms.vmcoreinfo.values
     values |= _told(kernel) | ({"CRASHTIME": str(CRASH_TIME)} if crashed else {}) | (told or {})
@@ -246,7 +250,7 @@ def _node(start: int, end: int, name: int = 0, sibling: int = 0, child: int = 0)
     return _words(start, end - 1, name, 0x200, 0, 0, sibling, child)
 
 
-def _put_tree(image: _Image, rows: Sequence[Row]) -> int:
+def _put_tree(image: _Image, rows: Sequence[Row], name_of_root: bytes) -> int:
     """The nodes below a root, and the root; the last ones first, so that pointers are known."""
     following: dict[int, int] = {}
     for start, end, name, depth in reversed(rows):
@@ -254,7 +258,7 @@ def _put_tree(image: _Image, rows: Sequence[Row]) -> int:
         child = following.pop(depth + 1, 0)
         at = image.put(_node(start, end, text, following.get(depth, 0), child))
         following[depth] = at
-    root = image.put(b"PCI mem\0")
+    root = image.put(name_of_root + b"\0")
     return image.put(_node(0, 1 << 64, root, 0, following.get(0, 0)))
 
 

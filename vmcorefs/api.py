@@ -17,6 +17,7 @@ from vmcorefs.config import (
     parse_machine,
     parse_piece,
 )
+from vmcorefs.discovery.scan import Progress
 from vmcorefs.errors import ConfigError
 from vmcorefs.image import MemoryImage, open_image
 from vmcorefs.tree.build import build_tree
@@ -58,17 +59,25 @@ class Capture:
         self.close()
 
 
-def open_capture(config: CaptureConfig, location: str = ".") -> Capture:
+def open_capture(
+    config: CaptureConfig,
+    location: str = ".",
+    *,
+    thorough: bool = False,
+    progress: Progress | None = None,
+) -> Capture:
     """Open what ``config`` describes.
 
     Args:
         config: What to open.
         location: The directory that the tree will be mounted at; ``gdbinit`` names its files there.
+        thorough: Look through all of the memory, as ``image.open_image`` says.
+        progress: Told how far that is.
 
     Raises:
         VmcorefsError: as ``image.open_image`` and ``tree.build.build_tree`` say.
     """
-    image = open_image(config)
+    image = open_image(config, thorough=thorough, progress=progress)
     try:
         return Capture(image, build_tree(image, location))
     except BaseException:

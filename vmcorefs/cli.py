@@ -11,7 +11,7 @@ from typing import Any
 import click
 from tqdm import tqdm
 
-from vmcorefs.api import open_capture
+from vmcorefs.api import Capture, open_capture
 from vmcorefs.core.units import format_size
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
 from vmcorefs.errors import ConfigError, VmcorefsError
@@ -68,7 +68,7 @@ def mount(
     layout.json, read-only and for their owner alone. What the image does not tell is left out.
     """
     target = MountOptions(check_mountpoint(mountpoint), allow_other)
-    capture = open_capture(make_config(images, options), target.mountpoint)
+    capture = _open(images, options, target.mountpoint)
     for warning in capture.image.warnings:
         click.echo(f"vmcorefs: warning: {warning}", err=True)
     if foreground:
@@ -103,7 +103,7 @@ def inspect(
     **options: Any,  # noqa: ANN401  # click's
 ) -> None:
     """Say everything that is understood of IMAGE..., without mounting."""
-    with open_capture(make_config(images, options)) as capture:
+    with _open(images, options) as capture:
         report = make_report(capture)
     click.echo(json.dumps(report, indent=1) if as_json else format_report(report), nl=as_json)
 
@@ -126,7 +126,7 @@ def extract(
     The output is sparse. It grows as OUTPUT.incomplete and gets its name when it is whole; the same
     command goes on from an incomplete one.
     """
-    with open_capture(make_config(images, options)) as capture:
+    with _open(images, options) as capture:
         wanted = capture.files.get(file.strip("/"))
         if wanted is None:
             raise ConfigError(f"{file}: no such file; the tree has {', '.join(capture.files)}")
@@ -139,6 +139,28 @@ def extract(
                 else extract_file(wanted, output, force=force, progress=progress)
             )
     click.echo(_describe(output, outcome), err=True)
+
+
+def _open(
+    images: tuple[str, ...], options: dict[str, Any], location: str = ".", *, thorough: bool = False
+) -> Capture:
+    """Open a capture, with a bar on the terminal if looking through it takes long."""
+    config = make_config(images, options)
+    with tqdm(
+        desc="looking through the memory",
+        unit="B",
+        unit_scale=True,
+        unit_divisor=1024,
+        disable=None,
+        delay=1,
+        leave=False,
+    ) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        return open_capture(config, location, thorough=thorough, progress=progress)
 
 
 @contextmanager

@@ -35,6 +35,7 @@ from vmcorefs.discovery.findings import (
 from vmcorefs.discovery.log import find_log
 from vmcorefs.discovery.notes import CrashNotes, read_crash_notes
 from vmcorefs.discovery.plan import Plan, find_plan
+from vmcorefs.discovery.scan import Progress
 from vmcorefs.discovery.settle import settle
 from vmcorefs.discovery.virtual import through_loads
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
@@ -98,13 +99,16 @@ class MemoryImage:
             source.close()
 
 
-def open_image(config: CaptureConfig, *, thorough: bool = False) -> MemoryImage:
+def open_image(
+    config: CaptureConfig, *, thorough: bool = False, progress: Progress | None = None
+) -> MemoryImage:
     """Open the inputs and work out everything that can be known of them.
 
     Args:
         config: What was asked for.
         thorough: Look through all of the memory, though the map and an elfcorehdr tell enough:
             ``findings`` then say what speaks for them and against them.
+        progress: Told how far looking through the memory is, where that is done.
 
     Raises:
         ConfigError: if something asked for is impossible, or an input cannot be opened.
@@ -120,7 +124,7 @@ def open_image(config: CaptureConfig, *, thorough: bool = False) -> MemoryImage:
         images, placed = open_pieces(config.images, ram_end=given.end if given else None)
         for image in images:
             stack.callback(image.close)
-        explorer = Explorer(config, images, placed)
+        explorer = Explorer(config, images, placed, progress)
         if thorough:
             explorer.look()
         memory_map, captured = settle(config, given, explorer, images)

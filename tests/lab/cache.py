@@ -14,11 +14,13 @@ from typing import Final
 
 import msgspec
 
-from tests.lab.build import ATTEMPTS, TIMEOUT, Capture, Recipe, build_capture, load_capture
-from tests.lab.host import LOG, cache_root, locked, open_directory, remove_unused, sweep
+from tests.lab.build import ATTEMPTS, TIMEOUT, build_snapshot
+from tests.lab.host import LOG, LabError, cache_root, locked, open_directory, remove_unused, sweep
 from tests.lab.kernels import Kernel, kernel
+from tests.lab.recipe import Recipe
+from tests.lab.snapshot import Capture, Snapshot, as_capture, load_snapshot
 
-KEEP: Final = 6
+KEEP: Final = 14
 
 _claims: dict[Path, int] = {}
 """The directories this process uses, with the descriptor whose lock says so until it ends."""
@@ -40,19 +42,29 @@ def cached_capture(
         LabError: as ``make_capture`` does.
         GuestError: as ``make_capture`` does.
     """
+    if not recipe.crashes:
+        raise LabError(f"{recipe}: crashes nothing; cached_snapshot is for this one")
+    return as_capture(cached_snapshot(recipe, timeout=timeout, attempts=attempts))
+
+
+def cached_snapshot(
+    recipe: Recipe, *, timeout: float = TIMEOUT, attempts: int = ATTEMPTS
+) -> Snapshot:
+    """Do as ``cached_capture`` does, with any recipe; a ``Capture`` comes of one that crashes."""
     captures = cache_root() / "captures"
-    directory = captures / f"{recipe.release}-{recipe.memory}-{recipe.load}-{_key(recipe)}"
+    name = f"{recipe.arch}-{recipe.release}-{recipe.memory}-{recipe.load}-{_key(recipe)}"
+    directory = captures / name
     if not _claim(directory):
         with locked("guest"):
             if not _claim(directory):  # nobody else made it while we waited
-                build_capture(recipe, directory, timeout=timeout, attempts=attempts)
+                build_snapshot(recipe, directory, timeout=timeout, attempts=attempts)
                 _claim(directory)
                 _prune(captures)
-    return load_capture(directory)
+    return load_snapshot(directory)
 
 
 def _key(recipe: Recipe) -> str:
-    used: Kernel = kernel(recipe.release)
+    used: Kernel = kernel(recipe.release, recipe.arch)
     digest = hashlib.sha256(msgspec.json.encode((recipe, used)))
     here = Path(__file__).parent
     sources = [path for path in here.glob("*.py") if not path.name.startswith("test_")]

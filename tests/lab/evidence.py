@@ -27,19 +27,6 @@ _PAGE_SIZE: Final = 4096
 _ELFCOREHDR_SIZE: Final = 64 * 1024  # far more than a guest's few program headers take
 _SUFFIXES: Final = {"": 1, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 
-SECTIONS: Final = (
-    "uname",
-    "tasks",
-    "iomem",
-    "crash_notes",
-    "vmcoreinfo",
-    "firmware-memmap",
-    "symbols",
-    "dmesg",
-    "kexec",
-)
-"""What the crashed kernel said of itself; each becomes a file."""
-
 
 @dataclass(frozen=True)
 class Backup:
@@ -70,22 +57,26 @@ class Memory:
             GuestError: if the guest has no memory there.
         """
         for piece in self.pieces:
-            if piece.paddr <= paddr and paddr + size <= piece.paddr + piece.size:
+            if piece.paddr <= paddr and paddr + size <= piece.end:
                 with self.path.open("rb") as file:
-                    file.seek(piece.offset + paddr - piece.paddr)
+                    file.seek(piece.offset_of(paddr))
                     return file.read(size)
         raise GuestError(f"{self.path.name}: no memory at [{paddr:#x}, {paddr + size:#x})")
 
 
-def check_sections(said: Mapping[str, str]) -> None:
-    """Check that the crashed kernel said all that it should.
+def check_sections(said: Mapping[str, str], wanted: Sequence[str]) -> None:
+    """Check that the kernel said all that it should.
+
+    Args:
+        said: the sections by name.
+        wanted: names of the sections that it should have said.
 
     Raises:
         GuestError: if a section is missing, or empty though it can't be.
     """
     # kexec --debug is silent about kexec_file_load, where the kernel does the work
-    missing = [name for name in SECTIONS if name not in said]
-    missing += [name for name in said if not said[name] and name != "kexec"]
+    missing = [name for name in wanted if name not in said]
+    missing += [name for name in wanted if said.get(name) == "" and name != "kexec"]
     if missing:
         raise GuestError(f"the guest said nothing, or not all, of: {', '.join(missing)}")
 
@@ -136,6 +127,24 @@ def check_vmcore(vmcore: Path, memory: Memory, backup: Backup | None) -> None:
                 file.seek(load["p_offset"] + where)
                 if file.read(_PAGE_SIZE) != memory.read(start + where + moved, _PAGE_SIZE):
                     raise GuestError(f"{vmcore.name}: page at {start + where:#x} is not memory's")
+
+
+def check_vmcoreinfo(memory: Memory, vmcoreinfo: str, uname: str) -> None:
+    """Check that the memory holds the VMCOREINFO note of the kernel that spoke.
+
+    Args:
+        memory: of the guest.
+        vmcoreinfo: its ``/sys/kernel/vmcoreinfo``: the note's paddr and size.
+        uname: what ``uname -a`` said.
+
+    Raises:
+        GuestError: if it holds something else there.
+    """
+    paddr, size = (int(word, 16) for word in vmcoreinfo.split())
+    note = memory.read(paddr, size)
+    release = uname.split()[2]
+    if note[12:23] != b"VMCOREINFO\0" or f"OSRELEASE={release}\n".encode() not in note:
+        raise GuestError(f"no VMCOREINFO of {release} at {paddr:#x}, but {note[:64]!r}")
 
 
 def _loads(file: IO[bytes], name: str) -> list[Any]:

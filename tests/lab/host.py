@@ -32,6 +32,7 @@ _PACKAGES = {
     "dpkg-deb": "dpkg",
     "kexec": "kexec-tools",
     "ldd": "libc-bin",
+    "qemu-system-aarch64": "qemu-system-arm",
     "qemu-system-x86_64": "qemu-system-x86",
     "setpriv": "util-linux",
     "tar": "tar",

@@ -2,7 +2,7 @@
 
 There are two, one inside the other. The crashed kernel's holds the kernel image and the capture
 kernel's, which kexec loads; the capture kernel's holds only what copies ``/proc/vmcore`` out, as
-it has to fit the crash kernel's memory.
+it has to fit the crash kernel's memory. A kernel that is not to crash gets the inner one.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.lab.host import LabError, program, run
+from tests.lab.packages import busybox
 
 if TYPE_CHECKING:
     from tests.lab.kernels import Kernel
@@ -23,12 +24,13 @@ _DIRECTORIES = ("bin", "dev", "modules", "proc", "sbin", "sys", "tmp")
 _DRIVERS = ("virtio_pci", "virtio_blk")
 
 
-def make_initramfs(kernel: Kernel, directory: Path) -> Path:
-    """Make the crashed kernel's initramfs.
+def make_initramfs(kernel: Kernel, directory: Path, *, loads: bool) -> Path:
+    """Make the initramfs of the kernel that is captured.
 
     Args:
-        kernel: the one that both boots and captures.
+        kernel: the one that boots; the capture kernel is the same.
         directory: an empty one, to work in.
+        loads: whether it holds a capture kernel and kexec.
 
     Returns:
         The gzipped cpio archive, within ``directory``.
@@ -38,20 +40,18 @@ def make_initramfs(kernel: Kernel, directory: Path) -> Path:
     """
     root = directory / "root"
     _populate(root, kernel)
-    inner = _pack(root, directory / "capture.initrd")
-    shutil.copy(inner, root / "capture.initrd")
-    shutil.copy(kernel.vmlinuz, root / "vmlinuz")
-    _add_kexec(root)
+    if loads:
+        inner = _pack(root, directory / "capture.initrd")
+        shutil.copy(inner, root / "capture.initrd")
+        shutil.copy(kernel.vmlinuz, root / "vmlinuz")
+        _add_kexec(root)
     return _pack(root, directory / "initrd")
 
 
 def _populate(root: Path, kernel: Kernel) -> None:
     for name in _DIRECTORIES:
         (root / name).mkdir(parents=True)
-    busybox = program("busybox")
-    if b"ld-linux" in busybox.read_bytes()[:4096]:
-        raise LabError(f"{busybox}: dynamically linked; install Debian's busybox-static")
-    shutil.copy(busybox, root / "bin" / "busybox")
+    shutil.copy(busybox(kernel.arch), root / "bin" / "busybox")
     (root / "bin" / "sh").symlink_to("busybox")
     shutil.copy(_INIT, root / "init")
     (root / "init").chmod(0o755)

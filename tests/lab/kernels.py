@@ -1,4 +1,4 @@
-"""Debian's cloud kernels and their debug symbols, from apt into the lab's cache.
+"""Debian's kernels and their debug symbols, from apt into the lab's cache.
 
 Needs apt's package lists (``apt-get update``), not root: nothing is installed. Without apt's help
 the newest kernel that is already in the cache serves.
@@ -14,13 +14,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, Literal
 
-from tests.lab.host import LOG, LabError, building, cache_root, locked, program, run
+from tests.lab.host import LOG, LabError, building, cache_root, locked, program
+from tests.lab.packages import NATIVE, Arch, download, show, unpack
 
-Release = Literal["6.1", "6.12"]
+Release = Literal["6.1", "6.12", "6.12-16k"]
+"""A series, and after it what is not usual: arm64 has a kernel with 16 KiB pages."""
 
-_METAPACKAGES: Final[dict[Release, str]] = {
-    "6.1": "linux-image-cloud-amd64",
-    "6.12": "linux-image-6.12-cloud-amd64",
+_METAPACKAGES: Final[dict[tuple[Release, Arch], str]] = {
+    ("6.1", "amd64"): "linux-image-cloud-amd64",
+    ("6.12", "amd64"): "linux-image-6.12-cloud-amd64",
+    ("6.1", "arm64"): "linux-image-cloud-arm64",
+    ("6.12", "arm64"): "linux-image-6.12-cloud-arm64",
+    ("6.12-16k", "arm64"): "linux-image-6.12-arm64-16k",
 }
 _KEEP_VERSIONS = 2
 
@@ -33,11 +38,13 @@ class Kernel:
         release: the series, such as ``6.1``.
         package: the image's package without ``-unsigned``.
         version: of the package.
+        arch: that it is for.
     """
 
     release: Release
     package: str
     version: str
+    arch: Arch = NATIVE
 
     @property
     def name(self) -> str:
@@ -68,77 +75,69 @@ class Kernel:
         return cache_root() / kind / self.release / f"{self.package}_{self.version}"
 
 
-def kernel(release: Release) -> Kernel:
+def kernel(release: Release, arch: Arch = NATIVE) -> Kernel:
     """Return the newest kernel of a series, downloaded and unpacked.
 
     Raises:
         LabError: if apt does not offer it and the cache has none.
     """
     with locked("kernels"):
-        found = _newest(release)
+        found = _newest(release, arch)
         if not found.root.exists():
             with building(found.root) as root:
-                deb = _download(f"{found.package}-unsigned={found.version}", root)
-                run(["dpkg-deb", "-x", deb, root])
-                deb.unlink()
-            _keep_newest(found.root.parent)
+                unpack(download(f"{found.package}-unsigned={found.version}", arch, root), root)
+            _keep_newest(found.root.parent, arch)
         return found
 
 
-def debug_vmlinux(release: Release) -> Path:
-    """Return the vmlinux with debug symbols that belongs to ``kernel(release)``.
+def debug_vmlinux(release: Release, arch: Arch = NATIVE) -> Path:
+    """Return the vmlinux with debug symbols that belongs to ``kernel(release, arch)``.
 
     The first call downloads some 300 MB, of which the 400-600 MB vmlinux is kept.
 
     Raises:
         LabError: if apt does not offer the kernel's debug package.
     """
-    found = kernel(release)
+    found = kernel(release, arch)
     vmlinux = found.debug / f"vmlinux-{found.name}"
     with locked("kernels"):
         if not vmlinux.exists():
             with building(found.debug) as root:
-                _unpack_vmlinux(_download(f"{found.package}-dbg={found.version}", root), root)
+                deb = download(f"{found.package}-dbg={found.version}", arch, root)
+                _unpack_vmlinux(deb, root)
                 (root / f"vmlinux-{found.name}").chmod(0o644)
-            _keep_newest(found.debug.parent)
+            _keep_newest(found.debug.parent, arch)
     return vmlinux
 
 
-def _newest(release: Release) -> Kernel:
+def _newest(release: Release, arch: Arch) -> Kernel:
     try:
-        return _offered(release)
+        return _offered(release, arch)
     except LabError as error:
-        cached = _by_age(cache_root() / "kernels" / release)
+        cached = _by_age(cache_root() / "kernels" / release, arch)
         if not cached:
             raise
         package, _, version = cached[0].name.partition("_")
         LOG.warning("%s; taking %s from the cache", error, cached[0].name)
-        return Kernel(release, package, version)
+        return Kernel(release, package, version, arch)
 
 
-def _offered(release: Release) -> Kernel:
-    metapackage = _METAPACKAGES[release]
-    depends = run(["apt-cache", "depends", metapackage]).decode()
-    image = re.search(rf"Depends: (linux-image-{re.escape(release)}\.\S+)", depends)
+def _offered(release: Release, arch: Arch) -> Kernel:
+    metapackage = _METAPACKAGES.get((release, arch))
+    if metapackage is None:
+        raise LabError(f"Debian has no kernel {release} for {arch}")
+    series, _, _ = release.partition("-")
+    depends = show("depends", metapackage, arch)
+    image = re.search(rf"Depends: (linux-image-{re.escape(series)}\.\S+)", depends)
     if image is None:
         raise LabError(
-            f"{metapackage}: depends on no linux-image-{release}.* here, but: {depends.split()}"
+            f"{metapackage}: depends on no linux-image-{series}.* here, but: {depends.split()}"
         )
-    shown = run(["apt-cache", "show", "--no-all-versions", f"{image[1]}-unsigned"]).decode()
+    shown = show("show", f"{image[1]}-unsigned", arch, "--no-all-versions")
     version = re.search(r"^Version: (\S+)$", shown, re.MULTILINE)
     if version is None:
         raise LabError(f"apt-cache show {image[1]}-unsigned: no version; try apt-get update")
-    return Kernel(release, image[1], version[1])
-
-
-def _download(package: str, directory: Path) -> Path:
-    LOG.info("downloading %s", package)
-    try:
-        # root may read the directory but apt's sandbox user may not, and apt would warn of it
-        run(["apt-get", "-q", "-o", "APT::Sandbox::User=root", "download", package], cwd=directory)
-    except LabError as error:
-        raise LabError(f"{error}; are apt's lists out of date (apt-get update)?") from error
-    return next(directory.glob("*.deb"))
+    return Kernel(release, image[1], version[1], arch)
 
 
 def _unpack_vmlinux(deb: Path, root: Path) -> None:
@@ -156,13 +155,13 @@ def _unpack_vmlinux(deb: Path, root: Path) -> None:
     deb.unlink()
 
 
-def _by_age(directory: Path) -> list[Path]:
-    """Return the finished directories in ``directory``, the newest first."""
-    finished = [entry for entry in directory.glob("linux-image-*") if entry.is_dir()]
+def _by_age(directory: Path, arch: Arch) -> list[Path]:
+    """Return the finished directories of an architecture in ``directory``, the newest first."""
+    finished = [entry for entry in directory.glob(f"linux-image-*-{arch}*_*") if entry.is_dir()]
     return sorted(finished, key=lambda entry: entry.stat().st_mtime, reverse=True)
 
 
-def _keep_newest(directory: Path) -> None:
-    for old in _by_age(directory)[_KEEP_VERSIONS:]:
+def _keep_newest(directory: Path, arch: Arch) -> None:
+    for old in _by_age(directory, arch)[_KEEP_VERSIONS:]:
         shutil.rmtree(old)
         LOG.info("removed %s", old)

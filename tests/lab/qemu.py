@@ -1,7 +1,8 @@
-"""A q35 machine under QEMU's software emulation, whose memory is a file."""
+"""A machine under QEMU's software emulation, whose memory is a file: a PC (q35) or arm64's virt."""
 
 from __future__ import annotations
 
+import socket
 import subprocess
 import tempfile
 import time
@@ -9,8 +10,9 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final
 
-from tests.lab import console
+from tests.lab import console, qmp
 from tests.lab.host import LOG, GuestError, program
+from tests.lab.packages import NATIVE, Arch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +23,17 @@ GIB: Final = 1 << 30
 
 _SPLIT_FROM: Final = 2816 * MIB  # QEMU hw/i386/pc_q35.c: at 0xb0000000 bytes and above ...
 _LOW_SIZE: Final = 2 * GIB  # ... this much lies below 4 GiB, and the rest from 4 GiB on
+_VIRT_RAM: Final = GIB  # QEMU hw/arm/virt.c, base_memmap: whatever its size, in one piece
+_MODELS: Final[dict[Arch, tuple[str, str, str]]] = {
+    "amd64": ("qemu-system-x86_64", "q35", "max"),
+    # pointer authentication as Arm specifies it takes most of the time in emulation
+    "arm64": ("qemu-system-aarch64", "virt,gic-version=3", "max,pauth-impdef=on"),
+}
 _DISK_SLACK: Final = 128 * MIB  # a vmcore has the kernel's text and data twice
+_VMCORE_DISK: Final = (
+    "-drive",
+    "file=vmcore,format=raw,if=virtio,cache=unsafe,discard=unmap,detect-zeroes=unmap",
+)
 _POLL_SECONDS: Final = 0.5
 _STOP_SECONDS: Final = 20
 
@@ -31,13 +43,15 @@ class Machine:
     """What to boot, and on what.
 
     Args:
-        kernel: a bzImage.
+        arch: its architecture.
+        kernel: a bzImage, or arm64's Image.
         initrd: its initramfs.
         append: its command line.
         memory: in bytes.
         cpus: how many.
     """
 
+    arch: Arch
     kernel: Path
     initrd: Path
     append: str
@@ -59,9 +73,20 @@ class Piece:
     offset: int
     size: int
 
+    @property
+    def end(self) -> int:
+        """The physical address behind its last byte."""
+        return self.paddr + self.size
 
-def memory_pieces(memory: int) -> tuple[Piece, ...]:
-    """Say how a q35 machine with so many bytes of memory keeps them in its file."""
+    def offset_of(self, paddr: int) -> int:
+        """Say where in the file a physical address of this piece lies."""
+        return self.offset + paddr - self.paddr
+
+
+def memory_pieces(memory: int, arch: Arch = NATIVE) -> tuple[Piece, ...]:
+    """Say how a machine with so many bytes of memory keeps them in its file."""
+    if arch == "arm64":
+        return (Piece(_VIRT_RAM, 0, memory),)
     if memory < _SPLIT_FROM:
         return (Piece(0, 0, memory),)
     return (Piece(0, 0, _LOW_SIZE), Piece(4 * GIB, _LOW_SIZE, memory - _LOW_SIZE))
@@ -81,21 +106,38 @@ def crash(machine: Machine, directory: Path, timeout: float) -> str:
     Raises:
         GuestError: if there is no vmcore; the message ends with the console's last lines.
     """
-    for name, size in (("ram", machine.memory), ("vmcore", machine.memory + _DISK_SLACK)):
-        _make_sparse(directory / name, size)
+    _make_sparse(directory / "vmcore", machine.memory + _DISK_SLACK)
+    text = _run(machine, directory, timeout, until="DONE", more=_VMCORE_DISK)
+    with (directory / "vmcore").open("r+b") as file:
+        file.truncate(int(console.expect(text, "VMCORE")))
+    return text
+
+
+def stop(machine: Machine, directory: Path, timeout: float) -> str:
+    """Run a machine until it has said all of itself, and stop it while it is well.
+
+    It does as ``crash`` does, but there is no vmcore.
+    """
+    return _run(machine, directory, timeout, until="READY")
+
+
+def _run(
+    machine: Machine, directory: Path, timeout: float, *, until: str, more: tuple[str, ...] = ()
+) -> str:
+    _make_sparse(directory / "ram", machine.memory)
     serial = directory / "serial"
     serial.write_bytes(b"")
-    with tempfile.TemporaryFile() as errors, _running(machine, directory, errors) as qemu:
+    command = [*_command(machine), *more]
+    with tempfile.TemporaryFile() as errors, _running(command, directory, errors) as qemu:
         try:
-            _wait(qemu, serial, timeout)
+            _wait(qemu.process, serial, timeout, until)
+            qmp.stop(qemu.monitor)
         except GuestError as failure:
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip()
             raise GuestError(f"{failure}\n{said}".rstrip()) from None
     text = console.clean(serial.read_bytes())
     serial.write_text(text)
-    with (directory / "vmcore").open("r+b") as file:
-        file.truncate(int(console.expect(text, "VMCORE")))
     return text
 
 
@@ -105,60 +147,68 @@ def _make_sparse(path: Path, size: int) -> None:
 
 
 def _command(machine: Machine) -> list[str]:
+    emulator, model, cpu = _MODELS[machine.arch]
     return [
         # so that QEMU ends with us even if we are killed
         *(str(program("setpriv")), "--pdeathsig", "KILL", "--"),
-        str(program("qemu-system-x86_64")),
-        *("-machine", "q35,accel=tcg,memory-backend=ram"),
-        *("-cpu", "max", "-smp", str(machine.cpus), "-m", f"{machine.memory // MIB}M"),
+        str(program(emulator)),
+        *("-machine", f"{model},accel=tcg,memory-backend=ram", "-cpu", cpu),
+        *("-smp", str(machine.cpus), "-m", f"{machine.memory // MIB}M"),
         *("-object", f"memory-backend-file,id=ram,size={machine.memory},mem-path=ram,share=on"),
         *("-kernel", str(machine.kernel), "-initrd", str(machine.initrd)),
         *("-append", machine.append),
-        "-drive",
-        "file=vmcore,format=raw,if=virtio,cache=unsafe,discard=unmap,detect-zeroes=unmap",
         *("-serial", "file:serial", "-display", "none", "-monitor", "none", "-nic", "none"),
         "-no-reboot",
     ]
 
 
+@dataclass(frozen=True)
+class _Qemu:
+    process: subprocess.Popen[bytes]
+    monitor: socket.socket
+
+
 @contextmanager
-def _running(
-    machine: Machine, directory: Path, errors: IO[bytes]
-) -> Iterator[subprocess.Popen[bytes]]:
+def _running(command: list[str], directory: Path, errors: IO[bytes]) -> Iterator[_Qemu]:
     """Run QEMU in ``directory`` for the block's length; at its end it is certainly gone."""
-    qemu = subprocess.Popen(
-        _command(machine),
-        cwd=directory,
-        stdin=subprocess.DEVNULL,
-        stdout=errors,
-        stderr=errors,
-    )
-    try:
-        yield qemu
-    finally:
-        qemu.terminate()
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            number = theirs.fileno()
+            process = subprocess.Popen(
+                [*command, "-chardev", f"socket,id=qmp,fd={number}", "-mon", "qmp,mode=control"],
+                cwd=directory,
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                pass_fds=(number,),
+            )
         try:
-            qemu.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
-            LOG.warning("QEMU did not stop within %s s: killed", _STOP_SECONDS)
+            yield _Qemu(process, ours)
         finally:
-            qemu.kill()
-            qemu.wait()
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                LOG.warning("QEMU did not stop within %s s: killed", _STOP_SECONDS)
+            finally:
+                process.kill()
+                process.wait()
 
 
-def _wait(qemu: subprocess.Popen[bytes], serial: Path, timeout: float) -> None:
-    """Return once the guest is done, and raise GuestError once it cannot be any more."""
+def _wait(qemu: subprocess.Popen[bytes], serial: Path, timeout: float, until: str) -> None:
+    """Return once the guest has said ``until``, and raise GuestError once it cannot any more."""
     deadline = time.monotonic() + timeout
     while True:
         status = qemu.poll()  # first: what an ended QEMU wrote is then all in the file
         text = console.clean(serial.read_bytes())
-        if console.event(text, "DONE") is not None:
+        if console.event(text, until) is not None:
             return
         failure = console.event(text, "FAILED")
         if failure is None and status is not None:
-            failure = f"QEMU ended with status {status} before the vmcore was out"
+            failure = f"QEMU ended with status {status} before the guest said LAB-{until}"
         if failure is None and time.monotonic() > deadline:
-            failure = f"no vmcore after {timeout:g} s"
+            failure = f"no LAB-{until} after {timeout:g} s"
         if failure is not None:
             raise GuestError(f"{failure}; the console's last lines:\n{console.tail(text)}")
         time.sleep(_POLL_SECONDS)

@@ -4,17 +4,29 @@ from __future__ import annotations
 
 import fcntl
 import os
+import re
+import socket
+import struct
 from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab import cache, console, host
-from tests.lab.build import Recipe
-from tests.lab.host import LabError, building, locked, program, sweep
+from tests.lab import cache, console, host, kernels, packages, qmp
+from tests.lab.build import make_capture
+from tests.lab.cache import cached_capture
+from tests.lab.concatenation import concatenate
+from tests.lab.evidence import Memory, check_sections, check_vmcoreinfo
+from tests.lab.host import GuestError, LabError, building, locked, program, sweep
+from tests.lab.kernels import Kernel, kernel
 from tests.lab.qemu import GIB, MIB, Piece, memory_pieces
+from tests.lab.recipe import Recipe
+from tests.lab.snapshot import Snapshot, load_capture, load_snapshot, write_manifest
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from pathlib import Path
+
+_KERNEL = Kernel("6.1", "linux-image-6.1.0-9-cloud-amd64", "6.1.100-1")
 
 
 @pytest.fixture(autouse=True)
@@ -105,6 +117,70 @@ def test_memory_above_the_split_lies_from_4_gib_on(memory: int, pieces: tuple[Pi
     assert memory_pieces(memory) == pieces
 
 
+def test_an_arm64_machines_memory_begins_at_1_gib() -> None:
+    assert memory_pieces(5 * GIB, "arm64") == (Piece(GIB, 0, 5 * GIB),)
+
+
+def test_a_foreign_machine_cannot_crash() -> None:
+    with pytest.raises(ValueError, match="only amd64 crashes here, not arm64"):
+        Recipe(arch="arm64", load="file")
+    recipe = Recipe(arch="arm64", load="none")
+    assert "console=ttyAMA0 " in recipe.cmdline
+    assert "firmware-memmap" not in recipe.sections
+
+
+@pytest.fixture
+def commands(monkeypatch: pytest.MonkeyPatch) -> list[list[str]]:
+    """The commands that are run: none of them does anything."""
+    ran: list[list[str]] = []
+
+    def run(command: list[str], **_: object) -> bytes:
+        ran.append([word for word in command if "=" not in word and word != "-o"])
+        return b""
+
+    monkeypatch.setattr(packages, "run", run)
+    return ran
+
+
+def test_a_foreign_architecture_has_lists_of_its_own_updated_daily(
+    commands: list[list[str]],
+) -> None:
+    show = ["apt-cache", "depends", "linux-image-arm64"]
+    for _ in range(2):
+        packages.show("depends", "linux-image-arm64", "arm64")
+    assert commands == [["apt-get", "-q", "update"], show, show]
+    stamp = host.cache_root() / "apt" / "arm64" / "updated"
+    os.utime(stamp, (stamp.stat().st_mtime - 25 * 3600,) * 2)
+    packages.show("depends", "linux-image-arm64", "arm64")
+    assert commands[3:] == [["apt-get", "-q", "update"], show]
+
+
+def test_this_machines_own_lists_are_left_alone(commands: list[list[str]]) -> None:
+    packages.show("depends", "linux-image-amd64", "amd64")
+    assert commands == [["apt-cache", "depends", "linux-image-amd64"]]
+    assert not (host.cache_root() / "apt").exists()
+
+
+def test_a_kernel_that_debian_has_not_is_named() -> None:
+    with pytest.raises(LabError, match=r"no kernel 6\.12-16k for amd64"):
+        kernel("6.12-16k", "amd64")
+
+
+def test_kernels_of_one_series_are_kept_for_each_architecture(tmp_path: Path) -> None:
+    for version in ("6.1.0-7", "6.1.0-8", "6.1.0-9"):
+        for arch in ("amd64", "arm64"):
+            (tmp_path / f"linux-image-{version}-cloud-{arch}_{version}").mkdir()
+            os.utime(tmp_path / f"linux-image-{version}-cloud-{arch}_{version}", (1, 1))
+    os.utime(tmp_path / "linux-image-6.1.0-8-cloud-arm64_6.1.0-8", (2, 2))
+    os.utime(tmp_path / "linux-image-6.1.0-9-cloud-arm64_6.1.0-9", (3, 3))
+    kernels._keep_newest(tmp_path, "arm64")
+    assert len(list(tmp_path.glob("*amd64*"))) == 3
+    assert sorted(path.name for path in tmp_path.glob("*arm64*")) == [
+        "linux-image-6.1.0-8-cloud-arm64_6.1.0-8",
+        "linux-image-6.1.0-9-cloud-arm64_6.1.0-9",
+    ]
+
+
 def test_a_console_is_cut_at_its_markers() -> None:
     text = console.clean(b"BEGIN a\r\none\r\nEND a\r\nLAB-VMCORE 12\r\nBEGIN b\r\ntwo\r\nLAB-DO")
     assert console.sections(text) == {"a": "one\n"}
@@ -112,7 +188,126 @@ def test_a_console_is_cut_at_its_markers() -> None:
     assert console.event(text, "DO") is None
 
 
+def test_what_a_guest_should_have_said_and_did_not_is_named() -> None:
+    said = {"iomem": "0-fff : System RAM\n", "dmesg": "", "kexec": "", "firmware-memmap": ""}
+    with pytest.raises(GuestError, match=r"not all, of: uname, dmesg$"):
+        check_sections(said, ("uname", "iomem", "dmesg", "kexec"))
+    check_sections(said, ("iomem", "kexec"))
+
+
 @pytest.mark.parametrize("memory", ["", "1T", "0G", "1.5G", "-1G"])
 def test_a_recipe_wants_a_size(memory: str) -> None:
     with pytest.raises(ValueError, match="is not a size"):
         Recipe(memory=memory)
+
+
+def test_a_recipe_says_whether_it_crashes() -> None:
+    assert Recipe(load="file").crashes
+    assert not Recipe(load="none").crashes
+
+
+def test_there_is_no_capture_of_a_crash_without_one(tmp_path: Path) -> None:
+    recipe = Recipe(load="none")
+    with pytest.raises(LabError, match="crashes nothing"):
+        cached_capture(recipe)
+    with pytest.raises(LabError, match="crashes nothing"):
+        make_capture(recipe, tmp_path / "out")
+    write_manifest(tmp_path, recipe, _KERNEL, 1.0)
+    assert type(load_snapshot(tmp_path)) is Snapshot
+    with pytest.raises(LabError, match="no capture of a crash"):
+        load_capture(tmp_path)
+
+
+def test_a_crash_is_loaded_as_one(tmp_path: Path) -> None:
+    write_manifest(tmp_path, Recipe(load="file"), _KERNEL, 1.0)
+    capture = load_capture(tmp_path)
+    assert capture.vmcore == tmp_path / "vmcore"
+    assert capture.lowmem is None
+
+
+_IOMEM = """\
+00000000-00000fff : Reserved
+00001000-0009fbff : System RAM
+0009fc00-0009ffff : Reserved
+00100000-7fffffff : System RAM
+  2f000000-3affffff : Crash kernel
+b0000000-bfffffff : PCI MMCONFIG 0000 [bus 00-ff]
+100000000-13fffffff : System RAM
+"""
+
+
+def test_concatenated_memory_has_the_ranges_one_behind_the_other(tmp_path: Path) -> None:
+    snapshot = Snapshot(tmp_path, Recipe(memory="3G", load="none"), _KERNEL, 1.0)
+    (tmp_path / "iomem").write_text(_IOMEM)
+    marks = {
+        0xFFF: b"below" + b"first",  # the first range begins in the middle of this
+        0x9FBFF: b"Lx",
+        0x100000: b"second",
+        0x7FFFFFFF: b"L",
+        0x80000000: b"from 4 GiB on",
+    }
+    with snapshot.ram.open("wb") as ram:
+        ram.truncate(3 * GIB)
+        for offset, mark in marks.items():
+            ram.seek(offset)
+            ram.write(mark)
+    out = tmp_path / "raw"
+    concatenate(snapshot, out)
+    first, second = 0x9FC00 - 0x1000, 0x80000000 - 0x100000
+    with out.open("rb") as raw:
+        assert raw.read(9) == b"elowfirst"
+        raw.seek(first - 1)
+        assert raw.read(8) == b"Lsecond\0"
+        raw.seek(first + second - 1)
+        assert raw.read(15) == b"Lfrom 4 GiB on\0"
+    assert out.stat().st_size == first + second + GIB
+    assert out.stat().st_blocks * 512 < 100 * MIB
+
+
+@pytest.fixture
+def monitor() -> Iterator[tuple[socket.socket, socket.socket]]:
+    ours, qemus = socket.socketpair()
+    with ours, qemus:
+        yield ours, qemus
+
+
+def test_a_machine_is_stopped_over_qmp(monitor: tuple[socket.socket, socket.socket]) -> None:
+    ours, qemus = monitor
+    qemus.sendall(
+        b'{"QMP": {"version": {}, "capabilities": []}}\r\n{"return": {}}\r\n'
+        b'{"event": "STOP", "timestamp": {}}\r\n{"return": {}}\r\n'
+    )
+    qmp.stop(ours)
+    assert qemus.recv(1000).splitlines() == [
+        b'{"execute":"qmp_capabilities"}',
+        b'{"execute":"stop"}',
+    ]
+
+
+@pytest.mark.parametrize(
+    ("said", "complaint"),
+    [
+        (b'{"return": {}}\r\n{"error": {"class": "no"}}\r\n', "refused stop: {'class': 'no'}"),
+        (b'{"return": {}}\r\n', "ended before it answered stop"),
+        (b"nonsense\r\n", "monitor: JSON"),
+    ],
+)
+def test_a_monitor_that_does_not_obey_is_a_failure(
+    monitor: tuple[socket.socket, socket.socket], said: bytes, complaint: str
+) -> None:
+    ours, qemus = monitor
+    qemus.sendall(said)
+    qemus.shutdown(socket.SHUT_WR)
+    with pytest.raises(GuestError, match=re.escape(complaint)):
+        qmp.stop(ours)
+
+
+def test_memory_without_the_note_is_no_evidence(tmp_path: Path) -> None:
+    note = struct.pack("<3I", 11, 20, 0) + b"VMCOREINFO\0\0" + b"OSRELEASE=6.1.0-9\n\0\0"
+    (tmp_path / "ram").write_bytes(bytes(4096) + note.ljust(2 * 4096, b"\0"))
+    memory = Memory(tmp_path / "ram", (Piece(GIB, 0, 3 * 4096),))
+    check_vmcoreinfo(memory, "0x0000000040001000 1024\n", "Linux lab 6.1.0-9 #1 SMP\n")
+    with pytest.raises(GuestError, match=r"no VMCOREINFO of 6\.1\.0-9 at 0x40000000"):
+        check_vmcoreinfo(memory, "0x0000000040000000 1024\n", "Linux lab 6.1.0-9 #1 SMP\n")
+    with pytest.raises(GuestError, match=r"no VMCOREINFO of 6\.1\.0-8"):
+        check_vmcoreinfo(memory, "0x0000000040001000 1024\n", "Linux lab 6.1.0-8 #1 SMP\n")

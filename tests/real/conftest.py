@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.lab.capture import Capture, Recipe, cached_capture, debug_vmlinux
+from tests.lab.capture import (
+    Capture,
+    Recipe,
+    Snapshot,
+    cached_capture,
+    cached_snapshot,
+    debug_vmlinux,
+)
 from tests.real.trees import mounted
 
 if TYPE_CHECKING:
@@ -23,12 +30,34 @@ RECIPES: Final = {
     "kexec-6.12": Recipe(memory="1G", cpus=2, load="kexec", release="6.12"),
 }
 
+STOPPED: Final = {
+    # running machines, stopped from outside: no crash kernel was loaded, and there is no vmcore
+    "none": Recipe(memory="1G", cpus=2, load="none", release="6.1"),
+    "none-5g": Recipe(memory="5G", cpus=4, load="none", release="6.1"),
+    "none-6.12": Recipe(memory="1G", cpus=2, load="none", release="6.12"),
+    "arm64": Recipe(arch="arm64", load="none", release="6.1"),
+    # LPA2: 52-bit addresses with pages smaller than 64 KiB
+    "arm64-52-bit": Recipe(arch="arm64", load="none", release="6.12"),
+    "arm64-52-as-48-bit": Recipe(arch="arm64", load="none", release="6.12", append="arm64.nolva"),
+    "arm64-16k": Recipe(arch="arm64", load="none", release="6.12-16k"),
+    "arm64-16k-as-47-bit": Recipe(
+        arch="arm64", load="none", release="6.12-16k", append="arm64.nolva"
+    ),
+}
+
 
 @pytest.fixture(scope="session", params=RECIPES)
 def capture(request: pytest.FixtureRequest) -> Capture:
     """Each capture in turn; the cache has it, or it takes some minutes."""
     faulthandler.cancel_dump_traceback_later()  # those minutes are no hang
     return cached_capture(RECIPES[request.param])
+
+
+@pytest.fixture(scope="session", params=STOPPED)
+def snapshot(request: pytest.FixtureRequest) -> Snapshot:
+    """Each machine that was stopped while it ran, in turn."""
+    faulthandler.cancel_dump_traceback_later()
+    return cached_snapshot(STOPPED[request.param])
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""Run by the tests as ``drgn_report.py VMLINUX DUMP``: what drgn sees in a dump."""
+"""Run by the tests as ``drgn_report.py VMLINUX DUMP [running]``: what drgn sees in a dump."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from drgn.helpers.linux.panic import panic_task
 from drgn.helpers.linux.pid import for_each_task
 
 
-def main(vmlinux: str, dump: str) -> None:
-    """Print the utsname, the tasks and the stack of the task that panicked."""
+def main(vmlinux: str, dump: str, state: str = "panicked") -> None:
+    """Print the utsname, the tasks and, if it did, the stack of the task that panicked."""
     program = Program()
     program.set_core_dump(dump)
     program.load_debug_info([vmlinux])
@@ -19,7 +19,8 @@ def main(vmlinux: str, dump: str) -> None:
         print(field.string_().decode())  # noqa: T201  # it is what the script is for
     for task in for_each_task(program):
         print(task.pid.value_(), task.comm.string_().decode())  # noqa: T201
-    print(program.stack_trace(panic_task(program)))  # noqa: T201
+    if state == "panicked":
+        print(program.stack_trace(panic_task(program)))  # noqa: T201
 
 
 if __name__ == "__main__":

@@ -16,3 +16,8 @@ REAL: Final = [
 def only(*names: str) -> pytest.MarkDecorator:
     """Run a test on these captures alone."""
     return pytest.mark.parametrize("capture", names, indirect=True)
+
+
+def stopped(*names: str) -> pytest.MarkDecorator:
+    """Run a test on these machines, stopped while they ran."""
+    return pytest.mark.parametrize("snapshot", names, indirect=True, scope="session")

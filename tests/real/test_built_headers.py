@@ -1,4 +1,4 @@
-"""Without an elfcorehdr the headers are built from the map: RAM, and no address is guessed."""
+"""Without an elfcorehdr and VMCOREINFO the map alone counts: RAM, and no address is guessed."""
 
 from __future__ import annotations
 
@@ -23,7 +23,8 @@ pytestmark = [*REAL, only("kexec", "file")]
 
 @pytest.fixture
 def vmcore(capture: Capture, tmp_path: Path) -> Iterator[Path]:
-    with mounted(tmp_path, "--elfcorehdr", "none", capture.config) as tree:
+    options = ["--elfcorehdr", "none", "--vmcoreinfo", "none"]
+    with mounted(tmp_path, *options, capture.config) as tree:
         yield tree / "vmcore"
 
 

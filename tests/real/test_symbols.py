@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from tests.real import tools
 from tests.real.marks import REAL, only
+from tests.real.sums import kallsyms_sums, sum_of
 from tests.real.trees import mounted
 
 if TYPE_CHECKING:
@@ -26,11 +27,12 @@ _IGNORED = re.compile(
 
 
 def test_kallsyms_are_the_guests(capture: Capture, tree: Path) -> None:
-    """With the lab's init printing all of /proc/kallsyms this is ``==`` on the whole text."""
-    lines = (tree / "kallsyms").read_text().splitlines()
+    text = (tree / "kallsyms").read_bytes()
     said = capture.text("symbols").splitlines()
     names = {line.split()[2] for line in said}
-    assert [line for line in lines if line.split()[2] in names] == said
+    lines = text.decode().splitlines()
+    assert [line for line in lines if line.split()[2] in names] == said  # shows what differs
+    assert sum_of(text) == kallsyms_sums(capture)["all"]
 
 
 def test_modules_are_among_them(tree: Path) -> None:

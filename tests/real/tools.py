@@ -90,6 +90,6 @@ def makedumpfile(dump: Path, out: Path, *options: str) -> Path:
     return out
 
 
-def drgn(vmlinux: Path, dump: Path) -> str:
-    """The utsname, the tasks and the panicking task's stack, read by drgn."""
-    return run([sys.executable, _DRGN_SCRIPT, vmlinux, dump], dump)
+def drgn(vmlinux: Path, dump: Path, state: str = "panicked") -> str:
+    """The utsname, the tasks and, unless ``running``, the panicking task's stack, read by drgn."""
+    return run([sys.executable, _DRGN_SCRIPT, vmlinux, dump, state], dump)

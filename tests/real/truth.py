@@ -16,7 +16,7 @@ from tests.lab.evidence import Memory
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from tests.lab.capture import Capture
+    from tests.lab.capture import Capture, Snapshot
 
 Span = tuple[int, int]
 """A half-open range of physical addresses."""
@@ -55,14 +55,14 @@ def vmcoreinfo(path: Path) -> bytes:
     return text
 
 
-def spans(capture: Capture, name: str) -> list[Span]:
+def spans(capture: Snapshot, name: str) -> list[Span]:
     """Return the ranges of that name in the guest's ``/proc/iomem``."""
     line = re.compile(rf"^ *([0-9a-f]+)-([0-9a-f]+) : {name}$", re.MULTILINE)
     lines = line.findall(capture.text("iomem"))
     return [(int(first, 16), int(last, 16) + 1) for first, last in lines]
 
 
-def crashed_ram(capture: Capture) -> list[Span]:
+def crashed_ram(capture: Snapshot) -> list[Span]:
     """Return RAM without what the crash kernel had to itself."""
     ram = spans(capture, "System RAM")
     for first, last in spans(capture, "Crash kernel"):
@@ -72,7 +72,7 @@ def crashed_ram(capture: Capture) -> list[Span]:
     return ram
 
 
-def image_offset(capture: Capture, paddr: int) -> int:
+def image_offset(capture: Snapshot, paddr: int) -> int:
     """Return where a physical address lies in the image."""
     for piece in capture.pieces:
         if 0 <= paddr - piece.paddr < piece.size:
@@ -88,6 +88,6 @@ def backup(capture: Capture) -> Span | None:
     return int(first, 16), int(last, 16) + 1
 
 
-def in_memory(capture: Capture, paddr: int, size: int) -> bytes:
+def in_memory(capture: Snapshot, paddr: int, size: int) -> bytes:
     """Return what the image holds at a physical address."""
     return Memory(capture.ram, capture.pieces).read(paddr, size)

@@ -290,7 +290,7 @@ def test_a_root_that_is_not_aligned_does_not_end_the_mount(
     image = open_capture([f"{ram}@0"] if pieces else ram).image
     assert release(image) == "6.1.0-true"
     (other,) = against(image, "VMCOREINFO")
-    assert "no page table can be at 0x1100008: out of range or not aligned" in other
+    assert "0x1100008" in other
 
 
 # --- what the kernel keeps of its memory -----------------------------------------------------
@@ -355,7 +355,7 @@ def test_an_absurd_count_of_e820_entries(tmp_path: Path, open_capture: Opener, c
     kernel.patch("boot_params", b"\xff", 0x1E8)
     image = open_capture(kernel.save(tmp_path / "ram")).image
     assert against(image, "memory map") == (
-        "kallsyms: no iomem_resource",
+        "no iomem_resource in the kernel's image",
         f"e820_table: {count} entries, expected 1 to 3200",
         "boot_params: 255 e820 entries, expected 1 to 128",
         "kallsyms: no memblock",
@@ -374,12 +374,31 @@ def test_an_absurd_crash_kernel(tmp_path: Path, open_capture: Opener, span: Span
     assert len(image.memory_map.crash_kernel) == 0
 
 
-def test_an_image_of_the_kernel_without_end(tmp_path: Path, open_capture: Opener) -> None:
-    kernel = make_kernel(told={"SYMBOL(_stext)": f"{X86.text:x}"})
-    kernel.symbols["_end"] = 2**64 - 1
-    far = make_kernel(lacks=["_end"])
-    image = open_capture(far.save(tmp_path / "ram")).image
+@pytest.mark.parametrize(
+    "moved",
+    [
+        {"_end": 2**64 - 1},
+        {"_end": X86.text + 512 * MIB},
+        {"_end": X86.text},
+        {"_text": X86.text + IMAGE_SIZE},
+        {"_text": X86.text, "_end": X86.text - 1 & ~1},
+    ],
+    ids=["the end of 64 bits", "behind RAM", "nothing", "nothing at its end", "less than nothing"],
+)
+def test_an_image_of_the_kernel_that_cannot_be(
+    tmp_path: Path, open_capture: Opener, moved: dict[str, int]
+) -> None:
+    image = open_capture(make_kernel(moved=moved).save(tmp_path / "ram")).image
+    assert image.memory_map.ram.tolist() == [list(span) for span in X86_RAM]
     assert (image.plan.elfcorehdr.loads["p_vaddr"] < X86.text).all()
+
+
+def test_an_image_of_the_kernel_without_symbols_is_what_is_mapped(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    image = open_capture(make_kernel(lacks=["_end"]).save(tmp_path / "ram")).image
+    load = image.plan.elfcorehdr.loads[0]
+    assert (load["p_vaddr"], load["p_paddr"], load["p_memsz"]) == (X86.text, 16 * MIB, IMAGE_SIZE)
 
 
 @pytest.mark.parametrize(

@@ -66,6 +66,11 @@ class Struct:
             raise FormatError(f"BTF: struct {self.name} has no {member}") from None
 
 
+def btf_start(byte_order: ByteOrder) -> bytes:
+    """The first bytes of any kernel's BTF: magic, version, no flags, the header's size."""
+    return struct.pack(f"{byte_order}HBBI", BTF_MAGIC, 1, 0, _HEADER_SIZE)
+
+
 def check_btf(data: bytes, byte_order: ByteOrder) -> bytes:
     """Give back BTF without what may lie behind it.
 

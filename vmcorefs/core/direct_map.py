@@ -8,11 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vmcorefs.core.paging_mappings import Mappings
+from vmcorefs.core.paging_mappings import BoolArray, Mappings
 from vmcorefs.core.ranges import Ranges, normalise
-
-MAX_IMAGE = 1 << 30
-"""Longest image that is believed, in bytes: what x86 has addresses for (KERNEL_IMAGE_SIZE)."""
 
 _ADDRESSES = 1 << 64
 
@@ -38,19 +35,30 @@ def directly_mapped(mappings: Mappings, distance: int) -> Ranges:
         mappings: The kernel's.
         distance: As ``find_direct_map`` gives it.
     """
-    signed = distance - _ADDRESSES if distance >= _ADDRESSES // 2 else distance
-    rows = mappings.vaddr - mappings.paddr == signed
+    rows = _at_distance(mappings, distance)
     start = mappings.paddr[rows]
     return normalise(np.stack((start, start + mappings.size[rows]), axis=1))
 
 
-def is_contiguous(mappings: Mappings, vaddr: int, size: int) -> bool:
-    """Whether ``[vaddr, vaddr + size)`` is mapped to one run of physical memory."""
-    page = 1 << mappings.fmt.page_shift
-    inside = vaddr % page
-    first = mappings.translate(vaddr - inside)
-    if first is None or not 0 < size <= MAX_IMAGE:
-        return False
-    pages = np.arange((inside + size + page - 1) // page, dtype=np.uint64) * np.uint64(page)
-    found = mappings.translate_many(np.uint64(vaddr - inside) + pages)
-    return bool((found == first + pages.astype(np.int64)).all())
+def image_span(mappings: Mappings, distance: int) -> tuple[int, int] | None:
+    """What is mapped at the distance of the kernel's image, from the first to the last byte.
+
+    Args:
+        mappings: The kernel's.
+        distance: How far its image is above physical addresses, modulo 2**64.
+
+    Returns:
+        Virtual addresses, half-open, unsigned; None if nothing is mapped at this distance.
+    """
+    rows = _at_distance(mappings, distance)
+    if not rows.any():
+        return None
+    start = int(mappings.vaddr[rows][0])
+    end = int((mappings.vaddr + mappings.size)[rows][-1])
+    return start % _ADDRESSES, start % _ADDRESSES + end - start
+
+
+def _at_distance(mappings: Mappings, distance: int) -> BoolArray:
+    signed = distance - _ADDRESSES if distance >= _ADDRESSES // 2 else distance
+    rows: BoolArray = mappings.vaddr - mappings.paddr == signed
+    return rows

@@ -27,6 +27,10 @@ MAX_MODULE_SYMBOLS = 1 << 20
 MAX_MODULE_NAMES = 1 << 26
 """Most bytes of names, of all modules together, that are believed."""
 
+# gas/symbols.c, DOLLAR_LABEL_CHAR and LOCAL_LABEL_CHAR, stand in the names of local labels, which
+# arm64's modules keep where another section refers to one
+_LABELS = b"\1\2"
+_NOT_IN_NAMES = UNPRINTABLE.translate(None, _LABELS)
 _NAME_SIZE = 512  # KSYM_NAME_LEN since 6.1: /proc/kallsyms cuts what is longer
 _UNFORMED = 3  # MODULE_STATE_UNFORMED (include/linux/module.h)
 _STRUCTS = ("module", "mod_kallsyms", "kernel_symbol", "list_head")
@@ -179,6 +183,6 @@ def _string(data: bytes) -> str:
         FormatError: if it is nothing that a line of /proc/kallsyms can have.
     """
     text = data.partition(b"\0")[0]
-    if text.translate(None, UNPRINTABLE) != text:
+    if text.translate(None, _NOT_IN_NAMES) != text:
         raise FormatError(f"a module's name or symbol is {text[:16]!r}")
     return text.decode("latin-1")

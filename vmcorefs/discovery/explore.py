@@ -22,8 +22,8 @@ from vmcorefs.discovery.found import FoundKernel, rank
 from vmcorefs.discovery.kernel import Kernel, machine_of
 from vmcorefs.discovery.kernel_map import read_static_map
 from vmcorefs.discovery.page_tables import locate_page_tables
-from vmcorefs.discovery.root import find_deltas, lies_as_usual, maps_itself
-from vmcorefs.discovery.scan import Hits, locate, scan
+from vmcorefs.discovery.root import find_deltas, maps_itself
+from vmcorefs.discovery.scan import Hits, Progress, locate, scan
 from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo
 from vmcorefs.errors import ConfigError, FormatError, UnsupportedError
 from vmcorefs.reader import Reader
@@ -33,6 +33,7 @@ MAX_CANDIDATES = 16
 """Most different VMCOREINFOs that are followed; a machine that crashed twice has three or four."""
 
 _MAX_DELTAS = 4
+_MAX_SEARCHES = 3  # each goes through the whole file
 
 
 class Explorer:
@@ -44,10 +45,17 @@ class Explorer:
         is_movable: Whether the bytes are one file whose place nobody told.
     """
 
-    def __init__(self, config: CaptureConfig, sources: Sequence[Source], captured: Extents) -> None:
+    def __init__(
+        self,
+        config: CaptureConfig,
+        sources: Sequence[Source],
+        captured: Extents,
+        progress: Progress | None = None,
+    ) -> None:
         self.captured = captured
         self.is_movable = len(config.images) == 1 and config.images[0].paddr is None
         self._config = config
+        self._progress = progress
         self._sources = tuple(sources)
 
     @property
@@ -62,7 +70,7 @@ class Explorer:
         Raises:
             SourceIOError: if an input cannot be read.
         """
-        return scan(self._sources, self.captured)
+        return scan(self._sources, self.captured, self._progress)
 
     @cached_property
     def given(self) -> Vmcoreinfo | int | None:
@@ -89,13 +97,13 @@ class Explorer:
             return ()
         given = self.given
         if isinstance(given, Vmcoreinfo):
-            return (self._follow(Candidate(given, None)),)
+            return tuple(self._follow_all([Candidate(given, None)]))
         candidates = sorted(
             read_candidates(self._sources, self.hits.vmcoreinfo),
             key=lambda one: (self._lies_at(one, given), self._lies_as_usual(one)),
             reverse=True,
         )
-        found = rank([self._follow(candidate) for candidate in candidates[:MAX_CANDIDATES]])
+        found = rank(self._follow_all(candidates[:MAX_CANDIDATES]))
         if given is None:
             return tuple(found)
         wanted = [one for one in found if given in one.note_at]
@@ -140,11 +148,22 @@ class Explorer:
         memory = Reader("memory", self.captured, self._sources)
         try:
             fmt, root = locate_page_tables(machine, candidate.vmcoreinfo)
-            return lies_as_usual(memory, fmt, root, candidate.vmcoreinfo, machine)
+            deltas = find_deltas(memory, fmt, root, candidate.vmcoreinfo, search=False)
+            return next(deltas, None) is not None
         except (FormatError, UnsupportedError):
             return False
 
-    def _follow(self, candidate: Candidate) -> FoundKernel:
+    def _follow_all(self, candidates: Sequence[Candidate]) -> list[FoundKernel]:
+        """Follow each; what is not at one of the usual distances is searched for if it matters."""
+        found = [self._follow(candidate, search=False) for candidate in candidates]
+        lost = [n for n, one in enumerate(found) if one.kernel is None]
+        if len(lost) < len(found):  # a kernel that did not crash is then none that is wanted
+            lost = [n for n in lost if candidates[n].vmcoreinfo.crash_time is not None]
+        for n in lost[:_MAX_SEARCHES] if self.is_movable else ():
+            found[n] = self._follow(candidates[n], search=True)
+        return found
+
+    def _follow(self, candidate: Candidate, *, search: bool) -> FoundKernel:
         """Find the placement in which the page tables of a VMCOREINFO resolve."""
         machine = self._config.machine or machine_of(candidate.vmcoreinfo)
         if machine is None:
@@ -152,7 +171,7 @@ class Explorer:
             return FoundKernel(candidate, self.captured, why_not=why_not)
         try:
             fmt, root = locate_page_tables(machine, candidate.vmcoreinfo)
-            ways = self._resolve(candidate, machine, fmt, root)
+            ways = self._resolve(candidate, machine, fmt, root, search=search)
             best = min(ways, key=lambda found: found.faults, default=None)
         except (FormatError, UnsupportedError) as error:
             return FoundKernel(candidate, self.captured, why_not=str(error))
@@ -162,7 +181,13 @@ class Explorer:
         return best
 
     def _resolve(
-        self, candidate: Candidate, machine: int, fmt: PageTableFormat, root: int
+        self,
+        candidate: Candidate,
+        machine: int,
+        fmt: PageTableFormat,
+        root: int,
+        *,
+        search: bool,
     ) -> Iterator[FoundKernel]:
         """Every placement in which they do, up to the first one that leaves nothing to object."""
         memory = Reader("memory", self.captured, self._sources)
@@ -172,7 +197,7 @@ class Explorer:
                 kernel = Kernel(memory, machine, vmcoreinfo)
                 yield FoundKernel(candidate, self.captured, None, kernel)
             return
-        deltas = find_deltas(memory, fmt, root, vmcoreinfo, machine)
+        deltas = find_deltas(memory, fmt, root, vmcoreinfo, search=search)
         for delta in islice(deltas, _MAX_DELTAS):
             for placement in self._placements(delta, machine, vmcoreinfo):
                 if not placement.shows(root, root - delta):

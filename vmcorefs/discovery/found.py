@@ -83,6 +83,11 @@ class FoundKernel:
             return self.own_note
         return self.note_at[0] if self.note_at else None
 
+    def _is_in_ram(self) -> bool:
+        if self.note is None or self.kernel_map is None:
+            return False
+        return any(a <= self.note < b for a, b in self.kernel_map.memory_map.ram.tolist())
+
     def is_inside_crash_kernel(self, other: FoundKernel) -> bool:
         """Whether this note lies where ``other``, another kernel, was to load its crash kernel."""
         if self.note is None or other.kernel_map is None:
@@ -101,6 +106,8 @@ class FoundKernel:
             )
         if self.own_note is not None and self.own_note in self.note_at:
             lines.append(f"the kernel's vmcoreinfo_note points to it, {self.own_note:#x}")
+        if self._is_in_ram():
+            lines.append("it lies in System RAM by the kernel's own map")
         seconds = self.candidate.vmcoreinfo.crash_time
         if seconds is not None:
             lines.append(
@@ -119,6 +126,8 @@ class FoundKernel:
             )
         if self.own_note is not None and self.own_note not in self.note_at and self.note_at:
             lines.append(f"the kernel's vmcoreinfo_note points elsewhere, to {self.own_note:#x}")
+        if self.note is not None and self.kernel_map is not None and not self._is_in_ram():
+            lines.append("it lies outside of System RAM by the kernel's own map")
         if self.candidate.vmcoreinfo.crash_time is None:
             lines.append("no CRASHTIME: it had not crashed yet")
         return lines

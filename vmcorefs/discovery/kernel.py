@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import cached_property
 
-from vmcorefs.core.btf import MAX_BTF, Struct, check_btf, read_structs
-from vmcorefs.core.direct_map import find_direct_map, is_contiguous
+from vmcorefs.core.btf import Struct, read_structs
+from vmcorefs.core.direct_map import find_direct_map, image_span
 from vmcorefs.core.elf import EM_AARCH64, EM_RISCV, EM_X86_64
 from vmcorefs.core.kallsyms import SymbolTable, read_symbols
 from vmcorefs.core.kernel_memory import KernelMemory
 from vmcorefs.core.paging_mappings import Mappings
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
 from vmcorefs.discovery.page_tables import find_page_tables
+from vmcorefs.discovery.symbols import find_btf
 from vmcorefs.discovery.virtual import read_through
 from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.reader import Reader
+
+MAX_IMAGE = 1 << 30
+"""Largest kernel image that is believed, in bytes: KERNEL_IMAGE_SIZE of x86-64."""
+
+_ADDRESSES = 1 << 64
 
 # the key that only this architecture's arch_crash_save_vmcoreinfo writes
 _TELLING = {
@@ -67,17 +74,28 @@ class Kernel:
         """How far its direct map is above physical addresses, modulo 2**64."""
         return find_direct_map(self.mappings)
 
+    @property
+    def image_distance(self) -> int:
+        """How far its image is above physical addresses: the page tables' root is a part of it."""
+        return self.vmcoreinfo.symbol("swapper_pg_dir") - self.mappings.root
+
     @cached_property
     def text(self) -> tuple[int, int, int] | None:
-        """Its image, from ``_text`` to ``_end``: virtual address, physical address and size."""
-        try:
+        """Its image, from ``_text`` to ``_end``: virtual address, physical address and size.
+
+        Where there are no such symbols (no CONFIG_KALLSYMS_ALL), it is what is mapped of it.
+        """
+        distance = self.image_distance
+        span = image_span(self.mappings, distance % _ADDRESSES)
+        if span is None:
+            return None
+        start, end = span
+        with suppress(VmcorefsError):
             start, end = self.symbol("_text"), self.symbol("_end")
-        except VmcorefsError:
-            return None
-        paddr = self.mappings.translate(start)
-        if paddr is None or not is_contiguous(self.mappings, start, end - start):
-            return None
-        return start, paddr, end - start
+        paddr = start - distance
+        # parts of it are not mapped: arm64's first page, and what was freed after boot
+        sound = 0 < end - start <= MAX_IMAGE and start < span[1] and span[0] < end and paddr >= 0
+        return (start, paddr, end - start) if sound else None
 
     def symbol(self, name: str) -> int:
         """The address of a symbol.
@@ -100,7 +118,7 @@ class Kernel:
 
     @cached_property
     def _btf(self) -> bytes:
-        start, end = self.symbol("__start_BTF"), self.symbol("__stop_BTF")
-        if not 0 < end - start <= MAX_BTF:
-            raise FormatError(f"{end - start} bytes between __start_BTF and __stop_BTF")
-        return check_btf(self.virtual.read(start, end - start), self.virtual.byte_order)
+        btf, why_not = find_btf(self.symbols, self.virtual)
+        if btf is None:
+            raise FormatError(why_not)
+        return btf

@@ -23,6 +23,7 @@ from vmcorefs.core.memory_map import (
 )
 from vmcorefs.core.ranges import Ranges, intersect, make_ranges
 from vmcorefs.core.resources import RESOURCE, read_resources, read_span
+from vmcorefs.discovery.iomem_resource import find_iomem_resource
 from vmcorefs.discovery.kernel import Kernel
 from vmcorefs.errors import FormatError, SourceIOError, VmcorefsError
 
@@ -75,7 +76,11 @@ def _iomem_resource(kernel: Kernel) -> MemoryMap:
     layout = RESOURCE
     with suppress(FormatError):  # no BTF: it has been the same for long
         layout = kernel.structs("resource")["resource"]
-    return read_resources(kernel.virtual, kernel.symbol("iomem_resource"), layout)
+    try:
+        root = kernel.symbol("iomem_resource")
+    except FormatError:  # no CONFIG_KALLSYMS_ALL, or a kernel before 6.0
+        root = find_iomem_resource(kernel)
+    return read_resources(kernel.virtual, root, layout)
 
 
 def _e820_table(kernel: Kernel) -> MemoryMap:

@@ -8,14 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
-from itertools import chain
 
 import numpy as np
 
-from vmcorefs.core.elf import EM_AARCH64, EM_RISCV
 from vmcorefs.core.paging import output_address
 from vmcorefs.core.paging_formats import VALID, PageTableFormat
 from vmcorefs.core.paging_lookup import entry_offset, translate
+from vmcorefs.core.placement import PCI_HOLE_END, USUAL_SPLITS
 from vmcorefs.core.units import MAX_ADDRESS
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
 from vmcorefs.discovery.scan import GRID, iter_chunks
@@ -27,18 +26,16 @@ MAX_TRIES = 1 << 16
 
 
 def find_deltas(
-    file: Reader, fmt: PageTableFormat, root: int, vmcoreinfo: Vmcoreinfo, machine: int
+    file: Reader, fmt: PageTableFormat, root: int, vmcoreinfo: Vmcoreinfo, *, search: bool
 ) -> Iterator[int]:
     """Each distance from an offset in the file to its physical address that makes the root fit.
-
-    The usual ones come first and cost nothing; only then the file is searched.
 
     Args:
         file: The file by offset.
         fmt: The format of the page tables.
         root: Their physical address.
         vmcoreinfo: The kernel's.
-        machine: ``e_machine``.
+        search: Look through the whole file, and not at the usual distances, which cost nothing.
 
     Raises:
         SourceIOError: if the file cannot be read.
@@ -46,19 +43,10 @@ def find_deltas(
     if root > MAX_ADDRESS:
         return
     vaddr = vmcoreinfo.symbol("swapper_pg_dir")
-    tried = set()
-    for delta in chain(_likely(vmcoreinfo, machine), _search(file, fmt, root, vaddr)):
-        if delta not in tried and maps_itself(file, fmt, root, vaddr, delta):
+    deltas = _search(file, fmt, root, vaddr) if search else _likely(vmcoreinfo)
+    for delta in deltas:
+        if maps_itself(file, fmt, root, vaddr, delta):
             yield delta
-        tried.add(delta)
-
-
-def lies_as_usual(
-    file: Reader, fmt: PageTableFormat, root: int, vmcoreinfo: Vmcoreinfo, machine: int
-) -> bool:
-    """Whether one of the usual distances fits; the arguments and errors are ``find_deltas``'."""
-    vaddr = vmcoreinfo.symbol("swapper_pg_dir")
-    return any(maps_itself(file, fmt, root, vaddr, d) for d in _likely(vmcoreinfo, machine))
 
 
 def maps_itself(file: Reader, fmt: PageTableFormat, root: int, vaddr: int, delta: int) -> bool:
@@ -79,14 +67,13 @@ def maps_itself(file: Reader, fmt: PageTableFormat, root: int, vaddr: int, delta
         return False
 
 
-def _likely(vmcoreinfo: Vmcoreinfo, machine: int) -> Iterable[int]:
-    yield 0
-    key = {EM_AARCH64: "PHYS_OFFSET", EM_RISCV: "phys_ram_base"}.get(machine)
-    if key is not None:
+def _likely(vmcoreinfo: Vmcoreinfo) -> Iterable[int]:
+    deltas = [0, 1 << 30, 1 << 31, *(PCI_HOLE_END - low for low in USUAL_SPLITS)]
+    for key in ("PHYS_OFFSET", "phys_ram_base"):  # arm64, riscv64
         with suppress(FormatError):
             # arm64 KASLR puts PHYS_OFFSET below RAM; riscv's is the kernel's, above where RAM is
-            yield vmcoreinfo.number(key) >> 30 << 30
-        yield from (1 << 30, 1 << 31)  # QEMU's virt: arm64, riscv
+            deltas.append(vmcoreinfo.number(key) >> 30 << 30)
+    return dict.fromkeys(deltas)
 
 
 def _search(file: Reader, fmt: PageTableFormat, root: int, vaddr: int) -> Iterator[int]:

@@ -8,7 +8,7 @@ its file, finds all there is, wherever the pieces of the image belong.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -30,6 +30,10 @@ _WORDS = GRID // 4
 _ELF = np.frombuffer(ELF_MAGIC, dtype=np.uint32)[0]
 _NAME = np.frombuffer(NOTE_NAME[:4], dtype=np.uint32)[0]
 _NAME_WORD = 3  # behind n_namesz, n_descsz and n_type
+
+
+Progress = Callable[[int, int], None]
+"""``progress(done, total)``, in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +64,13 @@ class Hits:
     complete: bool = True
 
 
-def scan(sources: Sequence[Source], held: Extents) -> Hits:
+def scan(sources: Sequence[Source], held: Extents, progress: Progress | None = None) -> Hits:
     """Look through all that the sources hold of memory.
 
     Args:
         sources: The opened inputs.
         held: Which of their bytes are memory; where it belongs does not matter here.
+        progress: Told of each chunk.
 
     Raises:
         SourceIOError: if a source cannot be read.
@@ -73,7 +78,7 @@ def scan(sources: Sequence[Source], held: Extents) -> Hits:
     elf: list[Place] = []
     notes: list[Place] = []
     complete = True
-    for number, offset, words in iter_chunks(sources, held):
+    for number, offset, words in iter_chunks(sources, held, progress):
         for column, magic, hits in ((0, _ELF, elf), (_NAME_WORD, _NAME, notes)):
             rows = np.flatnonzero(words[:, column] == magic).tolist()
             complete &= len(hits) + len(rows) <= MAX_HITS
@@ -82,17 +87,25 @@ def scan(sources: Sequence[Source], held: Extents) -> Hits:
 
 
 def iter_chunks(
-    sources: Sequence[Source], held: Extents
+    sources: Sequence[Source], held: Extents, progress: Progress | None = None
 ) -> Iterator[tuple[int, int, np.ndarray[tuple[int, int], np.dtype[np.uint32]]]]:
-    """Source, offset and words of each chunk, a row for each KiB; the words are overwritten."""
+    """Source, offset and words of each chunk, a row for each KiB; the words are overwritten.
+
+    The chunks are in the order of the sources and of offset; what is known to be zeros without
+    reading it is left out.
+    """
     buffer = np.empty(_CHUNK, dtype=np.uint8)
     words = buffer.view(np.uint32).reshape(-1, _WORDS)
     data = held.only(Kind.DATA)
     spans = sorted(zip(data.source.tolist(), data.offset.tolist(), data.size.tolist(), strict=True))
+    done, total = 0, sum(size for _, _, size in spans)
     for number, start, size in spans:
         source, end = sources[number], start + size
         for offset in range(start, end - GRID + 1, _CHUNK):
             length = min(_CHUNK, (end - offset) // GRID * GRID)
+            done += length
+            if progress is not None:
+                progress(done, total)
             if source.is_hole(offset, length):
                 continue
             source.pread_into(offset, buffer.data[:length])

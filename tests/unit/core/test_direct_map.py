@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from vmcorefs.core.direct_map import directly_mapped, find_direct_map, is_contiguous
+from vmcorefs.core.direct_map import directly_mapped, find_direct_map, image_span
 from vmcorefs.core.paging_formats import x86_64
 from vmcorefs.core.paging_mappings import Aliases, Mappings
 
@@ -52,28 +52,17 @@ def test_the_edges_of_a_run() -> None:
     assert find_direct_map(mappings((DIRECT + ROOT - 0x1000, ROOT - 0x1000, 0x1000))) is None
 
 
-def test_an_image_is_one_run_of_memory() -> None:
-    assert is_contiguous(KERNEL, TEXT, 8 * MIB)
-    assert is_contiguous(KERNEL, TEXT + 0x1000, 1)
-    assert not is_contiguous(KERNEL, TEXT, 8 * MIB + 1)
-    assert not is_contiguous(KERNEL, TEXT, 0)
-    assert not is_contiguous(KERNEL, TEXT, -5)
-    assert not is_contiguous(KERNEL, TEXT - 0x1000, 0x2000)
+DISTANCE = TEXT - 16 * MIB
 
 
-def test_an_image_of_pages_with_different_access_is_contiguous_all_the_same() -> None:
-    image = mappings((TEXT, MIB, MIB), (TEXT + MIB, 2 * MIB, MIB), (TEXT + 2 * MIB, 0, MIB))
-    assert is_contiguous(image, TEXT, 2 * MIB)
-    assert not is_contiguous(image, TEXT, 3 * MIB)
+def test_the_image_is_from_the_first_to_the_last_byte_at_its_distance() -> None:
+    assert image_span(KERNEL, DISTANCE) == (TEXT, TEXT + 8 * MIB)
+    image = mappings((TEXT + 0x1000, 16 * MIB + 0x1000, MIB), (TEXT + 3 * MIB, 19 * MIB, MIB))
+    assert image_span(image, DISTANCE) == (TEXT + 0x1000, TEXT + 4 * MIB)
+    assert image_span(KERNEL, DISTANCE + 0x1000) is None
+    assert image_span(mappings(), DISTANCE) is None
 
 
-def test_an_image_that_does_not_start_at_a_page() -> None:
-    image = mappings((TEXT, MIB, 0x2000))
-    assert is_contiguous(image, TEXT + 0x800, 0x1800)
-    assert not is_contiguous(image, TEXT + 0x800, 0x1801)
-
-
-@pytest.mark.parametrize("size", [1 << 40, 1 << 63, (1 << 64) - 1])
-def test_an_absurd_size_costs_nothing(size: int) -> None:
-    """_end and _text come from the image: their distance is what it likes."""
-    assert not is_contiguous(KERNEL, TEXT, size)
+def test_an_image_at_the_end_of_64_bits() -> None:
+    top = mappings((2**64 - MIB, 16 * MIB, MIB))
+    assert image_span(top, 2**64 - 17 * MIB) == (2**64 - MIB, 2**64)

@@ -211,6 +211,14 @@ def test_a_name_is_cut_as_in_proc_kallsyms() -> None:
     assert machine.text() == f"ffffffffc0008000 T {'x' * 511}\t[ext4]\n"
 
 
+def test_an_assemblers_local_labels_are_names() -> None:
+    """Debian's 6.12 for arm64 has such in virtio_blk: /proc/kallsyms shows them as they are."""
+    machine = Machine()
+    machine.add("virtio_blk", [(BASE + 0x8000, "t", ".L14472\x021")], {})
+
+    assert machine.text() == "ffffffffc0008000 t .L14472\x021\t[virtio_blk]\n"
+
+
 def test_an_exported_name_right_before_memory_that_is_not_mapped() -> None:
     machine = Machine()
     at = machine.add("ext4", EXT4, {"ext4_exported": BASE + 0x8040})

@@ -44,7 +44,10 @@ def by_offset(source: BytesSource, skip: int = 0, size: int = SIZE) -> Reader:
 def deltas(kernel: DeadKernel, source: BytesSource, skip: int = 0, text: bytes = b"") -> list[int]:
     info = parse_vmcoreinfo(text or kernel.text)
     fmt, root = locate_page_tables(kernel.arch.number, info)
-    return list(find_deltas(by_offset(source, skip), fmt, root, info, kernel.arch.number))
+    usual = set(find_deltas(by_offset(source, skip), fmt, root, info, search=False))
+    found = list(find_deltas(by_offset(source, skip), fmt, root, info, search=True))
+    assert usual <= set(found)
+    return found
 
 
 @pytest.mark.parametrize("delta", [0, 0x1000, 0x61400, 3 * MIB, 7 * GIB, 2**40 + 0x400])
@@ -68,7 +71,7 @@ def test_the_usual_distances_cost_no_search(arch: Arch, start: int) -> None:
     source = File(kernel, start)
     info = parse_vmcoreinfo(kernel.text)
     fmt, root = locate_page_tables(arch.number, info)
-    assert next(find_deltas(by_offset(source), fmt, root, info, arch.number)) == start
+    assert list(find_deltas(by_offset(source), fmt, root, info, search=False)) == [start]
     assert source.read < 1024
 
 
@@ -88,7 +91,10 @@ def test_a_root_in_each_page_ends() -> None:
     """Each names itself, so each could be it; but there is an end to those that are tried."""
     kernel = make_kernel()
     page = struct.pack("<Q", kernel.base + 0x100000 | 0x67) * 512
-    found = deltas(kernel, BytesSource("file", page * (SIZE // 4096)))
+    info = parse_vmcoreinfo(kernel.text)
+    fmt, root = locate_page_tables(62, info)
+    file = by_offset(BytesSource("file", page * 1024), size=4 * MIB)
+    found = list(find_deltas(file, fmt, root, info, search=True))
     assert len(set(found)) == len(found) <= MAX_TRIES
 
 
@@ -107,7 +113,8 @@ def test_a_file_of_less_than_a_kib() -> None:
     info = parse_vmcoreinfo(kernel.text)
     fmt, root = locate_page_tables(62, info)
     file = by_offset(BytesSource("file", bytes(100)), size=100)
-    assert list(find_deltas(file, fmt, root, info, 62)) == []
+    assert list(find_deltas(file, fmt, root, info, search=False)) == []
+    assert list(find_deltas(file, fmt, root, info, search=True)) == []
 
 
 def test_a_file_that_cannot_be_read_is_an_error() -> None:
@@ -124,3 +131,10 @@ def test_a_file_that_cannot_be_read_is_an_error() -> None:
 def test_tables_that_end_behind_the_file_do_not_map_themselves() -> None:
     kernel = make_kernel(ram=X86_RAM, base=SIZE - MIB)
     assert deltas(kernel, File(kernel, 0)) == []
+
+
+@pytest.mark.parametrize("value", [2**64 - 1, -(2**63), 10**20 - 1, -(10**20) + 1])
+@pytest.mark.parametrize("key", ["PHYS_OFFSET", "phys_ram_base"])
+def test_an_absurd_start_of_ram(key: str, value: int) -> None:
+    kernel = make_kernel(told={f"NUMBER({key})": str(value)})
+    assert deltas(kernel, File(kernel, 0)) == [0]
