@@ -11,6 +11,7 @@ from vmcorefs.core.crash_notes import find_slots, slot_size
 from vmcorefs.core.elf import EM_X86_64
 from vmcorefs.core.elfcorehdr import Elfcorehdr, make_elfcorehdr
 from vmcorefs.core.memory_map import MemoryMap
+from vmcorefs.core.ranges import Ranges, intersect, make_ranges, total_size
 from vmcorefs.discovery.elfcorehdr import (
     Found,
     Search,
@@ -137,7 +138,7 @@ def build_plan(config: CaptureConfig, memory_map: MemoryMap, found: FoundKernel 
         memory_map.crashed_ram,
         e_machine=kernel.machine,
         notes=(*slots, *_vmcoreinfo_slot(found)),
-        text=kernel.text,
+        text=_image_in_ram(kernel, memory_map.ram),
         direct_map=kernel.direct_map,
     )
     return Plan(
@@ -145,6 +146,15 @@ def build_plan(config: CaptureConfig, memory_map: MemoryMap, found: FoundKernel 
         "built from the memory map and what the kernel says of itself",
         warnings=(no_slots,) if no_slots else (),
     )
+
+
+def _image_in_ram(kernel: Kernel, ram: Ranges) -> tuple[int, int, int] | None:
+    """The kernel's image, if it can be: a symbol that lies is no RAM that the image lacks."""
+    if kernel.text is None:
+        return None
+    _, paddr, size = kernel.text
+    held = intersect(ram, make_ranges([(paddr, paddr + size)]))
+    return kernel.text if total_size(held) == size else None
 
 
 def _vmcoreinfo_slot(found: FoundKernel | None) -> tuple[tuple[int, int], ...]:
