@@ -150,7 +150,8 @@ def make_kernel(
             the crash kernel.
         crashed: Whether VMCOREINFO has CRASHTIME, and the CPUs but the second saved registers.
         cpus: How many.
-        lacks: Symbols that kallsyms does not have.
+        lacks: Symbols that kallsyms does not have, and ``PCI mem``, by which iomem_resource is
+            found without one.
         moved: Symbols that it has elsewhere.
         told: Keys of VMCOREINFO that are another; an empty value takes one away.
     """
@@ -158,8 +159,7 @@ def make_kernel(
     _map(kernel)
     image = _Image(arch.text + VARIABLES_AT)
     rows = _resources(kernel, crash_kernel) if resources is None else resources
-    # what has no symbol is found by its name, so that it must not have that either
-    root_name = b"System bus" if "iomem_resource" in lacks else b"PCI mem"
+    root_name = b"PCI bus" if "PCI mem" in lacks else b"PCI mem"
     image.name("iomem_resource", _put_tree(image, rows, root_name))
     image.name("crashk_res", image.put(_node(*(crash_kernel or (0, 1)))))
     _put_e820(image, kernel.ram)

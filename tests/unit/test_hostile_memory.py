@@ -349,7 +349,7 @@ def test_a_wild_tree_is_refused_with_a_reason_and_the_next_map_is_taken(
 
 @pytest.mark.parametrize("count", [0, 3201, 2**32 - 1])
 def test_an_absurd_count_of_e820_entries(tmp_path: Path, open_capture: Opener, count: int) -> None:
-    kernel = make_kernel(lacks=["iomem_resource", "memblock"])
+    kernel = make_kernel(lacks=["iomem_resource", "PCI mem", "memblock"])
     kernel.put(FREE, struct.pack("<I", count))
     kernel.patch("e820_table", struct.pack("<Q", FIRST))
     kernel.patch("boot_params", b"\xff", 0x1E8)
@@ -368,7 +368,7 @@ def test_an_absurd_count_of_e820_entries(tmp_path: Path, open_capture: Opener, c
     "span", [(0, 2**64 - 1), (2**63, 2**63 + 4096), (2**62, 2**63), (1 << 50, 1 << 51)]
 )
 def test_an_absurd_crash_kernel(tmp_path: Path, open_capture: Opener, span: Span) -> None:
-    kernel = make_kernel(lacks=["iomem_resource"])
+    kernel = make_kernel(lacks=["iomem_resource", "PCI mem"])
     kernel.patch("crashk_res", struct.pack("<QQ", *span))
     image = open_capture(kernel.save(tmp_path / "ram")).image
     assert len(image.memory_map.crash_kernel) == 0

@@ -153,12 +153,12 @@ def test_pieces_in_their_places_are_left_there(tmp_path: Path, open_capture: Ope
 
 MAPS: dict[str, tuple[Arch, list[str], str]] = {
     "iomem_resource": (X86, [], "iomem_resource"),
-    "e820_table": (X86, ["iomem_resource"], "e820_table"),
-    "boot_params": (X86, ["iomem_resource", "e820_table"], "boot_params' e820 table"),
-    "memblock": (ARM, ["iomem_resource", "e820_table", "boot_params"], "memblock"),
+    "e820_table": (X86, ["iomem_resource", "PCI mem"], "e820_table"),
+    "boot_params": (X86, ["iomem_resource", "PCI mem", "e820_table"], "boot_params' e820 table"),
+    "memblock": (ARM, ["iomem_resource", "PCI mem", "e820_table", "boot_params"], "memblock"),
     "page tables": (
         ARM,
-        ["iomem_resource", "e820_table", "boot_params", "memblock"],
+        ["iomem_resource", "PCI mem", "e820_table", "boot_params", "memblock"],
         "the direct map of the page tables",
     ),
 }
