@@ -63,6 +63,11 @@ class Explorer:
         """Whether ``ranking`` has been asked for, and costs nothing any more."""
         return "ranking" in self.__dict__
 
+    @property
+    def has_scanned(self) -> bool:
+        """Whether ``hits`` has been asked for, and is all that there is."""
+        return "hits" in self.__dict__ and self.hits.complete
+
     @cached_property
     def hits(self) -> Hits:
         """What a scan of all that the inputs hold of memory finds.
