@@ -55,6 +55,7 @@ class Arch:
 
 
 X86 = Arch(62, x86(48), 0xFFFFFFFF8A000000, 0xFFFF9C8000000000, 336)
+X86_5 = Arch(62, x86(57), 0xFFFFFFFF8A000000, 0xFF11000000000000, 336)
 ARM = Arch(183, arm(4, 48), 0xFFFF800008000000, 0xFFFF000000000000, 392)
 RISCV = Arch(243, riscv(48), 0xFFFFFFFF80000000, 0xFFFFAF8000000000, 376)
 
@@ -87,7 +88,7 @@ class DeadKernel:
     @property
     def distance(self) -> int:
         """Virtual less physical address in the direct map."""
-        first = 0 if self.arch is X86 else self.ram[0][0]
+        first = 0 if self.arch.number == X86.number else self.ram[0][0]
         return self.arch.direct - first
 
     def put(self, paddr: int, data: bytes) -> None:
@@ -313,7 +314,8 @@ def _told(kernel: DeadKernel) -> dict[str, str]:
 def _iter_told(kernel: DeadKernel) -> Iterator[tuple[str, str]]:
     arch = kernel.arch
     yield "SYMBOL(swapper_pg_dir)", f"{arch.text + TABLES_AT:x}"
-    if arch is X86:
+    if arch.number == X86.number:
+        yield "NUMBER(pgtable_l5_enabled)", str(int(arch is X86_5))
         yield "NUMBER(phys_base)", str(kernel.base - (arch.text - 0xFFFFFFFF80000000))
         yield "KERNELOFFSET", f"{arch.text - 0xFFFFFFFF81000000:x}"
     if arch is ARM:

@@ -26,16 +26,19 @@ from tests.kernel_builder import (
     NOTE_AT,
     RISCV,
     X86,
+    X86_5,
     X86_RAM,
     Arch,
     DeadKernel,
     Placed,
     Span,
     cpu_note,
+    fake_text,
     make_kernel,
     split,
 )
-from vmcorefs import Capture
+from vmcorefs import Capture, ConfigError
+from vmcorefs.sources.file import FileSource
 
 SPLIT_RAM: tuple[Span, ...] = (LOW, (MIB, 2 * GIB), (4 * GIB, 5 * GIB))
 CRASH: Span = (32 * MIB, 40 * MIB)
@@ -83,6 +86,7 @@ def check(capture: Capture, kernel: DeadKernel) -> None:
 
 WAYS: dict[str, tuple[DeadKernel, list[Placed] | None]] = {
     "flat": (make_kernel(), None),
+    "flat, 5 levels": (make_kernel(X86_5), None),
     "5 GiB flat": (make_kernel(ram=SPLIT_RAM), None),
     "arm64 from 1 GiB": (make_kernel(ARM, [(GIB, 2 * GIB)], base=GIB + 4 * MIB), [(GIB, 0, GIB)]),
     "riscv64 from 2 GiB": (
@@ -142,6 +146,17 @@ def test_a_file_with_a_header_in_front(tmp_path: Path, open_capture: Opener, ski
     kernel.save(tmp_path / "ram", skip=skip)
     toml = tmp_path / "capture.toml"
     toml.write_text(f'[[image]]\npath = "ram"\noffset = {skip}\n')
+    check(open_capture(toml), kernel)
+
+
+def test_a_file_with_something_behind_the_memory_too(tmp_path: Path, open_capture: Opener) -> None:
+    kernel = make_kernel()
+    ram = kernel.save(tmp_path / "ram", kernel.concatenated(), skip=4096)
+    size = ram.stat().st_size - 4096
+    with ram.open("ab") as file:
+        file.write(vmcoreinfo_note(fake_text(1)).ljust(1 << 20, b"\xff"))
+    toml = tmp_path / "capture.toml"
+    toml.write_text(f'[[image]]\npath = "ram"\noffset = 4096\nsize = {size}\n')
     check(open_capture(toml), kernel)
 
 
@@ -252,3 +267,80 @@ def test_an_elfcorehdr_alone_tells_a_split_too(
     image = open_capture(ram_file, use_vmcoreinfo=False).image
     assert image.memory_map.ram.tolist() == [[MIB, low], [4 * GIB, 5 * GIB]]
     assert image.notes.vmcoreinfo is not None
+
+
+def test_a_kernel_before_6_0_tells_no_symbols(tmp_path: Path, open_capture: Opener) -> None:
+    kernel = make_kernel(told={"SYMBOL(kallsyms_names)": ""})
+    image = open_capture(kernel.save(tmp_path / "ram")).image
+    assert image.memory_map.dialect == "iomem_resource"
+    assert image.memory_map.ram.tolist() == [list(span) for span in X86_RAM]
+    assert [slot.paddr for slot in image.notes.slots] == [kernel.base + NOTE_AT]
+    (warning,) = image.warnings
+    assert warning.startswith("no CPU's crash notes: VMCOREINFO: SYMBOL(kallsyms_names) is None")
+
+
+# --- what it costs ---------------------------------------------------------------------------
+
+
+@pytest.fixture
+def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The size of each read of an input."""
+    counts: list[int] = []
+    pread_into = FileSource.pread_into
+
+    def counting(
+        self: FileSource, offset: int, buffer: memoryview, *, nowait: bool = False
+    ) -> None:
+        counts.append(len(buffer))
+        pread_into(self, offset, buffer, nowait=nowait)
+
+    monkeypatch.setattr(FileSource, "pread_into", counting)
+    return counts
+
+
+def fill(kernel: DeadKernel) -> None:
+    """All memory but the kernel's own, so that there are no holes."""
+    kernel.chunks[:0] = [(0, b"\x55" * (16 * MIB)), (20 * MIB, b"\x55" * (44 * MIB))]
+
+
+def test_memory_is_looked_through_once(
+    tmp_path: Path, open_capture: Opener, reads: list[int]
+) -> None:
+    kernel = make_kernel()
+    fill(kernel)
+    kernel.put(MIB, vmcoreinfo_note(fake_text(1, crashed=False)))
+    open_capture(kernel.save(tmp_path / "ram"))
+    assert sum(reads) < 64 * MIB * 1.1
+
+
+def test_memory_is_not_looked_through_where_a_map_and_an_elfcorehdr_tell_all(
+    tmp_path: Path, open_capture: Opener, reads: list[int]
+) -> None:
+    kernel = make_kernel(crash_kernel=CRASH)
+    fill(kernel)
+    phdrs = [
+        note_phdr(kernel.base + NOTE_AT, 4132),
+        load_phdr(MIB, CRASH[0]),
+        load_phdr(CRASH[1], 64 * MIB),
+    ]
+    kernel.put(CRASH[0], pack_elf(phdrs))
+    iomem = tmp_path / "iomem"
+    iomem.write_text("00100000-03ffffff : System RAM\n  02000000-027fffff : Crash kernel\n")
+    capture = open_capture(kernel.save(tmp_path / "ram"), memory_map=iomem)
+    assert capture.image.plan.paddr == CRASH[0]
+    assert sum(reads) < (CRASH[1] - CRASH[0]) * 1.5
+
+
+@pytest.mark.parametrize("machine", ["ppc64", "s390"])
+def test_a_machine_whose_page_tables_nobody_walks_keeps_its_vmcoreinfo(
+    tmp_path: Path, open_capture: Opener, machine: str
+) -> None:
+    kernel = make_kernel()
+    iomem = tmp_path / "iomem"
+    iomem.write_text("00001000-0009fbff : System RAM\n00100000-03ffffff : System RAM\n")
+    ram = kernel.save(tmp_path / "ram")
+    image = open_capture(ram, memory_map=iomem, machine=machine).image
+    assert image.notes.vmcoreinfo is not None
+    assert image.notes.vmcoreinfo.text == kernel.text
+    with pytest.raises(ConfigError, match="cannot walk its page tables"):
+        open_capture(ram, machine=machine)
