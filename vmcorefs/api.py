@@ -10,6 +10,7 @@ from typing import Self
 from vmcorefs.config import (
     CaptureConfig,
     HolesPolicy,
+    LayoutChoice,
     Piece,
     is_capture_file,
     load_capture_file,
@@ -101,6 +102,7 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
     vmlinux: StrPath | None = None,
     vmcoreinfo: StrPath | int | None = None,
     use_vmcoreinfo: bool | None = None,
+    layout: LayoutChoice | None = None,
 ) -> Capture:
     r"""Open a captured memory image.
 
@@ -126,6 +128,7 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
         vmcoreinfo: VMCOREINFO's text or note, as a path, or its physical address; by default it is
             looked for.
         use_vmcoreinfo: False leaves VMCOREINFO out where no elfcorehdr names it.
+        layout: ``kernel`` or ``universal``: ``vmcore`` as the kernel has it, or for every tool.
 
     Raises:
         VmcorefsError: if an input is missing, unreadable, not what it should be, or contradicts
@@ -151,6 +154,7 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
             vmlinux=None if vmlinux is None else fspath(vmlinux),
             vmcoreinfo=fspath(vmcoreinfo) if isinstance(vmcoreinfo, PathLike) else vmcoreinfo,
             use_vmcoreinfo=use_vmcoreinfo,
+            layout=layout,
         )
     )
 

@@ -1,4 +1,4 @@
-"""The command: ``vmcorefs mount | umount | inspect | extract``."""
+"""The command: ``vmcorefs mount | umount | inspect | check | extract``."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ import click
 from tqdm import tqdm
 
 from vmcorefs.api import Capture, open_capture
+from vmcorefs.check import format_check, make_check
 from vmcorefs.core.units import format_size
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
 from vmcorefs.errors import ConfigError, VmcorefsError
@@ -106,6 +107,26 @@ def inspect(
     with _open(images, options) as capture:
         report = make_report(capture)
     click.echo(json.dumps(report, indent=1) if as_json else format_report(report), nl=as_json)
+
+
+@main.command(epilog=IMAGES_HELP, short_help="Say what was found, and which tools will open it.")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@capture_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; sizes are in bytes.")
+def check(
+    images: tuple[str, ...],
+    as_json: bool,
+    **options: Any,  # noqa: ANN401  # click's
+) -> None:
+    """Say what was found in IMAGE..., how sure it is, and which tools will open its vmcore.
+
+    Of crash, gdb, drgn, makedumpfile, libkdumpfile, volatility3 and MemProcFS it says yes, "yes,
+    but" or no; then the rule that is broken, what helps, and where the rule stands. The exit status
+    is 0 also when a tool will not open it.
+    """
+    with _open(images, options, thorough=True) as capture:
+        report = make_check(capture)
+    click.echo(json.dumps(report, indent=1) if as_json else format_check(report), nl=as_json)
 
 
 @main.command(epilog=IMAGES_HELP)

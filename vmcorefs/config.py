@@ -36,6 +36,7 @@ from vmcorefs.core.units import MAX_ADDRESS, parse_range, parse_size
 from vmcorefs.errors import ConfigError
 
 HolesPolicy = Literal["zero", "error"]
+LayoutChoice = Literal["kernel", "universal"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +78,8 @@ class CaptureConfig:
         vmcoreinfo: VMCOREINFO that is given: the physical address of its note, or the path of its
             text, its note or a copy of /sys/kernel/vmcoreinfo; None for what the image has.
         use_vmcoreinfo: Look for VMCOREINFO where no elfcorehdr names it; False leaves it out.
+        layout: How ``vmcore`` is laid out: byte for byte as /proc/vmcore (``kernel``), or with
+            headers that every tool opens (``universal``).
     """
 
     images: tuple[Piece, ...]
@@ -93,6 +96,7 @@ class CaptureConfig:
     vmlinux: str | None = None
     vmcoreinfo: str | int | None = None
     use_vmcoreinfo: bool = True
+    layout: LayoutChoice = "kernel"
 
 
 _PIECE = re.compile(
@@ -145,6 +149,7 @@ class _CaptureTable(msgspec.Struct, forbid_unknown_fields=True):
     drop_torn_notes: bool = False
     vmlinux: str | None = None
     vmcoreinfo: _Number | str = "auto"
+    layout: LayoutChoice = "kernel"
 
 
 def load_capture_file(path: str) -> CaptureConfig:
@@ -189,6 +194,7 @@ def _config_from(table: _CaptureTable, directory: str) -> CaptureConfig:
         vmlinux=os.path.join(directory, table.vmlinux) if table.vmlinux is not None else None,
         vmcoreinfo=vmcoreinfo,
         use_vmcoreinfo=use_vmcoreinfo,
+        layout=table.layout,
     )
 
 

@@ -13,37 +13,29 @@ from pathlib import Path
 
 import numpy as np
 
-from vmcorefs.config import CaptureConfig, Piece
-from vmcorefs.core.extents import Extents, Kind, exclude, make_extents, overlay
+from vmcorefs.config import CaptureConfig
+from vmcorefs.core.extents import Extents
 from vmcorefs.core.findings import Finding
 from vmcorefs.core.map_text import parse_memory_map
 from vmcorefs.core.memory_map import MemoryMap, with_crash_kernel
 from vmcorefs.core.ranges import Ranges, make_ranges, normalise, subtract, total_size
 from vmcorefs.core.units import format_range, format_size
-from vmcorefs.discovery.backup import Backup, backup_in_image, check_size, compare, expected_range
+from vmcorefs.discovery.backup import Backup
 from vmcorefs.discovery.explore import Explorer
-from vmcorefs.discovery.findings import (
-    find_headers,
-    find_kaslr,
-    find_low_memory,
-    find_memory_map,
-    find_notes,
-    find_placement,
-    find_symbols,
-    find_vmcoreinfo,
-)
+from vmcorefs.discovery.findings import make_findings
 from vmcorefs.discovery.log import find_log
+from vmcorefs.discovery.low_memory import find_low_memory
 from vmcorefs.discovery.notes import CrashNotes, read_crash_notes
 from vmcorefs.discovery.plan import Plan, find_plan
 from vmcorefs.discovery.scan import Progress
 from vmcorefs.discovery.settle import settle
 from vmcorefs.discovery.virtual import through_loads
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
-from vmcorefs.errors import ConfigError, FaultError, FormatError, TruncatedError
+from vmcorefs.errors import ConfigError, FormatError, TruncatedError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.sources.file import FileSource
-from vmcorefs.sources.pieces import open_piece, open_pieces
+from vmcorefs.sources.pieces import open_pieces
 
 _MAX_MAP_SIZE = 256 << 20
 _PCI_HOLE_END = 1 << 32
@@ -131,7 +123,7 @@ def open_image(
         reader = Reader("memory", captured, images)
         plan = find_plan(config, reader, memory_map, explorer)
         memory_map = _add_crash_kernel(memory_map, plan)
-        low = _find_low_memory(config, reader, plan, memory_map)
+        low = find_low_memory(config, reader, plan, memory_map)
         sources: tuple[Source, ...] = images
         if low.source is not None:
             stack.callback(low.source.close)
@@ -148,6 +140,7 @@ def open_image(
         if notes.given:
             sources = (*sources, BytesSource("the given VMCOREINFO", notes.given))
         log, no_log = find_log(notes.vmcoreinfo, through_loads(crashed, plan.elfcorehdr))
+        findings = make_findings(explorer, given, memory_map, plan, notes, low)
         stack.pop_all()
     return MemoryImage(
         config=config,
@@ -166,18 +159,14 @@ def open_image(
             *notes.warnings,
             *([no_log] if no_log else ()),
             *([f"{_summarise(missing)}: reading them fails"] if len(missing) else ()),
+            *(_doubt(one) for one in findings if one.is_doubtful),
         ),
-        findings=(
-            find_placement(explorer, given),
-            find_memory_map(explorer, given, memory_map),
-            find_vmcoreinfo(explorer, plan, notes),
-            find_kaslr(explorer, notes),
-            find_headers(plan),
-            find_notes(notes),
-            find_low_memory(low.backup, given=config.backup is not None),
-            *find_symbols(explorer),
-        ),
+        findings=findings,
     )
+
+
+def _doubt(finding: Finding) -> str:
+    return f"{finding.what}: {finding.value} ({finding.sure}): {'; '.join(finding.against)}"
 
 
 def load_map(path: str, config: CaptureConfig) -> MemoryMap:
@@ -214,73 +203,6 @@ def _add_crash_kernel(memory_map: MemoryMap, plan: Plan) -> MemoryMap:
     left_out = subtract(memory_map.ram, plan.elfcorehdr.ram)
     held = (left_out[:, 0] <= plan.paddr) & (plan.paddr < left_out[:, 1])
     return with_crash_kernel(memory_map, left_out[held])
-
-
-@dataclass(frozen=True, slots=True)
-class _LowMemory:
-    """What became of low memory.
-
-    Attributes:
-        memory: All memory, with every backup over it.
-        backup: The upper one of them, if there is any.
-        source: The file that it is in, if it was given.
-        warnings: What a person should know of it.
-    """
-
-    memory: Extents
-    backup: Backup | None = None
-    source: FileSource | None = None
-    warnings: tuple[str, ...] = ()
-
-
-def _find_low_memory(
-    config: CaptureConfig, reader: Reader, plan: Plan, memory_map: MemoryMap
-) -> _LowMemory:
-    low = _low_memory_in_image(reader, plan)
-    if config.backup is None:
-        return low
-    return _lay_given_backup(config.backup, low.memory, reader, plan, memory_map)
-
-
-def _low_memory_in_image(reader: Reader, plan: Plan) -> _LowMemory:
-    moved = plan.elfcorehdr.backup
-    if moved is None:
-        return _LowMemory(reader.table)
-    try:
-        backup, why_not = backup_in_image(reader, moved)
-    except FaultError:
-        # what the image has at low addresses is what the capture kernel left there
-        lost = make_ranges([(moved[0], moved[0] + moved[1])])
-        return _LowMemory(exclude(reader.table, lost))
-    if backup is None:
-        return _LowMemory(reader.table, warnings=(why_not,))
-    return _LowMemory(overlay(reader.table, backup.extents), backup)
-
-
-def _lay_given_backup(
-    piece: Piece, memory: Extents, reader: Reader, plan: Plan, memory_map: MemoryMap
-) -> _LowMemory:
-    moved = plan.elfcorehdr.backup
-    source, paddr, size = open_piece(piece, role="backup", ram_end=memory_map.end)
-    try:
-        start, end = paddr, paddr + size
-        if piece.paddr is None:
-            start, end = expected_range(moved, memory_map, plan.elfcorehdr.header.e_machine)
-            check_size(piece.path, size, start, end)
-        sources = (*reader.sources, source)
-        extents = make_extents(
-            make_ranges([(start, end)]),
-            kind=Kind.DATA,
-            source=len(sources) - 1,
-            offset=piece.offset,
-        )
-        warning = compare(reader, moved, Reader(piece.path, extents, sources)) if moved else ""
-    except BaseException:
-        source.close()
-        raise
-    backup = Backup(start, end, piece.path, extents)
-    warnings = (warning,) if warning else ()
-    return _LowMemory(overlay(memory, extents), backup, source, warnings)
 
 
 def _find_missing(

@@ -90,6 +90,12 @@ _OPTIONS = (
         is_flag=True,
         help="Leave out a torn crash note, as the kernel does, rather than refuse the image.",
     ),
+    click.option(
+        "--layout",
+        type=click.Choice(["kernel", "universal"]),
+        help="Lay out vmcore byte for byte as /proc/vmcore (kernel, the default), or with headers"
+        " that volatility3 and LeechCore open as well (universal).",
+    ),
 )
 
 
@@ -136,4 +142,5 @@ def make_config(images: tuple[str, ...], options: dict[str, Any]) -> CaptureConf
         vmlinux=options["vmlinux"],
         vmcoreinfo=vmcoreinfo,
         use_vmcoreinfo=use_vmcoreinfo,
+        layout=options["layout"],
     )

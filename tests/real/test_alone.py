@@ -100,7 +100,13 @@ def test_a_machine_without_a_crash_kernel_concatenated(snapshot: Snapshot, scrat
     image = scratch / "image"
     concatenate(snapshot, image)
     with both_mounted(snapshot, image, scratch) as (alone, described):
-        assert differences(alone / "vmcore", described / "vmcore") == (0, None)
+        ours, theirs = alone / "vmcore", described / "vmcore"
+        loads = segments(ours).loads
+        assert loads == segments(theirs).loads
+        # what pads a page behind a range is in no concatenated image
+        for load in loads:
+            span = load["p_offset"], load["p_filesz"]
+            assert compare(ours, span[0], theirs, *span) == (0, None)
 
 
 @stopped("none", "none-6.12")

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 _TIMEOUT: Final = 300
 _DRGN_SCRIPT: Final = Path(__file__).with_name("drgn_report.py")
+_REPORTS: Final[dict[str, list[str | Path]]] = {
+    "volatility3": [sys.executable, Path(__file__).with_name("volatility_report.py")],
+    "leechcore": [sys.executable, Path(__file__).with_name("leechcore_report.py")],
+    # Debian's package is for Debian's Python
+    "libkdumpfile": ["/usr/bin/python3", Path(__file__).with_name("kdumpfile_report.py")],
+}
 
 NAMED: Final = "DUMP"
 """What stands in a tool's output for the path of the dump."""
@@ -26,10 +33,17 @@ def run(command: list[str | Path], dump: Path, *, stdin: str = "") -> str:
     Returns:
         What it printed, with another name for ``dump``.
     """
+    done = attempt(command, stdin=stdin)
+    assert done.returncode == 0, done
+    return done.stdout.replace(str(dump), NAMED)
+
+
+def attempt(command: list[str | Path], *, stdin: str = "") -> subprocess.CompletedProcess[str]:
+    """Run a tool that may fail; both of its streams are in ``stdout``."""
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
     # no user's settings, no terminal, no language
     environment = {"PATH": path, "HOME": "/nonexistent", "TERM": "dumb", "LC_ALL": "C.UTF-8"}
-    done = subprocess.run(
+    return subprocess.run(
         [*map(str, command)],
         input=stdin,
         stdout=subprocess.PIPE,
@@ -40,8 +54,6 @@ def run(command: list[str | Path], dump: Path, *, stdin: str = "") -> str:
         env=environment,
         timeout=_TIMEOUT,
     )
-    assert done.returncode == 0, done
-    return done.stdout.replace(str(dump), NAMED)
 
 
 def crash_osrelease(dump: Path) -> str:
@@ -93,3 +105,10 @@ def makedumpfile(dump: Path, out: Path, *options: str) -> Path:
 def drgn(vmlinux: Path, dump: Path, state: str = "panicked") -> str:
     """The utsname, the tasks and, unless ``running``, the panicking task's stack, read by drgn."""
     return run([sys.executable, _DRGN_SCRIPT, vmlinux, dump, state], dump)
+
+
+def physical(tool: str, dump: Path, paddrs: list[int], *more: str) -> dict[str, Any]:
+    """What volatility3, LeechCore or libkdumpfile sees; ``pages`` are SHA-256 by address."""
+    said = run([*_REPORTS[tool], dump, *map(str, paddrs), *more], dump)
+    report: dict[str, Any] = json.loads(said.splitlines()[-1])
+    return report

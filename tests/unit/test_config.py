@@ -114,6 +114,7 @@ crash_kernel = ["512M+256M", "0x40000000-0x4fffffff"]
 elfcorehdr = 0x2f000000
 machine = "aarch64"
 holes = "error"
+layout = "universal"
 raw_reserved = true
 truncated = true
 drop_torn_notes = true
@@ -148,6 +149,7 @@ def test_every_key_of_a_capture_description_is_read_and_paths_are_relative_to_it
         use_elfcorehdr=True,
         machine=183,
         holes="error",
+        layout="universal",
         raw_reserved=True,
         truncated=True,
         drop_torn_notes=True,
@@ -183,6 +185,7 @@ IMAGE = '[[image]]\npath = "ram"\n'
         ("map = 1\n" + IMAGE, "Expected `str | null`, got `int` - at `$.map`"),
         ("truncated = 1\n" + IMAGE, "Expected `bool`, got `int` - at `$.truncated`"),
         ('holes = "eio"\n' + IMAGE, "Invalid enum value 'eio' - at `$.holes`"),
+        ('layout = "h"\n' + IMAGE, "Invalid enum value 'h' - at `$.layout`"),
         ("[[image]]\n", "Object missing required field `path` - at `$.image[0]`"),
         ("[image]\n", "Expected `array`, got `object` - at `$.image`"),
         (

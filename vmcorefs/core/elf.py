@@ -31,6 +31,10 @@ MAX_EHDR_SIZE = 64
 
 _BYTE_ORDERS: dict[int, ByteOrder] = {ELFDATA2LSB: "<", ELFDATA2MSB: ">"}
 _EHDR_FORMAT = {ELFCLASS32: "HHIIIIIHHHHHH", ELFCLASS64: "HHIQQQIHHHHHH"}
+_EHDR_FIELDS = (
+    *("e_type", "e_machine", "e_version", "e_entry", "e_phoff", "e_shoff", "e_flags"),
+    *("e_ehsize", "e_phentsize", "e_phnum", "e_shentsize", "e_shnum", "e_shstrndx"),
+)
 _EHDR_SIZE = {ELFCLASS32: 52, ELFCLASS64: 64}
 _PHDR_FIELDS = {
     ELFCLASS32: "p_type p_offset p_vaddr p_paddr p_filesz p_memsz p_flags p_align",
@@ -92,30 +96,53 @@ def parse_ehdr(data: bytes) -> ElfHeader:
     Raises:
         FormatError: naming the field, what it holds and what was expected.
     """
+    header, fields = decode_ehdr(data)
+    expected = {
+        "EI_VERSION": EV_CURRENT,
+        "e_version": EV_CURRENT,
+        "e_type": ET_CORE,
+        "e_ehsize": header.ehdr_size,
+        "e_phentsize": header.phdr_size,
+        "e_phoff": header.ehdr_size,
+    }
+    for name, wanted in expected.items():
+        if fields[name] != wanted:
+            raise FormatError(f"{name} is {fields[name]}, expected {wanted}")
+    if header.e_phnum in (0, PN_XNUM):
+        raise FormatError(f"e_phnum is {header.e_phnum}: the kernel takes 1 to {PN_XNUM - 1}")
+    return header
+
+
+def decode_ehdr(data: bytes) -> tuple[ElfHeader, dict[str, int]]:
+    """Read an ELF header without judging more of it than that it is one.
+
+    Args:
+        data: The file's first bytes, ``MAX_EHDR_SIZE`` of them or more.
+
+    Returns:
+        The header, and all of its fields by name; of ``e_ident``, ``EI_VERSION``.
+
+    Raises:
+        FormatError: if it is no ELF header of a known class and byte order.
+    """
     if data[:4] != ELF_MAGIC or len(data) < MAX_EHDR_SIZE:
         raise FormatError(f"no ELF header: starts with {data[:4]!r}, expected {ELF_MAGIC!r}")
     elf_class, data_encoding, ident_version = data[4], data[5], data[6]
     if elf_class not in _EHDR_SIZE or data_encoding not in _BYTE_ORDERS:
         raise FormatError(f"ELF class {elf_class}, data encoding {data_encoding}: expected 1 or 2")
     byte_order = _BYTE_ORDERS[data_encoding]
-    fields = struct.unpack_from(byte_order + _EHDR_FORMAT[elf_class], data, 16)
-    e_type, e_machine, e_version, _, e_phoff, _, _, e_ehsize, e_phentsize, e_phnum = fields[:10]
-    expected = {
-        "EI_VERSION": (ident_version, EV_CURRENT),
-        "e_version": (e_version, EV_CURRENT),
-        "e_type": (e_type, ET_CORE),
-        "e_ehsize": (e_ehsize, _EHDR_SIZE[elf_class]),
-        "e_phentsize": (e_phentsize, _PHDR_SIZE[elf_class]),
-        "e_phoff": (e_phoff, _EHDR_SIZE[elf_class]),
-    }
-    for name, (found, wanted) in expected.items():
-        if found != wanted:
-            raise FormatError(f"{name} is {found}, expected {wanted}")
-    if e_phnum in (0, PN_XNUM):
-        raise FormatError(f"e_phnum is {e_phnum}: the kernel takes 1 to {PN_XNUM - 1}")
-    return ElfHeader(
-        data[: _EHDR_SIZE[elf_class]], elf_class, byte_order, e_type, e_machine, e_phoff, e_phnum
+    values = struct.unpack_from(byte_order + _EHDR_FORMAT[elf_class], data, 16)
+    fields = dict(zip(_EHDR_FIELDS, values, strict=True), EI_VERSION=ident_version)
+    header = ElfHeader(
+        data[: _EHDR_SIZE[elf_class]],
+        elf_class,
+        byte_order,
+        fields["e_type"],
+        fields["e_machine"],
+        fields["e_phoff"],
+        fields["e_phnum"],
     )
+    return header, fields
 
 
 def make_ehdr(
@@ -150,6 +177,22 @@ def parse_phdrs(header: ElfHeader, data: bytes, count: int | None = None) -> Phd
     for name in PHDR_DTYPE.names or ():
         table[name] = stored[name]
     return table
+
+
+def extended_phnum(header: ElfHeader, section: bytes) -> int:
+    """The number of program headers that section header 0 tells where ``e_phnum`` is ``PN_XNUM``.
+
+    Args:
+        header: The ELF header.
+        section: Bytes that start with section header 0.
+
+    Raises:
+        FormatError: if ``section`` is too short.
+    """
+    layout = header.byte_order + _SHDR_FORMAT[header.elf_class]
+    if len(section) < struct.calcsize(layout):
+        raise FormatError(f"section header 0 has {len(section)} bytes")
+    return int(struct.unpack_from(layout, section)[7])
 
 
 def pack_headers(header: ElfHeader, phdrs: PhdrTable) -> bytes:

@@ -9,6 +9,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from enum import StrEnum
 
+PLACEMENT = "placement"
+MEMORY_MAP = "memory map"
+
 
 class Sureness(StrEnum):
     """How far a finding can be relied on."""
@@ -42,3 +45,8 @@ class Finding:
     sure: Sureness
     reasons: tuple[str, ...] = ()
     against: tuple[str, ...] = ()
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether a wrong one would show wrong bytes, and something speaks against it."""
+        return self.what in (PLACEMENT, MEMORY_MAP) and bool(self.against)

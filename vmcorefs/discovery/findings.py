@@ -3,28 +3,55 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import TYPE_CHECKING
 
-from vmcorefs.core.findings import Finding, Sureness
-from vmcorefs.core.ranges import subtract, total_size
+from vmcorefs.core.findings import MEMORY_MAP, PLACEMENT, Finding, Sureness
+from vmcorefs.core.memory_map import MemoryMap
+from vmcorefs.core.ranges import Ranges, subtract, total_size
 from vmcorefs.core.units import format_range, format_size
+from vmcorefs.discovery.backup import Backup
+from vmcorefs.discovery.explore import Explorer
+from vmcorefs.discovery.found import FoundKernel
+from vmcorefs.discovery.low_memory import LowMemory
+from vmcorefs.discovery.notes import CrashNotes
+from vmcorefs.discovery.plan import Plan
 from vmcorefs.errors import VmcorefsError
-
-if TYPE_CHECKING:
-    from vmcorefs.core.memory_map import MemoryMap
-    from vmcorefs.core.ranges import Ranges
-    from vmcorefs.discovery.backup import Backup
-    from vmcorefs.discovery.explore import Explorer
-    from vmcorefs.discovery.found import FoundKernel
-    from vmcorefs.discovery.notes import CrashNotes
-    from vmcorefs.discovery.plan import Plan
 
 _SHOWN = 4
 
 
-def find_placement(explorer: Explorer, given: MemoryMap | None) -> Finding:
+def make_findings(  # all that there is to tell of
+    explorer: Explorer,
+    given: MemoryMap | None,
+    memory_map: MemoryMap,
+    plan: Plan,
+    notes: CrashNotes,
+    low: LowMemory,
+) -> tuple[Finding, ...]:
+    """Say everything that was found out.
+
+    Args:
+        explorer: What it has looked at is told; it is not asked to look.
+        given: The memory map that the user gave, if any.
+        memory_map: The one in use.
+        plan: The headers in use.
+        notes: The notes in use.
+        low: What became of low memory.
+    """
+    return (
+        _placement(explorer, given),
+        _memory_map(explorer, given, memory_map),
+        _vmcoreinfo(explorer, plan, notes),
+        _kaslr(explorer, notes),
+        _headers(plan),
+        _notes(notes),
+        _low_memory(low.backup, given=low.source is not None),
+        *_symbols(explorer),
+    )
+
+
+def _placement(explorer: Explorer, given: MemoryMap | None) -> Finding:
     """Where the bytes belong."""
-    what = "placement"
+    what = PLACEMENT
     found = explorer.found if explorer.has_looked else None
     if not explorer.is_movable:
         return Finding(what, "the pieces as they are given", Sureness.GIVEN, *_support(found))
@@ -58,7 +85,7 @@ def _support(found: FoundKernel | None) -> tuple[tuple[str, ...], tuple[str, ...
     return tuple(reasons), tuple(against)
 
 
-def find_memory_map(explorer: Explorer, given: MemoryMap | None, memory_map: MemoryMap) -> Finding:
+def _memory_map(explorer: Explorer, given: MemoryMap | None, memory_map: MemoryMap) -> Finding:
     """Which memory map is in use, and whether the kernel agrees."""
     size = format_size(total_size(memory_map.ram))
     value = f"{memory_map.dialect}: {size} of RAM in {len(memory_map.ram)} ranges"
@@ -72,16 +99,16 @@ def find_memory_map(explorer: Explorer, given: MemoryMap | None, memory_map: Mem
                 against.append(f"the kernel's own {read.memory_map.dialect} {difference}")
             else:
                 reasons.append(f"the kernel's own {read.memory_map.dialect} has the same RAM")
-        return Finding("memory map", value, sure, tuple(reasons), tuple(against))
+        return Finding(MEMORY_MAP, value, sure, tuple(reasons), tuple(against))
     if read is None:
-        return Finding("memory map", value, Sureness.GUESS, ("its PT_LOADs are RAM",))
+        return Finding(MEMORY_MAP, value, Sureness.GUESS, ("its PT_LOADs are RAM",))
     whole = read.memory_map.dialect == "iomem_resource"
     reasons = ["it is the tree that /proc/iomem prints, read from the kernel's memory"]
     if not whole:
         reasons = [f"read from the kernel's {read.memory_map.dialect}"]
     fits = found is not None and found.faults == (0, 0)
     sure = Sureness.SURE if whole and fits else Sureness.LIKELY
-    return Finding("memory map", value, sure, tuple(reasons), read.refused)
+    return Finding(MEMORY_MAP, value, sure, tuple(reasons), read.refused)
 
 
 def _describe_difference(ours: Ranges, theirs: Ranges) -> str:
@@ -93,7 +120,7 @@ def _describe_difference(ours: Ranges, theirs: Ranges) -> str:
     return " and ".join(parts)
 
 
-def find_vmcoreinfo(explorer: Explorer, plan: Plan, notes: CrashNotes) -> Finding:
+def _vmcoreinfo(explorer: Explorer, plan: Plan, notes: CrashNotes) -> Finding:
     """Whose VMCOREINFO is in use, and which others there are."""
     vmcoreinfo = notes.vmcoreinfo
     ranking = explorer.ranking if explorer.has_looked else ()
@@ -129,7 +156,7 @@ def _describe_other(one: FoundKernel, ranking: tuple[FoundKernel, ...]) -> str:
     return f"another at {place} (Linux {release}): {'; '.join(why) or 'another kernel'}"
 
 
-def find_kaslr(explorer: Explorer, notes: CrashNotes) -> Finding:
+def _kaslr(explorer: Explorer, notes: CrashNotes) -> Finding:
     """How far the kernel was moved, in both address spaces."""
     vmcoreinfo = notes.vmcoreinfo
     offset = vmcoreinfo.values.get("KERNELOFFSET") if vmcoreinfo is not None else None
@@ -149,13 +176,16 @@ def find_kaslr(explorer: Explorer, notes: CrashNotes) -> Finding:
     return Finding("KASLR offset", value, Sureness.SURE, tuple(reasons))
 
 
-def find_headers(plan: Plan) -> Finding:
+def _headers(plan: Plan) -> Finding:
     """Which headers the vmcore is laid out by."""
-    sure = Sureness.SURE if plan.paddr is not None else Sureness.NONE
+    if plan.paddr is None and plan.is_built:
+        reasons = (f"the headers are {plan.origin}",)
+        return Finding("elfcorehdr", "", Sureness.NONE, reasons, plan.warnings)
+    sure = Sureness.SURE if plan.paddr is not None else Sureness.GIVEN
     return Finding("elfcorehdr", plan.origin, sure, (), plan.warnings)
 
 
-def find_notes(notes: CrashNotes) -> Finding:
+def _notes(notes: CrashNotes) -> Finding:
     """Which CPUs left their registers."""
     slots = notes.cpu_slots
     filled = sum(bool(slot.notes) for slot in slots)
@@ -164,7 +194,7 @@ def find_notes(notes: CrashNotes) -> Finding:
     return Finding("crash notes", value, sure, (), notes.warnings)
 
 
-def find_low_memory(backup: Backup | None, *, given: bool) -> Finding:
+def _low_memory(backup: Backup | None, *, given: bool) -> Finding:
     """Which copy of low memory counts."""
     if backup is None:
         return Finding("low memory", "as the image has it", Sureness.LIKELY)
@@ -172,7 +202,7 @@ def find_low_memory(backup: Backup | None, *, given: bool) -> Finding:
     return Finding("low memory", value, Sureness.GIVEN if given else Sureness.SURE)
 
 
-def find_symbols(explorer: Explorer) -> Iterator[Finding]:
+def _symbols(explorer: Explorer) -> Iterator[Finding]:
     """How many symbols the kernel has of itself, if it was looked into."""
     found = explorer.found if explorer.has_looked else None
     if found is None or found.kernel is None:

@@ -68,7 +68,7 @@ def _candidates(words: UInt64Array, start: int, end: int) -> list[int]:
 
 def _is_named(kernel: Kernel, vaddr: int) -> bool:
     try:
-        return kernel.virtual.string(vaddr, len(_NAME) + 1) == _NAME
+        return kernel.image.string(vaddr, len(_NAME) + 1) == _NAME
     except SourceIOError:
         raise
     except VmcorefsError:

@@ -12,9 +12,9 @@ from vmcorefs.core.kallsyms import SymbolTable, read_symbols
 from vmcorefs.core.kernel_memory import KernelMemory
 from vmcorefs.core.paging_mappings import Mappings
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
-from vmcorefs.discovery.page_tables import find_page_tables
+from vmcorefs.discovery.page_tables import find_page_tables, locate_page_tables
 from vmcorefs.discovery.symbols import find_btf
-from vmcorefs.discovery.virtual import read_through
+from vmcorefs.discovery.virtual import read_through, through_distance
 from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.reader import Reader
 
@@ -65,9 +65,17 @@ class Kernel:
         return read_through(self.memory, self.mappings, byte_order="<", word_size=8)
 
     @cached_property
+    def image(self) -> KernelMemory:
+        """Its image alone: its code, its symbols, and variables that are not allocated.
+
+        No page tables are needed, some of which may lie elsewhere.
+        """
+        return through_distance(self.memory, self.image_distance, byte_order="<", word_size=8)
+
+    @cached_property
     def symbols(self) -> SymbolTable:
         """Its own symbols, modules' not included; the errors are those of ``read_symbols``."""
-        return read_symbols(self.vmcoreinfo, self.virtual)
+        return read_symbols(self.vmcoreinfo, self.image)
 
     @cached_property
     def direct_map(self) -> int | None:
@@ -77,7 +85,8 @@ class Kernel:
     @property
     def image_distance(self) -> int:
         """How far its image is above physical addresses: the page tables' root is a part of it."""
-        return self.vmcoreinfo.symbol("swapper_pg_dir") - self.mappings.root
+        _, root = locate_page_tables(self.machine, self.vmcoreinfo)
+        return self.vmcoreinfo.symbol("swapper_pg_dir") - root
 
     @cached_property
     def text(self) -> tuple[int, int, int] | None:
@@ -118,7 +127,7 @@ class Kernel:
 
     @cached_property
     def _btf(self) -> bytes:
-        btf, why_not = find_btf(self.symbols, self.virtual)
+        btf, why_not = find_btf(self.symbols, self.image)
         if btf is None:
             raise FormatError(why_not)
         return btf

@@ -89,12 +89,13 @@ def _e820_table(kernel: Kernel) -> MemoryMap:
 
 
 def _boot_params(kernel: Kernel) -> MemoryMap:
-    read = read_boot_params(kernel.virtual, kernel.symbol("boot_params"))
+    read = read_boot_params(kernel.image, kernel.symbol("boot_params"))
     return with_crash_kernel(read, _crash_kernel(kernel))
 
 
 def _memblock(kernel: Kernel) -> MemoryMap:
-    read = read_memblock(kernel.virtual, kernel.symbol("memblock"), kernel.structs(*STRUCTS))
+    # the regions are an array in the image, unless there were too many of them
+    read = read_memblock(kernel.image, kernel.symbol("memblock"), kernel.structs(*STRUCTS))
     return with_crash_kernel(read, _crash_kernel(kernel))
 
 
@@ -130,7 +131,7 @@ def _crash_kernel(kernel: Kernel) -> Ranges:
 def _iter_crash_kernel(kernel: Kernel) -> Iterator[tuple[int, int]]:
     for name in ("crashk_res", "crashk_low_res"):
         try:
-            span = read_span(kernel.virtual, kernel.symbol(name))
+            span = read_span(kernel.image, kernel.symbol(name))
         except FormatError:
             continue  # built without kexec
         if span[1] - span[0] > 1:

@@ -21,7 +21,7 @@ from vmcorefs.discovery.elfcorehdr import (
 )
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.found import FoundKernel
-from vmcorefs.discovery.kernel import Kernel
+from vmcorefs.discovery.kernel import Kernel, machine_of
 from vmcorefs.discovery.scan import locate
 from vmcorefs.errors import ConfigError, FaultError, FormatError, SourceIOError, VmcorefsError
 from vmcorefs.reader import Reader
@@ -35,12 +35,14 @@ class Plan:
         elfcorehdr: Found, given, or built from the memory map.
         origin: Which of these, for people.
         paddr: Where it lies in memory; None if it does not.
+        is_built: Whether they were built, as there is no elfcorehdr.
         warnings: What a person should know of the choice.
     """
 
     elfcorehdr: Elfcorehdr
     origin: str
     paddr: int | None = None
+    is_built: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -92,7 +94,10 @@ def _choose(
         chosen = the_one(search)
         refused = tuple(f"elfcorehdr at {paddr:#x} refused: {why}" for paddr, why in search.refused)
         return Plan(
-            chosen.elfcorehdr, f"the elfcorehdr found at {chosen.paddr:#x}", chosen.paddr, refused
+            chosen.elfcorehdr,
+            f"the elfcorehdr found at {chosen.paddr:#x}",
+            chosen.paddr,
+            warnings=refused,
         )
     if search.refused:
         paddr, why = search.refused[0]
@@ -145,11 +150,13 @@ def build_plan(config: CaptureConfig, memory_map: MemoryMap, found: FoundKernel 
     """
     kernel = found.kernel if found is not None else None
     if found is None or kernel is None:
-        machine, origin = EM_X86_64, "built from the memory map, for x86-64 (assumed; --machine)"
-        if config.machine is not None:
-            machine, origin = config.machine, "built from the memory map"
+        told = machine_of(found.candidate.vmcoreinfo) if found is not None else None
+        machine, origin = config.machine or told, "built from the memory map"
+        if machine is None:
+            machine, origin = EM_X86_64, f"{origin}, for x86-64 (assumed; --machine)"
         notes = _vmcoreinfo_slot(found)
-        return Plan(make_elfcorehdr(memory_map.crashed_ram, e_machine=machine, notes=notes), origin)
+        elfcorehdr = make_elfcorehdr(memory_map.crashed_ram, e_machine=machine, notes=notes)
+        return Plan(elfcorehdr, origin, is_built=True)
     slots, no_slots = _cpu_slots(kernel)
     elfcorehdr = make_elfcorehdr(
         memory_map.crashed_ram,
@@ -161,6 +168,7 @@ def build_plan(config: CaptureConfig, memory_map: MemoryMap, found: FoundKernel 
     return Plan(
         elfcorehdr,
         "built from the memory map and what the kernel says of itself",
+        is_built=True,
         warnings=(no_slots,) if no_slots else (),
     )
 

@@ -9,6 +9,7 @@ from vmcorefs.core.elfcorehdr import Elfcorehdr
 from vmcorefs.core.kernel_memory import KernelMemory
 from vmcorefs.core.notes import ByteOrder
 from vmcorefs.core.paging_mappings import Mappings
+from vmcorefs.core.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError
 from vmcorefs.reader import Reader
 
@@ -34,6 +35,26 @@ def through_loads(memory: Reader, elfcorehdr: Elfcorehdr) -> KernelMemory:
         raise FormatError(f"no PT_LOAD holds the {size} bytes at vaddr {vaddr:#x}")
 
     return KernelMemory(read, header.byte_order, 8 if header.elf_class == ELFCLASS64 else 4)
+
+
+def through_distance(
+    memory: Reader, distance: int, *, byte_order: ByteOrder, word_size: int
+) -> KernelMemory:
+    """Read the kernel's image where it lies in one piece, with no page tables.
+
+    Args:
+        memory: The crashed kernel's memory, by physical address.
+        distance: How far the image is above physical addresses.
+        byte_order: Of the machine.
+        word_size: Bytes in a ``long``.
+    """
+
+    def read(vaddr: int, size: int) -> bytes:
+        if not 0 <= vaddr - distance <= MAX_ADDRESS:
+            raise FormatError(f"the {size} bytes at vaddr {vaddr:#x} are not in the kernel's image")
+        return memory.pread(size, vaddr - distance)
+
+    return KernelMemory(read, byte_order, word_size)
 
 
 def through_page_tables(memory: Reader, mappings: Mappings, like: KernelMemory) -> KernelMemory:

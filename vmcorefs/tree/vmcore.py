@@ -23,6 +23,7 @@ from vmcorefs.core.extents import (
 from vmcorefs.core.layout import NOTE_ALIGN_RELEASE, VmcoreLayout, lay_out_vmcore
 from vmcorefs.core.ranges import make_ranges
 from vmcorefs.core.units import PAGE_SIZE, align_up
+from vmcorefs.core.universal_layout import lay_out_universal
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS
 from vmcorefs.sources.base import BytesSource, Source
@@ -32,19 +33,19 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 def lay_out(image: MemoryImage) -> VmcoreLayout:
-    """Lay out the vmcore by the rules of the kernel that died.
+    """Lay out the vmcore by the rules of the kernel that died, or so that every tool opens it.
 
     The capture kernel's page size and release decide; it is taken to be the crashed kernel's twin,
     as it is wherever kdump is set up by a distribution.
     """
     vmcoreinfo = image.notes.vmcoreinfo
     release = vmcoreinfo.release_version if vmcoreinfo else None
-    return lay_out_vmcore(
-        image.plan.elfcorehdr,
-        image.notes.size,
-        page_size=vmcoreinfo.page_size if vmcoreinfo else PAGE_SIZE,
-        note_align=0 if release is not None and release < NOTE_ALIGN_RELEASE else 4,
-    )
+    page_size = vmcoreinfo.page_size if vmcoreinfo else PAGE_SIZE
+    note_align = 0 if release is not None and release < NOTE_ALIGN_RELEASE else 4
+    plan, size = image.plan.elfcorehdr, image.notes.size
+    if image.config.layout == "universal":
+        return lay_out_universal(plan, size, vmcoreinfo, page_size=page_size, note_align=note_align)
+    return lay_out_vmcore(plan, size, page_size=page_size, note_align=note_align)
 
 
 def vmcore_file(
@@ -102,7 +103,7 @@ def _project_loads(image: MemoryImage, windows: Windows, moved: BoolArray) -> Ex
     and only there, the address that the kernel reads is not the address that it means.
     """
     backup = image.plan.elfcorehdr.backup
-    if backup is None:
+    if backup is None or not moved.any():
         return project(image.memory, windows)
     paddr, size, offset = backup
     low = restrict(image.memory, make_ranges([(paddr, paddr + size)]))

@@ -1,0 +1,99 @@
+"""Which copy of low memory is believed: the given backup, purgatory's in the image, or none.
+
+docs/decisions/0004 says why in this order.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vmcorefs.config import CaptureConfig, Piece
+from vmcorefs.core.extents import Extents, Kind, exclude, make_extents, overlay
+from vmcorefs.core.memory_map import MemoryMap
+from vmcorefs.core.ranges import make_ranges
+from vmcorefs.discovery.backup import Backup, backup_in_image, check_size, compare, expected_range
+from vmcorefs.discovery.plan import Plan
+from vmcorefs.errors import FaultError
+from vmcorefs.reader import Reader
+from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.pieces import open_piece
+
+
+@dataclass(frozen=True, slots=True)
+class LowMemory:
+    """What became of low memory.
+
+    Attributes:
+        memory: All memory, with every backup over it.
+        backup: The upper one of them, if there is any.
+        source: The file that it is in, if it was given.
+        warnings: What a person should know of it.
+    """
+
+    memory: Extents
+    backup: Backup | None = None
+    source: FileSource | None = None
+    warnings: tuple[str, ...] = ()
+
+
+def find_low_memory(
+    config: CaptureConfig, reader: Reader, plan: Plan, memory_map: MemoryMap
+) -> LowMemory:
+    """Settle low memory.
+
+    Args:
+        config: What was asked for.
+        reader: The captured memory, by physical address.
+        plan: Its elfcorehdr tells of a backup region, if there is one.
+        memory_map: The map in use.
+
+    Raises:
+        ConfigError: if a backup is given and cannot be opened, or nothing tells its place.
+        LayoutError: if it does not fit its place.
+        SourceIOError: if an input cannot be read.
+    """
+    low = _low_memory_in_image(reader, plan)
+    if config.backup is None:
+        return low
+    return _lay_given_backup(config.backup, low.memory, reader, plan, memory_map)
+
+
+def _low_memory_in_image(reader: Reader, plan: Plan) -> LowMemory:
+    moved = plan.elfcorehdr.backup
+    if moved is None:
+        return LowMemory(reader.table)
+    try:
+        backup, why_not = backup_in_image(reader, moved)
+    except FaultError:
+        # what the image has at low addresses is what the capture kernel left there
+        lost = make_ranges([(moved[0], moved[0] + moved[1])])
+        return LowMemory(exclude(reader.table, lost))
+    if backup is None:
+        return LowMemory(reader.table, warnings=(why_not,))
+    return LowMemory(overlay(reader.table, backup.extents), backup)
+
+
+def _lay_given_backup(
+    piece: Piece, memory: Extents, reader: Reader, plan: Plan, memory_map: MemoryMap
+) -> LowMemory:
+    moved = plan.elfcorehdr.backup
+    source, paddr, size = open_piece(piece, role="backup", ram_end=memory_map.end)
+    try:
+        start, end = paddr, paddr + size
+        if piece.paddr is None:
+            start, end = expected_range(moved, memory_map, plan.elfcorehdr.header.e_machine)
+            check_size(piece.path, size, start, end)
+        sources = (*reader.sources, source)
+        extents = make_extents(
+            make_ranges([(start, end)]),
+            kind=Kind.DATA,
+            source=len(sources) - 1,
+            offset=piece.offset,
+        )
+        warning = compare(reader, moved, Reader(piece.path, extents, sources)) if moved else ""
+    except BaseException:
+        source.close()
+        raise
+    backup = Backup(start, end, piece.path, extents)
+    warnings = (warning,) if warning else ()
+    return LowMemory(overlay(memory, extents), backup, source, warnings)
