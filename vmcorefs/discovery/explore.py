@@ -23,7 +23,7 @@ from vmcorefs.discovery.kernel import Kernel, machine_of
 from vmcorefs.discovery.kernel_map import read_static_map
 from vmcorefs.discovery.page_tables import locate_page_tables
 from vmcorefs.discovery.root import find_deltas, maps_itself
-from vmcorefs.discovery.scan import Hits, Progress, locate, scan
+from vmcorefs.discovery.scan import Hits, Progress, locate, place_of, scan
 from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo
 from vmcorefs.errors import ConfigError, FormatError, UnsupportedError
 from vmcorefs.reader import Reader
@@ -31,6 +31,8 @@ from vmcorefs.sources.base import Source
 
 MAX_CANDIDATES = 16
 """Most different VMCOREINFOs that are followed; a machine that crashed twice has three or four."""
+
+TOO_MANY = f"there are more VMCOREINFO notes than the {MAX_CANDIDATES} that were followed"
 
 _MAX_DELTAS = 4
 _MAX_SEARCHES = 3  # each goes through the whole file
@@ -43,6 +45,7 @@ class Explorer:
         captured: The physical address space as the user placed it; a file whose place nobody told
             is in it from 0 on.
         is_movable: Whether the bytes are one file whose place nobody told.
+        has_passed_over: Whether ``ranking`` left out notes, as there were too many.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Explorer:
     ) -> None:
         self.captured = captured
         self.is_movable = len(config.images) == 1 and config.images[0].paddr is None
+        self.has_passed_over = False
         self._config = config
         self._progress = progress
         self._sources = tuple(sources)
@@ -103,11 +107,16 @@ class Explorer:
         given = self.given
         if isinstance(given, Vmcoreinfo):
             return tuple(self._follow_all([Candidate(given, None)]))
+        places = list(self.hits.vmcoreinfo)
+        at = place_of(self.captured, given) if given is not None else None
+        if at is not None and at not in places:
+            places.append(at)  # before 4.13 it was a static buffer, at no page's start
         candidates = sorted(
-            read_candidates(self._sources, self.hits.vmcoreinfo),
+            read_candidates(self._sources, places),
             key=lambda one: (self._lies_at(one, given), self._lies_as_usual(one)),
             reverse=True,
         )
+        self.has_passed_over = len(candidates) > MAX_CANDIDATES or not self.hits.complete
         found = rank(self._follow_all(candidates[:MAX_CANDIDATES]))
         if given is None:
             return tuple(found)
