@@ -9,7 +9,7 @@ from vmcorefs.core.extents import Extents, Kind, make_extents, merge
 from vmcorefs.core.ranges import make_ranges
 from vmcorefs.discovery import scan as module
 from vmcorefs.discovery.candidates import read_candidates, read_note
-from vmcorefs.discovery.scan import Hits, Place, iter_chunks, locate, scan
+from vmcorefs.discovery.scan import Hits, Place, iter_chunks, locate, place_of, scan
 from vmcorefs.errors import SourceIOError
 from vmcorefs.sources.base import BytesSource
 
@@ -127,6 +127,16 @@ def test_where_a_place_is() -> None:
     assert locate(table, Place(0, 0x2004)) == 0x5004
     assert locate(table, Place(1, 0x10)) == 0x9010
     assert locate(table, Place(2, 0x10)) is None
+
+
+def test_the_place_of_an_address() -> None:
+    table = held((0x1000, 0x1000, 0, 32), (0x9000, 0x1000, 1, 0))
+    assert place_of(table, 0xFFF) is None
+    assert place_of(table, 0x1000) == Place(0, 32)
+    assert place_of(table, 0x1FFF) == Place(0, 0x101F)
+    assert place_of(table, 0x2000) is None
+    assert place_of(table, 0x9010) == Place(1, 0x10)
+    assert place_of(table, 1 << 70) is None
 
 
 # --- notes -----------------------------------------------------------------------------------
