@@ -122,9 +122,9 @@ class Explorer:
             return tuple(found)
         wanted = [one for one in found if given in one.note_at]
         if not wanted:
-            places = ", ".join(f"{paddr:#x}" for one in found for paddr in one.note_at)
+            there = ", ".join(f"{paddr:#x}" for one in found for paddr in one.note_at)
             raise ConfigError(
-                f"no VMCOREINFO note at {given:#x}; the image has {places or 'none at all'}"
+                f"no VMCOREINFO note at {given:#x}; the image has {there or 'none at all'}"
             )
         return tuple(wanted)
 
