@@ -174,7 +174,11 @@ def _config_from(table: _CaptureTable, directory: str) -> CaptureConfig:
     if not table.image:
         raise ConfigError("no [[image]]: expected one or more, each with a path")
     address, use = parse_elfcorehdr_choice(str(table.elfcorehdr))
-    vmcoreinfo, use_vmcoreinfo = parse_vmcoreinfo_choice(str(table.vmcoreinfo), directory)
+    vmcoreinfo: str | int | None
+    if isinstance(table.vmcoreinfo, int):  # a number is an address, whatever files there are
+        vmcoreinfo, use_vmcoreinfo = parse_size(str(table.vmcoreinfo)), True
+    else:
+        vmcoreinfo, use_vmcoreinfo = parse_vmcoreinfo_choice(table.vmcoreinfo, directory)
     return CaptureConfig(
         images=tuple(_piece_from(piece, directory) for piece in table.image),
         memory_map=os.path.join(directory, table.map) if table.map is not None else None,

@@ -135,7 +135,7 @@ def open_image(
             plan.elfcorehdr,
             drop_torn=config.drop_torn_notes,
             drop_missing=config.truncated,
-            given=vmcoreinfo_in_use(config.vmcoreinfo, crashed),
+            given=vmcoreinfo_in_use(explorer.given, crashed),
         )
         if notes.given:
             sources = (*sources, BytesSource("the given VMCOREINFO", notes.given))
@@ -221,7 +221,7 @@ def _find_missing(
     wanted = normalise(np.concatenate((memory_map.crashed_ram, plan.elfcorehdr.ram)))
     missing = subtract(wanted, memory.ranges)
     if len(missing) and not config.truncated:
-        raise TruncatedError(_describe_missing(config, sources, missing, memory_map))
+        raise TruncatedError(_describe_missing(config, sources, missing, memory_map, memory))
     return missing
 
 
@@ -231,7 +231,11 @@ def _summarise(missing: Ranges) -> str:
 
 
 def _describe_missing(
-    config: CaptureConfig, sources: tuple[Source, ...], missing: Ranges, memory_map: MemoryMap
+    config: CaptureConfig,
+    sources: tuple[Source, ...],
+    missing: Ranges,
+    memory_map: MemoryMap,
+    memory: Extents,
 ) -> str:
     summary = _summarise(missing)
     image = sources[0]
@@ -241,7 +245,10 @@ def _describe_missing(
     )
     high = memory_map.end - _PCI_HOLE_END
     low = image.size - high
-    alone = len(config.images) == 1 and config.images[0].paddr is None
+    held = memory.rows(memory.source == 0)
+    # what was found to lie elsewhere needs no advice
+    flat = bool((held.start == held.offset - config.images[0].offset).all())
+    alone = len(config.images) == 1 and config.images[0].paddr is None and flat
     if alone and high > 0 and 0 < low < _PCI_HOLE_END:
         return (
             f"{message}; if it is QEMU's memory file, which keeps RAM above 4 GiB right behind RAM"

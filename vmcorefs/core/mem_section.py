@@ -15,6 +15,7 @@ from vmcorefs.errors import FormatError
 
 _PRESENT = 1  # SECTION_MARKED_PRESENT (include/linux/mmzone.h)
 _MAX_SECTIONS = 1 << 26
+_MAX_PHYSMEM_BITS = 56  # riscv64's; more than any other's
 
 
 def read_sections(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> Ranges:
@@ -30,9 +31,12 @@ def read_sections(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> Ranges:
     # CONFIG_SPARSEMEM_EXTREME: a root is one page of sections (SECTIONS_PER_ROOT)
     per_root = vmcoreinfo.page_size // section_size
     roots = vmcoreinfo.length("mem_section")
+    bits = vmcoreinfo.number("MAX_PHYSMEM_BITS")
     if not (12 < shift < 48 and map_at + memory.word_size <= section_size and per_root):
         raise FormatError(f"VMCOREINFO: sections of 2**{shift} bytes, {section_size} bytes each")
-    sections = 1 << max(vmcoreinfo.number("MAX_PHYSMEM_BITS") - shift, 0)
+    if not shift <= bits <= _MAX_PHYSMEM_BITS:
+        raise FormatError(f"VMCOREINFO: {bits} bits of physical addresses, sections of 2**{shift}")
+    sections = 1 << bits - shift
     if not roots * per_root == sections <= _MAX_SECTIONS:
         raise FormatError(
             f"VMCOREINFO: {roots} roots of {per_root} sections, expected {sections} sections in all"

@@ -18,6 +18,8 @@ from vmcorefs.errors import FormatError
 MAX_REGIONS = 1 << 16
 """Most regions that are believed: a power of two above what NUMA machines with holes have."""
 
+_MAX_REGION = 256  # bytes; it has 24 or 32
+
 STRUCTS = ("memblock", "memblock_type", "memblock_region")
 """What must be known of its layout."""
 
@@ -35,6 +37,8 @@ def read_memblock(memory: KernelMemory, memblock: int, layouts: Mapping[str, Str
         VmcorefsError: what ``memory.read`` raises.
     """
     kind, region = layouts["memblock_type"], layouts["memblock_region"]
+    if not 0 < region.size <= _MAX_REGION:
+        raise FormatError(f"BTF: struct memblock_region has {region.size} bytes")
     ram = memblock + layouts["memblock"].offset("memory")
     count = memory.pointer(ram + kind.offset("cnt"))  # an unsigned long
     if not 0 < count <= MAX_REGIONS:

@@ -31,6 +31,8 @@ PCI_HOLE_END = 1 << 32
 USUAL_SPLITS = (2 << 30, 3 << 30, 7 << 29)
 """What a virtual machine keeps below 4 GiB where its map cannot be had: q35; pc; old pc."""
 
+_FIRMWARE = 64 << 20
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Placement:
@@ -116,7 +118,8 @@ def iter_placements(
             yield split(size, low)
     if ram is not None:
         yield concatenated(ram, size)
-        if delta > int(ram[0, 0]):
+        # the kernel may have none of the first RAM in its map, if firmware keeps it
+        if delta > 0 and delta != int(ram[0, 0]):
             yield flat(size, delta)
 
 
@@ -125,9 +128,17 @@ def _splits(size: int, ram: Ranges | None) -> Iterator[int]:
         yield from (low for low in USUAL_SPLITS if low < size)
         return
     high = total_size(intersect(ram, make_ranges([(PCI_HOLE_END, int(ram[-1, 1]) + 1)])))
+    below = intersect(ram, make_ranges([(0, PCI_HOLE_END)]))
+    end = int(below[-1, 1]) if len(below) else 1
+    if not high:
+        return
     low = size - high
-    if high and 0 < low <= PCI_HOLE_END:
+    if end <= low <= PCI_HOLE_END:
         yield low
+    # the file may have lost its end; firmware keeps the last memory below the hole for itself
+    for usual in USUAL_SPLITS:
+        if usual != low and end <= usual < min(end + _FIRMWARE, size):
+            yield usual
 
 
 def _placement(name: str, pieces: list[tuple[int, int, int]]) -> Placement:

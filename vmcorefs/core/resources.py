@@ -10,6 +10,8 @@ from vmcorefs.core.btf import Struct
 from vmcorefs.core.kallsyms import UNPRINTABLE
 from vmcorefs.core.kernel_memory import KernelMemory
 from vmcorefs.core.memory_map import MemoryMap, Region, make_memory_map
+from vmcorefs.core.units import MAX_ADDRESS
+from vmcorefs.core.vmcoreinfo import MAX_STRUCT
 from vmcorefs.errors import FormatError
 
 MAX_RESOURCES = 1 << 16
@@ -43,6 +45,8 @@ def read_resources(
             itself.
         VmcorefsError: what ``memory.read`` raises.
     """
+    if not 0 < layout.size < MAX_STRUCT:
+        raise FormatError(f"BTF: struct resource has {layout.size} bytes")
     regions: list[Region] = []
     following = [memory.pointer(root + layout.offset("child"))]
     seen = {root}
@@ -62,10 +66,19 @@ def read_resources(
 
 
 def read_span(memory: KernelMemory, vaddr: int, layout: Struct = RESOURCE) -> tuple[int, int]:
-    """The half-open range of one node, such as ``crashk_res``; empty if it is not in use."""
+    """The half-open range of one node, such as ``crashk_res``; empty if it is not in use.
+
+    Raises:
+        FormatError: if no memory can be there.
+        VmcorefsError: what ``memory.read`` raises.
+    """
     stored = memory.read(vaddr, layout.size)
     start, end = (_field(memory, stored, layout, name) for name in ("start", "end"))
-    return (start, end + 1) if end > start else (start, start)
+    if end <= start:
+        return 0, 0
+    if end >= MAX_ADDRESS:
+        raise FormatError(f"the resource at {vaddr:#x}: {start:#x} to {end:#x} ends beyond memory")
+    return start, end + 1
 
 
 def _region(memory: KernelMemory, stored: bytes, layout: Struct, depth: int) -> Region:

@@ -22,10 +22,14 @@ from vmcorefs.sources.base import Source
 MAX_TEXT = 1 << 16
 """Longest text that is believed: a page, which is 64 KiB at most."""
 
+MAX_TEXTS = 8 << 20
+"""Most bytes of different texts that are kept; a kernel's has 3 KiB."""
+
 _HEADER = struct.Struct("<III")
 _NAME_SIZE = len(NOTE_NAME) + 1
 _DESC = _HEADER.size + align_up(_NAME_SIZE, 4)
-_TEXT = re.compile(rb"OSRELEASE=[\x20-\x7e]+\n[\x20-\x7e\n]*\0*")
+# whole lines, with no zeros behind them: n_descsz is vmcoreinfo_size (kernel/vmcore_info.c)
+_TEXT = re.compile(rb"OSRELEASE=[\x20-\x7e]+\n(?:[\x20-\x7e\n]*\n)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,16 +65,21 @@ def read_candidates(sources: Sequence[Source], places: Sequence[Place]) -> tuple
         places: Where ``scan`` found something that begins like one.
 
     Returns:
-        A candidate for each different text, in the order in which they were found.
+        A candidate for each different text, in the order in which they were found, as far as
+        ``MAX_TEXTS`` goes.
 
     Raises:
         SourceIOError: if an input cannot be read.
     """
     found: dict[bytes, list[Place]] = {}
+    left = MAX_TEXTS
     for place in places:
         text = read_note(partial(_read, sources[place.source]), place.offset)
-        if text is not None:
-            found.setdefault(text, []).append(place)
+        if text in found:
+            found[text].append(place)
+        elif text is not None and len(text) <= left:
+            left -= len(text)
+            found[text] = [place]
     return tuple(_iter_candidates(found))
 
 

@@ -23,7 +23,7 @@ from vmcorefs.discovery.kernel import Kernel, machine_of
 from vmcorefs.discovery.kernel_map import read_static_map
 from vmcorefs.discovery.page_tables import locate_page_tables
 from vmcorefs.discovery.root import find_deltas, maps_itself
-from vmcorefs.discovery.scan import Hits, Progress, scan
+from vmcorefs.discovery.scan import Hits, Progress, locate, place_of, scan
 from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo
 from vmcorefs.errors import ConfigError, FormatError, UnsupportedError
 from vmcorefs.reader import Reader
@@ -31,6 +31,8 @@ from vmcorefs.sources.base import Source
 
 MAX_CANDIDATES = 16
 """Most different VMCOREINFOs that are followed; a machine that crashed twice has three or four."""
+
+TOO_MANY = f"there are more VMCOREINFO notes than the {MAX_CANDIDATES} that were followed"
 
 _MAX_DELTAS = 4
 _MAX_SEARCHES = 3  # each goes through the whole file
@@ -43,6 +45,7 @@ class Explorer:
         captured: The physical address space as the user placed it; a file whose place nobody told
             is in it from 0 on.
         is_movable: Whether the bytes are one file whose place nobody told.
+        has_passed_over: Whether ``ranking`` left out notes, as there were too many.
     """
 
     def __init__(
@@ -54,6 +57,7 @@ class Explorer:
     ) -> None:
         self.captured = captured
         self.is_movable = len(config.images) == 1 and config.images[0].paddr is None
+        self.has_passed_over = False
         self._config = config
         self._progress = progress
         self._sources = tuple(sources)
@@ -63,6 +67,11 @@ class Explorer:
         """Whether ``ranking`` has been asked for, and costs nothing any more."""
         return "ranking" in self.__dict__
 
+    @property
+    def has_scanned(self) -> bool:
+        """Whether ``hits`` has been asked for, and is all that there is."""
+        return "hits" in self.__dict__ and self.hits.complete
+
     @cached_property
     def hits(self) -> Hits:
         """What a scan of all that the inputs hold of memory finds.
@@ -71,6 +80,17 @@ class Explorer:
             SourceIOError: if an input cannot be read.
         """
         return scan(self._sources, self.captured, self._progress)
+
+    @cached_property
+    def given(self) -> Vmcoreinfo | int | None:
+        """The VMCOREINFO that the user gives, or its address; read once, as it may be a pipe.
+
+        Raises:
+            ConfigError: if it cannot be read.
+            FormatError: if it is none.
+        """
+        given = self._config.vmcoreinfo
+        return given_vmcoreinfo(given) if given is not None else None
 
     @cached_property
     def ranking(self) -> tuple[FoundKernel, ...]:
@@ -84,18 +104,27 @@ class Explorer:
         config = self._config
         if not config.use_vmcoreinfo:
             return ()
-        given = given_vmcoreinfo(config.vmcoreinfo) if config.vmcoreinfo is not None else None
+        given = self.given
         if isinstance(given, Vmcoreinfo):
             return tuple(self._follow_all([Candidate(given, None)]))
-        candidates = read_candidates(self._sources, self.hits.vmcoreinfo)
+        places = list(self.hits.vmcoreinfo)
+        at = place_of(self.captured, given) if given is not None else None
+        if at is not None and at not in places:
+            places.append(at)  # before 4.13 it was a static buffer, at no page's start
+        candidates = sorted(
+            read_candidates(self._sources, places),
+            key=lambda one: (self._lies_at(one, given), self._lies_as_usual(one)),
+            reverse=True,
+        )
+        self.has_passed_over = len(candidates) > MAX_CANDIDATES or not self.hits.complete
         found = rank(self._follow_all(candidates[:MAX_CANDIDATES]))
         if given is None:
             return tuple(found)
         wanted = [one for one in found if given in one.note_at]
         if not wanted:
-            places = ", ".join(f"{paddr:#x}" for one in found for paddr in one.note_at)
+            there = ", ".join(f"{paddr:#x}" for one in found for paddr in one.note_at)
             raise ConfigError(
-                f"no VMCOREINFO note at {given:#x}; the image has {places or 'none at all'}"
+                f"no VMCOREINFO note at {given:#x}; the image has {there or 'none at all'}"
             )
         return tuple(wanted)
 
@@ -117,6 +146,27 @@ class Explorer:
         """Bytes of memory in the one file."""
         return int(self.captured.size.sum())
 
+    def _lies_at(self, candidate: Candidate, given: int | None) -> bool:
+        return given is not None and any(
+            locate(self.captured, place) == given for place in candidate.places
+        )
+
+    def _lies_as_usual(self, candidate: Candidate) -> bool:
+        """Whether its page tables are where they would be in the simplest of placements.
+
+        A look at a few bytes, so that a host's own is followed among those of many guests.
+        """
+        machine = self._config.machine or machine_of(candidate.vmcoreinfo)
+        if machine is None:
+            return False
+        memory = Reader("memory", self.captured, self._sources)
+        try:
+            fmt, root = locate_page_tables(machine, candidate.vmcoreinfo)
+            deltas = find_deltas(memory, fmt, root, candidate.vmcoreinfo, search=False)
+            return next(deltas, None) is not None
+        except (FormatError, UnsupportedError):
+            return False
+
     def _follow_all(self, candidates: Sequence[Candidate]) -> list[FoundKernel]:
         """Follow each; what is not at one of the usual distances is searched for if it matters."""
         found = [self._follow(candidate, search=False) for candidate in candidates]
@@ -135,13 +185,14 @@ class Explorer:
             return FoundKernel(candidate, self.captured, why_not=why_not)
         try:
             fmt, root = locate_page_tables(machine, candidate.vmcoreinfo)
-            ways = list(self._resolve(candidate, machine, fmt, root, search=search))
+            ways = self._resolve(candidate, machine, fmt, root, search=search)
+            best = min(ways, key=lambda found: found.faults, default=None)
         except (FormatError, UnsupportedError) as error:
             return FoundKernel(candidate, self.captured, why_not=str(error))
-        if not ways:
+        if best is None:
             why_not = f"no page tables at {root:#x} map themselves ({fmt.name})"
             return FoundKernel(candidate, self.captured, why_not=why_not)
-        return min(ways, key=lambda found: found.faults)
+        return best
 
     def _resolve(
         self,

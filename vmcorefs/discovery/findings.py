@@ -9,7 +9,7 @@ from vmcorefs.core.memory_map import MemoryMap
 from vmcorefs.core.ranges import Ranges, subtract, total_size
 from vmcorefs.core.units import format_range, format_size
 from vmcorefs.discovery.backup import Backup
-from vmcorefs.discovery.explore import Explorer
+from vmcorefs.discovery.explore import TOO_MANY, Explorer
 from vmcorefs.discovery.found import FoundKernel
 from vmcorefs.discovery.low_memory import LowMemory
 from vmcorefs.discovery.notes import CrashNotes
@@ -129,6 +129,8 @@ def _vmcoreinfo(explorer: Explorer, plan: Plan, notes: CrashNotes) -> Finding:
         for one in ranking
         if vmcoreinfo is None or one.candidate.vmcoreinfo.text != vmcoreinfo.text
     )
+    if explorer.has_passed_over:
+        others = (*others, TOO_MANY)
     if vmcoreinfo is None:
         return Finding("VMCOREINFO", "", Sureness.NONE, (), others)
     places = [slot.paddr for slot in notes.slots if slot.is_vmcoreinfo]

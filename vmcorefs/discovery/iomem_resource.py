@@ -16,6 +16,7 @@ from vmcorefs.errors import FormatError, SourceIOError, VmcorefsError
 _NAME = b"PCI mem"
 _IORESOURCE_MEM = 0x200  # include/linux/ioport.h
 _CHUNK = 1 << 20
+_MAX_TRIES = 1 << 10  # names that are read; a real image has one or two
 _WORDS = RESOURCE.size // 8
 _START, _NAME_AT, _FLAGS, _PARENT, _SIBLING, _CHILD = (
     RESOURCE.offsets[field] // 8
@@ -33,6 +34,7 @@ def find_iomem_resource(kernel: Kernel) -> int:
     if kernel.text is None:
         raise FormatError("no iomem_resource: where the kernel's image is, is not known")
     vaddr, paddr, size = kernel.text
+    left = _MAX_TRIES
     for done in range(0, size, _CHUNK):
         length = min(_CHUNK + RESOURCE.size, size - done) // 8 * 8  # chunks overlap by a node
         try:
@@ -42,6 +44,9 @@ def find_iomem_resource(kernel: Kernel) -> int:
         except VmcorefsError:
             continue  # the image need not be whole
         for row in _candidates(words, vaddr, vaddr + size):
+            left -= 1
+            if left < 0:
+                raise FormatError(f"no iomem_resource among {_MAX_TRIES} that look like it")
             if _is_named(kernel, int(words[row + _NAME_AT])):
                 return vaddr + done + row * 8
     raise FormatError("no iomem_resource in the kernel's image")

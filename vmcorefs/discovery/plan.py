@@ -11,15 +11,18 @@ from vmcorefs.core.crash_notes import find_slots, slot_size
 from vmcorefs.core.elf import EM_X86_64
 from vmcorefs.core.elfcorehdr import Elfcorehdr, make_elfcorehdr
 from vmcorefs.core.memory_map import MemoryMap
+from vmcorefs.core.ranges import Ranges, intersect, make_ranges, total_size
 from vmcorefs.discovery.elfcorehdr import (
     Found,
     Search,
+    examine_places,
     read_elfcorehdr,
     search_elfcorehdr,
 )
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.found import FoundKernel
 from vmcorefs.discovery.kernel import Kernel, machine_of
+from vmcorefs.discovery.scan import locate
 from vmcorefs.errors import ConfigError, FaultError, FormatError, SourceIOError, VmcorefsError
 from vmcorefs.reader import Reader
 
@@ -60,7 +63,7 @@ def find_plan(
         ConfigError: if ``config.machine`` contradicts it.
         SourceIOError: if the image cannot be read.
     """
-    plan = _choose(config, memory, memory_map)
+    plan = _choose(config, memory, memory_map, explorer)
     if plan is None:
         plan = build_plan(config, memory_map, explorer.found)
     machine = plan.elfcorehdr.header.e_machine
@@ -71,7 +74,9 @@ def find_plan(
     return plan
 
 
-def _choose(config: CaptureConfig, memory: Reader, memory_map: MemoryMap) -> Plan | None:
+def _choose(
+    config: CaptureConfig, memory: Reader, memory_map: MemoryMap, explorer: Explorer
+) -> Plan | None:
     if not config.use_elfcorehdr:
         return None
     if config.elfcorehdr is not None:
@@ -80,7 +85,11 @@ def _choose(config: CaptureConfig, memory: Reader, memory_map: MemoryMap) -> Pla
         return Plan(memory_map.elfcorehdr, "the elfcorehdr given as the memory map")
     # a map that does not know the crash kernel's ranges leaves all RAM to look through
     where = memory_map.crash_kernel if len(memory_map.crash_kernel) else memory_map.ram
-    search = search_elfcorehdr(memory, where, memory_map.ram)
+    if explorer.has_scanned:  # memory is looked through once
+        places = _located(explorer, memory, where)
+        search = examine_places(memory, places, memory_map.ram)
+    else:
+        search = search_elfcorehdr(memory, where, memory_map.ram)
     if search.found:
         chosen = the_one(search)
         refused = tuple(f"elfcorehdr at {paddr:#x} refused: {why}" for paddr, why in search.refused)
@@ -97,6 +106,15 @@ def _choose(config: CaptureConfig, memory: Reader, memory_map: MemoryMap) -> Pla
             " headers from the memory map"
         )
     return None
+
+
+def _located(explorer: Explorer, memory: Reader, where: Ranges) -> list[int]:
+    """The physical addresses in ``where`` at which a scan found the ELF magic, in order."""
+    found = (locate(memory.table, place) for place in explorer.hits.elf)
+    paddrs = np.array(sorted(p for p in found if p is not None), dtype=np.int64)
+    row = np.searchsorted(where[:, 0], paddrs, side="right") - 1
+    inside: list[int] = paddrs[(row >= 0) & (paddrs < where[row, 1])].tolist()
+    return inside
 
 
 def _read(memory: Reader, paddr: int) -> Plan:
@@ -144,7 +162,7 @@ def build_plan(config: CaptureConfig, memory_map: MemoryMap, found: FoundKernel 
         memory_map.crashed_ram,
         e_machine=kernel.machine,
         notes=(*slots, *_vmcoreinfo_slot(found)),
-        text=kernel.text,
+        text=_image_in_ram(kernel, memory_map.ram),
         direct_map=kernel.direct_map,
     )
     return Plan(
@@ -153,6 +171,15 @@ def build_plan(config: CaptureConfig, memory_map: MemoryMap, found: FoundKernel 
         is_built=True,
         warnings=(no_slots,) if no_slots else (),
     )
+
+
+def _image_in_ram(kernel: Kernel, ram: Ranges) -> tuple[int, int, int] | None:
+    """The kernel's image, if it can be: a symbol that lies is no RAM that the image lacks."""
+    if kernel.text is None:
+        return None
+    _, paddr, size = kernel.text
+    held = intersect(ram, make_ranges([(paddr, paddr + size)]))
+    return kernel.text if total_size(held) == size else None
 
 
 def _vmcoreinfo_slot(found: FoundKernel | None) -> tuple[tuple[int, int], ...]:

@@ -15,6 +15,7 @@ from vmcorefs.core.paging import output_address
 from vmcorefs.core.paging_formats import VALID, PageTableFormat
 from vmcorefs.core.paging_lookup import entry_offset, translate
 from vmcorefs.core.placement import PCI_HOLE_END, USUAL_SPLITS
+from vmcorefs.core.units import MAX_ADDRESS
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
 from vmcorefs.discovery.scan import GRID, iter_chunks
 from vmcorefs.errors import FormatError, SourceIOError, VmcorefsError
@@ -39,6 +40,8 @@ def find_deltas(
     Raises:
         SourceIOError: if the file cannot be read.
     """
+    if root > MAX_ADDRESS:
+        return
     vaddr = vmcoreinfo.symbol("swapper_pg_dir")
     deltas = _search(file, fmt, root, vaddr) if search else _likely(vmcoreinfo)
     for delta in deltas:

@@ -125,3 +125,13 @@ def locate(memory: Extents, place: Place) -> int | None:
         return None
     row = int(rows[0])
     return int(memory.start[row]) + place.offset - int(memory.offset[row])
+
+
+def place_of(memory: Extents, paddr: int) -> Place | None:
+    """The place in an input of a physical address, or None if no input holds it."""
+    inside = (memory.kind == Kind.DATA) & (memory.start <= paddr) & (paddr < memory.end)
+    rows: Int64Array = np.flatnonzero(inside)
+    if not len(rows):
+        return None
+    row = int(rows[0])
+    return Place(int(memory.source[row]), int(memory.offset[row]) + paddr - int(memory.start[row]))

@@ -18,7 +18,7 @@ from vmcorefs.core.memory_map import (
 from vmcorefs.core.placement import USUAL_SPLITS, Placement, flat, split
 from vmcorefs.core.ranges import complement, make_ranges
 from vmcorefs.discovery.elfcorehdr import examine_places
-from vmcorefs.discovery.explore import Explorer
+from vmcorefs.discovery.explore import TOO_MANY, Explorer
 from vmcorefs.discovery.plan import the_one
 from vmcorefs.discovery.scan import locate
 from vmcorefs.errors import ConfigError
@@ -113,6 +113,8 @@ def _describe_nothing(config: CaptureConfig, explorer: Explorer) -> str:
         seen = (
             f"the kernel {found.candidate.vmcoreinfo.release} cannot be followed: {found.why_not}"
         )
+    if explorer.has_passed_over:
+        seen += f" ({TOO_MANY}; --vmcoreinfo)"
     return (
         f"{path}: no memory map is given, and {seen}; pass --map with the text of /proc/iomem, a"
         " copy of /sys/firmware/memmap, the e820 lines of dmesg, or an elfcorehdr"

@@ -5,13 +5,17 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vmcorefs.core.notes import find_vmcoreinfo, walk_notes
+from vmcorefs.core.notes import ByteOrder, find_vmcoreinfo, walk_notes
+from vmcorefs.core.units import MAX_ADDRESS
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
 from vmcorefs.discovery.candidates import read_note
 from vmcorefs.errors import ConfigError, FaultError, FormatError
 from vmcorefs.reader import Reader
 
 _MAX_SIZE = 1 << 17  # a page of 64 KiB, and a note's header
+_ORDERS: tuple[ByteOrder, ...] = ("<", ">")
+# it goes into the vmcore as it stands, so a whole dump with it somewhere inside will not do
+_TEXT = re.compile(rb"(?:[\t\r\n\x20-\x7e]*\n)?OSRELEASE=[\t\r\n\x20-\x7e]*")
 _ADDRESS = re.compile(rb"\s*(?:0x)?([0-9a-f]{1,16})\s+[0-9a-f]{1,8}\s*")
 
 
@@ -34,31 +38,33 @@ def given_vmcoreinfo(given: str | int) -> Vmcoreinfo | int:
     try:
         with Path(given).open("rb") as file:
             data = file.read(_MAX_SIZE)
-    except OSError as error:
-        raise ConfigError(f"{given}: cannot read VMCOREINFO: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise ConfigError(f"{given}: cannot read VMCOREINFO: {reason}") from error
     address = _ADDRESS.fullmatch(data)
     if address is not None:
         return int(address[1], 16)
-    text = find_vmcoreinfo(walk_notes(data, "<").notes) or data
-    if b"OSRELEASE=" not in text:
+    notes = (find_vmcoreinfo(walk_notes(data, order).notes) for order in _ORDERS)
+    text = (next(filter(None, notes), data)).rstrip(b"\0")
+    if not _TEXT.fullmatch(text):
         raise FormatError(
             f"{given}: starts with {data[:16]!r}, expected the text of VMCOREINFO, its note, or a"
             " copy of /sys/kernel/vmcoreinfo"
         )
-    return parse_vmcoreinfo(text.rstrip(b"\0"))
+    return parse_vmcoreinfo(text)
 
 
-def vmcoreinfo_in_use(given: str | int | None, memory: Reader) -> Vmcoreinfo | None:
+def vmcoreinfo_in_use(given: Vmcoreinfo | int | None, memory: Reader) -> Vmcoreinfo | None:
     """The VMCOREINFO that the user gives, read from memory where only its address is given.
 
     Raises:
-        ConfigError: if it cannot be read, or is not at its address.
-        FormatError: if it is none.
+        ConfigError: if it is not at its address.
         SourceIOError: if the image cannot be read.
     """
-    read = given_vmcoreinfo(given) if given is not None else None
-    if not isinstance(read, int):
-        return read
+    if not isinstance(given, int):
+        return given
+    if given > MAX_ADDRESS:
+        raise ConfigError(f"no VMCOREINFO note at {given:#x}")
 
     def read_memory(offset: int, size: int) -> bytes | None:
         try:
@@ -66,7 +72,7 @@ def vmcoreinfo_in_use(given: str | int | None, memory: Reader) -> Vmcoreinfo | N
         except FaultError:
             return None
 
-    text = read_note(read_memory, read)
+    text = read_note(read_memory, given)
     if text is None:
-        raise ConfigError(f"no VMCOREINFO note at {read:#x}")
+        raise ConfigError(f"no VMCOREINFO note at {given:#x}")
     return parse_vmcoreinfo(text)

@@ -192,3 +192,46 @@ def test_the_class_and_the_byte_order_can_be_asked_for() -> None:
     made = make_elfcorehdr(RAM, e_machine=21, byte_order=">", elf_class=1)
     assert (made.header.elf_class, made.header.byte_order) == (1, ">")
     assert np.array_equal(made.ram, RAM)
+
+
+DIRECT, TEXT = 0xFFFF9C8000000000, (0xFFFFFFFF8A000000, 0x140000, 0x21000)
+
+
+def test_one_is_made_of_all_that_a_kernel_says_of_itself() -> None:
+    made = make_elfcorehdr(
+        RAM,
+        e_machine=62,
+        notes=[(0x110000, 368), (0x110200, 368), (0x120000, 1024)],
+        text=TEXT,
+        direct_map=DIRECT,
+    )
+    assert (
+        made.phdrs.tolist()
+        == parse_elfcorehdr(
+            pack_elf(
+                [
+                    note_phdr(0x110000, 368),
+                    note_phdr(0x110200, 368),
+                    note_phdr(0x120000, 1024),
+                    load_phdr(0x140000, 0x161000, vaddr=TEXT[0]),
+                    load_phdr(0x1000, 0x9FC00, vaddr=DIRECT + 0x1000),
+                    load_phdr(0x100000, 0x300000, vaddr=DIRECT + 0x100000),
+                ]
+            )
+        ).phdrs.tolist()
+    )
+    assert np.array_equal(made.ram, RAM)
+    assert made.backup is None
+
+
+def test_a_direct_map_below_physical_addresses_wraps_around() -> None:
+    # arm64: PAGE_OFFSET less a PHYS_OFFSET that is above it modulo 2**64
+    ram = make_ranges([(0x40000000, 0x80000000)])
+    made = make_elfcorehdr(ram, e_machine=183, direct_map=2**64 - 0x40000000 + 16)
+    assert made.loads["p_vaddr"].tolist() == [16]
+
+
+def test_one_is_made_of_notes_alone() -> None:
+    made = make_elfcorehdr(make_ranges([]), e_machine=62, notes=[(0x1000, 8)])
+    assert made.phdrs["p_type"].tolist() == [4]
+    assert made.ram.tolist() == []

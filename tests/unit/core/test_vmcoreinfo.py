@@ -6,6 +6,7 @@ import pytest
 
 from tests.builders import CRASH_TIME, vmcoreinfo_text
 from vmcorefs.core.vmcoreinfo import parse_vmcoreinfo
+from vmcorefs.errors import FormatError
 
 
 def test_the_lines_of_a_kernel_are_understood() -> None:
@@ -64,3 +65,40 @@ def test_the_release_is_two_numbers_where_it_starts_with_them(
 def test_a_release_with_more_digits_than_python_converts_is_no_version() -> None:
     text = b"OSRELEASE=" + b"9" * 5000 + b".1\n"
     assert parse_vmcoreinfo(text).release_version is None
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [
+        ("48", 48),
+        ("-9223372036854775808", -(2**63)),
+        ("18446744073709551615", 2**64 - 1),
+        ("0xffff800008000000", 0xFFFF800008000000),
+        ("0", 0),
+    ],
+)
+def test_a_number_is_decimal_or_hexadecimal(value: str, number: int) -> None:
+    assert parse_vmcoreinfo(f"NUMBER(x)={value}\n".encode()).number("x") == number
+
+
+@pytest.mark.parametrize(
+    "value", ["", "-", "0x", "-0x1", "1.0", " 1", "ff", "0xFFFFFFFFFFFFFFFFF", "9" * 21, "1" * 5000]
+)
+def test_what_is_no_number_is_refused(value: str) -> None:
+    info = parse_vmcoreinfo(f"NUMBER(x)={value}\n".encode())
+    with pytest.raises(FormatError, match=r"^VMCOREINFO: NUMBER\(x\) is '"):
+        info.number("x", default=5)
+
+
+def test_a_number_that_is_not_told() -> None:
+    info = parse_vmcoreinfo(b"SYMBOL(x)=1\n")
+    assert info.number("x", default=5) == 5
+    with pytest.raises(FormatError, match=r"^VMCOREINFO: NUMBER\(x\) is None, expected a number$"):
+        info.number("x")
+
+
+def test_a_length_is_decimal() -> None:
+    assert parse_vmcoreinfo(b"LENGTH(mem_section)=2048\n").length("mem_section") == 2048
+    for text in (b"", b"LENGTH(mem_section)=-1\n", b"LENGTH(mem_section)=0x10\n"):
+        with pytest.raises(FormatError, match=r"^VMCOREINFO: LENGTH\(mem_section\) is "):
+            parse_vmcoreinfo(text).length("mem_section")
