@@ -1,10 +1,10 @@
-"""``python -m bench [extents|mount|reads|tools] [ARG...]``: one, or all that need no input."""
+"""``python -m bench [extents|mount|reads|scan|tools] [ARG...]``: one, or all that need no input."""
 
 import sys
 
-from bench import extents, mount, reads, tools
+from bench import extents, mount, reads, scan, tools
 
-ALONE = {"extents": extents.main, "mount": mount.main, "reads": reads.main}
+ALONE = {"extents": extents.main, "mount": mount.main, "reads": reads.main, "scan": scan.main}
 BENCHMARKS = {**ALONE, "tools": tools.main}
 
 if __name__ == "__main__":

@@ -101,15 +101,18 @@ def iter_chunks(
     done, total = 0, sum(size for _, _, size in spans)
     for number, start, size in spans:
         source, end = sources[number], start + size
-        for offset in range(start, end - GRID + 1, _CHUNK):
-            length = min(_CHUNK, (end - offset) // GRID * GRID)
-            done += length
+        offset = start
+        while end - offset >= GRID:
+            # one question for each hole, however long: an image of 1 TiB may be nothing else
+            skipped = (source.next_data(offset, end) - offset) // GRID * GRID
+            length = min(_CHUNK, (end - offset - skipped) // GRID * GRID)
+            done += skipped + length
             if progress is not None:
                 progress(done, total)
-            if source.is_hole(offset, length):
-                continue
-            source.pread_into(offset, buffer.data[:length])
-            yield number, offset, words[: length // GRID]
+            if length:
+                source.pread_into(offset + skipped, buffer.data[:length])
+                yield number, offset + skipped, words[: length // GRID]
+            offset += skipped + length
 
 
 def locate(memory: Extents, place: Place) -> int | None:

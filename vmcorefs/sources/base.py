@@ -45,6 +45,9 @@ class Source(Protocol):
     def is_hole(self, offset: int, size: int) -> bool:
         """Whether ``[offset, offset + size)`` is known to be zeros without reading it."""
 
+    def next_data(self, offset: int, end: int) -> int:
+        """The first byte of ``[offset, end)`` that is not known to be zeros; ``end`` if none."""
+
     def close(self) -> None:
         """Give back what it holds; reading is an error afterwards."""
 
@@ -69,6 +72,10 @@ class BytesSource:
     def is_hole(self, offset: int, size: int) -> bool:
         """See ``Source.is_hole``."""
         return False
+
+    def next_data(self, offset: int, end: int) -> int:
+        """See ``Source.next_data``."""
+        return offset
 
     def close(self) -> None:
         """See ``Source.close``."""

@@ -115,9 +115,9 @@ class FileSource:
             return error.errno == errno.ENXIO and offset + size <= end
 
     def next_data(self, offset: int, end: int) -> int:
-        """The first byte of ``[offset, end)`` that is not known to be zeros; ``end`` if none.
+        """See ``Source.next_data``.
 
-        What the file has lost since it was opened counts as data: whoever reads it must be told.
+        What the file has lost since it was opened is data: whoever reads it must be told.
         """
         if self.kind != "file":
             return offset

@@ -32,8 +32,9 @@ class Sparse(BytesSource):
         self.reads.append((offset, len(buffer)))
         super().pread_into(offset, buffer, nowait=nowait)
 
-    def is_hole(self, offset: int, size: int) -> bool:
-        return not any(self._data[offset : offset + size])
+    def next_data(self, offset: int, end: int) -> int:
+        left = self._data[offset:end].lstrip(b"\0")
+        return end - len(left)
 
 
 def held(*pieces: tuple[int, int, int, int]) -> Extents:
