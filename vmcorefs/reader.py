@@ -10,7 +10,8 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vmcorefs.core.extents import Extents, Kind, validate
+from vmcorefs.core.extents import Extents, Kind, Windows, make_extents, project, restrict, validate
+from vmcorefs.core.ranges import Ranges, make_ranges, normalise
 from vmcorefs.errors import FaultError
 from vmcorefs.sources.base import Source
 
@@ -85,6 +86,24 @@ class Reader:
             return source.is_hole(int(table.offset[row]) + inside, size)
         return kind not in self.faults
 
+    def data_ranges(self, where: Ranges, step: int) -> Ranges:
+        """What is stored in a source and not known to be zeros without reading, as a normal set.
+
+        Args:
+            where: What is asked for, a normal set.
+            step: Bytes that are taken for data behind each byte that is: a hole that is shorter
+                may be missed, and a source is asked once for each.
+        """
+        table = restrict(self.table, where)
+        found = [np.empty((0, 2), dtype=np.int64)]
+        for number in np.unique(table.source[table.kind == Kind.DATA]).tolist():
+            rows = table.rows((table.kind == Kind.DATA) & (table.source == number))
+            start, end = int(rows.offset.min()), int((rows.offset + rows.size).max())
+            stored = _stored(self.sources[number], start, end, step)
+            held = make_extents(stored, kind=Kind.DATA, source=number)
+            found.append(project(held, Windows(rows.offset, rows.size, rows.start)).ranges)
+        return normalise(np.concatenate(found))
+
     def pread(self, size: int, offset: int) -> bytes:
         """Read ``size`` bytes from ``offset`` on; the errors are those of ``pread_into``."""
         buffer = bytearray(size)
@@ -108,3 +127,11 @@ class Reader:
         if row < len(self.table):
             count = min(count, int(self.table.start[row]) - at)
         return FaultError(self.name, at, count, "not in the table")
+
+
+def _stored(source: Source, start: int, end: int, step: int) -> Ranges:
+    stored = []
+    while (start := source.next_data(start, end)) < end:
+        stored.append((start, min(start + step, end)))
+        start += step
+    return make_ranges(stored)

@@ -10,6 +10,7 @@ import pytest
 from tests.builders import stamped
 from tests.matching import exactly
 from vmcorefs.core.extents import EMPTY, Extents, Kind
+from vmcorefs.core.ranges import make_ranges
 from vmcorefs.errors import FaultError, LayoutError, SourceIOError
 from vmcorefs.reader import DEFAULT_FAULTS, Reader
 from vmcorefs.sources.base import BytesSource
@@ -165,3 +166,24 @@ def test_the_row_of_an_offset_is_the_last_that_starts_there_or_before(reader: Re
         5,
         5,
     ]
+
+
+def test_ranges_that_hold_data_leave_out_the_holes_of_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "ram"
+    with path.open("wb") as file:
+        file.seek(0x200000)
+        file.write(b"x" * 0x1000)
+        file.truncate(0x400000)
+    # memory is the file's second half, then its first
+    halves = table(
+        (0, 0x200000, Kind.DATA, 0, 0x200000),
+        (0x200000, 0x400000, Kind.DATA, 0, 0),
+        (0x400000, 0x500000, Kind.ZERO, -1, 0),
+    )
+    reader = Reader("memory", halves, (FileSource(str(path), role="image"),))
+    everything = make_ranges([(0, 0x500000)])
+    assert reader.data_ranges(everything, 0x1000).tolist() == [[0, 0x1000]]
+    assert reader.data_ranges(everything, 0x300000).tolist() == [[0, 0x200000]]
+    assert reader.data_ranges(make_ranges([(0x800, 0x900)]), 0x1000).tolist() == [[0x800, 0x900]]
+    assert reader.data_ranges(make_ranges([(0x1000, 0x2000)]), 0x1000).tolist() == []
+    assert Reader("nothing", EMPTY, ()).data_ranges(everything, 4096).tolist() == []

@@ -21,7 +21,7 @@ from vmcorefs.core.elfcorehdr import (
     parse_elfcorehdr,
 )
 from vmcorefs.core.extents import Kind, restrict
-from vmcorefs.core.ranges import Ranges
+from vmcorefs.core.ranges import Ranges, intersect, normalise
 from vmcorefs.core.units import align_up
 from vmcorefs.errors import FaultError, FormatError
 from vmcorefs.reader import Reader
@@ -30,6 +30,7 @@ GRID = 1024
 """Bytes between the places that are looked at."""
 
 _CHUNK = 4 << 20
+_WORD = 4
 _MAGIC = int.from_bytes(ELF_MAGIC, "little")
 
 
@@ -127,15 +128,16 @@ def _looks_right(memory: Reader, paddr: int) -> bool:
 
 def _iter_elf_magic(memory: Reader, where: Ranges) -> Iterator[int]:
     """Every address on the grid in ``where`` that holds the ELF magic."""
-    held = restrict(memory.table, where).only(Kind.DATA)
+    held = restrict(memory.table, where).only(Kind.DATA).ranges
+    # where one may begin that still lies in its range
+    places = np.stack((held[:, 0], held[:, 1] - (MAX_EHDR_SIZE - 1)), axis=1)
+    stored = memory.data_ranges(where, _CHUNK)
     chunk = np.empty(_CHUNK, dtype=np.uint8)
-    for start, end in held.ranges.tolist():
-        first = align_up(start, GRID)
-        for paddr in range(first, end - MAX_EHDR_SIZE + 1, _CHUNK):
-            size = min(_CHUNK, end - paddr)
-            if memory.is_zero(paddr, size):
-                continue
+    for start, end in intersect(normalise(places), stored).tolist():
+        for paddr in range(align_up(start, GRID), end, _CHUNK):
+            # the last place is one byte before the end, and its word reaches beyond
+            size = min(_CHUNK, end - paddr + _WORD - 1)
             memory.pread_into(paddr, chunk.data[:size])
-            words = chunk[: size - size % 4].view("<u4")[:: GRID // 4]
+            words = chunk[: size - size % _WORD].view("<u4")[:: GRID // _WORD]
             for index in np.flatnonzero(words == _MAGIC).tolist():
                 yield paddr + index * GRID
