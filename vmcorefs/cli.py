@@ -65,8 +65,9 @@ def mount(
     """Mount the memory in IMAGE... at MOUNTPOINT.
 
     Returns when the tree can be read, and leaves a daemon behind. The tree holds vmcore, oldmem,
-    kcore, crash_notes, crash_notes.d/cpuN, vmcoreinfo, dmesg, kallsyms, vmlinux, gdbinit, iomem and
-    layout.json, read-only and for their owner alone. What the image does not tell is left out.
+    kcore, crash_notes, crash_notes.d/cpuN, cpu/N/registers, version, vmcoreinfo, dmesg, kallsyms,
+    vmlinux, gdbinit, iomem and layout.json, read-only and for their owner alone. What the image
+    does not tell is left out.
     """
     target = MountOptions(check_mountpoint(mountpoint), allow_other)
     capture = _open(images, options, target.mountpoint)

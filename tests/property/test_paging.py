@@ -13,9 +13,9 @@ machines = st.sampled_from(MACHINES)
 
 
 @st.composite
-def mapped_tables(draw: st.DrawFn) -> Tables:
+def mapped_tables(draw: st.DrawFn, kinds: st.SearchStrategy[Machine] = machines) -> Tables:
     """Tables with pages of every size that do not overlap, crowded in a few places."""
-    machine = draw(machines)
+    machine = draw(kinds)
     tables = Tables(machine)
     largest = max(machine.sizes)
     room = (TOP - machine.start) // largest

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.real import tools
 from tests.real.marks import REAL, only
+from tests.real.truth import segments
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -36,6 +38,15 @@ def test_gdb_follows_the_stack_of_the_cpu_that_panicked(
     tools.assert_in_order(said, frames)
     # and why there is a kcore: the vmcore does not reach that stack
     assert "sysrq_handle_crash" not in tools.gdb(tree / "vmcore", symbols, "thread apply all bt")
+
+
+def test_gdb_has_a_thread_for_every_cpu(capture: Capture, tree: Path) -> None:
+    # idle CPUs all have the process id 0, and in a vmcore gdb keeps the last of them only
+    said = tools.gdb(tree / "kcore", "info threads", "thread apply all -q p/x $sp")
+    assert said.count("Frame") == 1
+    assert said.count(" LWP ") >= segments(capture.vmcore).cpus
+    stacks = set(re.findall(r"^\$[0-9]+ = (0x[0-9a-f]+)$", said, re.MULTILINE))
+    assert len(stacks) == segments(capture.vmcore).cpus
 
 
 def test_drgn_says_the_same_of_kcore(capture: Capture, tree: Path, vmlinux: Path) -> None:

@@ -1,4 +1,4 @@
-"""The walk of a real kernel's page tables: its own elfcorehdr and drgn translate alike."""
+"""A real kernel's page tables: its own elfcorehdr, drgn and libaddrxlat translate as we do."""
 
 from __future__ import annotations
 
@@ -10,8 +10,10 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 import vmcorefs
+from tests.addrxlat import kernel_tables
 from tests.real.marks import REAL, only
-from vmcorefs.core.paging_mappings import Mappings
+from tests.real.truth import by_address, vmcoreinfo
+from vmcorefs.core.paging_mappings import Mappings, UInt64Array
 from vmcorefs.discovery.page_tables import find_page_tables
 from vmcorefs.reader import Reader
 
@@ -51,21 +53,56 @@ def test_every_page_of_the_vmcore_is_where_its_headers_say(
     assert pages > 100_000
 
 
+def _sample(mappings: Mappings) -> UInt64Array:
+    """Random mapped addresses: half by page, and half by run, or few would be in vmalloc space."""
+    random = np.random.default_rng(0)
+    ends = np.cumsum(mappings.size // _PAGE)
+    by_page = np.searchsorted(ends, random.integers(0, ends[-1], _SAMPLES), side="right")
+    row = np.concatenate((by_page, random.integers(0, len(mappings), _SAMPLES)))
+    vaddrs = (mappings.vaddr[row] + random.integers(0, mappings.size[row])).view(np.uint64)
+    assert (mappings.translate_many(vaddrs) >= 0).all()
+    return vaddrs
+
+
+def _ends(mappings: Mappings) -> UInt64Array:
+    """The address behind each run: most of these are mapped to nothing."""
+    behind = mappings.vaddr + mappings.size
+    return behind[behind < 0].view(np.uint64)
+
+
+def test_libaddrxlat_translates_alike_and_kcore_shows_what_is_there(
+    capture: Capture, mappings: Mappings, tree: Path
+) -> None:
+    compared = 0
+    with (
+        by_address(capture.vmcore, "p_paddr") as memory,
+        by_address(tree / "kcore", "p_vaddr") as kcore,
+    ):
+        note = vmcoreinfo(capture.vmcore)
+        oracle = kernel_tables(62, note, lambda paddr: memory(paddr, _PAGE))
+        sample, ends = _sample(mappings), _ends(mappings)
+        paddrs = [oracle.translate(vaddr) for vaddr in sample.tolist()]
+        assert mappings.translate_many(sample).tolist() == paddrs
+        assert -1 not in paddrs
+        behind = [oracle.translate(vaddr) for vaddr in ends.tolist()]
+        assert mappings.translate_many(ends).tolist() == behind
+        assert -1 in behind
+        for vaddr, paddr in zip(sample.tolist(), paddrs, strict=True):
+            truth = memory(paddr & ~7, 8)
+            if truth is not None:  # not a device's, nor the crash kernel's
+                assert kcore(vaddr & ~7, 8) == truth, hex(vaddr)
+                compared += 1
+    assert len(paddrs) == 10_000
+    assert compared > 7_000
+
+
 @only("kexec", "file")
 def test_drgn_translates_alike(capture: Capture, mappings: Mappings, vmlinux: Path) -> None:
     import drgn  # noqa: PLC0415  # ... only where there are captures
     from drgn.helpers.linux.mm import follow_phys  # noqa: PLC0415
 
-    random = np.random.default_rng(0)
-    # half by page, and half by run, or all but a few would be in the direct map
-    ends = np.cumsum(mappings.size // _PAGE)
-    by_page = np.searchsorted(ends, random.integers(0, ends[-1], _SAMPLES), side="right")
-    row = np.concatenate((by_page, random.integers(0, len(mappings), _SAMPLES)))
-    mapped = mappings.vaddr[row] + random.integers(0, mappings.size[row])
-    behind = mappings.vaddr + mappings.size  # most of these are mapped to nothing
-    vaddrs = np.concatenate((mapped, behind[behind < 0]))
-    assert (mappings.translate_many(mapped) >= 0).all()
-    assert (mappings.translate_many(behind) < 0).any()
+    vaddrs = np.concatenate((_sample(mappings), _ends(mappings)))
+    assert (mappings.translate_many(_ends(mappings)) < 0).any()
 
     program = drgn.Program()
     program.set_core_dump(capture.vmcore)
@@ -78,5 +115,5 @@ def test_drgn_translates_alike(capture: Capture, mappings: Mappings, vmlinux: Pa
         except drgn.FaultError:
             return -1
 
-    wanted = [follow(vaddr) for vaddr in vaddrs.view(np.uint64).tolist()]
+    wanted = [follow(vaddr) for vaddr in vaddrs.tolist()]
     assert mappings.translate_many(vaddrs).tolist() == wanted

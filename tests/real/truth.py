@@ -5,7 +5,9 @@ Nothing here is vmcorefs's: ELF is pyelftools's, and the few formats are read by
 
 from __future__ import annotations
 
+import os
 import re
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +16,7 @@ from elftools.elf.elffile import ELFFile
 from tests.lab.evidence import Memory
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from tests.lab.capture import Capture, Snapshot
@@ -47,6 +50,28 @@ def segments(path: Path) -> Segments:
             notes[0].data(),
             tuple((note["n_name"], note["n_descdata"]) for note in notes[0].iter_notes()),
         )
+
+
+@contextmanager
+def by_address(path: Path, space: str) -> Iterator[Callable[[int, int], bytes | None]]:
+    """Give a function that reads an ELF core by ``p_paddr`` or ``p_vaddr``.
+
+    ``read(address, size)`` gives None where no PT_LOAD has all of that, or the file cannot be read.
+    """
+    loads = segments(path).loads
+    with path.open("rb", buffering=0) as file:
+
+        def read(address: int, size: int) -> bytes | None:
+            for load in loads:
+                inside = address - load[space]
+                if 0 <= inside <= load["p_memsz"] - size:
+                    try:
+                        return os.pread(file.fileno(), size, load["p_offset"] + inside)
+                    except OSError:
+                        return None
+            return None
+
+        yield read
 
 
 def vmcoreinfo(path: Path) -> bytes:

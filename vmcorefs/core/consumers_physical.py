@@ -8,8 +8,9 @@ import numpy as np
 
 from vmcorefs.core.dump_headers import DumpHeaders
 from vmcorefs.core.elf import ELFCLASS64, PN_XNUM, PhdrTable
-from vmcorefs.core.notes import NT_PRSTATUS, PRSTATUS_LAYOUTS
+from vmcorefs.core.notes import NT_PRSTATUS
 from vmcorefs.core.objection import GIVE_VMCOREINFO, USE_UNIVERSAL, Objection
+from vmcorefs.core.registers import REGISTER_SETS
 from vmcorefs.core.units import format_range, format_size
 
 LEECHCORE_HEAD = 0x2000
@@ -34,7 +35,7 @@ def _kdumpfile_needs_vmcoreinfo(dump: DumpHeaders) -> Iterator[Objection]:
 
 
 def _kdumpfile_knows_prstatus(dump: DumpHeaders) -> Iterator[Objection]:
-    layout = PRSTATUS_LAYOUTS.get(dump.header.e_machine)
+    layout = REGISTER_SETS.get(dump.header.e_machine)
     sizes = {
         len(note.desc)
         for segment in dump.notes

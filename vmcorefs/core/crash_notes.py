@@ -11,7 +11,7 @@ import numpy as np
 
 from vmcorefs.core.kallsyms import SymbolTable
 from vmcorefs.core.kernel_memory import KernelMemory
-from vmcorefs.core.notes import PRSTATUS_LAYOUTS
+from vmcorefs.core.registers import REGISTER_SETS
 from vmcorefs.core.units import align_up
 from vmcorefs.errors import FormatError
 
@@ -28,7 +28,7 @@ def slot_size(machine: int) -> int | None:
     None where the machine's ``struct elf_prstatus`` is not known (include/linux/vmcore_info.h,
     ``CRASH_CORE_NOTE_BYTES``).
     """
-    layout = PRSTATUS_LAYOUTS.get(machine)
+    layout = REGISTER_SETS.get(machine)
     if layout is None:
         return None
     return 2 * _HEADER_SIZE + align_up(len(b"CORE\0"), 4) + align_up(layout.size, 4)

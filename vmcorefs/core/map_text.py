@@ -22,6 +22,8 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
+import numpy as np
+
 from vmcorefs.core.elf import ELF_MAGIC
 from vmcorefs.core.elfcorehdr import parse_elfcorehdr
 from vmcorefs.core.memory_map import (
@@ -32,7 +34,7 @@ from vmcorefs.core.memory_map import (
     map_from_elfcorehdr,
     with_crash_kernel,
 )
-from vmcorefs.core.ranges import intersect, make_ranges, subtract
+from vmcorefs.core.ranges import make_ranges, pair_overlaps, subtract
 from vmcorefs.core.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError
 
@@ -154,19 +156,30 @@ def _apply_changes(memory_map: MemoryMap, changes: list[re.Match[str]]) -> Memor
     The kernel works on a copy of the printed table, and /proc/iomem shows the outcome: the first
     page is taken from RAM on every PC.
     """
-    ram = memory_map.ram
-    for change in changes:
-        before, _, after = change[4].strip().partition(" ==> ")
-        if before in _RAM_WORDS and after not in _RAM_WORDS:
-            ram = subtract(ram, make_ranges([(_hex(change[2]), _hex(change[3]) + 1)]))
+    taken = make_ranges(
+        (_hex(change[2]), _hex(change[3]) + 1) for change in changes if _takes_ram(change[4])
+    )
+    ram = subtract(memory_map.ram, taken)
+    before = [region for region in memory_map.regions if region.name == SYSTEM_RAM]
+    start, end = np.array([(r.start, r.end) for r in before], dtype=np.int64).reshape(-1, 2).T
+    region_row, ram_row = pair_overlaps(start, end, ram[:, 0], ram[:, 1])
     kept = [
-        Region(start, end, region.name, 0, region.line)
-        for region in memory_map.regions
-        if region.name == SYSTEM_RAM
-        for start, end in intersect(make_ranges([(region.start, region.end)]), ram).tolist()
+        Region(
+            max(before[row].start, first),
+            min(before[row].end, last),
+            SYSTEM_RAM,
+            0,
+            before[row].line,
+        )
+        for row, (first, last) in zip(region_row.tolist(), ram[ram_row].tolist(), strict=True)
     ]
     others = [region for region in memory_map.regions if region.name != SYSTEM_RAM]
     return make_memory_map(sorted(kept + others), memory_map.dialect)
+
+
+def _takes_ram(change: str) -> bool:
+    before, _, after = change.strip().partition(" ==> ")
+    return before in _RAM_WORDS and after not in _RAM_WORDS
 
 
 def _crash_kernel_lines(text: str) -> Iterable[tuple[int, int]]:

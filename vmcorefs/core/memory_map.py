@@ -6,6 +6,7 @@ maps are flat. Names are kept as the kernel spells them (kernel/resource.c, arch
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import cached_property
@@ -121,8 +122,10 @@ def with_crash_kernel(memory_map: MemoryMap, ranges: Ranges) -> MemoryMap:
         return memory_map
     children = [Region(int(a), int(b), CRASH_KERNEL, 1) for a, b in missing.tolist()]
     flat = [r for r in memory_map.regions if r.depth == 0]
+    starts = [r.start for r in flat]
     for child in children:
-        if not any(r.start <= child.start and child.end <= r.end for r in flat):
+        row = bisect_right(starts, child.start) - 1
+        if row < 0 or child.end > flat[row].end:
             raise FormatError(f"{_where(child)}: not inside one region of the map")
     ordered = sorted((*memory_map.regions, *children), key=lambda r: (r.start, -r.end, r.depth))
     return make_memory_map(ordered, memory_map.dialect, memory_map.elfcorehdr)

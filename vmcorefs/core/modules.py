@@ -7,7 +7,7 @@ does. A module keeps the symbols that kallsyms shows in ELF tables of its own
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -32,6 +32,7 @@ MAX_MODULE_NAMES = 1 << 26
 _LABELS = b"\1\2"
 _NOT_IN_NAMES = UNPRINTABLE.translate(None, _LABELS)
 _NAME_SIZE = 512  # KSYM_NAME_LEN since 6.1: /proc/kallsyms cuts what is longer
+_MAX_EXPORT = 64  # struct kernel_symbol has 12 or 24 bytes (include/linux/export-internal.h)
 _UNFORMED = 3  # MODULE_STATE_UNFORMED (include/linux/module.h)
 _STRUCTS = ("module", "mod_kallsyms", "kernel_symbol", "list_head")
 # Elf64_Sym and Elf32_Sym: name, type, offset; and size
@@ -111,7 +112,13 @@ def _read_module(
     ]
     table = memory.pointer(at + module.offset("syms"))
     candidates = {(symbol, value) for value, _, symbol in rows}
-    exported = _find_exported(memory, structs["kernel_symbol"], table, exports, candidates)
+    exported = _find_exported(
+        memory,
+        structs["kernel_symbol"],
+        (table, exports),
+        candidates,
+        lambda: budget.take(name, 0, _NAME_SIZE),
+    )
     return SymbolTable(
         np.array([value for value, _, _ in rows], dtype=np.uint64),
         "".join(
@@ -137,13 +144,21 @@ def _read_symtab(memory: KernelMemory, symtab: int, count: int) -> npt.NDArray[n
 
 
 def _find_exported(
-    memory: KernelMemory, entry: Struct, start: int, count: int, candidates: set[tuple[str, int]]
+    memory: KernelMemory,
+    entry: Struct,
+    exports: tuple[int, int],
+    candidates: set[tuple[str, int]],
+    take_name: Callable[[], None],
 ) -> set[tuple[str, int]]:
     """Those of ``candidates`` (name, address) that the module exports: they are in capitals.
 
+    ``exports`` is where the table is and its length; ``take_name`` is called before a name is read.
     See kernel/module/kallsyms.c, ``is_exported``. An entry's fields are pointers, or with
     CONFIG_HAVE_ARCH_PREL32_RELOCATIONS offsets from where they stand.
     """
+    start, count = exports
+    if not 0 < entry.size <= _MAX_EXPORT:
+        raise FormatError(f"BTF: struct kernel_symbol has {entry.size} bytes")
     table = memory.read(start, count * entry.size) if count else b""
     addresses = {address for _, address in candidates}
     mask = (1 << 8 * memory.word_size) - 1
@@ -160,6 +175,7 @@ def _find_exported(
     for row in range(count):
         address = pointer(row, "value")
         if address in addresses:
+            take_name()
             exported.add((_read_string(memory, pointer(row, "name")), address))
     return exported & candidates
 

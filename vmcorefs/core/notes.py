@@ -1,4 +1,4 @@
-"""ELF notes: walking them as the kernel does, packing them, and what NT_PRSTATUS holds.
+"""ELF notes: walking them as the kernel does, and packing them.
 
 Names and descriptors are padded to 4 bytes in ELF64 too, against the gABI text; that is what
 the kernel writes (kernel/vmcore_info.c, ``append_elf_note``) and walks (fs/proc/vmcore.c,
@@ -116,50 +116,3 @@ def find_vmcoreinfo(notes: tuple[Note, ...]) -> bytes | None:
         if note.name == b"VMCOREINFO" and note.note_type == NT_VMCOREINFO
     ]
     return found[-1] if found else None
-
-
-@dataclass(frozen=True, slots=True)
-class PrstatusLayout:
-    """Where an architecture's ``struct elf_prstatus`` keeps what people ask for first.
-
-    Attributes:
-        size: ``sizeof(struct elf_prstatus)``, the note's ``n_descsz``, in bytes.
-        ip: Offset of the instruction pointer in the descriptor, in bytes.
-        sp: Offset of the stack pointer in the descriptor, in bytes.
-    """
-
-    size: int
-    ip: int
-    sp: int
-
-
-PRSTATUS_PID = 32
-"""Offset of ``pr_pid`` in a 64-bit ``struct elf_prstatus`` (include/linux/elfcore.h)."""
-
-# e_machine -> layout; pr_reg starts at 112 (include/linux/elfcore.h, arch/*/include/asm/elf.h)
-PRSTATUS_LAYOUTS = {
-    62: PrstatusLayout(size=336, ip=112 + 16 * 8, sp=112 + 19 * 8),  # x86-64: user_regs_struct
-    183: PrstatusLayout(size=392, ip=112 + 32 * 8, sp=112 + 31 * 8),  # AArch64: user_pt_regs
-    243: PrstatusLayout(size=376, ip=112, sp=112 + 2 * 8),  # RISC-V 64: user_regs_struct
-    21: PrstatusLayout(size=504, ip=112 + 32 * 8, sp=112 + 1 * 8),  # PowerPC64: pt_regs
-}
-
-
-@dataclass(frozen=True, slots=True)
-class CpuState:
-    """What one NT_PRSTATUS note says: process id, instruction and stack pointer."""
-
-    pid: int
-    ip: int
-    sp: int
-
-
-def decode_prstatus(note: Note, machine: int, byte_order: ByteOrder) -> CpuState | None:
-    """Decode an NT_PRSTATUS note, or return None where the architecture's layout is not known."""
-    layout = PRSTATUS_LAYOUTS.get(machine)
-    if note.note_type != NT_PRSTATUS or layout is None or len(note.desc) != layout.size:
-        return None
-    (pid,) = struct.unpack_from(f"{byte_order}i", note.desc, PRSTATUS_PID)
-    (ip,) = struct.unpack_from(f"{byte_order}Q", note.desc, layout.ip)
-    (sp,) = struct.unpack_from(f"{byte_order}Q", note.desc, layout.sp)
-    return CpuState(pid, ip, sp)

@@ -20,17 +20,15 @@ from vmcorefs.core.kernel_memory import KernelMemory
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
 from vmcorefs.errors import FormatError
 
-MAX_LOG = 1 << 28
+MAX_LOG = 1 << 27
 """Longest buffer that is believed, in bytes: the kernel's own limit is 2 GiB, what anybody
 configures (log_buf_len=) a few MiB."""
 
 _STATE_SHIFT = 2  # flag bits at the top of a state variable (printk_ringbuffer.h, DESC_FLAGS_SHIFT)
 _READABLE = (1, 2)  # desc_committed, desc_finalized
 
-_ESCAPED = tuple(
-    bytes([code]) if 0x20 <= code < 0x7F or code in b"\t\n\v\f\r" else b"\\x%02x" % code
-    for code in range(256)
-)
+_PLAIN = bytes(range(0x20, 0x7F)) + b"\t\n\v\f\r"
+_ESCAPED = tuple(bytes([code]) if code in _PLAIN else b"\\x%02x" % code for code in range(256))
 
 
 def names_log(vmcoreinfo: Vmcoreinfo) -> bool:
@@ -71,6 +69,24 @@ class _Ring:
     tail: int
     head: int
     count: int
+
+
+class _Budget:
+    """How much text there can be: records that overlap would have more than their buffer."""
+
+    def __init__(self, size: int) -> None:
+        self._size = self._left = size
+
+    def take(self, text: bytes) -> bytes:
+        """Count a record's text, and give it back."""
+        self._left -= len(text)
+        if self._left < 0:
+            raise FormatError(f"the log's records overlap: more text than the {self._size} bytes")
+        return text
+
+
+def _item(table: bytes, index: int, size: int) -> bytes:
+    return table[index * size : (index + 1) * size]
 
 
 def _load_ring(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> _Ring:
@@ -118,17 +134,18 @@ def _iter_ringbuffer(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> Iterator[b
     id_bits = word * 8 - _STATE_SHIFT
     ids = 1 << id_bits
 
+    budget = _Budget(len(ring.text))
     for step in range(ring.count):  # a ring holds no more, whatever head and tail say
         current = (ring.tail + step) % ids
-        desc = ring.descs[current % ring.count * desc_size :][:desc_size]
-        info = ring.infos[current % ring.count * info_size :][:info_size]
+        desc = _item(ring.descs, current % ring.count, desc_size)
+        info = _item(ring.infos, current % ring.count, info_size)
         state = memory.decode(desc[state_at : state_at + word])
         if state % ids == current and state >> id_bits in _READABLE:
             begin = memory.decode(desc[begin_at : begin_at + word]) % len(ring.text)
             end = memory.decode(desc[end_at : end_at + word]) % len(ring.text)
             length = memory.decode(info[length_at : length_at + 2])
             stamp = memory.decode(info[stamp_at : stamp_at + 8])
-            yield _format(stamp, _block(ring.text, begin, end, length, word))
+            yield _format(stamp, budget.take(_block(ring.text, begin, end, length, word)))
         if current == ring.head % ids:
             return
 
@@ -159,18 +176,22 @@ def _iter_structured(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> Iterator[b
     last = memory.integer(vmcoreinfo.symbol("log_next_idx"), 4)
     _bound("log_buf_len", size)
     data = memory.read(buffer, size)
+    budget = _Budget(size)
     seen = 0
     while current != last:
         if current + header > size:
             raise FormatError(f"the log's record at {current:#x} ends behind log_buf, {size:#x}")
-        length = memory.decode(data[current + length_at :][:2])
+        length = memory.decode(data[current + length_at : current + length_at + 2])
         if length == 0:  # the rest of the buffer was too short: the next record is at its start
             length = size - current
             current = 0
         else:
-            stamp = memory.decode(data[current + stamp_at :][:8])
-            count = memory.decode(data[current + text_at :][:2])
-            yield _format(stamp, data[current + header :][:count])
+            if length < header:
+                raise FormatError(f"the log's record at {current:#x} has {length} bytes")
+            stamp = memory.decode(data[current + stamp_at : current + stamp_at + 8])
+            count = memory.decode(data[current + text_at : current + text_at + 2])
+            text = data[current + header : current + header + count]
+            yield _format(stamp, budget.take(text))
             current += length
         seen += length
         if seen > size:
@@ -193,7 +214,8 @@ def _read_plain(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> bytes:
 
 def _format(stamp: int, text: bytes) -> bytes:
     seconds, nanoseconds = divmod(stamp, 1_000_000_000)
-    escaped = b"".join(_ESCAPED[code] for code in text)
+    is_plain = not text.translate(None, _PLAIN)
+    escaped = text if is_plain else b"".join(map(_ESCAPED.__getitem__, text))
     return b"[%5d.%06d] %s\n" % (seconds, nanoseconds // 1000, escaped)
 
 

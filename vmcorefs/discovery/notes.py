@@ -6,15 +6,8 @@ from dataclasses import dataclass
 
 from vmcorefs.core.elf import ElfHeader
 from vmcorefs.core.elfcorehdr import Elfcorehdr
-from vmcorefs.core.notes import (
-    NT_VMCOREINFO,
-    CpuState,
-    Note,
-    decode_prstatus,
-    find_vmcoreinfo,
-    pack_note,
-    walk_notes,
-)
+from vmcorefs.core.notes import NT_VMCOREINFO, Note, find_vmcoreinfo, pack_note, walk_notes
+from vmcorefs.core.registers import CpuState, decode_prstatus
 from vmcorefs.core.vmcoreinfo import NOTE_NAME, Vmcoreinfo, parse_vmcoreinfo
 from vmcorefs.errors import FaultError, FormatError
 from vmcorefs.reader import Reader

@@ -10,7 +10,13 @@ from vmcorefs.tree.kcore import kcore_files
 from vmcorefs.tree.oldmem import oldmem_file
 from vmcorefs.tree.symbols import symbol_files
 from vmcorefs.tree.texts import layout_file, text_files
-from vmcorefs.tree.vmcore import cpu_note_files, lay_out, notes_file, vmcore_file
+from vmcorefs.tree.vmcore import (
+    cpu_note_files,
+    lay_out,
+    notes_file,
+    register_files,
+    vmcore_file,
+)
 
 
 def build_tree(image: MemoryImage, location: str = ".") -> dict[str, TreeFile]:
@@ -32,6 +38,7 @@ def build_tree(image: MemoryImage, location: str = ".") -> dict[str, TreeFile]:
         oldmem_file(image, faults),
         notes_file(image),
         *cpu_note_files(image),
+        *register_files(image),
         *text_files(image),
         *kcore_files(image),
         *symbol_files(image, location),

@@ -9,10 +9,14 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterator
 
-from vmcorefs.core.extents import Kind, fill, merge, project
+import numpy as np
+
+from vmcorefs.core.extents import Kind, Windows, fill, line_up, merge, overlay, project
 from vmcorefs.core.kcore_layout import lay_out_kcore
+from vmcorefs.core.notes import pack_note
 from vmcorefs.core.paging_mappings import Mappings
-from vmcorefs.core.ranges import make_ranges
+from vmcorefs.core.ranges import Int64Array, make_ranges
+from vmcorefs.core.registers import PID_OFFSET, decode_prstatus
 from vmcorefs.core.units import PAGE_SIZE
 from vmcorefs.discovery.page_tables import find_page_tables, locate_page_tables
 from vmcorefs.errors import FormatError, UnsupportedError
@@ -23,6 +27,9 @@ from vmcorefs.tree.file import TreeFile, complete, whole
 from vmcorefs.tree.vmcore import project_notes
 
 log = logging.getLogger(__name__)
+
+PID_MAX_LIMIT = 1 << 22
+"""No process has this id or one above it (include/linux/threads.h)."""
 
 FAULTS = frozenset({Kind.MISSING, Kind.HOLE})
 """What is not mapped, or mapped to a device, was never memory: reading it fails."""
@@ -65,11 +72,47 @@ def make_kcore(image: MemoryImage, mappings: Mappings) -> Reader:
         notes_size=image.notes.size,
         page_size=vmcoreinfo.page_size if vmcoreinfo else PAGE_SIZE,
     )
-    sources: tuple[Source, ...] = (*image.sources, BytesSource("kcore headers", layout.head))
+    places, ids = _distinct_pids(image)
+    sources: tuple[Source, ...] = (
+        *image.sources,
+        BytesSource("kcore headers", layout.head),
+        BytesSource("kcore process ids", ids),
+    )
     table = merge(
-        whole(len(sources) - 1, len(layout.head)),
+        whole(len(sources) - 2, len(layout.head)),
         project_notes(image, len(layout.head)),
         project(image.memory, layout.windows),
     )
+    made = line_up(np.arange(len(places), dtype=np.int64) * 4, np.full_like(places, 4), 0)
+    patches = project(
+        whole(len(sources) - 1, len(ids)), Windows(made.start, made.size, len(layout.head) + places)
+    )
+    table = overlay(table, patches)
     table = fill(table, make_ranges([(0, layout.notes_end)]), Kind.ZERO)
     return Reader("kcore", complete(table, layout.size, Kind.HOLE), sources, FAULTS)
+
+
+def _distinct_pids(image: MemoryImage) -> tuple[Int64Array, bytes]:
+    """Give each CPU's notes a process id of their own.
+
+    gdb makes a thread of each note and tells them apart by ``pr_pid``. That is 0 for every idle
+    CPU: each would take the place of the one before it, and gdb gives up if that was the first.
+
+    Returns:
+        Offset in the merged notes of each ``pr_pid`` that is to be another, shape ``(n,)``, and
+        what it is to be, four bytes each.
+    """
+    header = image.plan.elfcorehdr.header
+    places, ids, seen, start = [], [], {0}, 0
+    for number, slot in enumerate(image.notes.slots):
+        for note in slot.notes:
+            state = decode_prstatus(note, header.e_machine, header.byte_order)
+            if state is not None and state.pid in seen:
+                desc = note.offset + len(pack_note(note.name, 0, b""))
+                places.append(start + desc + PID_OFFSET)
+                ids.append(PID_MAX_LIMIT + number)
+            elif state is not None:
+                seen.add(state.pid)
+        start += slot.size
+    packed = np.array(ids, dtype=f"{header.byte_order}i4").tobytes()
+    return np.array(places, dtype=np.int64), packed

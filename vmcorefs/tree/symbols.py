@@ -1,6 +1,6 @@
-"""``kallsyms``, ``vmlinux`` and ``gdbinit``: names for addresses without a debug package.
+"""``kallsyms``, ``vmlinux``, ``gdbinit``: names for addresses without a debug package; ``version``.
 
-All three are made when they are first asked for, from the symbols that the kernel keeps of itself.
+All are made when they are first asked for, from the symbols that the kernel keeps of itself.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from functools import cached_property
 from vmcorefs.core.elf import EM_X86_64
 from vmcorefs.core.kernel_memory import KernelMemory
 from vmcorefs.core.orc import read_debug_frame
+from vmcorefs.core.version import names_uts, read_banner, read_uts
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.vmlinux import make_vmlinux
 from vmcorefs.discovery.debug_symbols import find_vmlinux
@@ -79,6 +80,18 @@ class KernelSymbols:
         """The text of /proc/kallsyms."""
         return self.symbols.format()
 
+    def make_version(self) -> bytes:
+        """The text of /proc/version, or what is known of it without symbols."""
+        if names_symbols(self._vmcoreinfo):
+            try:
+                vaddr = self.symbols.kernel.lookup("linux_banner")
+                if vaddr is None:  # without CONFIG_KALLSYMS_ALL there are only functions
+                    raise FormatError("kallsyms: no symbol linux_banner")
+                return read_banner(self.kernel, vaddr)
+            except VmcorefsError as error:
+                log.warning("version: who built the kernel is not in it: %s", error)
+        return read_uts(self._vmcoreinfo, self.kernel)
+
     def make_vmlinux(self) -> bytes:
         """An ELF file with the kernel's symbols, its BTF, and what unwinding its stacks takes."""
         machine = self._image.plan.elfcorehdr.header.e_machine
@@ -109,17 +122,29 @@ class KernelSymbols:
         return slots[cpu] if cpu < len(slots) else None
 
 
+def names_symbols(vmcoreinfo: Vmcoreinfo) -> bool:
+    """Whether VMCOREINFO tells where kallsyms' tables are."""
+    return "SYMBOL(kallsyms_names)" in vmcoreinfo.values
+
+
 def symbol_files(image: MemoryImage, location: str) -> Iterator[TreeFile]:
-    """The three files, where VMCOREINFO tells where the symbols are (Linux 6.0 and later).
+    """The files, where VMCOREINFO tells where the symbols are (Linux 6.0 and later).
+
+    Without symbols ``version`` is there still, if VMCOREINFO tells where ``init_uts_ns`` is.
 
     Args:
         image: The dead machine.
         location: The directory that the tree is mounted at, for ``gdbinit``.
     """
     vmcoreinfo = image.notes.vmcoreinfo
-    if vmcoreinfo is None or "SYMBOL(kallsyms_names)" not in vmcoreinfo.values:
+    if vmcoreinfo is None:
         return
     symbols = KernelSymbols(image, vmcoreinfo)
+    has_symbols = names_symbols(vmcoreinfo)
+    if has_symbols or names_uts(vmcoreinfo):
+        yield text_file("version", symbols.make_version)
+    if not has_symbols:
+        return
     # now, and not when it is asked for: a daemon's directory is /
     given = image.config.vmlinux
     vmlinux = os.path.abspath(given) if given is not None else find_vmlinux(vmcoreinfo)
@@ -149,15 +174,10 @@ def _make_gdbinit(
 
 
 def _thread_number(image: MemoryImage, panicked: NoteSlot | None) -> int | None:
-    """Which of gdb's threads a CPU is: one for each process id, in the order of the notes."""
-    pids: list[int | None] = []
+    """Which of gdb's threads a CPU is: it makes one of each note, in their order."""
+    number = 0
     for slot in image.notes.cpu_slots:
-        if not slot.notes:
-            continue
-        state = slot.state(image.plan.elfcorehdr.header)
-        pid = state.pid if state else None
-        if pid not in pids:
-            pids.append(pid)
-        if slot is panicked and pid is not None:
-            return pids.index(pid) + 1
+        number += slot.state(image.plan.elfcorehdr.header) is not None
+        if slot is panicked:
+            return number or None
     return None

@@ -27,7 +27,7 @@ from vmcorefs.core.universal_layout import lay_out_universal
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS
 from vmcorefs.sources.base import BytesSource, Source
-from vmcorefs.tree.file import TreeFile, complete, table_file, whole
+from vmcorefs.tree.file import TreeFile, complete, table_file, text_file, whole
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -81,6 +81,18 @@ def cpu_note_files(image: MemoryImage) -> Iterator[TreeFile]:
         buffer = np.array([slot.paddr]), np.array([len(slot.data)])
         table = project(image.memory, line_up(*buffer, to=0))
         yield table_file(f"crash_notes.d/cpu{number}", table, image.sources)
+
+
+def register_files(image: MemoryImage) -> Iterator[TreeFile]:
+    """``cpu/N/registers``: what the Nth CPU's NT_PRSTATUS says, as text.
+
+    N is as in ``crash_notes.d``. A CPU that saved no registers, or has them in a form that is not
+    known, has no such file.
+    """
+    for number, slot in enumerate(image.notes.cpu_slots):
+        state = slot.state(image.plan.elfcorehdr.header)
+        if state is not None:
+            yield text_file(f"cpu/{number}/registers", state.format)
 
 
 def project_notes(image: MemoryImage, to: int) -> Extents:

@@ -235,3 +235,26 @@ def test_symbols_that_all_have_one_long_name() -> None:
     budget = _Budget(names=1000)
     with pytest.raises(FormatError, match="too many"):
         list(_read_names(b"x" * 600, range(100), budget))
+
+
+def test_names_of_exports_are_counted_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A hostile table may export one symbol a million times, each of which is to be looked at."""
+    machine = Machine(relative=False)
+    machine.add("ext4", EXT4, {f"other{number}": BASE + 0x8040 for number in range(8)})
+    monkeypatch.setattr("vmcorefs.core.modules._Budget", lambda: _Budget(names=4096))
+    kernel = SymbolTable(np.array([HEAD], dtype=np.uint64), "D", ("modules",))
+    memory = KernelMemory(machine.read, "<", 8)
+    with pytest.raises(FormatError, match="module ext4: 0 symbols, 512 bytes of names: too many"):
+        list(iter_modules(memory, kernel, machine.btf()))
+
+
+@pytest.mark.parametrize("size", [0, 65, 0xFFFFFFFF])
+def test_exports_of_an_absurd_size_are_not_read(size: int) -> None:
+    machine = Machine()
+    machine.add("ext4", EXT4, {"ext4_exported": BASE + 0x8040})
+    btf = machine.btf().replace(
+        struct.pack("<II", 4 << 24 | 3, 12), struct.pack("<II", 4 << 24 | 3, size)
+    )
+    kernel = SymbolTable(np.array([HEAD], dtype=np.uint64), "D", ("modules",))
+    with pytest.raises(FormatError, match=f"^BTF: struct kernel_symbol has {size} bytes$"):
+        list(iter_modules(KernelMemory(machine.read, "<", 8), kernel, btf))

@@ -12,11 +12,8 @@ from elftools.elf.segments import NoteSegment
 from tests import builders
 from tests.matching import exactly
 from vmcorefs.core.notes import (
-    PRSTATUS_LAYOUTS,
     ByteOrder,
-    CpuState,
     Note,
-    decode_prstatus,
     find_vmcoreinfo,
     pack_note,
     walk_notes,
@@ -99,45 +96,6 @@ def test_the_last_vmcoreinfo_note_counts() -> None:
     )
     assert find_vmcoreinfo(notes) == b"last"
     assert find_vmcoreinfo(notes[2:]) is None
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_registers_of_x86_64_are_found(order: ByteOrder) -> None:
-    (note,) = walk_notes(builders.prstatus_note(-1, 0x1234, 0x5678, order), order).notes
-    assert decode_prstatus(note, 62, order) == CpuState(pid=-1, ip=0x1234, sp=0x5678)
-
-
-@pytest.mark.parametrize(
-    ("machine", "size", "ip", "sp"),
-    [
-        # pr_reg is at 112; include/linux/elfcore.h and each arch's asm/ptrace.h
-        (62, 336, 240, 264),  # r15 .. orig_rax are 16 words before rip; cs, eflags, then rsp
-        (183, 392, 112 + 32 * 8, 112 + 31 * 8),  # x0..x30, sp, pc
-        (243, 376, 112, 112 + 2 * 8),  # pc, ra, sp
-        (21, 504, 112 + 32 * 8, 112 + 8),  # gpr0..31, nip
-    ],
-)
-def test_registers_of_each_architecture_are_where_its_headers_say(
-    machine: int, size: int, ip: int, sp: int
-) -> None:
-    desc = bytearray(size)
-    struct.pack_into("<Q", desc, ip, 0xAAAA)
-    struct.pack_into("<Q", desc, sp, 0xBBBB)
-    note = Note(b"CORE", 1, bytes(desc), 0)
-    assert decode_prstatus(note, machine, "<") == CpuState(0, 0xAAAA, 0xBBBB)
-    assert PRSTATUS_LAYOUTS.keys() == {62, 183, 243, 21}
-
-
-@pytest.mark.parametrize(
-    ("note", "machine"),
-    [
-        (Note(b"CORE", 2, bytes(336), 0), 62),
-        (Note(b"CORE", 1, bytes(335), 0), 62),
-        (Note(b"CORE", 1, bytes(336), 0), 3),
-    ],
-)
-def test_what_is_no_known_prstatus_has_no_registers(note: Note, machine: int) -> None:
-    assert decode_prstatus(note, machine, "<") is None
 
 
 @pytest.mark.parametrize(("order", "bits"), [("<", 64), (">", 64), ("<", 32), (">", 32)])

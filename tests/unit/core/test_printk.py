@@ -7,6 +7,8 @@ import struct
 import pytest
 
 from tests.log_builder import (
+    DESCS,
+    INFOS,
     PRB,
     Record,
     make_plain,
@@ -14,6 +16,7 @@ from tests.log_builder import (
     make_structured,
     pack_record,
 )
+from tests.matching import exactly
 from vmcorefs.core.printk import read_log
 from vmcorefs.core.vmcoreinfo import parse_vmcoreinfo
 from vmcorefs.errors import FaultError, FormatError
@@ -125,4 +128,22 @@ def test_plain_characters_are_taken_up_to_the_newest(end: int, kept: int, text: 
 def test_a_plain_log_whose_size_is_no_power_of_two_is_refused() -> None:
     log = make_plain(b"abcdef", 4, 4)
     with pytest.raises(FormatError, match=r"^log_buf_len is 6, expected a power of two$"):
+        read_log(log.info, log.memory)
+
+
+def test_records_that_share_their_text_are_refused_before_it_fills_memory() -> None:
+    log = make_ring([Record(b"a" * 40)] * 4, count_bits=12, size_bits=8)
+    log.blocks[DESCS] = b"".join(struct.pack("<QQQ", 2 << 62 | n, 0, 0xF8) for n in range(4096))
+    log.blocks[INFOS] = (bytes(16) + b"\xff\xff" + bytes(70)) * 4096
+    log.blocks[PRB] = log.blocks[PRB][:40] + struct.pack("<QQ", 4095, 0) + log.blocks[PRB][56:]
+    with pytest.raises(
+        FormatError, match=exactly("the log's records overlap: more text than the 256 bytes")
+    ):
+        read_log(log.info, log.memory)
+
+
+def test_a_structured_record_shorter_than_its_header_is_refused() -> None:
+    record = struct.pack("<QHHHBB", 0, 8, 0, 0, 0, 0)
+    log = make_structured(record * 4, 0, 48)
+    with pytest.raises(FormatError, match=exactly("the log's record at 0x0 has 8 bytes")):
         read_log(log.info, log.memory)

@@ -8,7 +8,15 @@ from typing import Any
 
 import pytest
 
-from tests.builders import CRASH_KERNEL, HIGH, LOW, bare_machine, dead_machine, vmcoreinfo_text
+from tests.builders import (
+    CRASH_KERNEL,
+    DIRECT_MAP,
+    HIGH,
+    LOW,
+    bare_machine,
+    dead_machine,
+    vmcoreinfo_text,
+)
 from tests.conftest import Opener
 from vmcorefs import Capture, FaultError, FormatError
 from vmcorefs.tree.file import text_file
@@ -21,6 +29,8 @@ FILES = [
     "crash_notes.d/cpu0",
     "crash_notes.d/cpu1",
     "crash_notes.d/cpu2",
+    "cpu/0/registers",
+    "cpu/2/registers",
     "iomem",
     "vmcoreinfo",
     "layout.json",
@@ -48,8 +58,30 @@ def test_iomem_is_the_map_in_use(capture: Capture) -> None:
     assert capture["iomem"].pread(4096, 0).decode() == dead_machine().iomem
 
 
+def test_each_cpu_that_saved_its_registers_has_them_as_text(capture: Capture) -> None:
+    text = capture["cpu/2/registers"].pread(4096, 0).decode().splitlines()
+    assert text[0] == "pid 102"
+    assert {"rip 0x0000000000001002", "rsp 0x0000000000002002"} <= set(text)
+
+
 def test_vmcoreinfo_is_the_text_of_the_note(capture: Capture) -> None:
     assert capture["vmcoreinfo"].pread(4096, 0) == vmcoreinfo_text()
+
+
+@pytest.mark.parametrize("broken_symbols", [False, True])
+def test_version_is_init_uts_ns_where_there_are_no_symbols(
+    tmp_path: Path, open_capture: Opener, broken_symbols: bool
+) -> None:
+    text = vmcoreinfo_text() + (
+        f"SYMBOL(init_uts_ns)={DIRECT_MAP + 0x130000:x}\nOFFSET(uts_namespace.name)=4\n".encode()
+    )
+    machine = dead_machine(text=text + b"SYMBOL(kallsyms_names)=1\n" * broken_symbols)
+    names = (b"Linux", b"dead", b"5.15.0-test", b"#1 SMP Mon")
+    machine.put(0x130004, b"".join(name.ljust(65, b"\0") for name in names))
+    saved = machine.save(tmp_path)
+    capture = open_capture(saved.ram, memory_map=saved.iomem, backup=saved.lowmem)
+    assert capture["version"].pread(4096, 0) == b"Linux version 5.15.0-test #1 SMP Mon\n"
+    assert ("kallsyms" in capture.files) == broken_symbols
 
 
 def test_without_the_note_there_is_no_vmcoreinfo(tmp_path: Path, open_capture: Opener) -> None:

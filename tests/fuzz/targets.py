@@ -1,0 +1,8 @@
+"""All targets: each is a few lines in the module that it belongs to. Import a new module here."""
+
+from __future__ import annotations
+
+from tests.fuzz import binaries, kernel, paging, texts
+from tests.fuzz.target import TARGETS, Target
+
+__all__ = ["TARGETS", "Target", "binaries", "kernel", "paging", "texts"]
