@@ -11,7 +11,9 @@ from vmcorefs.config import machine_names
 from vmcorefs.core.elf import ELFCLASS32, PT_LOAD, PhdrTable
 from vmcorefs.core.units import format_range, format_size
 from vmcorefs.discovery.notes import NoteSlot
+from vmcorefs.errors import VmcorefsError
 from vmcorefs.image import MemoryImage
+from vmcorefs.tree.file import TreeFile
 
 Report = dict[str, Any]
 """What ``vmcorefs inspect --json`` prints; addresses and sizes are integers, in bytes."""
@@ -42,9 +44,17 @@ def make_report(capture: Capture) -> Report:
         "cpus": [_cpu(image, slot) for slot in image.notes.cpu_slots],
         "vmcoreinfo": _vmcoreinfo(image),
         "missing": image.missing.tolist(),
-        "files": {path: file.size for path, file in capture.files.items()},
+        "files": {path: _size(file) for path, file in capture.files.items()},
         "warnings": list(image.warnings),
     }
+
+
+def _size(file: TreeFile) -> int | None:
+    """Bytes in a file; None if it cannot be made, which is no reason to say nothing of the rest."""
+    try:
+        return file.size
+    except VmcorefsError:
+        return None
 
 
 def _inputs(image: MemoryImage) -> Iterator[Report]:
@@ -115,7 +125,10 @@ def format_report(report: Report) -> str:
     rows += _format_kernel(report["vmcoreinfo"])
     rows += [(f"cpu {n}", _format_cpu(cpu)) for n, cpu in enumerate(report["cpus"])]
     rows += [("missing", f"{format_range(*r)}: reads fail") for r in report["missing"]]
-    rows += [("file", f"{path}  {size} bytes") for path, size in report["files"].items()]
+    rows += [
+        ("file", f"{path}  {'cannot be made' if size is None else f'{size} bytes'}")
+        for path, size in report["files"].items()
+    ]
     rows += [("warning", warning) for warning in report["warnings"]]
     return "".join(f"{label + ':':<13}{text}\n" for label, text in rows)
 
