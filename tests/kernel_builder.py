@@ -134,6 +134,7 @@ def make_kernel(
     crash_kernel: Span | None = None,
     resources: Sequence[Row] | None = None,
     crashed: bool = True,
+    captures: bool = False,
     cpus: int = 3,
     lacks: Sequence[str] = (),
     moved: dict[str, int] | None = None,
@@ -150,6 +151,7 @@ def make_kernel(
         resources: What iomem_resource has; by default System RAM, what lies between, the image and
             the crash kernel.
         crashed: Whether VMCOREINFO has CRASHTIME, and the CPUs but the second saved registers.
+        captures: Whether it was booted to save another kernel's memory.
         cpus: How many.
         lacks: Symbols that kallsyms does not have, and ``PCI mem``, by which iomem_resource is
             found without one.
@@ -167,6 +169,8 @@ def make_kernel(
     _put_memblock(image, kernel.ram)
     _put_cpus(image, kernel, cpus, saved=crashed)
     image.name("vmcoreinfo_note", image.put(_words(kernel.distance + base + NOTE_AT)))
+    # ELFCORE_ADDR_MAX, or what vmcore_init leaves: ELFCORE_ADDR_ERR
+    image.name("elfcorehdr_addr", image.put(_words(-2 if captures else -1)))
     image.name("_text", arch.text)
     image.name("_stext", arch.text)
     image.name("_end", arch.text + IMAGE_SIZE)

@@ -107,7 +107,7 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
     r"""Open a captured memory image.
 
     Example:
-        >>> with vmcorefs.open("ram", memory_map="iomem", backup="lowmem") as capture:
+        >>> with vmcorefs.open("ram") as capture:
         ...     capture["vmcore"].pread(4, 0)
         b'\x7fELF'
 

@@ -10,7 +10,6 @@ from typing import Any
 from vmcorefs.api import Capture
 from vmcorefs.core.consumers import Verdict, judge
 from vmcorefs.core.dump_headers import DumpHeaders, read_dump_headers
-from vmcorefs.core.findings import Finding
 from vmcorefs.core.units import format_size
 
 Report = dict[str, Any]
@@ -31,20 +30,10 @@ def make_check(capture: Capture) -> Report:
     vmcore = capture["vmcore"]
     dump = read_dump_headers(vmcore.pread, vmcore.size)
     return {
-        "findings": [_finding(finding) for finding in capture.image.findings],
+        "findings": [finding.plain() for finding in capture.image.findings],
         "warnings": list(capture.image.warnings),
         "vmcore": _describe(capture, dump),
         "tools": [_verdict(verdict) for verdict in judge(dump)],
-    }
-
-
-def _finding(finding: Finding) -> Report:
-    return {
-        "what": finding.what,
-        "value": finding.value,
-        "sure": finding.sure.value,
-        "reasons": list(finding.reasons),
-        "against": list(finding.against),
     }
 
 

@@ -73,10 +73,12 @@ def mount(
 ) -> None:
     """Mount the memory in IMAGE... at MOUNTPOINT.
 
-    Returns when the tree can be read, and leaves a daemon behind. The tree holds vmcore, oldmem,
-    kcore, crash_notes, crash_notes.d/cpuN, cpu/N/registers, version, vmcoreinfo, dmesg, kallsyms,
-    vmlinux, gdbinit, iomem and layout.json, read-only and for their owner alone. What the image
-    does not tell is left out.
+    Nothing but the memory need be given: the memory map, where the bytes of the file belong, and
+    the kernel's notes are found in it; "vmcorefs check IMAGE" says how. Returns when the tree can
+    be read, and leaves a daemon behind. The tree holds vmcore, oldmem, kcore, crash_notes,
+    crash_notes.d/cpuN, cpu/N/registers, version, vmcoreinfo, dmesg, kallsyms, vmlinux, gdbinit,
+    iomem and layout.json, read-only and for their owner alone. What the image does not tell is left
+    out.
     """
     target = parse_mount_options(
         check_mountpoint(mountpoint), mount_options, allow_other=allow_other

@@ -11,7 +11,9 @@ from vmcorefs.config import machine_names
 from vmcorefs.core.elf import ELFCLASS32, PT_LOAD, PhdrTable
 from vmcorefs.core.units import format_range, format_size
 from vmcorefs.discovery.notes import NoteSlot
+from vmcorefs.errors import VmcorefsError
 from vmcorefs.image import MemoryImage
+from vmcorefs.tree.file import TreeFile
 
 Report = dict[str, Any]
 """What ``vmcorefs inspect --json`` prints; addresses and sizes are integers, in bytes."""
@@ -42,9 +44,18 @@ def make_report(capture: Capture) -> Report:
         "cpus": [_cpu(image, slot) for slot in image.notes.cpu_slots],
         "vmcoreinfo": _vmcoreinfo(image),
         "missing": image.missing.tolist(),
-        "files": {path: file.size for path, file in capture.files.items()},
+        "findings": [finding.plain() for finding in image.findings],
+        "files": {path: _size_of(file) for path, file in capture.files.items()},
         "warnings": list(image.warnings),
     }
+
+
+def _size_of(file: TreeFile) -> int | None:
+    """Bytes in it, or None if it cannot be made: ``layout.json`` says why."""
+    try:
+        return file.size
+    except VmcorefsError:
+        return None
 
 
 def _inputs(image: MemoryImage) -> Iterator[Report]:
@@ -115,9 +126,13 @@ def format_report(report: Report) -> str:
     rows += _format_kernel(report["vmcoreinfo"])
     rows += [(f"cpu {n}", _format_cpu(cpu)) for n, cpu in enumerate(report["cpus"])]
     rows += [("missing", f"{format_range(*r)}: reads fail") for r in report["missing"]]
-    rows += [("file", f"{path}  {size} bytes") for path, size in report["files"].items()]
+    rows += [("file", _format_file(path, size)) for path, size in report["files"].items()]
     rows += [("warning", warning) for warning in report["warnings"]]
     return "".join(f"{label + ':':<13}{text}\n" for label, text in rows)
+
+
+def _format_file(path: str, size: int | None) -> str:
+    return f"{path}  cannot be made from this image" if size is None else f"{path}  {size} bytes"
 
 
 def _format_input(entry: Report) -> str:

@@ -79,7 +79,7 @@ def test_one_toml_file_describes_a_capture_and_options_override_it(machine: Mach
 @pytest.mark.parametrize(
     ("arguments", "status", "words"),
     [
-        (["mount", "{ram}", "{mnt}"], 2, "ram: no memory map: pass --map"),
+        (["mount", "{ram}", "{mnt}"], 2, "ram: no memory map is given, and no VMCOREINFO"),
         (
             ["mount", "--map", "{iomem}", "{at}/nothing", "{mnt}"],
             2,

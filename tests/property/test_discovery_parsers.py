@@ -164,6 +164,20 @@ SEEDS = (
     SLOTS,
     vmcoreinfo_note(vmcoreinfo_text()),
 )
+VALID: list[tuple[Callable[[bytes], None], bytes]] = [
+    (resources, TREE),
+    (resource_layouts, SEEDS[1]),
+    (span, TREE[64:]),
+    (boot_params, PARAMS),
+    (e820_table, E820),
+    (memblock, MEMBLOCK),
+    (sections, SECTIONS),
+    (slots, SLOTS),
+    (note, SEEDS[-1]),
+    (lookup, bytes(16)),
+]
+"""Each target and what it parses."""
+
 TARGETS: tuple[Callable[[bytes], None], ...] = (
     resources,
     resource_layouts,
@@ -208,20 +222,7 @@ def test_parsed_or_refused(target: Callable[[bytes], None], data: bytes) -> None
         target(data)
 
 
-@pytest.mark.parametrize(
-    ("target", "seed"),
-    [
-        (resources, TREE),
-        (resource_layouts, SEEDS[1]),
-        (span, TREE[64:]),
-        (boot_params, PARAMS),
-        (e820_table, E820),
-        (memblock, MEMBLOCK),
-        (sections, SECTIONS),
-        (slots, SLOTS),
-        (note, SEEDS[-1]),
-    ],
-)
+@pytest.mark.parametrize(("target", "seed"), VALID)
 def test_the_seeds_are_valid(target: Callable[[bytes], None], seed: bytes) -> None:
     target(seed)
 

@@ -93,6 +93,7 @@ def test_version_is_the_banner_of_the_log_and_of_the_debug_symbols(
     version = (tree / "version").read_text()
     (logged,) = [line for line in capture.text("dmesg").splitlines() if "] Linux version " in line]
     assert version == logged.partition("] ")[2] + "\n"
+    assert version == capture.text("version")
     assert version.encode() in vmlinux.read_bytes()
     # uname -a: sysname, node, release, version ..., machine
     sysname, _, release, rest = capture.text("uname").strip().split(" ", 3)

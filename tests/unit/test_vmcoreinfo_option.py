@@ -133,6 +133,18 @@ def test_the_option(tmp_path: Path) -> None:
     assert len(json.loads(output)["inputs"]) == 1
 
 
+def test_a_file_that_cannot_be_made_does_not_end_inspect(tmp_path: Path) -> None:
+    """These kernels have no banner and no uts namespace, so no ``version``."""
+    ram = make_kernel().save(tmp_path / "ram")
+    status, output = run("inspect", ram)
+    assert status == 0
+    assert "version  cannot be made" in output
+    status, output = run("inspect", "--json", ram)
+    files = json.loads(output)["files"]
+    assert files["version"] is None
+    assert files["vmcore"] > 0
+
+
 def test_it_takes_the_place_of_what_the_elfcorehdr_names(
     tmp_path: Path, open_capture: Opener
 ) -> None:

@@ -47,6 +47,42 @@ def test_the_capture_kernel_is_not_taken_for_the_one_that_crashed(
     )
 
 
+@pytest.mark.parametrize("crashed", [False, True], ids=["it runs", "it crashed too"])
+def test_a_capture_kernel_alone_is_no_kernel_that_crashed(
+    tmp_path: Path, open_capture: Opener, crashed: bool
+) -> None:
+    """What is left of an image whose end, with the crashed kernel in it, is lost."""
+    kernel = make_kernel(
+        ram=[LOW, CRASH], base=34 * MIB, release="6.1.0-capture", crashed=crashed, captures=True
+    )
+    ram = kernel.save(tmp_path / "ram")
+    with pytest.raises(
+        ConfigError,
+        match=r"the only kernel in it, 6\.1\.0-capture, is a capture kernel; the VMCOREINFO of the",
+    ):
+        open_capture(ram)
+    # it may be what is wanted, if somebody says so
+    image = open_capture(ram, vmcoreinfo=34 * MIB + NOTE_AT).image
+    assert release(image) == "6.1.0-capture"
+    iomem = tmp_path / "iomem"
+    iomem.write_text("00001000-0009fbff : System RAM\n00100000-027fffff : System RAM\n")
+    image = open_capture(ram, memory_map=iomem).image
+    assert release(image) is None
+    assert image.notes.slots == ()
+
+
+def test_a_capture_kernel_is_told_by_itself_where_the_crashed_one_names_no_range(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    kernel = make_kernel(crashed=False)
+    other = make_kernel(ram=[LOW, CRASH], base=34 * MIB, release="6.1.0-capture", captures=True)
+    kernel.chunks = other.chunks + kernel.chunks
+    image = open_capture(kernel.save(tmp_path / "ram")).image
+    assert release(image) == "6.1.0-test"
+    (found,) = (line for line in against(image, "VMCOREINFO") if "6.1.0-capture" in line)
+    assert "it is a capture kernel: its elfcorehdr_addr is set" in found
+
+
 @pytest.mark.parametrize("at", [2 * MIB, 50 * MIB])
 def test_a_copy_is_not_taken_for_the_note_itself(
     tmp_path: Path, open_capture: Opener, at: int

@@ -50,3 +50,13 @@ class Finding:
     def is_doubtful(self) -> bool:
         """Whether a wrong one would show wrong bytes, and something speaks against it."""
         return self.what in (PLACEMENT, MEMORY_MAP) and bool(self.against)
+
+    def plain(self) -> dict[str, object]:
+        """The same as JSON has it."""
+        return {
+            "what": self.what,
+            "value": self.value,
+            "sure": self.sure.value,
+            "reasons": list(self.reasons),
+            "against": list(self.against),
+        }

@@ -130,8 +130,13 @@ class Explorer:
 
     @property
     def found(self) -> FoundKernel | None:
-        """The kernel that crashed, as far as can be told; the errors are those of ``ranking``."""
-        return self.ranking[0] if self.ranking else None
+        """The kernel that crashed, as far as can be told; the errors are those of ``ranking``.
+
+        None if there is but a capture kernel, unless its VMCOREINFO is given.
+        """
+        best = self.ranking[0] if self.ranking else None
+        lost = best is not None and best.is_capture_kernel and self.given is None
+        return None if lost else best
 
     def look(self) -> None:
         """Look now; the errors are those of ``ranking``."""

@@ -16,6 +16,9 @@ from vmcorefs.discovery.kernel_map import KernelMap, read_kernel_map
 from vmcorefs.discovery.scan import locate
 from vmcorefs.errors import VmcorefsError
 
+_ELFCORE_ADDR_ERR = (1 << 64) - 2
+_MAX_PADDR = 1 << 52
+
 
 @dataclass(frozen=True)
 class FoundKernel:
@@ -76,6 +79,21 @@ class FoundKernel:
             return None
         return self.kernel.mappings.translate(pointer)
 
+    @cached_property
+    def is_capture_kernel(self) -> bool:
+        """Whether it was booted to save another kernel's memory, as far as it can be asked.
+
+        Its ``elfcorehdr_addr`` then is not ELFCORE_ADDR_MAX (include/linux/crash_dump.h,
+        ``is_kdump_kernel``): an address, or ELFCORE_ADDR_ERR once it has set up /proc/vmcore.
+        """
+        if self.kernel is None:
+            return False
+        try:
+            value = self.kernel.virtual.integer(self.kernel.symbol("elfcorehdr_addr"), 8)
+        except VmcorefsError:
+            return False
+        return 0 < value < _MAX_PADDR or value == _ELFCORE_ADDR_ERR
+
     @property
     def note(self) -> int | None:
         """Physical address of the note: the kernel's own, if it is one of those that were found."""
@@ -118,6 +136,8 @@ class FoundKernel:
     def objections(self) -> list[str]:
         """What speaks against it, a line each."""
         lines = [self.why_not] if self.why_not else []
+        if self.is_capture_kernel:
+            lines.append("it is a capture kernel: its elfcorehdr_addr is set")
         if self.kernel is not None:
             lines += [str(problem) for problem in self.kernel.mappings.problems]
         if self.missing is not None and len(self.missing):
@@ -136,11 +156,11 @@ class FoundKernel:
 def rank(found: list[FoundKernel]) -> list[FoundKernel]:
     """Order kernels by how likely each is the one that crashed, the likeliest first."""
 
-    def key(one: FoundKernel) -> tuple[bool, bool, bool, bool, int]:
+    def key(one: FoundKernel) -> tuple[bool, bool, bool, bool, bool, int]:
         fitting = one.kernel is not None
         inside = any(one.is_inside_crash_kernel(other) for other in found if other is not one)
         own = one.own_note is None or one.own_note in one.note_at
         crashed = one.candidate.vmcoreinfo.crash_time is not None
-        return fitting, not inside, own, crashed, -sum(one.faults)
+        return fitting, not one.is_capture_kernel, not inside, own, crashed, -sum(one.faults)
 
     return sorted(found, key=key, reverse=True)

@@ -105,7 +105,12 @@ def map_around(elfcorehdr: Elfcorehdr, paddr: int) -> MemoryMap:
 def _describe_nothing(config: CaptureConfig, explorer: Explorer) -> str:
     path = config.images[0].path
     found = explorer.found
-    if found is None:
+    if found is None and explorer.ranking:
+        seen = (
+            f"the only kernel in it, {explorer.ranking[0].candidate.vmcoreinfo.release}, is a"
+            " capture kernel; the VMCOREINFO of the one that crashed is missing (--vmcoreinfo)"
+        )
+    elif found is None:
         seen = "no VMCOREINFO note and no elfcorehdr was found in it"
         if not config.use_vmcoreinfo:
             seen = "VMCOREINFO was not to be looked for, and no elfcorehdr was found in it"
