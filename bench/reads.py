@@ -91,12 +91,14 @@ class Figures:
         raw: The same of the image itself, in the same round.
         daemon: CPU seconds of the daemon per GiB read.
         reader: CPU seconds of the reader per GiB read.
+        image_pair: Rate of two readers of the image against one: what the machine allows.
     """
 
     rates: defaultdict[Key, list[float]] = field(default_factory=lambda: defaultdict(list))
     raw: defaultdict[Key, list[float]] = field(default_factory=lambda: defaultdict(list))
     daemon: defaultdict[Key, list[float]] = field(default_factory=lambda: defaultdict(list))
     reader: defaultdict[Key, list[float]] = field(default_factory=lambda: defaultdict(list))
+    image_pair: list[float] = field(default_factory=list)
 
 
 def main(arguments: list[str]) -> None:
@@ -156,18 +158,20 @@ class Bench:
             self.figures.reader[key].append(run.cpu / run.size * GIB)
 
     def _two_readers(self, way: Way, file: Path, seed: int) -> None:
-        with self._mounted(way, self._all):
-            one = self._together.run("random", file, way.pair_reads, seed)
-        with self._mounted(way, self._all):
-            pair = [
-                self._together.start("random", file, way.pair_reads, seed + more) for more in (2, 4)
-            ]
-            both = [self._together.finish(process) for process in pair]
         key = way.name, PAIR
-        self.figures.rates[key].append(
-            sum(run.size for run in both) / max(run.seconds for run in both)
-        )
-        self.figures.raw[key].append(one.rate)
+        with self._mounted(way, self._all):
+            one = self._together.run("random", file, way.pair_reads, seed).rate
+        with self._mounted(way, self._all):
+            self.figures.rates[key].append(self._pair_rate(file, way.pair_reads, seed))
+        self.figures.raw[key].append(one)
+        image, count = self._capture.image, 10 * RANDOM_READS
+        one = self._together.run("random", image, count, seed).rate
+        self.figures.image_pair.append(self._pair_rate(image, count, seed) / one)
+
+    def _pair_rate(self, file: Path, count: int, seed: int) -> float:
+        pair = [self._together.start("random", file, count, seed + more) for more in (2, 4)]
+        both = [self._together.finish(process) for process in pair]
+        return sum(run.size for run in both) / max(run.seconds for run in both)
 
     def _mounted(self, way: Way, cpus: set[int]) -> AbstractContextManager[int]:
         arguments = self._capture.arguments(way.runs)
@@ -189,6 +193,12 @@ def format_tables(figures: Figures, size: int, rounds: int) -> Iterator[str]:
     for measure in MEASURES:
         cells = (_ratio(figures, way, measure) for way in WAYS)
         yield f"| {measure} | " + " | ".join(cells) + " |"
+    yield ""
+    pair = figures.image_pair
+    yield (
+        f"Two readers of the image itself against one: {statistics.median(pair):.3g}"
+        f" ({min(pair):.3g} to {max(pair):.3g})."
+    )
     yield ""
     yield "GB/s, or thousand reads/s of 4 KiB; the image in brackets; CPU s/GiB, daemon + reader."
     yield ""
