@@ -140,7 +140,7 @@ def open_image(
         if notes.given:
             sources = (*sources, BytesSource("the given VMCOREINFO", notes.given))
         log, no_log = find_log(notes.vmcoreinfo, through_loads(crashed, plan.elfcorehdr))
-        findings = make_findings(explorer, given, memory_map, plan, notes, low)
+        findings = make_findings(explorer, given, memory_map, plan, notes, low, captured)
         stack.pop_all()
     return MemoryImage(
         config=config,

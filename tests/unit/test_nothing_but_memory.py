@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+import vmcorefs.api
 from tests.builders import (
     CRASH_TIME,
+    Flavour,
     load_phdr,
     note_phdr,
     pack_elf,
@@ -37,7 +39,7 @@ from tests.kernel_builder import (
     make_kernel,
     split,
 )
-from vmcorefs import Capture, ConfigError
+from vmcorefs import Capture, CaptureConfig, ConfigError, LayoutError, Piece
 from vmcorefs.sources.file import FileSource
 
 SPLIT_RAM: tuple[Span, ...] = (LOW, (MIB, 2 * GIB), (4 * GIB, 5 * GIB))
@@ -344,3 +346,34 @@ def test_a_machine_whose_page_tables_nobody_walks_keeps_its_vmcoreinfo(
     assert image.notes.vmcoreinfo.text == kernel.text
     with pytest.raises(ConfigError, match="cannot walk its page tables"):
         open_capture(ram, machine=machine)
+
+
+def test_a_map_under_which_the_page_tables_do_not_resolve_is_refused(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    kernel = make_kernel(ARM, [(GIB, GIB + 64 * MIB)], base=GIB + 16 * MIB)
+    ram = kernel.save(tmp_path / "ram", [(GIB, 0, 64 * MIB)])
+    (tmp_path / "iomem").write_text("00000000-03ffffff : System RAM\n")
+    with pytest.raises(LayoutError, match="resolve in another placement: one piece"):
+        open_capture(ram, memory_map=tmp_path / "iomem")
+
+
+def test_a_placement_and_a_map_that_the_kernel_contradicts_are_doubted(tmp_path: Path) -> None:
+    kernel = make_kernel(ARM, [(GIB, GIB + 64 * MIB)], base=GIB + 16 * MIB)
+    ram = kernel.save(tmp_path / "ram", [(GIB, 0, 64 * MIB)])
+    plan = pack_elf([note_phdr(0x2000000, 256), load_phdr(0, 0x2000000)], Flavour(machine=183))
+    (tmp_path / "elfcorehdr").write_bytes(plan)
+    config = CaptureConfig(images=(Piece(str(ram)),), memory_map=str(tmp_path / "elfcorehdr"))
+    with vmcorefs.api.open_capture(config, thorough=True) as capture:
+        placement, memory_map, *_ = capture.image.findings
+        warnings = capture.image.warnings
+    assert placement.value == "flat: offset is physical address"
+    assert placement.against == (
+        "the kernel's page tables resolve in another: one piece from 0x40000000 on",
+    )
+    (difference,) = memory_map.against
+    assert difference == (
+        "the kernel's own iomem_resource lacks 32 MiB: [0x0, 0x2000000) and adds 64 MiB:"
+        " [0x40000000, 0x44000000)"
+    )
+    assert sum(warning.startswith("placement: ") for warning in warnings) == 1

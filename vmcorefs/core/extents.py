@@ -68,6 +68,13 @@ class Extents:
         """The addresses that the table speaks of, whatever their kind, as a normal set."""
         return normalise(np.stack((self.start, self.end), axis=1))
 
+    def is_same(self, other: Extents) -> bool:
+        """Whether the other table says the same, row by row."""
+        return all(
+            np.array_equal(getattr(self, column), getattr(other, column))
+            for column in ("start", "size", "offset", "source", "kind")
+        )
+
     def only(self, *kinds: Kind) -> Extents:
         """The rows that are of one of ``kinds``."""
         return self.rows(np.isin(self.kind, kinds))

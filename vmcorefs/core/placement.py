@@ -31,7 +31,9 @@ PCI_HOLE_END = 1 << 32
 USUAL_SPLITS = (2 << 30, 3 << 30, 7 << 29)
 """What a virtual machine keeps below 4 GiB where its map cannot be had: q35; pc; old pc."""
 
-_FIRMWARE = 64 << 20
+FLAT = "flat: offset is physical address"
+
+_FIRMWARE = 64 << 20  # most that it keeps below the hole
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -76,7 +78,7 @@ class Placement:
 
 def flat(size: int, base: int = 0) -> Placement:
     """All of a file of ``size`` bytes in one piece, from physical address ``base`` on."""
-    name = f"one piece from {base:#x} on" if base else "flat: offset is physical address"
+    name = f"one piece from {base:#x} on" if base else FLAT
     return _placement(name, [(base, 0, size)])
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from vmcorefs.core.extents import Extents
 from vmcorefs.core.findings import MEMORY_MAP, PLACEMENT, Finding, Sureness
 from vmcorefs.core.memory_map import MemoryMap
+from vmcorefs.core.placement import FLAT
 from vmcorefs.core.ranges import Ranges, subtract, total_size
 from vmcorefs.core.units import format_range, format_size
 from vmcorefs.discovery.backup import Backup
@@ -26,6 +28,7 @@ def make_findings(  # all that there is to tell of
     plan: Plan,
     notes: CrashNotes,
     low: LowMemory,
+    captured: Extents,
 ) -> tuple[Finding, ...]:
     """Say everything that was found out.
 
@@ -36,9 +39,10 @@ def make_findings(  # all that there is to tell of
         plan: The headers in use.
         notes: The notes in use.
         low: What became of low memory.
+        captured: The physical address space in use.
     """
     return (
-        _placement(explorer, given),
+        _placement(explorer, given, captured),
         _memory_map(explorer, given, memory_map),
         _vmcoreinfo(explorer, plan, notes),
         _kaslr(explorer, notes),
@@ -49,22 +53,27 @@ def make_findings(  # all that there is to tell of
     )
 
 
-def _placement(explorer: Explorer, given: MemoryMap | None) -> Finding:
+def _placement(explorer: Explorer, given: MemoryMap | None, captured: Extents) -> Finding:
     """Where the bytes belong."""
-    what = PLACEMENT
     found = explorer.found if explorer.has_looked else None
     if not explorer.is_movable:
-        return Finding(what, "the pieces as they are given", Sureness.GIVEN, *_support(found))
-    if found is not None and found.placement is not None:
+        return Finding(PLACEMENT, "the pieces as they are given", Sureness.GIVEN, *_support(found))
+    placement = found.placement if found is not None else None
+    if found is not None and placement is not None and found.captured.is_same(captured):
         fits = found.faults == (0, 0)
         sure = Sureness.SURE if fits else Sureness.LIKELY
-        return Finding(what, found.placement.name, sure, *_support(found))
+        return Finding(PLACEMENT, placement.name, sure, *_support(found))
     reasons = (
         (f"the memory map ends at {given.end:#x}, the image at {explorer.size:#x}",)
         if given is not None
         else ()
     )
-    return Finding(what, "flat: offset is physical address", Sureness.LIKELY, reasons)
+    against = (
+        (f"the kernel's page tables resolve in another: {placement.name}",)
+        if placement is not None
+        else ()
+    )
+    return Finding(PLACEMENT, FLAT, Sureness.LIKELY, reasons, against)
 
 
 def _support(found: FoundKernel | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

@@ -23,7 +23,14 @@ from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.found import FoundKernel
 from vmcorefs.discovery.kernel import Kernel, machine_of
 from vmcorefs.discovery.scan import locate
-from vmcorefs.errors import ConfigError, FaultError, FormatError, SourceIOError, VmcorefsError
+from vmcorefs.errors import (
+    ConfigError,
+    FaultError,
+    FormatError,
+    LayoutError,
+    SourceIOError,
+    VmcorefsError,
+)
 from vmcorefs.reader import Reader
 
 
@@ -61,10 +68,12 @@ def find_plan(
         FormatError: if the elfcorehdr that is given, or the only one that is found, is not sane; or
             if several different ones are found.
         ConfigError: if ``config.machine`` contradicts it.
+        LayoutError: if the kernel that is found belongs elsewhere than where the bytes were placed.
         SourceIOError: if the image cannot be read.
     """
     plan = _choose(config, memory, memory_map, explorer)
     if plan is None:
+        _refuse_contradiction(config, memory, explorer.found)
         plan = build_plan(config, memory_map, explorer.found)
     machine = plan.elfcorehdr.header.e_machine
     if config.machine not in (None, machine):
@@ -72,6 +81,18 @@ def find_plan(
             f"the machine is given as {config.machine}, but {plan.origin} says {machine}"
         )
     return plan
+
+
+def _refuse_contradiction(config: CaptureConfig, memory: Reader, found: FoundKernel | None) -> None:
+    """Refuse a map for whose sake the bytes were placed where the kernel's page tables are not."""
+    if found is None or found.placement is None or found.captured.is_same(memory.table):
+        return
+    path = config.images[0].path
+    raise LayoutError(
+        f"{path}: by the memory map an offset in it is a physical address, but the kernel's page"
+        f" tables resolve in another placement: {found.placement.name}; leave out --map, or give"
+        f" the address of the memory in {path}: {path}@PADDR"
+    )
 
 
 def _choose(
