@@ -7,13 +7,15 @@ maps are flat. Names are kept as the kernel spells them (kernel/resource.c, arch
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import NamedTuple
+from typing import NamedTuple, overload
+
+import numpy as np
 
 from vmcorefs.core.elfcorehdr import Elfcorehdr
-from vmcorefs.core.ranges import Ranges, intersect, make_ranges, normalise, subtract
+from vmcorefs.core.ranges import Ranges, intersect, normalise, subtract
 from vmcorefs.core.units import MAX_ADDRESS, format_range
 from vmcorefs.errors import FormatError
 
@@ -39,6 +41,37 @@ class Region(NamedTuple):
     line: int = 0
 
 
+class Regions(Sequence[Region]):
+    """Checked regions as columns: a map of 100,000 ranges would be 25 MB of Python objects."""
+
+    def __init__(self, regions: Sequence[Region]) -> None:
+        self._ranges = np.array([(r.start, r.end) for r in regions], dtype=np.int64).reshape(-1, 2)
+        self._places = np.array([(r.depth, r.line) for r in regions], dtype=np.int32).reshape(-1, 2)
+        number = {name: n for n, name in enumerate(dict.fromkeys(r.name for r in regions))}
+        self._names = tuple(number)
+        self._name = np.array([number[r.name] for r in regions], dtype=np.int32)
+
+    def __len__(self) -> int:
+        return len(self._ranges)
+
+    def __iter__(self) -> Iterator[Region]:
+        columns = (self._ranges.tolist(), self._name.tolist(), self._places.tolist())
+        for (start, end), name, (depth, line) in zip(*columns, strict=True):
+            yield Region(start, end, self._names[name], depth, line)
+
+    @overload
+    def __getitem__(self, index: int) -> Region: ...
+    @overload
+    def __getitem__(self, index: slice) -> tuple[Region, ...]: ...
+    def __getitem__(self, index: int | slice) -> Region | tuple[Region, ...]:
+        return tuple(self)[index]
+
+    def ranges(self, wanted: Callable[[str], bool]) -> Ranges:
+        """The regions whose name is ``wanted``, as a normal set."""
+        named = np.array([wanted(name) for name in self._names], dtype=np.bool_)
+        return normalise(self._ranges[named[self._name]])
+
+
 @dataclass(frozen=True)
 class MemoryMap:
     """A checked memory map.
@@ -49,7 +82,7 @@ class MemoryMap:
         elfcorehdr: The elfcorehdr, if that is what it was read from.
     """
 
-    regions: tuple[Region, ...]
+    regions: Regions
     dialect: str
     elfcorehdr: Elfcorehdr | None = None
 
@@ -60,12 +93,12 @@ class MemoryMap:
         Any region whose name contains the words counts, also ``System RAM (kmem)`` and a child of
         something else, as for kexec-tools (kexec/arch/i386/crashdump-x86.c).
         """
-        return make_ranges((r.start, r.end) for r in self.regions if SYSTEM_RAM in r.name)
+        return self.regions.ranges(lambda name: SYSTEM_RAM in name)
 
     @cached_property
     def crash_kernel(self) -> Ranges:
         """Where the capture kernel was loaded, a normal set; empty if the map does not say."""
-        return make_ranges((r.start, r.end) for r in self.regions if r.name == CRASH_KERNEL)
+        return self.regions.ranges(lambda name: name == CRASH_KERNEL)
 
     @property
     def crashed_ram(self) -> Ranges:
@@ -102,7 +135,7 @@ def make_memory_map(
     for region in checked:
         _check_region(region, last_at_depth)
         last_at_depth[region.depth :] = [region]
-    memory_map = MemoryMap(checked, dialect, elfcorehdr)
+    memory_map = MemoryMap(Regions(checked), dialect, elfcorehdr)
     if not len(memory_map.ram):
         raise FormatError(f"{len(checked)} regions, but none of them is {SYSTEM_RAM}")
     return memory_map
