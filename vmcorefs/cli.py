@@ -18,6 +18,7 @@ from vmcorefs.daemon import configure_logging, run_in_background, run_in_foregro
 from vmcorefs.errors import ConfigError, VmcorefsError
 from vmcorefs.extract import Outcome, Progress, extract as extract_file, stream
 from vmcorefs.fuse.mounts import check_mountpoint, unmount
+from vmcorefs.fuse.planes.linux import keep_heap_small
 from vmcorefs.fuse.serve import parse_mount_options
 from vmcorefs.inspect import format_report, make_report
 from vmcorefs.options import IMAGES_HELP, capture_options, make_config
@@ -80,6 +81,7 @@ def mount(
     iomem and layout.json, read-only and for their owner alone. What the image does not tell is left
     out.
     """
+    keep_heap_small()
     target = parse_mount_options(
         check_mountpoint(mountpoint), mount_options, allow_other=allow_other
     )

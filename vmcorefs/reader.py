@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from vmcorefs.core.extents import Extents, Kind, Windows, make_extents, project, restrict, validate
-from vmcorefs.core.ranges import Ranges, make_ranges, normalise
+from vmcorefs.core.ranges import Ranges, distinct, make_ranges, normalise
 from vmcorefs.errors import FaultError
 from vmcorefs.sources.base import Source
 
@@ -96,7 +96,7 @@ class Reader:
         """
         table = restrict(self.table, where)
         found = [np.empty((0, 2), dtype=np.int64)]
-        for number in np.unique(table.source[table.kind == Kind.DATA]).tolist():
+        for number in distinct(table.only(Kind.DATA).source.astype(np.int64)).tolist():
             rows = table.rows((table.kind == Kind.DATA) & (table.source == number))
             start, end = int(rows.offset.min()), int((rows.offset + rows.size).max())
             stored = _stored(self.sources[number], start, end, step)

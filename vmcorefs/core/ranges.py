@@ -81,6 +81,14 @@ def subtract(a: Ranges, b: Ranges) -> Ranges:
     return intersect(a, complement(b, int(a[0, 0]), int(a[-1, 1])))
 
 
+def distinct(values: Int64Array) -> Int64Array:
+    """The different values, sorted: ``np.unique`` without the modules that it imports."""
+    values = np.sort(values)
+    first = np.ones(len(values), dtype=bool)
+    first[1:] = values[1:] != values[:-1]
+    return values[first]
+
+
 def total_size(ranges: Ranges) -> int:
     """Bytes in a normal set."""
     return int((ranges[:, 1] - ranges[:, 0]).sum())

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vmcorefs.core.extents import Kind
-from vmcorefs.core.ranges import Int64Array
+from vmcorefs.core.ranges import Int64Array, distinct
 from vmcorefs.core.units import align_up
 from vmcorefs.fuse.planes.pages import PAGE, Pages
 
@@ -89,12 +89,13 @@ def _chunks_to_copy(pages: Pages, size: int) -> Int64Array:
     first, last = copied[:, 0] // size, -(-copied[:, 1] // size)
     count = last - first
     inside = np.repeat(first - (np.cumsum(count) - count), count) + np.arange(int(count.sum()))
-    return np.unique(np.concatenate((split, inside))).astype(np.int64)
+    return distinct(np.concatenate((split, inside)).astype(np.int64))
 
 
 def device_order(pages: Pages) -> list[int]:
     """The sources that are devices of the image, in the order of their slots."""
-    return sorted({int(n) for n in np.unique(pages.table.only(Kind.DATA).source)})
+    sources: list[int] = distinct(pages.table.only(Kind.DATA).source.astype(np.int64)).tolist()
+    return sources
 
 
 def iter_image(

@@ -20,6 +20,7 @@ PROT_NONE, PROT_READ = 0, 1
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE = 0x1, 0x2, 0x10, 0x20, 0x4000
 _MAP_FAILED = ctypes.c_void_p(-1).value
 _MADV_DONTNEED = 4
+_M_MMAP_THRESHOLD = -3
 
 # the same on every architecture but alpha (include/uapi/asm-generic/unistd.h)
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
@@ -53,6 +54,16 @@ def unmap_memory(address: int, size: int) -> None:
 def forget_pages(address: int, size: int) -> None:
     """Let the process's hold on mapped pages go; the page cache keeps them (MADV_DONTNEED)."""
     _libc.madvise(address, size, _MADV_DONTNEED)
+
+
+def keep_heap_small() -> None:
+    """Have each large block mapped for itself, so that it goes back to the system when it is freed.
+
+    glibc stops to do so from the first such block on that is freed (mallopt(3), M_MMAP_THRESHOLD),
+    and the tables of a large machine then leave a heap full of gaps.
+    """
+    with suppress(AttributeError):
+        _libc.mallopt(_M_MMAP_THRESHOLD, 128 << 10)
 
 
 def trim_heap() -> None:
