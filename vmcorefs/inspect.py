@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,11 +13,15 @@ from vmcorefs.core.elf import ELFCLASS32, PT_LOAD, PhdrTable
 from vmcorefs.core.units import format_range, format_size
 from vmcorefs.discovery.notes import NoteSlot
 from vmcorefs.errors import VmcorefsError
+from vmcorefs.fuse.planes.choose import expected_plane
 from vmcorefs.image import MemoryImage
 from vmcorefs.tree.file import TreeFile
 
 Report = dict[str, Any]
 """What ``vmcorefs inspect --json`` prints; addresses and sizes are integers, in bytes."""
+
+
+_LARGE = ("vmcore", "oldmem", "kcore")
 
 
 def make_report(capture: Capture) -> Report:
@@ -46,6 +51,7 @@ def make_report(capture: Capture) -> Report:
         "missing": image.missing.tolist(),
         "findings": [finding.plain() for finding in image.findings],
         "files": {path: _size_of(file) for path, file in capture.files.items()},
+        "planes": dict(_planes(capture)),
         "warnings": list(image.warnings),
     }
 
@@ -56,6 +62,14 @@ def _size_of(file: TreeFile) -> int | None:
         return file.size
     except VmcorefsError:
         return None
+
+
+def _planes(capture: Capture) -> Iterator[tuple[str, Report]]:
+    """What ``mount`` would serve each large file by, if it can be made."""
+    for path in _LARGE:
+        if path in capture.files:
+            with suppress(VmcorefsError):
+                yield path, expected_plane(capture.files[path])
 
 
 def _inputs(image: MemoryImage) -> Iterator[Report]:
@@ -127,12 +141,18 @@ def format_report(report: Report) -> str:
     rows += [(f"cpu {n}", _format_cpu(cpu)) for n, cpu in enumerate(report["cpus"])]
     rows += [("missing", f"{format_range(*r)}: reads fail") for r in report["missing"]]
     rows += [("file", _format_file(path, size)) for path, size in report["files"].items()]
+    rows += [("plane", f"{path}  {_format_plane(p)}") for path, p in report["planes"].items()]
     rows += [("warning", warning) for warning in report["warnings"]]
     return "".join(f"{label + ':':<13}{text}\n" for label, text in rows)
 
 
 def _format_file(path: str, size: int | None) -> str:
     return f"{path}  cannot be made from this image" if size is None else f"{path}  {size} bytes"
+
+
+def _format_plane(plane: Report) -> str:
+    why_not = f"; {'; '.join(plane['why_not'])}" if plane["why_not"] else ""
+    return f"{plane['name']}: {plane['by']}{why_not}"
 
 
 def _format_input(entry: Report) -> str:

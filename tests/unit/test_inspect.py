@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -145,3 +146,14 @@ def test_a_long_list_of_segments_is_cut(tmp_path: Path, open_capture: Opener) ->
     segments = lines(open_capture(saved.ram, memory_map=saved.iomem), "segment")
     assert len(segments) == 17
     assert segments[-1] == "and 4 more"
+
+
+def test_a_user_is_told_why_the_kernel_would_not_serve_a_file(
+    capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1000)
+    planes = make_report(capture)["planes"]
+    assert planes["vmcore"]["name"] == "mapped"
+    assert planes["vmcore"]["why_not"][0].startswith("kernel: ")
+    (row, *_) = lines(capture, "plane")
+    assert row.startswith("vmcore  mapped: one mapping of the inputs; kernel: ")

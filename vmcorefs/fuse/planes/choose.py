@@ -7,7 +7,9 @@ that it puts together itself. ``mapped``: the daemon answers from one mapping of
 
 from __future__ import annotations
 
+import errno
 import os
+import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
@@ -29,6 +31,9 @@ SMALL = 1 << 20
 _MAX_MAPPINGS = 16384
 """A process may have 65530 (vm.max_map_count), and a table may be hostile."""
 _MAX_COPIED = 16 << 20
+
+PASSTHROUGH_RELEASE = (6, 9)
+"""FUSE passthrough came with Linux 6.9 (fs/fuse/passthrough.c)."""
 
 OpenBacking = Callable[[int], int]
 """Registers an opened file with the kernel and returns its number, or raises OSError."""
@@ -97,6 +102,25 @@ def choose_plane(
         except OSError as error:
             why_not.append(f"{plane}: {error.strerror}")
     return Served("plain", "the inputs are read for each answer", tuple(why_not))
+
+
+def expected_plane(file: TreeFile) -> dict[str, object]:
+    """What ``mount`` would serve a file by here and now, as ``layout.json`` has it.
+
+    Whether /dev/fuse offers passthrough shows in a mount only; Linux 6.9 and CAP_SYS_ADMIN are
+    taken for it.
+    """
+    file.make()
+    return choose_plane(file, PLANES[0], _expect_backing, "").describe()
+
+
+def _expect_backing(_: int) -> int:
+    if os.geteuid():
+        raise PermissionError(errno.EPERM, "only root may register a file")
+    release = tuple(int(part) for part in re.findall(r"[0-9]+", os.uname().release)[:2])
+    if release < PASSTHROUGH_RELEASE:
+        raise OSError(errno.ENOSYS, "this kernel does not offer it (Linux 6.9)")
+    return 1
 
 
 def _kernel(file: TreeFile, open_backing: OpenBacking) -> Served:
