@@ -1,11 +1,11 @@
-"""``python -m bench [extents|mount|reads|scan|tools] [ARG...]``: one, or all that need no input."""
+"""``python -m bench [NAME [ARG...]]``: one benchmark, or all that need no input."""
 
 import sys
 
-from bench import extents, mount, reads, scan, tools
+from bench import extents, mount, peers, reads, scan, tools
 
 ALONE = {"extents": extents.main, "mount": mount.main, "reads": reads.main, "scan": scan.main}
-BENCHMARKS = {**ALONE, "tools": tools.main}
+BENCHMARKS = {**ALONE, "peers": peers.main, "tools": tools.main}
 
 if __name__ == "__main__":
     name, arguments = (*sys.argv[1:2], "")[0], sys.argv[2:]
