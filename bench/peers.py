@@ -25,11 +25,19 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 
-import numpy as np
 from elftools.elf.elffile import ELFFile
 
 from bench.libraries import PAGE, Ranges
-from bench.machine import MIB, Reader, Run, build_reader, cpu_seconds, mounted, on_cpus
+from bench.machine import (
+    MIB,
+    Reader,
+    Run,
+    build_reader,
+    cpu_seconds,
+    mounted,
+    on_cpus,
+    touch_memory,
+)
 
 RANDOM_READS = 20_000
 GIB = 1 << 30
@@ -230,15 +238,6 @@ class Bench:
         with on_cpus(self._cpu):
             done = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
         return done.stdout
-
-
-def touch_memory(size: int) -> None:
-    """Take and free the memory that a page cache of ``size`` bytes will need, and half of it more.
-
-    Where free pages go back to a hypervisor (/sys/module/page_reporting), the first to touch them
-    again pays up to ten times what the copy costs; that is the machine's and not a reader's.
-    """
-    np.ones(size * 3 // 2, dtype=np.uint8)
 
 
 def physical_ranges(vmcore: Path, size: int) -> Ranges:
