@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -13,6 +14,8 @@ from pathlib import Path
 import numpy as np
 
 from vmcorefs.fuse.mounts import find_mount
+
+_SETTLED = 4.0
 
 MIB = 1 << 20
 ONE_RUN = "00000000-{last:08x} : System RAM\n"
@@ -169,6 +172,10 @@ def touch_memory(size: int) -> None:
     """Take and free the memory that a page cache of ``size`` bytes will need, and half of it more.
 
     Where free pages go back to a hypervisor (/sys/module/page_reporting), the first to touch them
-    again pays up to ten times what the copy costs; that is the machine's and not a reader's.
+    again pays up to ten times what the copy costs; that is the machine's and not a reader's. They
+    go two seconds after they were freed (mm/page_reporting.c), and take the CPU then: that is
+    waited for.
     """
+    if Path("/sys/module/page_reporting").exists():
+        time.sleep(_SETTLED)
     np.ones(size * 3 // 2, dtype=np.uint8)
