@@ -9,6 +9,8 @@ from tests.fuzz.target import target
 from tests.reference import trim_notes
 from tests.unit.core.test_btf import Writer
 from vmcorefs.core.btf import check_btf, read_structs
+from vmcorefs.core.consumers import judge
+from vmcorefs.core.dump_headers import MAX_NOTES, MAX_PHDRS, read_dump_headers
 from vmcorefs.core.elf import make_ehdr, pack_headers, parse_ehdr, parse_phdrs
 from vmcorefs.core.elfcorehdr import check_found, looks_like_elfcorehdr, parse_elfcorehdr
 from vmcorefs.core.layout import lay_out_vmcore
@@ -154,3 +156,28 @@ def _read_btf(data: bytes) -> None:
             refused = error if order == "<" else refused
     if refused is not None:
         raise refused
+
+
+NOTE = builders.prstatus_note(1, 2, 3) + builders.vmcoreinfo_note(builders.vmcoreinfo_text())
+DUMP = builders.pack_elf([builders.Phdr(4, 64 + 56 * 2, len(NOTE)), builders.load_phdr(0, 4096)])
+
+
+@target(
+    "dump-headers",
+    valid=[DUMP + NOTE, KEXEC.ljust(8192, b"\0")],
+    nasty=[
+        builders.pack_elf([], e_phnum=65535),
+        builders.pack_elf([builders.Phdr(4, HUGE, HUGE)]),
+        DUMP + NOTE[:300],
+    ],
+)
+def _dump_headers(data: bytes) -> None:
+    """A file of these bytes; every rule of every tool has its say."""
+
+    def read(size: int, offset: int) -> bytes:
+        assert 0 <= size <= MAX_NOTES + MAX_PHDRS * 56
+        return data[offset : offset + size]
+
+    verdicts = judge(read_dump_headers(read, len(data)))
+    assert len(verdicts) == 7
+    assert all(objection.rule for verdict in verdicts for objection in verdict.objections)

@@ -103,7 +103,9 @@ def read_note(read: Callable[[int, int], bytes | None], offset: int) -> bytes | 
     if (namesz, kind, name) != (_NAME_SIZE, NT_VMCOREINFO, NOTE_NAME) or descsz > MAX_TEXT:
         return None
     text = read(offset + _DESC, descsz)
-    return text if text is not None and _TEXT.fullmatch(text) else None
+    if text is None or not _TEXT.fullmatch(text):
+        return None
+    return text if parse_vmcoreinfo(text).release else None  # the last OSRELEASE counts
 
 
 def _read(source: Source, offset: int, size: int) -> bytes | None:
