@@ -42,18 +42,16 @@ class Reader:
         self.faults = faults
         self._start = np.ascontiguousarray(table.start)
 
-    def pread_into(self, offset: int, buffer: memoryview, *, nowait: bool = False) -> None:
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
         """Fill all of ``buffer`` with the bytes from ``offset`` on.
 
         Args:
             offset: First byte wanted, in the table's address space.
             buffer: Writable, contiguous, format ``B``; every byte of it is written.
-            nowait: Give up rather than wait for a disk.
 
         Raises:
             FaultError: if an extent of a kind that is a fault is touched, or none.
             SourceIOError: if a source cannot be read.
-            BlockingIOError: if ``nowait`` and some bytes are not at hand.
         """
         table = self.table
         row = self.row_of(offset)
@@ -65,7 +63,7 @@ class Reader:
                 raise self._unheld(row, at, count - done)
             step = min(int(table.size[row]) - inside, count - done)
             if step > 0:
-                self._read_row(row, inside, buffer[done : done + step], nowait=nowait)
+                self._read_row(row, inside, buffer[done : done + step])
                 done += step
             row += 1
 
@@ -110,12 +108,12 @@ class Reader:
         self.pread_into(offset, memoryview(buffer))
         return bytes(buffer)
 
-    def _read_row(self, row: int, inside: int, buffer: memoryview, *, nowait: bool) -> None:
+    def _read_row(self, row: int, inside: int, buffer: memoryview) -> None:
         table = self.table
         kind = int(table.kind[row])
         if kind == Kind.DATA:
             source = self.sources[int(table.source[row])]
-            source.pread_into(int(table.offset[row]) + inside, buffer, nowait=nowait)
+            source.pread_into(int(table.offset[row]) + inside, buffer)
         elif kind in self.faults:
             at = int(table.start[row]) + inside
             raise FaultError(self.name, at, len(buffer), Kind(kind).name.lower())

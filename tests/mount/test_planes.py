@@ -238,11 +238,11 @@ from vmcorefs.sources.base import BytesSource
 from vmcorefs.tree.file import table_file, text_file, whole
 
 class Slow(BytesSource):
-    def pread_into(self, offset, buffer, *, nowait=False):
+    def pread_into(self, offset, buffer):
         open(sys.argv[2], "w").close()
         with open(sys.argv[3]) as go:
             go.read()
-        super().pread_into(offset, buffer, nowait=nowait)
+        super().pread_into(offset, buffer)
 
 tree = {
     "slow": table_file("slow", whole(0, 4096), (Slow("slow", bytes([1]) * 4096),)),

@@ -290,11 +290,9 @@ def reads(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     counts: list[int] = []
     pread_into = FileSource.pread_into
 
-    def counting(
-        self: FileSource, offset: int, buffer: memoryview, *, nowait: bool = False
-    ) -> None:
+    def counting(self: FileSource, offset: int, buffer: memoryview) -> None:
         counts.append(len(buffer))
-        pread_into(self, offset, buffer, nowait=nowait)
+        pread_into(self, offset, buffer)
 
     monkeypatch.setattr(FileSource, "pread_into", counting)
     return counts

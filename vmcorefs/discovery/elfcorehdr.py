@@ -23,11 +23,9 @@ from vmcorefs.core.elfcorehdr import (
 from vmcorefs.core.extents import Kind, restrict
 from vmcorefs.core.ranges import Ranges, intersect, normalise
 from vmcorefs.core.units import align_up
+from vmcorefs.discovery.scan import GRID
 from vmcorefs.errors import FaultError, FormatError
 from vmcorefs.reader import Reader
-
-GRID = 1024
-"""Bytes between the places that are looked at."""
 
 _CHUNK = 4 << 20
 _WORD = 4

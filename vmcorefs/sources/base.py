@@ -29,17 +29,15 @@ class Source(Protocol):
     def size(self) -> int:
         """Bytes in it when it was opened."""
 
-    def pread_into(self, offset: int, buffer: memoryview, *, nowait: bool = False) -> None:
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
         """Fill all of ``buffer`` with the bytes from ``offset`` on.
 
         Args:
             offset: First byte wanted, in bytes from the start of the source.
             buffer: Writable, contiguous, format ``B``.
-            nowait: Give up rather than wait for a disk.
 
         Raises:
             SourceIOError: if not all bytes can be had; ``buffer`` is then undefined.
-            BlockingIOError: if ``nowait`` and some are not at hand; ``buffer`` is then undefined.
         """
 
     def is_hole(self, offset: int, size: int) -> bool:
@@ -62,7 +60,7 @@ class BytesSource:
         self.size = len(data)
         self._data = data
 
-    def pread_into(self, offset: int, buffer: memoryview, *, nowait: bool = False) -> None:
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
         """See ``Source.pread_into``."""
         piece = self._data[offset : offset + len(buffer)]
         if offset < 0 or len(piece) != len(buffer):

@@ -12,8 +12,6 @@ import stat
 
 from vmcorefs.errors import ConfigError, SourceIOError
 
-_NO_NOWAIT = frozenset({errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS})
-
 
 class FileSource:
     """An opened regular file, block device or character device.
@@ -41,7 +39,6 @@ class FileSource:
         self.name = path
         self.origin = os.path.abspath(path)
         self.role = role
-        self._nowait_works = True
         # O_NONBLOCK: opening a pipe that nobody writes would wait for ever
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
@@ -80,22 +77,13 @@ class FileSource:
         """Its descriptor, for what the kernel does with it by itself: mapping, passing through."""
         return self._fd
 
-    def pread_into(self, offset: int, buffer: memoryview, *, nowait: bool = False) -> None:
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
         """See ``Source.pread_into``."""
-        if nowait and not self._nowait_works:
-            raise BlockingIOError(errno.EAGAIN, "reads may wait", self.name)
         done = 0
-        flags = os.RWF_NOWAIT if nowait else 0
         while done < len(buffer):
             try:
-                count = os.preadv(self._fd, [buffer[done:]], offset + done, flags)
-            except BlockingIOError:
-                raise
+                count = os.preadv(self._fd, [buffer[done:]], offset + done)
             except OSError as error:
-                if nowait and error.errno in _NO_NOWAIT:
-                    # tmpfs and network file systems refuse the flag: there any read may wait
-                    self._nowait_works = False
-                    raise BlockingIOError(errno.EAGAIN, "reads may wait", self.name) from error
                 reason = error.strerror or str(error)
                 raise SourceIOError(self.name, offset + done, len(buffer) - done, reason) from error
             if count == 0:

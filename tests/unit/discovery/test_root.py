@@ -31,9 +31,9 @@ class File(BytesSource):
         super().__init__("file", bytes(data))
         self.read = 0
 
-    def pread_into(self, offset: int, buffer: memoryview, *, nowait: bool = False) -> None:
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
         self.read += len(buffer)
-        super().pread_into(offset, buffer, nowait=nowait)
+        super().pread_into(offset, buffer)
 
 
 def by_offset(source: BytesSource, skip: int = 0, size: int = SIZE) -> Reader:

@@ -28,9 +28,9 @@ class Sparse(BytesSource):
         super().__init__("sparse", bytes(data))
         self.reads: list[tuple[int, int]] = []
 
-    def pread_into(self, offset: int, buffer: memoryview, *, nowait: bool = False) -> None:
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
         self.reads.append((offset, len(buffer)))
-        super().pread_into(offset, buffer, nowait=nowait)
+        super().pread_into(offset, buffer)
 
     def next_data(self, offset: int, end: int) -> int:
         left = self._data[offset:end].lstrip(b"\0")

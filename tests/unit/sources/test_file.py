@@ -201,37 +201,17 @@ def test_a_failing_disk_is_named_with_the_offset_that_failed(
         read(source, 16, 0x20)
 
 
-def test_a_reader_that_will_not_wait_is_told_to_come_back(
-    source: FileSource, monkeypatch: pytest.MonkeyPatch
+def test_a_device_that_would_block_is_an_error_of_ours(
+    source: FileSource, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def not_cached(fd: int, buffers: Sequence[memoryview], offset: int, flags: int = 0) -> int:
-        assert flags == os.RWF_NOWAIT
+    def blocking(fd: int, buffers: Sequence[memoryview], offset: int, flags: int = 0) -> int:
         raise BlockingIOError(errno.EAGAIN, "try again")
 
-    _replace_preadv(monkeypatch, not_cached)
-    with pytest.raises(BlockingIOError):
-        source.pread_into(0, memoryview(bytearray(8)), nowait=True)
-
-
-@pytest.mark.parametrize("refusal", [errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS])
-def test_where_the_system_cannot_promise_not_to_wait_every_read_may_wait(
-    source: FileSource, monkeypatch: pytest.MonkeyPatch, refusal: int
-) -> None:
-    asked: list[int] = []
-    real = os.preadv
-
-    def no_flags(fd: int, buffers: Sequence[memoryview], offset: int, flags: int = 0) -> int:
-        asked.append(flags)
-        if flags:
-            raise OSError(refusal, os.strerror(refusal))
-        return real(fd, buffers, offset, flags)
-
-    _replace_preadv(monkeypatch, no_flags)
-    for _ in range(2):
-        with pytest.raises(BlockingIOError):
-            source.pread_into(0, memoryview(bytearray(8)), nowait=True)
-    assert asked == [os.RWF_NOWAIT]
-    assert read(source, 8, 8) == stamped(8, 16)
+    _replace_preadv(monkeypatch, blocking)
+    with pytest.raises(
+        SourceIOError, match=exactly(f"{path}: cannot read 8 bytes at offset 0x0: try again")
+    ):
+        read(source, 8, 0)
 
 
 def test_data_and_holes_of_a_sparse_file_are_found_and_lost_bytes_are_data(tmp_path: Path) -> None:
