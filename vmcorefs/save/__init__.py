@@ -1,0 +1,1 @@
+"""Writing a dump: what is kept, in which format, and where it goes."""

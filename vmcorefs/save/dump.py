@@ -1,0 +1,75 @@
+"""What is to be saved, before any format: the pages, their kinds, and where bytes come from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol
+
+from vmcorefs.core.dump_level import KindArray
+from vmcorefs.core.elfcorehdr import Elfcorehdr
+from vmcorefs.core.ranges import Ranges
+from vmcorefs.core.vmcoreinfo import Vmcoreinfo
+from vmcorefs.reader import Reader
+
+
+class PageKinds(Protocol):
+    """Tells what each page of the crashed kernel was used for."""
+
+    @property
+    def page_size(self) -> int:
+        """Bytes in a page of the crashed kernel."""
+
+    def of(self, first: int, count: int) -> KindArray:
+        """The kinds of the pages ``[first, first + count)``, by page frame number.
+
+        A page that no page array describes is ``KERNEL``: it is kept. ``ZERO`` is never told here.
+        May be asked again, from several threads, and in any order.
+
+        Raises:
+            SourceIOError: if the page array cannot be read.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Dump:
+    """A dump before it has a format.
+
+    Attributes:
+        ram: Physical ranges of the vmcore's PT_LOADs, a normal set in bytes; they may begin and
+            end within a page. A page is present if any byte of it is in here.
+        memory: Reads the crashed kernel's memory by physical address.
+        kinds: What each page was used for.
+        level: The dump level.
+        notes: The vmcore's whole PT_NOTE.
+        vmcoreinfo: Its VMCOREINFO, or None.
+        elfcorehdr: The vmcore's headers: machine, and where each PT_LOAD was mapped.
+    """
+
+    ram: Ranges
+    memory: Reader
+    kinds: PageKinds
+    level: int
+    notes: bytes
+    vmcoreinfo: Vmcoreinfo | None
+    elfcorehdr: Elfcorehdr
+
+
+class Output(Protocol):
+    """Where a format puts its bytes: a file, or makedumpfile's flattened stream around one."""
+
+    def pwrite(self, data: bytes | bytearray | memoryview, offset: int) -> None:
+        """Put all of ``data`` at ``offset`` of the dump; in any order, and twice if need be.
+
+        Raises:
+            OutputError: if that fails.
+        """
+
+
+class Observer(Protocol):
+    """Is told how far the writing is; called from one thread."""
+
+    def pages(self, done: int, total: int) -> None:
+        """``done`` of ``total`` pages that are kept have been dealt with."""
+
+    def lost(self, paddr: int, size: int, reason: str) -> None:
+        """These bytes could not be read: the dump says that they are not in it."""
