@@ -15,8 +15,8 @@ from vmcorefs.core.ranges import Int64Array, make_ranges
 from vmcorefs.errors import SourceIOError
 from vmcorefs.reader import Reader
 from vmcorefs.save.dump import Dump, Observer
-from vmcorefs.save.saver import Written
 from vmcorefs.save.target import Target
+from vmcorefs.save.written import Written
 from vmcorefs.sources.base import BytesSource
 
 PAGE = 4096

@@ -5,14 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-import numpy as np
-import numpy.typing as npt
-
 from vmcorefs.core.dump_level import PageKind
 from vmcorefs.core.units import format_range, format_size
-
-Counts = npt.NDArray[np.int64]
-"""Pages by ``PageKind``, shape ``(8,)``."""
+from vmcorefs.save.written import Counts
 
 _MAX_LISTED = 1000
 """Ranges that are listed one by one; a report is no place for a million."""

@@ -19,26 +19,10 @@ from vmcorefs.errors import DiskFullError, OutputError, StoppedError
 from vmcorefs.save.dump import Dump, Observer
 from vmcorefs.save.places import STDOUT, is_local, local_path, log_name, open_target, part_names
 from vmcorefs.save.progress import Progress
-from vmcorefs.save.report import Counts, Report
+from vmcorefs.save.report import Report
 from vmcorefs.save.stop import Stop
 from vmcorefs.save.target import Target
-
-
-@dataclass(frozen=True, slots=True)
-class Written:
-    """What a format has written.
-
-    Attributes:
-        kept: Pages in the dump, by ``PageKind``, shape ``(8,)``.
-        left_out: Pages that the level left out, likewise.
-        size: Bytes of all files together.
-        resumed: Pages that an earlier try had written.
-    """
-
-    kept: Counts
-    left_out: Counts
-    size: int
-    resumed: int = 0
+from vmcorefs.save.written import Written
 
 
 class Write(Protocol):

@@ -124,12 +124,16 @@ class SshTarget(SequentialTarget):
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         try:
             self._ssh = self._start()
-            # both are pipes: _start says so
-            self._input: IO[bytes] = cast("IO[bytes]", self._ssh.stdin)
-            self._answer: IO[bytes] = cast("IO[bytes]", self._ssh.stdout)
-            self._wait_until_ready()
         except BaseException:
             self._errors.close()
+            raise
+        # both are pipes: _start says so
+        self._input: IO[bytes] = cast("IO[bytes]", self._ssh.stdin)
+        self._answer: IO[bytes] = cast("IO[bytes]", self._ssh.stdout)
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.close()
             raise
 
     def _start(self) -> subprocess.Popen[bytes]:
