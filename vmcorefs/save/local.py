@@ -58,7 +58,7 @@ class LocalTarget:
             if not self._is_new:
                 self._take_over(force=force, resume=resume)
             self._refuse_existing()  # the saver that had the lock may have finished meanwhile
-            self.present = os.fstat(self._fd).st_size
+            self.present = self._end = os.fstat(self._fd).st_size
         except OSError as error:
             self.close()
             raise output_error(path, error, None) from error
@@ -130,9 +130,16 @@ class LocalTarget:
         return b"".join(pieces)
 
     def pwrite(self, data: bytes | bytearray | memoryview, offset: int) -> None:
-        """See ``Target.pwrite``."""
+        """See ``Target.pwrite``.
+
+        A format begins with what says whether the rest is there, and writes it again when it is:
+        the rest is synced before, for the disk may keep any order between two syncs.
+        """
         view = memoryview(data).cast("B")
         self._hash.add(view, offset)
+        if offset == 0 and self._end > 0:
+            self.sync()
+        self._end = max(self._end, offset + len(view))
         done = 0
         try:
             while done < len(view):
@@ -147,6 +154,7 @@ class LocalTarget:
         except OSError as error:
             raise output_error(self.name, error, self.incomplete) from error
         self.present = min(self.present, size)
+        self._end = min(self._end, size)
         if size == 0:
             self._hash = RunningHash()
 

@@ -110,7 +110,7 @@ class Report:
         return int(self.kept.sum() + self.left_out.sum()) * self.page_size
 
 
-def as_json(report: Report) -> dict[str, object]:
+def as_dict(report: Report) -> dict[str, object]:
     """The report for programs; docs/save.md says what its keys are."""
     return {
         "version": 1,
@@ -149,6 +149,15 @@ def as_json(report: Report) -> dict[str, object]:
 def format_summary(report: Report) -> str:
     """The report for people: some lines, with no newline at the end."""
     return "\n".join((*_pages(report), *_files(report), *_losses(report)))
+
+
+def describe_losses(report: Report) -> str:
+    """What is wrong with a dump that is not complete, in one line."""
+    first = report.losses.listed[0]
+    return (
+        f"{report.names[0]}: {format_size(report.losses.size)} could not be read and are not in the"
+        f" dump, first {format_range(first.paddr, first.paddr + first.size)}: {first.reason}"
+    )
 
 
 def _pages(report: Report) -> list[str]:

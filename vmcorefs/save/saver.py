@@ -28,7 +28,7 @@ from vmcorefs.save.written import Written
 class Write(Protocol):
     """A format, with its codec and threads settled."""
 
-    def __call__(self, dump: Dump, targets: Sequence[Target], observer: Observer) -> Written:
+    def __call__(self, dump: Dump, targets: Sequence[Target], observer: Observer, /) -> Written:
         """Write ``dump`` into ``targets``, its parts.
 
         Raises:
@@ -99,17 +99,22 @@ def save(
     start = time.monotonic()
     order = replace(order, output=local_path(order.output))
     warnings: list[str] = []
+
+    def warn(line: str) -> None:
+        warnings.append(line)
+        console.warn(f"warning: {line}")
+
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
         targets = _open_targets(order, dump, stack)
-        saved_log = _save_log(order, log, warnings) if order.output != STDOUT else None
+        saved_log = _save_log(order, log, warn) if order.output != STDOUT else None
         progress = Progress(
             order.output, dump.kinds.page_size, stop, bar=console.bar, say=console.say
         )
         stack.callback(progress.close)
         try:
             stop.check()
-            level, written = _write(dump, order, targets, write, progress, warnings)
+            level, written = _write(dump, order, targets, write, progress, warn)
             for target in targets:
                 target.sync()
         except StoppedError as error:
@@ -152,10 +157,10 @@ def _open_targets(order: Order, dump: Dump, stack: ExitStack) -> list[Target]:
     return targets
 
 
-def _save_log(order: Order, log: bytes | None, warnings: list[str]) -> str | None:
+def _save_log(order: Order, log: bytes | None, warn: Callable[[str], None]) -> str | None:
     """Write the kernel's log beside the dump, to the last sync."""
     if log is None:
-        warnings.append("the kernel's log was not found, so none is saved beside the dump")
+        warn("the kernel's log was not found, so none is saved beside the dump")
         return None
     name = log_name(order.output)
     if order.resume and os.path.lexists(name):
@@ -173,7 +178,7 @@ def _write(
     targets: Sequence[Target],
     write: Write,
     progress: Progress,
-    warnings: list[str],
+    warn: Callable[[str], None],
 ) -> tuple[int, Written]:
     """Write the dump at the first level that there is room for."""
     for level, next_level in zip(order.levels, (*order.levels[1:], None), strict=True):
@@ -182,7 +187,7 @@ def _write(
         except DiskFullError as error:
             if next_level is None or any(target.sequential for target in targets):
                 raise
-            warnings.append(f"no room for dump level {level}; trying {next_level} ({error})")
+            warn(f"no room for dump level {level}; trying {next_level} ({error})")
             for target in targets:
                 target.truncate(0)
             progress.restart()
