@@ -16,7 +16,8 @@ from vmcorefs.errors import FaultError
 from vmcorefs.sources.base import Source
 
 DEFAULT_FAULTS = frozenset({Kind.MISSING})
-"""Kinds that are an error to read. The others that hold no data, ZERO and HOLE, read as zeros."""
+"""Kinds that are an error to read. The others that hold no data read as zeros; EXCLUDED does by the
+decision of whoever asked for a dump level."""
 
 
 class Reader:

@@ -33,6 +33,8 @@ class Kind(IntEnum):
     """Not RAM."""
     MISSING = 3
     """RAM that no input holds."""
+    EXCLUDED = 4
+    """RAM that a dump level leaves out."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
