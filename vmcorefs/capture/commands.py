@@ -7,6 +7,7 @@ import sys
 import click
 
 from vmcorefs.capture.actions import VMCORE, perform, require_capture_kernel, run_shell
+from vmcorefs.capture.checks import check_all, format_checks, has_error, to_json
 from vmcorefs.capture.install import install as install_files, uninstall as uninstall_files
 from vmcorefs.capture.limit import time_limit
 from vmcorefs.capture.load import load_crash_kernel, plan_load, unload_crash_kernel
@@ -90,6 +91,27 @@ def uninstall(root: str) -> None:
     """Remove the units and hooks that install has installed; /etc/vmcorefs.toml stays."""
     for line in uninstall_files(root):
         _say(line)
+
+
+@click.group()
+def config() -> None:
+    """Settings of the capture kernel, /etc/vmcorefs.toml."""
+
+
+@config.command(short_help="Check the settings, and this system against them.")
+@click.argument("file", default=SETTINGS_PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def check(context: click.Context, file: str, *, as_json: bool) -> None:
+    """Check FILE (/etc/vmcorefs.toml), and whether a dump would be saved if the kernel crashed now.
+
+    Each line is ok, a warning, or an error: with one of those, no dump would be saved as FILE says,
+    and the exit status is 2.
+    """
+    checks = check_all(file)
+    click.echo(to_json(checks) if as_json else format_checks(checks), nl=as_json)
+    if has_error(checks):
+        context.exit(ConfigError.exit_code)
 
 
 def _settings_at_any_rate(path: str) -> Settings:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from vmcorefs.capture.settings import LoadSettings, Settings
 from vmcorefs.errors import ConfigError, OutputError, UnsupportedError
@@ -132,7 +133,7 @@ def load_crash_kernel(plan: CrashKernel, *, replace: bool) -> str:
             "no memory is reserved for a crash kernel: boot with crashkernel=, such as"
             " crashkernel=256M"
         )
-    if is_loaded() and not os.path.exists(STATE_PATH) and not replace:
+    if is_loaded() and read_state() is None and not replace:
         raise ConfigError(
             "another tool's crash kernel is loaded (kdump-tools, kdump.service?): disable that"
             " service, or pass --replace"
@@ -188,9 +189,16 @@ def _kexec(*arguments: str) -> str | None:
     return " / ".join(done.stderr.split("\n")).strip(" /") or f"exit status {done.returncode}"
 
 
+def read_state() -> CrashKernel | None:
+    """What we have loaded; None if that is nothing, or cannot be told."""
+    try:
+        return msgspec.json.decode(Path(STATE_PATH).read_bytes(), type=CrashKernel)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
 def _write_state(plan: CrashKernel) -> None:
-    state = {"kernel": plan.kernel, "initrd": plan.initrd, "command_line": plan.command_line}
-    Path(STATE_PATH).write_text(json.dumps(state, indent=1) + "\n", "utf-8")
+    Path(STATE_PATH).write_bytes(msgspec.json.encode(plan) + b"\n")
 
 
 def _read_number(path: str) -> int:

@@ -64,7 +64,6 @@ class TargetSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         wait: How long to wait for the device, or for the host of a URL.
         url: ``ssh://[USER@]HOST[:PORT]/DIRECTORY`` or the URL of an object store, in place of
             ``directory`` and ``filesystem``.
-        identity: The private key for ssh; empty for ssh's own choice.
     """
 
     directory: str = "/var/crash"
@@ -73,7 +72,6 @@ class TargetSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     options: str = ""
     wait: str | int = "60s"
     url: str = ""
-    identity: str = ""
 
     @property
     def wait_seconds(self) -> int:
