@@ -10,7 +10,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from vmcorefs.capture.install import outdated_files
-from vmcorefs.capture.load import STATE_PATH, is_loaded, plan_load, read_state, reserved_size
+from vmcorefs.capture.load import (
+    STATE_PATH,
+    is_loaded,
+    is_outdated,
+    plan_load,
+    read_state,
+    reserved_size,
+)
 from vmcorefs.capture.report import Check, error, ok, warning
 from vmcorefs.capture.settings import SETTINGS_PATH, Settings
 from vmcorefs.core.units import format_size
@@ -54,7 +61,7 @@ def _check_files(settings: Settings) -> Iterator[Check]:
             yield ok("load", path)
         else:
             yield error("load", f"{path}: no such file; see [load]")
-    if settings.load.save_from == "initramfs" and _is_newer(SETTINGS_PATH, plan.initrd):
+    if settings.load.save_from == "initramfs" and is_outdated(plan, SETTINGS_PATH):
         yield error(
             "load",
             f"{plan.initrd}: older than {SETTINGS_PATH}, which it holds a copy of: make it anew"
@@ -111,10 +118,3 @@ def _check_fuse() -> Check:
     if os.path.exists("/dev/fuse") or any((modules / "kernel/fs/fuse").glob("fuse.ko*")):
         return ok("fuse", "there: the memory will be mounted at /run/vmcorefs")
     return warning("fuse", "not in this kernel: the memory will be saved, but not mounted")
-
-
-def _is_newer(path: str, other: str) -> bool:
-    try:
-        return os.stat(path).st_mtime > os.stat(other).st_mtime
-    except OSError:
-        return False

@@ -48,6 +48,14 @@ _FILES = (
         "etc/systemd/system-generators/vmcorefs-generator",
         is_program=True,
     ),
+    *(
+        _File(
+            f"initramfs/{name}",
+            f"usr/lib/{name.replace('dracut/', 'dracut/modules.d/')}",
+            is_program=True,
+        )
+        for name in ("dracut/95vmcorefs/module-setup.sh", "dracut/95vmcorefs/vmcorefs.sh")
+    ),
     _File("systemd/vmcorefs.toml", "etc/vmcorefs.toml", is_kept=True),
 )
 

@@ -20,6 +20,10 @@ STATE_PATH = "/run/vmcorefs-load.json"
 KEXEC_LOADED = "/sys/kernel/kexec_crash_loaded"
 KEXEC_SIZE = "/sys/kernel/kexec_crash_size"
 
+_INITRD = {
+    "root": "/boot/initrd.img-{release}",
+    "initramfs": "/var/lib/vmcorefs/initrd.img-{release}",
+}
 _TARGET = "systemd.unit=vmcorefs.target"
 _APPEND = {
     "root": f"{_TARGET} rd.shell=0 rd.emergency=reboot",
@@ -71,9 +75,10 @@ def plan_load(
     release = release or platform.release()
     if running is None:
         running = Path("/proc/cmdline").read_text("utf-8", "surrogateescape")
+    initrd = load.initrd or _INITRD[load.save_from]
     return CrashKernel(
         load.kernel.replace("{release}", release),
-        load.initrd.replace("{release}", release),
+        initrd.replace("{release}", release),
         make_command_line(load, running, network=bool(settings.target.url)),
     )
 
@@ -90,6 +95,14 @@ def make_command_line(load: LoadSettings, running: str, *, network: bool) -> str
     words += [_NETWORK] if network and load.save_from == "root" else []
     words += [load.append] if load.append else []
     return " ".join(words)
+
+
+def is_outdated(plan: CrashKernel, config: str) -> bool:
+    """Whether the initramfs is not there, or is older than the settings that it has a copy of."""
+    try:
+        return os.stat(plan.initrd).st_mtime < os.stat(config).st_mtime
+    except OSError:
+        return not os.path.exists(plan.initrd)
 
 
 def is_loaded() -> bool:

@@ -143,7 +143,8 @@ class LoadSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     Attributes:
         kernel: Its file; ``{release}`` stands for the running kernel's release.
-        initrd: Its initramfs, in the same way.
+        initrd: Its initramfs, in the same way; empty for the system's own, or with ``save_from``
+            ``initramfs`` for the one that vmcorefs makes.
         save_from: ``root`` to boot the system's own root file system into ``vmcorefs.target``,
             ``initramfs`` to save from within an initramfs that ``vmcorefs capture initramfs`` made.
         append: Added to its command line.
@@ -152,7 +153,7 @@ class LoadSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """
 
     kernel: str = "/boot/vmlinuz-{release}"
-    initrd: str = "/boot/initrd.img-{release}"
+    initrd: str = ""
     save_from: SaveFrom = "root"
     append: str = ""
     remove: tuple[str, ...] = ()
