@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 from tqdm import tqdm
@@ -38,6 +39,22 @@ from vmcorefs.tree.file import TreeFile
 
 class _Group(click.Group):
     """Ends with one line and the error's own exit status where vmcorefs says what is wrong."""
+
+    # what only some machines need is imported when it is asked for
+    lazy: ClassVar[dict[str, str]] = {
+        "capture": "vmcorefs.capture.commands",
+        "config": "vmcorefs.capture.commands",
+    }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self.lazy})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.lazy:
+            module = importlib.import_module(self.lazy[cmd_name])
+            command: click.Command = getattr(module, cmd_name)
+            return command
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's own signature
         try:
