@@ -1,11 +1,11 @@
-"""The command: ``vmcorefs mount | umount | inspect | check | extract``."""
+"""The command: ``vmcorefs mount | umount | inspect | check | extract | verify``."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any
 
 import click
@@ -21,8 +21,9 @@ from vmcorefs.fuse.mounts import check_mountpoint, unmount
 from vmcorefs.fuse.planes.linux import keep_heap_small
 from vmcorefs.fuse.serve import parse_mount_options
 from vmcorefs.inspect import format_report, make_report
-from vmcorefs.options import IMAGES_HELP, capture_options, make_config
-from vmcorefs.tree.file import TreeFile
+from vmcorefs.options import IMAGES_HELP, capture_options, images_config, make_config
+from vmcorefs.sources.file import FileSource
+from vmcorefs.verify import AUTO, expected_digests, verify as verify_inputs
 
 
 class _Group(click.Group):
@@ -169,13 +170,39 @@ def extract(
             raise ConfigError(f"{file}: no such file; the tree has {', '.join(capture.files)}")
         if output == "-" and sys.stdout.isatty():
             raise ConfigError("standard output is a terminal: name a file, or use a pipe")
-        with _progress_bar(wanted) as progress:
+        with _bar(wanted.size, wanted.path) as progress:
             outcome = (
                 stream(wanted, sys.stdout.fileno(), progress)
                 if output == "-"
                 else extract_file(wanted, output, force=force, progress=progress)
             )
     click.echo(_describe(output, outcome), err=True)
+
+
+@main.command(epilog=IMAGES_HELP, short_help="Compare the images with their digests.")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "--sums",
+    metavar="SUMS",
+    default=AUTO,
+    help="What sha256sum wrote (default: FILE.sha256, .sha1, .md5 ... beside each image).",
+)
+def verify(images: tuple[str, ...], sums: str) -> None:
+    """Read IMAGE... and backups whole, and compare them with digests taken before.
+
+    The other commands do the same first under --verify, with the very files that they have opened.
+    """
+    config = images_config(images)
+    pieces = [(piece, "image") for piece in config.images]
+    pieces += [(config.backup, "backup")] if config.backup is not None else []
+    with ExitStack() as stack:
+        inputs = []
+        for piece, role in pieces:
+            source = FileSource(piece.path, role=role)
+            stack.callback(source.close)
+            inputs.append(source)
+        for line in _verify(inputs, sums):
+            click.echo(line)
 
 
 def _open(
@@ -197,14 +224,29 @@ def _open(
             bar.total = total
             bar.update(done - bar.n)
 
-        return open_capture(config, location, thorough=thorough, progress=progress)
+        capture = open_capture(config, location, thorough=thorough, progress=progress)
+    if options["verify"] is not None:
+        try:
+            _verify(capture.image.inputs, options["verify"])
+        except BaseException:
+            capture.close()
+            raise
+    return capture
+
+
+def _verify(inputs: Sequence[FileSource], sums: str) -> list[str]:
+    """Compare every input with its digest, with a bar on the terminal; a line for each."""
+    expected = expected_digests(inputs, sums)
+    total = sum(source.size for source, _ in expected)
+    with _bar(total, "verifying") as progress:
+        return list(verify_inputs(expected, progress))
 
 
 @contextmanager
-def _progress_bar(file: TreeFile) -> Iterator[Progress]:
+def _bar(total: int, what: str) -> Iterator[Progress]:
     # disable=None: only on a terminal
     with tqdm(
-        total=file.size, desc=file.path, unit="B", unit_scale=True, unit_divisor=1024, disable=None
+        total=total, desc=what, unit="B", unit_scale=True, unit_divisor=1024, disable=None
     ) as bar:
 
         def progress(count: int) -> None:

@@ -44,5 +44,5 @@ def build_tree(image: MemoryImage, location: str = ".") -> dict[str, TreeFile]:
         *symbol_files(image, location),
     ]
     tree = {file.path: file for file in files}
-    tree["layout.json"] = layout_file(dict(tree))
+    tree["layout.json"] = layout_file(dict(tree), image.inputs)
     return tree
