@@ -1,12 +1,12 @@
-"""The command: ``vmcorefs mount | umount | inspect | check | extract | save``."""
+"""The command: ``vmcorefs mount | umount | inspect | check | verify | extract | save``."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, ClassVar
 
 import click
@@ -22,7 +22,13 @@ from vmcorefs.fuse.mounts import check_mountpoint, unmount
 from vmcorefs.fuse.planes.linux import keep_heap_small
 from vmcorefs.fuse.serve import parse_mount_options
 from vmcorefs.inspect import format_report, make_report
-from vmcorefs.options import IMAGES_HELP, capture_options, make_config
+from vmcorefs.options import (
+    IMAGES_HELP,
+    capture_options,
+    dump_level_option,
+    images_config,
+    make_config,
+)
 from vmcorefs.save.codecs import CODEC_NAMES
 from vmcorefs.save.command import (
     DEFAULT_LEVEL,
@@ -34,7 +40,8 @@ from vmcorefs.save.command import (
 from vmcorefs.save.places import STDOUT
 from vmcorefs.save.report import as_dict, describe_losses, format_summary
 from vmcorefs.save.saver import Console
-from vmcorefs.tree.file import TreeFile
+from vmcorefs.sources.file import FileSource
+from vmcorefs.verify import AUTO, expected_digests, verify as verify_inputs
 
 
 class _Group(click.Group):
@@ -77,6 +84,7 @@ def main() -> None:
 @main.command(epilog=IMAGES_HELP)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.argument("mountpoint")
+@dump_level_option
 @capture_options
 @click.option("--allow-other", is_flag=True, help="Let every user read the tree (mode 0444).")
 @click.option(
@@ -140,6 +148,7 @@ def umount(mountpoints: tuple[str, ...], lazy: bool, timeout: float) -> None:
 
 @main.command(epilog=IMAGES_HELP)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@dump_level_option
 @capture_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; numbers are bytes.")
 def inspect(
@@ -155,6 +164,7 @@ def inspect(
 
 @main.command(epilog=IMAGES_HELP, short_help="Say what was found, and which tools will open it.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@dump_level_option
 @capture_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; sizes are in bytes.")
 def check(
@@ -178,6 +188,7 @@ def check(
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to; - for a pipe.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@dump_level_option
 @capture_options
 def extract(
     file: str,
@@ -197,7 +208,7 @@ def extract(
             raise ConfigError(f"{file}: no such file; the tree has {', '.join(capture.files)}")
         if output == "-" and sys.stdout.isatty():
             raise ConfigError("standard output is a terminal: name a file, or use a pipe")
-        with _progress_bar(wanted) as progress:
+        with _bar(wanted.size, wanted.path) as progress:
             outcome = (
                 stream(wanted, sys.stdout.fileno(), progress)
                 if output == "-"
@@ -292,6 +303,32 @@ def _say(line: str) -> None:
         click.echo(f"vmcorefs: {line}", err=True)
 
 
+@main.command(epilog=IMAGES_HELP, short_help="Compare the images with their digests.")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "--sums",
+    metavar="SUMS",
+    default=AUTO,
+    help="What sha256sum wrote (default: FILE.sha256, .sha1, .md5 ... beside each image).",
+)
+def verify(images: tuple[str, ...], sums: str) -> None:
+    """Read IMAGE... and backups whole, and compare them with digests taken before.
+
+    The other commands do the same first under --verify, with the very files that they have opened.
+    """
+    config = images_config(images)
+    pieces = [(piece, "image") for piece in config.images]
+    pieces += [(config.backup, "backup")] if config.backup is not None else []
+    with ExitStack() as stack:
+        inputs = []
+        for piece, role in pieces:
+            source = FileSource(piece.path, role=role)
+            stack.callback(source.close)
+            inputs.append(source)
+        for line in _verify(inputs, sums):
+            click.echo(line)
+
+
 def _open(
     images: tuple[str, ...], options: dict[str, Any], location: str = ".", *, thorough: bool = False
 ) -> Capture:
@@ -311,14 +348,29 @@ def _open(
             bar.total = total
             bar.update(done - bar.n)
 
-        return open_capture(config, location, thorough=thorough, progress=progress)
+        capture = open_capture(config, location, thorough=thorough, progress=progress)
+    if options["verify"] is not None:
+        try:
+            _verify(capture.image.inputs, options["verify"])
+        except BaseException:
+            capture.close()
+            raise
+    return capture
+
+
+def _verify(inputs: Sequence[FileSource], sums: str) -> list[str]:
+    """Compare every input with its digest, with a bar on the terminal; a line for each."""
+    expected = expected_digests(inputs, sums)
+    total = sum(source.size for source, _ in expected)
+    with _bar(total, "verifying") as progress:
+        return list(verify_inputs(expected, progress))
 
 
 @contextmanager
-def _progress_bar(file: TreeFile) -> Iterator[Progress]:
+def _bar(total: int, what: str) -> Iterator[Progress]:
     # disable=None: only on a terminal
     with tqdm(
-        total=file.size, desc=file.path, unit="B", unit_scale=True, unit_divisor=1024, disable=None
+        total=total, desc=what, unit="B", unit_scale=True, unit_divisor=1024, disable=None
     ) as bar:
 
         def progress(count: int) -> None:

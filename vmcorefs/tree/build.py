@@ -50,5 +50,5 @@ def build_tree(
         *symbol_files(image, location),
     ]
     tree = {file.path: file for file in files}
-    tree["layout.json"] = layout_file(dict(tree))
+    tree["layout.json"] = layout_file(dict(tree), image.inputs)
     return tree
