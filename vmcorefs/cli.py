@@ -206,8 +206,8 @@ def extract(
     "--dump-level",
     metavar="N[,N...]",
     help="Pages to leave out, as makedumpfile -d does: the sum of 1 (zeros), 2 (cache), 4 (cache,"
-    " private too), 8 (user data) and 16 (free pages). Default: 31. The next level is tried when the"
-    " disk is full.",
+    " private too), 8 (user data) and 16 (free pages). Default: 31. With commas, the next level is"
+    " tried when the disk is full.",
 )
 @click.option(
     "--format",
