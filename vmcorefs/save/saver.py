@@ -14,6 +14,7 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from vmcorefs.core.dump_level import KindArray
 from vmcorefs.core.units import format_size
 from vmcorefs.errors import DiskFullError, OutputError, StoppedError
 from vmcorefs.save.dump import Dump, Observer
@@ -177,18 +178,33 @@ def _write_to_the_end(
     warn: Callable[[str], None],
 ) -> tuple[int, Written]:
     """Write the dump and sync it; sync what is there if that fails."""
+    watched = replace(dump, kinds=_WatchedKinds(dump, progress))
     try:
-        progress.check()
-        level, written = _write(dump, order, targets, write, progress, warn)
-        for target in targets:
-            target.sync()
+        return _write(watched, order, targets, write, progress, warn)
     except StoppedError as error:
         _keep(targets)
         raise StoppedError(_describe_stop(error, order, progress)) from None
     except BaseException:
         _keep(targets)
         raise
-    return level, written
+
+
+class _WatchedKinds:
+    """The kinds of a dump's pages; to ask for them is progress, and may be stopped."""
+
+    def __init__(self, dump: Dump, progress: Progress) -> None:
+        self._kinds = dump.kinds
+        self._progress = progress
+        self._end = int(dump.ram[-1, 1]) // self.page_size if len(dump.ram) else 0
+
+    @property
+    def page_size(self) -> int:
+        return self._kinds.page_size
+
+    def of(self, first: int, count: int) -> KindArray:
+        kinds = self._kinds.of(first, count)
+        self._progress.looked(first + count, self._end)
+        return kinds
 
 
 def _write(
@@ -202,7 +218,9 @@ def _write(
     """Write the dump at the first level that there is room for."""
     for level, next_level in zip(order.levels, (*order.levels[1:], None), strict=True):
         try:
-            return level, write(replace(dump, level=level), targets, progress)
+            written = write(replace(dump, level=level), targets, progress)
+            for target in targets:
+                target.sync()
         except DiskFullError as error:
             if next_level is None or any(target.sequential for target in targets):
                 raise
@@ -210,6 +228,8 @@ def _write(
             for target in targets:
                 target.truncate(0)
             progress.restart()
+        else:
+            return level, written
     raise ValueError("no dump level")
 
 
