@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import click
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from vmcorefs.api import Capture, open_capture
 from vmcorefs.check import format_check, make_check
+from vmcorefs.config import CaptureConfig
 from vmcorefs.core.units import format_size
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
 from vmcorefs.errors import ConfigError, IncompleteError, VmcorefsError
@@ -25,16 +27,16 @@ from vmcorefs.inspect import format_report, make_report
 from vmcorefs.options import (
     IMAGES_HELP,
     capture_options,
-    dump_level_option,
+    image_options,
     images_config,
     make_config,
 )
 from vmcorefs.save.codecs import CODEC_NAMES
 from vmcorefs.save.command import (
-    DEFAULT_LEVEL,
     FORMATS,
     default_threads,
     make_order,
+    read_levels,
     save_capture,
 )
 from vmcorefs.save.places import STDOUT
@@ -84,7 +86,6 @@ def main() -> None:
 @main.command(epilog=IMAGES_HELP)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.argument("mountpoint")
-@dump_level_option
 @capture_options
 @click.option("--allow-other", is_flag=True, help="Let every user read the tree (mode 0444).")
 @click.option(
@@ -148,7 +149,6 @@ def umount(mountpoints: tuple[str, ...], lazy: bool, timeout: float) -> None:
 
 @main.command(epilog=IMAGES_HELP)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@dump_level_option
 @capture_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; numbers are bytes.")
 def inspect(
@@ -164,7 +164,6 @@ def inspect(
 
 @main.command(epilog=IMAGES_HELP, short_help="Say what was found, and which tools will open it.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@dump_level_option
 @capture_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; sizes are in bytes.")
 def check(
@@ -188,7 +187,6 @@ def check(
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option("-o", "--output", required=True, metavar="FILE", help="Where to; - for a pipe.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
-@dump_level_option
 @capture_options
 def extract(
     file: str,
@@ -230,11 +228,10 @@ def extract(
 @click.option(
     "-d",
     "--dump-level",
-    default=DEFAULT_LEVEL,
-    show_default=True,
     metavar="N[,N...]",
-    help="Which pages to leave out, as makedumpfile's -d: 1 zero, 2 cache, 4 private cache, 8 user,"
-    " 16 free. The next one is tried when the disk is full.",
+    help="Pages to leave out, as makedumpfile -d does: the sum of 1 (zeros), 2 (cache), 4 (cache,"
+    " private too), 8 (user data) and 16 (free pages). Default: 31. With commas, the next level is"
+    " tried when the disk is full.",
 )
 @click.option(
     "--format",
@@ -262,11 +259,11 @@ def extract(
 @click.option("--force", is_flag=True, help="Replace FILE if it exists, or FILE.incomplete.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors and warnings.")
-@capture_options
+@image_options
 def save(
     images: tuple[str, ...],
     output: str,
-    dump_level: str,
+    dump_level: str | None,
     wanted: str | None,
     codec: str | None,
     threads: int | None,
@@ -283,12 +280,14 @@ def save(
     name when it is whole and synced. A page that cannot be read does not stop it: the others are
     saved, what is lost is listed, the name stays FILE.incomplete and the exit status is 6.
     """
-    order = make_order(output, dump_level, wanted, codec, parts=split, resume=resume, force=force)
+    config = make_config(images, options)
+    levels = read_levels(dump_level, config)
+    order = make_order(output, levels, wanted, codec, parts=split, resume=resume, force=force)
     if as_json and output == STDOUT:
         raise ConfigError("standard output takes the dump, so --json has no place: name a FILE")
     say = _say if not quiet else None
     console = Console(bar=sys.stderr.isatty() and not quiet, say=say, warn=_say)
-    with _open(images, options) as capture:
+    with _open_config(replace(config, dump_level=None)) as capture:
         report = save_capture(capture, order, threads or default_threads(), console)
     if as_json:
         click.echo(json.dumps(as_dict(report), indent=1))
@@ -332,8 +331,11 @@ def verify(images: tuple[str, ...], sums: str) -> None:
 def _open(
     images: tuple[str, ...], options: dict[str, Any], location: str = ".", *, thorough: bool = False
 ) -> Capture:
+    return _open_config(make_config(images, options), location, thorough=thorough)
+
+
+def _open_config(config: CaptureConfig, location: str = ".", *, thorough: bool = False) -> Capture:
     """Open a capture, with a bar on the terminal if looking through it takes long."""
-    config = make_config(images, options)
     with tqdm(
         desc="looking through the memory",
         unit="B",

@@ -106,7 +106,7 @@ _OPTIONS = (
 )
 
 
-dump_level_option = click.option(
+_LEVEL_OPTION = click.option(
     "--dump-level",
     type=click.IntRange(0, MAX_DUMP_LEVEL),
     metavar="LEVEL",
@@ -114,11 +114,15 @@ dump_level_option = click.option(
     " (cache), 4 (cache, private too), 8 (user data) and 16 (free pages). Default: leave"
     " nothing out.",
 )
-"""For commands that show ``vmcore``; ``save`` has one of its own."""
 
 
 def capture_options(command: Command) -> Command:
     """Add the options; a command takes their values as keyword arguments for ``make_config``."""
+    return image_options(_LEVEL_OPTION(command))
+
+
+def image_options(command: Command) -> Command:
+    """Add all of them but ``--dump-level``, for a command that has a meaning of its own for it."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -140,7 +144,7 @@ def make_config(images: tuple[str, ...], options: dict[str, Any]) -> CaptureConf
 
     Args:
         images: What stands for IMAGE... on the command line.
-        options: The values of ``capture_options`` by name, and that of ``dump_level_option``.
+        options: The values of ``capture_options`` by name.
 
     Raises:
         ConfigError: if one of them is not what it should be.

@@ -14,6 +14,7 @@ from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
 from typing import Protocol
 
+from vmcorefs.core.dump_level import KindArray
 from vmcorefs.core.units import format_size
 from vmcorefs.errors import DiskFullError, OutputError, StoppedError
 from vmcorefs.save.dump import Dump, Observer
@@ -106,29 +107,19 @@ def save(
 
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
-        targets = _open_targets(order, dump, stack)
-        saved_log = _save_log(order, log, warn) if order.output != STDOUT else None
+        targets = _open_targets(order, dump, warn, stack)
+        saved_log = _save_log(order, log, warn)
         progress = Progress(
             order.output, dump.kinds.page_size, stop, bar=console.bar, say=console.say
         )
         stack.callback(progress.close)
-        try:
-            stop.check()
-            level, written = _write(dump, order, targets, write, progress, warn)
-            for target in targets:
-                target.sync()
-        except StoppedError as error:
-            _keep(targets)
-            raise StoppedError(_describe_stop(error, order, progress)) from None
-        except BaseException:
-            _keep(targets)
-            raise
+        level, written = _write_to_the_end(dump, order, targets, write, progress, warn)
         progress.close()
-        if not progress.losses.size:
-            for target in targets:
-                target.publish()
+        whole = not progress.losses.size
+        for target in targets if whole else ():
+            target.publish()
         return Report(
-            names=tuple(_name(target, whole=not progress.losses.size) for target in targets),
+            names=tuple(_name(target, whole=whole) for target in targets),
             format=order.format,
             codec=order.codec,
             level=level,
@@ -139,14 +130,16 @@ def save(
             missing=missing,
             resumed=written.resumed,
             size=written.size,
-            sha256=_sums(targets, stop, whole=not progress.losses.size),
+            sha256=_sums(targets, stop, whole=whole),
             seconds=time.monotonic() - start,
             log=saved_log,
             warnings=tuple(warnings),
         )
 
 
-def _open_targets(order: Order, dump: Dump, stack: ExitStack) -> list[Target]:
+def _open_targets(
+    order: Order, dump: Dump, warn: Callable[[str], None], stack: ExitStack
+) -> list[Target]:
     """All parts, or none: what was made for the first goes away if the last cannot be made."""
     reach = int((dump.ram[:, 1] - dump.ram[:, 0]).sum()) if len(dump.ram) else 0
     targets = []
@@ -154,11 +147,15 @@ def _open_targets(order: Order, dump: Dump, stack: ExitStack) -> list[Target]:
         target = open_target(name, force=order.force, resume=order.resume, reach=reach)
         stack.callback(target.close)
         targets.append(target)
+        if target.warning is not None:
+            warn(target.warning)
     return targets
 
 
 def _save_log(order: Order, log: bytes | None, warn: Callable[[str], None]) -> str | None:
-    """Write the kernel's log beside the dump, to the last sync."""
+    """Write the kernel's log beside the dump, to the last sync; a pipe has no place for it."""
+    if order.output == STDOUT:
+        return None
     if log is None:
         warn("the kernel's log was not found, so none is saved beside the dump")
         return None
@@ -172,6 +169,44 @@ def _save_log(order: Order, log: bytes | None, warn: Callable[[str], None]) -> s
     return name
 
 
+def _write_to_the_end(
+    dump: Dump,
+    order: Order,
+    targets: Sequence[Target],
+    write: Write,
+    progress: Progress,
+    warn: Callable[[str], None],
+) -> tuple[int, Written]:
+    """Write the dump and sync it; sync what is there if that fails."""
+    watched = replace(dump, kinds=_WatchedKinds(dump, progress))
+    try:
+        return _write(watched, order, targets, write, progress, warn)
+    except StoppedError as error:
+        _keep(targets)
+        raise StoppedError(_describe_stop(error, order, progress)) from None
+    except BaseException:
+        _keep(targets)
+        raise
+
+
+class _WatchedKinds:
+    """The kinds of a dump's pages; to ask for them is progress, and may be stopped."""
+
+    def __init__(self, dump: Dump, progress: Progress) -> None:
+        self._kinds = dump.kinds
+        self._progress = progress
+        self._end = int(dump.ram[-1, 1]) // self.page_size if len(dump.ram) else 0
+
+    @property
+    def page_size(self) -> int:
+        return self._kinds.page_size
+
+    def of(self, first: int, count: int) -> KindArray:
+        kinds = self._kinds.of(first, count)
+        self._progress.looked(first + count, self._end)
+        return kinds
+
+
 def _write(
     dump: Dump,
     order: Order,
@@ -183,7 +218,9 @@ def _write(
     """Write the dump at the first level that there is room for."""
     for level, next_level in zip(order.levels, (*order.levels[1:], None), strict=True):
         try:
-            return level, write(replace(dump, level=level), targets, progress)
+            written = write(replace(dump, level=level), targets, progress)
+            for target in targets:
+                target.sync()
         except DiskFullError as error:
             if next_level is None or any(target.sequential for target in targets):
                 raise
@@ -191,6 +228,8 @@ def _write(
             for target in targets:
                 target.truncate(0)
             progress.restart()
+        else:
+            return level, written
     raise ValueError("no dump level")
 
 
