@@ -19,7 +19,7 @@ from vmcorefs.errors import FormatError
 _PRESENT = 1  # SECTION_MARKED_PRESENT (include/linux/mmzone.h)
 _MAX_SECTIONS = 1 << 26
 _MAX_STATIC = 1 << 20  # CONFIG_SPARSEMEM_STATIC is for few: 2**18 on s390x
-_MAX_PRESENT = 1 << 22  # half a PiB in x86-64's sections
+_MAX_PRESENT = 1 << 22  # half a PiB in x86-64's sections: what there are roots for
 _MAX_PHYSMEM_BITS = 56  # riscv64's; more than any other's
 
 
@@ -59,13 +59,9 @@ def read_section_maps(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> SectionMa
     """
     table = _read_layout(vmcoreinfo, memory)
     number, maps = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.uint64)]
-    total = 0
     for first, vaddr, count in _find_pieces(table, vmcoreinfo, memory):
         found = _read_maps(table, vaddr, count, memory)[: table.sections - first]
         present = np.flatnonzero(found & np.uint64(_PRESENT))
-        total += len(present)
-        if total > _MAX_PRESENT:
-            raise FormatError(f"mem_section: more than {_MAX_PRESENT} sections are present")
         number.append(first + present)
         maps.append(found[present])
     return SectionMaps(1 << table.shift, np.concatenate(number), np.concatenate(maps))
@@ -122,6 +118,8 @@ def _find_pieces(
     if not table.roots:
         return [(0, at, table.sections)]
     pointers = np.frombuffer(memory.read(at, table.roots * memory.word_size), dtype=_word(memory))
+    if np.count_nonzero(pointers) * table.per_root > _MAX_PRESENT:
+        raise FormatError(f"mem_section: room for more than {_MAX_PRESENT} sections")
     return [
         (root * table.per_root, int(pointers[root]), table.per_root)
         for root in np.flatnonzero(pointers).tolist()

@@ -156,10 +156,9 @@ class KernelPages:
             end = min(int(array.pfn[row] + array.count[row]), first + count)
             vaddr = int(array.vaddr[row]) + (begin - int(array.pfn[row])) * size
             rows = structs[begin - first : end - first]
-            for low, high in self._read_into(vaddr % _ADDRESSES, rows.reshape(-1).data):
-                rows[low // size : -(-high // size)] = (
-                    0  # no structure counts that is not all there
-                )
+            lost = self._read_into(vaddr % _ADDRESSES, rows.reshape(-1).data)
+            for start, stop in lost:  # no structure counts that is not all there
+                rows[start // size : -(-stop // size)] = 0
         return structs
 
 
