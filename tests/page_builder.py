@@ -1,4 +1,4 @@
-"""``struct page`` arrays by hand: fields where Debian's kernels have them, by their own VMCOREINFO."""
+"""``struct page`` arrays by hand, with fields where Debian's kernels tell that they have them."""
 
 from __future__ import annotations
 
@@ -200,9 +200,10 @@ def with_page_array(
         base = X86.direct + at - number * size if vmemmap is None else vmemmap
         maps.append(base % (1 << 64) | 0xF)
         kernel.put(at, bytes(pages.data[number * size : (number + 1) * size]))
-        for page in range(0, size, 4096) if vmemmap is not None else ():
-            if number * size + page != 2 * 4096:
-                kernel.tables.map(vmemmap + number * size + page, at + page, 4096, 2)
+        if vmemmap is not None:
+            for page in range(0, size, 4096):
+                if number * size + page != 2 * 4096:
+                    kernel.tables.map(vmemmap + number * size + page, at + page, 4096, 2)
     kernel.put(MEM_SECTION, struct.pack("<Q", X86.direct + SECTIONS).ljust(2048 * 8, b"\0"))
     kernel.put(
         SECTIONS, b"".join(struct.pack("<QQ", value, 0) for value in maps).ljust(4096, b"\0")

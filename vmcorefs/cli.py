@@ -287,7 +287,7 @@ def save(
         raise ConfigError("standard output takes the dump, so --json has no place: name a FILE")
     say = _say if not quiet else None
     console = Console(bar=sys.stderr.isatty() and not quiet, say=say, warn=_say)
-    with _open_config(replace(config, dump_level=None)) as capture:
+    with _open_config(replace(config, dump_level=None), options["verify"]) as capture:
         report = save_capture(capture, order, threads or default_threads(), console)
     if as_json:
         click.echo(json.dumps(as_dict(report), indent=1))
@@ -331,11 +331,21 @@ def verify(images: tuple[str, ...], sums: str) -> None:
 def _open(
     images: tuple[str, ...], options: dict[str, Any], location: str = ".", *, thorough: bool = False
 ) -> Capture:
-    return _open_config(make_config(images, options), location, thorough=thorough)
+    config = make_config(images, options)
+    return _open_config(config, options["verify"], location, thorough=thorough)
 
 
-def _open_config(config: CaptureConfig, location: str = ".", *, thorough: bool = False) -> Capture:
-    """Open a capture, with a bar on the terminal if looking through it takes long."""
+def _open_config(
+    config: CaptureConfig, sums: str | None, location: str = ".", *, thorough: bool = False
+) -> Capture:
+    """Open a capture, with a bar on the terminal if looking through it takes long.
+
+    Args:
+        config: What it is.
+        sums: What to verify the inputs against, if anything.
+        location: Where the tree will be found.
+        thorough: Look through all of the memory.
+    """
     with tqdm(
         desc="looking through the memory",
         unit="B",
@@ -351,9 +361,9 @@ def _open_config(config: CaptureConfig, location: str = ".", *, thorough: bool =
             bar.update(done - bar.n)
 
         capture = open_capture(config, location, thorough=thorough, progress=progress)
-    if options["verify"] is not None:
+    if sums is not None:
         try:
-            _verify(capture.image.inputs, options["verify"])
+            _verify(capture.image.inputs, sums)
         except BaseException:
             capture.close()
             raise

@@ -59,20 +59,13 @@ def _populate(root: Path, kernel: Kernel) -> None:
     shutil.copy(_INIT, root / "init")
     (root / "init").chmod(0o755)
     if kernel.arch == NATIVE:
-        run(
-            [
-                "gcc",
-                "-O1",
-                "-static",
-                "-Wall",
-                "-Werror",
-                "-o",
-                root / "bin" / "workload",
-                _WORKLOAD,
-            ]
-        )
+        _compile(_WORKLOAD, root / "bin" / "workload")
     for rank, (name, body) in enumerate(_modules(kernel).items()):
         (root / "modules" / f"{rank:02}-{name}.ko").write_bytes(body)
+
+
+def _compile(source: Path, program: Path) -> None:
+    run(["gcc", "-O1", "-static", "-Wall", "-Werror", "-o", program, source])
 
 
 def _modules(kernel: Kernel) -> dict[str, bytes]:

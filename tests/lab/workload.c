@@ -105,24 +105,30 @@ static void in_file(const char *name, const char *directory, size_t size)
 	report(name, at, size);
 }
 
-static void of_device(const char *name, const char *device, size_t size)
+/* what is read of a device is cache, and what is written has buffers too, that is, it is private */
+static void of_device(const char *device)
 {
-	int fd = open(device, O_RDONLY);
+	int fd = open(device, O_RDWR);
+	off_t end = lseek(fd, 0, SEEK_END);
 	static char buffer[MIB];
 	volatile char sum = 0;
 	char *at;
 
-	if (fd < 0)
+	if (fd < 0 || end < 4 * MIB)
 		fail(device);
-	for (size_t done = 0; done < size; done += sizeof buffer)
-		if (read(fd, buffer, sizeof buffer) != sizeof buffer)
+	if (pread(fd, buffer, sizeof buffer, 0) != sizeof buffer)
+		fail(device);
+	fill(buffer, sizeof buffer);
+	if (pwrite(fd, buffer, sizeof buffer, end - MIB) != sizeof buffer)
+		fail(device);
+	for (int written = 0; written < 2; written++) {
+		at = mmap(NULL, MIB, PROT_READ, MAP_SHARED, fd, written ? end - MIB : 0);
+		if (at == MAP_FAILED)
 			fail(device);
-	at = mmap(NULL, size, PROT_READ, MAP_SHARED, fd, 0);
-	if (at == MAP_FAILED)
-		fail(device);
-	for (size_t done = 0; done < size; done += PAGE)
-		sum += at[done];
-	report(name, at, size / 8); /* they are nowhere near one another, and the console is slow */
+		for (size_t done = 0; done < MIB; done += PAGE)
+			sum += at[done];
+		report(written ? "written" : "read", at, MIB);
+	}
 }
 
 /* a page whose hardware is said to have failed: the kernel kills whoever has it, unless it was built
@@ -135,9 +141,12 @@ static void poison(const char *name)
 	pid_t child = fork();
 
 	if (child == 0) {
+		pagemap = open("/proc/self/pagemap", O_RDONLY); /* its own, not its parent's */
 		at = aligned(4 * PAGE) + 2 * PAGE;
 		fill(at, PAGE);
 		pfn = pfn_of(at);
+		if (!pfn)
+			fail(name);
 		printf("%s %llx 1\n", name, (unsigned long long)pfn);
 		_exit(madvise(at, PAGE, MADV_HWPOISON) ? errno : 0);
 	}
@@ -174,7 +183,7 @@ int main(int argc, char **argv)
 	in_file("hugetlbfs", argv[3], 2 * HUGE);
 	in_file("tmpfs", argv[2], 6 * MIB);
 	if (!access(argv[1], R_OK))
-		of_device("device", argv[1], 4 * MIB);
+		of_device(argv[1]);
 	poison("poisoned");
 	puts("ready");
 	if (fork())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from typing import Final
 
 import numpy as np
 from hypothesis import given, strategies as st
@@ -28,7 +29,7 @@ from tests.page_builder import (
 from vmcorefs.core.dump_level import PageKind, left_out
 from vmcorefs.core.page_kinds import read_structs, spread
 
-SERIES = "6.12"
+SERIES: Final = "6.12"
 LAYOUT = layout_of(TOLD[SERIES])
 ORDER = 6
 LEVELS = st.integers(0, 31)
@@ -90,10 +91,10 @@ def makedumpfile_leaves_out(pages: PageArray, level: int) -> list[bool]:
             excluded = False
         elif level & 16 and mapcount == FREE[SERIES]:
             excluded, count = private < 11, 1 << private
-        elif (cache and not anon and level & (4 if flag & PRIVATE[SERIES] else 6)) or (
-            level & 8 and (anon or (is_head and mapcount == HUGETLB))
-        ):
+        elif cache and not anon and level & (4 if flag & PRIVATE[SERIES] else 6):
             excluded = True
+        elif anon or (is_head and mapcount == HUGETLB):
+            excluded = bool(level & 8 or flag & POISON)
         else:
             excluded = bool(flag & POISON or mapcount == OFFLINE[SERIES])
         if excluded:

@@ -96,7 +96,7 @@ def test_a_node_without_memory() -> None:
         (
             {"LENGTH(node_data)": "99999"},
             [(ROOT, 0, 1), (ROOT, 1, 1)],
-            "LENGTH.node_data. is 99999",
+            "node_data. is 99999",
         ),
         ({}, [(ROOT, 0, 8), (ROOT, 7, 8)], "nodes overlap at page 0x7"),
         ({}, [(ROOT, 1 << 50, 8), (ROOT, 7, 8)], "pages 0x4000000000000 and 0x8 more"),
