@@ -42,8 +42,10 @@ from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FaultError, FormatError, TruncatedError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource, Source
-from vmcorefs.sources.dump import DumpFile
+from vmcorefs.sources.dump import DumpFile, File
 from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.flattened import Unflattened
+from vmcorefs.sources.pages import DumpPages
 from vmcorefs.sources.pieces import open_pieces
 from vmcorefs.sources.registry import open_dump
 
@@ -93,9 +95,13 @@ class MemoryImage:
         return float(crash_time) if crash_time is not None else self.inputs[0].mtime
 
     @property
-    def inputs(self) -> tuple[FileSource, ...]:
+    def inputs(self) -> tuple[File, ...]:
         """The sources that are files and devices: the images, then the backup."""
-        return tuple(source for source in self.sources if isinstance(source, FileSource))
+        files = (s for s in self.sources if isinstance(s, FileSource | DumpPages | Unflattened))
+        found: dict[str, File] = {}
+        for file in files:  # a dump's notes are in the file that its pages are in
+            found.setdefault(file.origin, file)
+        return tuple(found.values())
 
     def close(self) -> None:
         """Close every input."""
