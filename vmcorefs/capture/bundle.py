@@ -153,7 +153,8 @@ def _copy(source: str, path: str) -> str:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     if os.path.lexists(path):
         os.unlink(path)
-    shutil.copy(source, path)
+    shutil.copyfile(source, path)
+    os.chmod(path, 0o755)  # noqa: S103  # programs and libraries: not mount's setuid bit
     if shutil.which("strip") is not None and _has_debug_sections(source):
         subprocess.run(["strip", "--strip-unneeded", path], capture_output=True, check=False)
     return path
