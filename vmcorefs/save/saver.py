@@ -48,6 +48,7 @@ class Order:
         parts: Files that the dump is written into.
         resume: Go on from what an earlier try has left.
         force: Replace what is there.
+        log: Save the kernel's log beside the dump.
     """
 
     output: str
@@ -57,6 +58,7 @@ class Order:
     parts: int = 1
     resume: bool = False
     force: bool = False
+    log: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,8 @@ def save(
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
         targets = _open_targets(order, dump, stack)
-        saved_log = _save_log(order, log, warn) if order.output != STDOUT else None
+        wants_log = order.log and order.output != STDOUT
+        saved_log = _save_log(order, log, warn) if wants_log else None
         progress = Progress(
             order.output, dump.kinds.page_size, stop, bar=console.bar, say=console.say
         )
