@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import click
@@ -14,6 +15,7 @@ from tqdm import tqdm
 
 from vmcorefs.api import Capture, open_capture
 from vmcorefs.check import format_check, make_check
+from vmcorefs.config import CaptureConfig
 from vmcorefs.core.units import format_size
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
 from vmcorefs.errors import ConfigError, IncompleteError, VmcorefsError
@@ -22,13 +24,13 @@ from vmcorefs.fuse.mounts import check_mountpoint, unmount
 from vmcorefs.fuse.planes.linux import keep_heap_small
 from vmcorefs.fuse.serve import parse_mount_options
 from vmcorefs.inspect import format_report, make_report
-from vmcorefs.options import IMAGES_HELP, capture_options, make_config
+from vmcorefs.options import IMAGES_HELP, capture_options, image_options, make_config
 from vmcorefs.save.codecs import CODEC_NAMES
 from vmcorefs.save.command import (
-    DEFAULT_LEVEL,
     FORMATS,
     default_threads,
     make_order,
+    read_levels,
     save_capture,
 )
 from vmcorefs.save.places import STDOUT
@@ -220,11 +222,10 @@ def extract(
 @click.option(
     "-d",
     "--dump-level",
-    default=DEFAULT_LEVEL,
-    show_default=True,
     metavar="N[,N...]",
-    help="Which pages to leave out, as makedumpfile's -d: 1 zero, 2 cache, 4 private cache, 8 user,"
-    " 16 free. The next one is tried when the disk is full.",
+    help="Pages to leave out, as makedumpfile -d does: the sum of 1 (zeros), 2 (cache), 4 (cache,"
+    " private too), 8 (user data) and 16 (free pages). Default: 31. With commas, the next level is"
+    " tried when the disk is full.",
 )
 @click.option(
     "--format",
@@ -252,11 +253,11 @@ def extract(
 @click.option("--force", is_flag=True, help="Replace FILE if it exists, or FILE.incomplete.")
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors and warnings.")
-@capture_options
+@image_options
 def save(
     images: tuple[str, ...],
     output: str,
-    dump_level: str,
+    dump_level: str | None,
     wanted: str | None,
     codec: str | None,
     threads: int | None,
@@ -273,12 +274,14 @@ def save(
     name when it is whole and synced. A page that cannot be read does not stop it: the others are
     saved, what is lost is listed, the name stays FILE.incomplete and the exit status is 6.
     """
-    order = make_order(output, dump_level, wanted, codec, parts=split, resume=resume, force=force)
+    config = make_config(images, options)
+    levels = read_levels(dump_level, config)
+    order = make_order(output, levels, wanted, codec, parts=split, resume=resume, force=force)
     if as_json and output == STDOUT:
         raise ConfigError("standard output takes the dump, so --json has no place: name a FILE")
     say = _say if not quiet else None
     console = Console(bar=sys.stderr.isatty() and not quiet, say=say, warn=_say)
-    with _open(images, options) as capture:
+    with _open_config(replace(config, dump_level=None)) as capture:
         report = save_capture(capture, order, threads or default_threads(), console)
     if as_json:
         click.echo(json.dumps(as_dict(report), indent=1))
@@ -296,8 +299,11 @@ def _say(line: str) -> None:
 def _open(
     images: tuple[str, ...], options: dict[str, Any], location: str = ".", *, thorough: bool = False
 ) -> Capture:
+    return _open_config(make_config(images, options), location, thorough=thorough)
+
+
+def _open_config(config: CaptureConfig, location: str = ".", *, thorough: bool = False) -> Capture:
     """Open a capture, with a bar on the terminal if looking through it takes long."""
-    config = make_config(images, options)
     with tqdm(
         desc="looking through the memory",
         unit="B",

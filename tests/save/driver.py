@@ -59,7 +59,7 @@ def make_dump() -> Dump:
 
 def main(output: str, *flags: str) -> int:
     """Save it, and end as the command does."""
-    order = make_order(output, "0", None, "zlib", resume="--resume" in flags)
+    order = make_order(output, (0,), None, "zlib", resume="--resume" in flags)
     console = Console(bar=False, say=None, warn=print)
     try:
         report = save(make_dump(), LOG, order, make_writer(order.format, order.codec, 2), console)

@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 
 from vmcorefs.api import Capture
+from vmcorefs.config import CaptureConfig
 from vmcorefs.core.dump_level import MAX_DUMP_LEVEL, KindArray, PageKind
 from vmcorefs.core.ranges import subtract, total_size
 from vmcorefs.core.units import PAGE_SIZE
@@ -22,7 +23,6 @@ from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console, Order, Write, save
 
 FORMATS = ("kdump", "elf", "flattened")
-DEFAULT_LEVEL = "31"
 
 
 class EveryPage:
@@ -34,6 +34,17 @@ class EveryPage:
     def of(self, first: int, count: int) -> KindArray:
         """See ``PageKinds.of``."""
         return np.full(count, PageKind.KERNEL, dtype=np.uint8)
+
+
+def read_levels(text: str | None, config: CaptureConfig) -> tuple[int, ...]:
+    """The dump levels of the command line, or else of the capture's description, or else all.
+
+    Raises:
+        ConfigError: as ``parse_levels`` says.
+    """
+    if text is not None:
+        return parse_levels(text)
+    return (MAX_DUMP_LEVEL if config.dump_level is None else config.dump_level,)
 
 
 def parse_levels(text: str) -> tuple[int, ...]:
@@ -75,7 +86,7 @@ def choose_format(output: str, wanted: str | None, parts: int) -> str:
 
 def make_order(  # all but the first four by name
     output: str,
-    levels: str,
+    levels: tuple[int, ...],
     wanted: str | None,
     codec: str | None,
     *,
@@ -87,7 +98,7 @@ def make_order(  # all but the first four by name
 
     Args:
         output: Where to.
-        levels: As ``parse_levels`` reads it.
+        levels: Dump levels, in the order in which they are tried.
         wanted: The format; None for the place's own.
         codec: How pages are compressed; None for the format's own.
         parts: Files to write.
@@ -107,7 +118,7 @@ def make_order(  # all but the first four by name
         )
     if codec is None:
         codec = "none" if chosen == "elf" else "zlib"
-    return Order(output, parse_levels(levels), chosen, codec, parts, resume=resume, force=force)
+    return Order(output, levels, chosen, codec, parts, resume=resume, force=force)
 
 
 def _call(output: str) -> str:

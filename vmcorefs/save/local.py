@@ -8,6 +8,7 @@ import fcntl
 import hashlib
 import os
 import stat
+import time
 from collections.abc import Callable
 from contextlib import suppress
 
@@ -29,6 +30,7 @@ class LocalTarget:
     """
 
     sequential = False
+    warning: str | None = None
 
     def __init__(self, path: str, *, force: bool, resume: bool = False) -> None:
         """Make ``path.incomplete``, or open the one that an earlier try has left.
@@ -115,8 +117,23 @@ class LocalTarget:
                 " --force starts anew"
             )
         os.fchmod(self._fd, 0o600)
-        if not resume:
+        if not resume or self._is_from_before(status.st_mtime):
             os.ftruncate(self._fd, 0)
+
+    def _is_from_before(self, mtime: float) -> bool:
+        """Whether this machine has been started since the file was written.
+
+        It may have lost pages then that were on their way to the disk, and kept what says that they
+        are there. Nothing of the file is believed.
+        """
+        boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+        if mtime >= boot:
+            return False
+        self.warning = (
+            f"{self.incomplete}: this machine has been started since it was written, so what it"
+            " holds cannot be relied on; beginning anew"
+        )
+        return True
 
     def pread(self, size: int, offset: int) -> bytes:
         """See ``Target.pread``."""

@@ -52,13 +52,21 @@ class Progress:
             desc=name, unit="B", unit_scale=True, unit_divisor=1024, disable=not bar, leave=False
         )
 
+    def check(self) -> None:
+        """Go on, or not.
+
+        Raises:
+            StoppedError: if a signal has asked for it.
+        """
+        self._stop.check()
+
     def pages(self, done: int, total: int) -> None:
         """See ``Observer.pages``.
 
         Raises:
             StoppedError: if a signal has asked for it.
         """
-        self._stop.check()
+        self.check()
         self.done, self.total = done, total
         if not self._bar.disable:
             self._bar.total = total * self._page_size

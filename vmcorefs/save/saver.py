@@ -108,30 +108,19 @@ def save(
 
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
-        targets = _open_targets(order, dump, stack)
-        wants_log = order.log and order.output != STDOUT
-        saved_log = _save_log(order, log, warn) if wants_log else None
+        targets = _open_targets(order, dump, warn, stack)
+        saved_log = _save_log(order, log, warn)
         progress = Progress(
             order.output, dump.kinds.page_size, stop, bar=console.bar, say=console.say
         )
         stack.callback(progress.close)
-        try:
-            stop.check()
-            level, written = _write(dump, order, targets, write, progress, warn)
-            for target in targets:
-                target.sync()
-        except StoppedError as error:
-            _keep(targets)
-            raise StoppedError(_describe_stop(error, order, progress)) from None
-        except BaseException:
-            _keep(targets)
-            raise
+        level, written = _write_to_the_end(dump, order, targets, write, progress, warn)
         progress.close()
-        if not progress.losses.size:
-            for target in targets:
-                target.publish()
+        whole = not progress.losses.size
+        for target in targets if whole else ():
+            target.publish()
         return Report(
-            names=tuple(_name(target, whole=not progress.losses.size) for target in targets),
+            names=tuple(_name(target, whole=whole) for target in targets),
             format=order.format,
             codec=order.codec,
             level=level,
@@ -142,14 +131,16 @@ def save(
             missing=missing,
             resumed=written.resumed,
             size=written.size,
-            sha256=_sums(targets, stop, whole=not progress.losses.size),
+            sha256=_sums(targets, stop, whole=whole),
             seconds=time.monotonic() - start,
             log=saved_log,
             warnings=tuple(warnings),
         )
 
 
-def _open_targets(order: Order, dump: Dump, stack: ExitStack) -> list[Target]:
+def _open_targets(
+    order: Order, dump: Dump, warn: Callable[[str], None], stack: ExitStack
+) -> list[Target]:
     """All parts, or none: what was made for the first goes away if the last cannot be made."""
     reach = int((dump.ram[:, 1] - dump.ram[:, 0]).sum()) if len(dump.ram) else 0
     targets = []
@@ -157,11 +148,15 @@ def _open_targets(order: Order, dump: Dump, stack: ExitStack) -> list[Target]:
         target = open_target(name, force=order.force, resume=order.resume, reach=reach)
         stack.callback(target.close)
         targets.append(target)
+        if target.warning is not None:
+            warn(target.warning)
     return targets
 
 
 def _save_log(order: Order, log: bytes | None, warn: Callable[[str], None]) -> str | None:
-    """Write the kernel's log beside the dump, to the last sync."""
+    """Write the kernel's log beside the dump, to the last sync; a pipe has no place for it."""
+    if order.output == STDOUT or not order.log:
+        return None
     if log is None:
         warn("the kernel's log was not found, so none is saved beside the dump")
         return None
@@ -173,6 +168,29 @@ def _save_log(order: Order, log: bytes | None, warn: Callable[[str], None]) -> s
         target.sync()
         target.publish()
     return name
+
+
+def _write_to_the_end(
+    dump: Dump,
+    order: Order,
+    targets: Sequence[Target],
+    write: Write,
+    progress: Progress,
+    warn: Callable[[str], None],
+) -> tuple[int, Written]:
+    """Write the dump and sync it; sync what is there if that fails."""
+    try:
+        progress.check()
+        level, written = _write(dump, order, targets, write, progress, warn)
+        for target in targets:
+            target.sync()
+    except StoppedError as error:
+        _keep(targets)
+        raise StoppedError(_describe_stop(error, order, progress)) from None
+    except BaseException:
+        _keep(targets)
+        raise
+    return level, written
 
 
 def _write(

@@ -42,6 +42,7 @@ class SequentialTarget(ABC):
 
     sequential = True
     present = 0
+    warning: str | None = None
 
     def __init__(self, name: str) -> None:
         self.name = name

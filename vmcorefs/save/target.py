@@ -28,6 +28,7 @@ class Target(Protocol):
         name: What messages call it: as the user gave it.
         incomplete: The name that the bytes have until they are whole; None for a pipe.
         sequential: Takes bytes in order alone: each ``pwrite`` goes on where the last one ended.
+        warning: What a person should know of what an earlier try has left.
     """
 
     @property
@@ -36,6 +37,8 @@ class Target(Protocol):
     def incomplete(self) -> str | None: ...  # noqa: D102
     @property
     def sequential(self) -> bool: ...  # noqa: D102
+    @property
+    def warning(self) -> str | None: ...  # noqa: D102
 
     @property
     def present(self) -> int:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import resource
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -109,9 +110,20 @@ def test_what_an_earlier_try_left_is_refused_unless_one_says_what_to_do(out: Pat
         _open(out)
     assert _incomplete(out).read_bytes() == b"half"
     with closing(_open(out, resume=True)) as target:
-        assert (target.present, target.pread(9, 1)) == (4, b"alf")
+        assert (target.present, target.pread(9, 1), target.warning) == (4, b"alf", None)
     with closing(_open(out, force=True)) as target:
         assert (target.present, target.pread(9, 0)) == (0, b"")
+
+
+def test_what_was_written_before_the_machine_was_started_is_not_gone_on_from(out: Path) -> None:
+    _incomplete(out).write_bytes(b"half")
+    uptime = float(Path("/proc/uptime").read_text().split()[0])
+    written = time.time() - uptime - 60
+    os.utime(_incomplete(out), (written, written))
+    with closing(_open(out, resume=True)) as target:
+        assert target.present == 0
+        assert target.warning is not None
+        assert "this machine has been started since it was written" in target.warning
 
 
 def test_a_second_saver_is_refused_whatever_it_says(out: Path) -> None:
