@@ -7,12 +7,14 @@ Room is made only when it is needed: how large a dump gets is known when it is w
 from __future__ import annotations
 
 import os
+import shlex
 import subprocess
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from vmcorefs.capture.dumps import beyond_count, delete, list_dumps, removable
+from vmcorefs.capture.dumps import DumpDirectory, beyond_count, delete, list_dumps, removable
 from vmcorefs.capture.filesystem import free_bytes, open_directory
 from vmcorefs.capture.settings import KeepSettings, TargetSettings
 from vmcorefs.core.units import format_size
@@ -26,6 +28,7 @@ LEAST_FREE = 16 << 20
 """Bytes that stay free in any case: for the summary, and for the system that boots next."""
 
 _SSH_SECONDS = 120
+_NO_CONNECTION = 255  # ssh(1), EXIT STATUS
 
 
 class Place(Protocol):
@@ -93,25 +96,33 @@ class LocalPlace:
                 self._say(f"{dump.path}: deleted: [keep] dumps is {self._keep.dumps}")
                 delete(dump)
 
-    def _is(self, dump: object) -> bool:
-        return getattr(dump, "name", None) == self._name
+    def _is(self, dump: DumpDirectory) -> bool:
+        return dump.name == self._name
 
 
 class RemotePlace:
     """A URL: another machine by ssh, or an object store."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, wait: float) -> None:
         self._url = url.rstrip("/")
+        self._wait = wait
 
     def make(self, name: str) -> str:
         """See ``Place.make``; a store has no directories to make."""
         prefix = f"{self._url}/{name}"
         if prefix.startswith("ssh://"):
-            place = parse_place(prefix)
+            self._make_directory(prefix)
+        return prefix
+
+    def _make_directory(self, prefix: str) -> None:
+        """Make it by ssh; a network that is not up yet is waited for."""
+        place = parse_place(prefix)
+        end = time.monotonic() + self._wait
+        while True:
             try:
                 done = subprocess.run(
-                    place.command('umask 077; mkdir -p -- "$(cat)"'),
-                    input=place.path,
+                    place.command(f"umask 077; mkdir -p -- {shlex.quote(place.path)}"),
+                    stdin=subprocess.DEVNULL,
                     capture_output=True,
                     text=True,
                     check=False,
@@ -119,10 +130,12 @@ class RemotePlace:
                 )
             except (OSError, subprocess.TimeoutExpired) as error:
                 raise OutputError(f"{prefix}: cannot make it: {error}") from error
-            if done.returncode:
+            if done.returncode == 0:
+                return
+            if done.returncode != _NO_CONNECTION or time.monotonic() > end:
                 reason = (done.stderr.strip().splitlines() or ["ssh failed"])[-1]
                 raise OutputError(f"{prefix}: cannot make it: {reason}")
-        return prefix
+            time.sleep(1)
 
     def check_room(self) -> None:
         """See ``Place.check_room``: it says so itself."""
@@ -139,7 +152,7 @@ def open_place(target: TargetSettings, keep: KeepSettings, say: Say) -> Iterator
         OutputError: if it is not there.
     """
     if target.url:
-        yield RemotePlace(target.url)
+        yield RemotePlace(target.url, target.wait_seconds)
         return
     with open_directory(target) as directory:
         yield LocalPlace(directory, keep, say)

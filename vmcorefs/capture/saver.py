@@ -81,7 +81,7 @@ def save(settings: Settings, vmcore: str, say: Say) -> Saved:
         layout = layout_file({VMCORE: capture[VMCORE]})
         _put(path, LAYOUT, layout.pread(layout.size, 0))
         seconds = time.monotonic() - start
-        _put(path, SUMMARY, _summary(capture, facts, seconds))
+        _put(path, SUMMARY, _summary(capture, path, facts, seconds))
         if not facts["complete"]:
             raise IncompleteError(
                 f"{path}: {facts['lost_bytes']} bytes could not be read; all else is in"
@@ -203,9 +203,10 @@ class _Progress:
             )
 
 
-def _summary(capture: Capture, facts: Mapping[str, object], seconds: float) -> bytes:
+def _summary(capture: Capture, path: str, facts: Mapping[str, object], seconds: float) -> bytes:
     summary = {
         **facts,
+        "dmesg": f"{path}/{DMESG}" if "dmesg" in capture.files else None,
         "release": _release(capture),
         "crash_time": int(capture.image.time),
         "seconds": round(seconds, 1),
