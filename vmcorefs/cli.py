@@ -53,6 +53,7 @@ class _Group(click.Group):
     lazy: ClassVar[dict[str, str]] = {
         "capture": "vmcorefs.capture.commands",
         "config": "vmcorefs.capture.commands",
+        "test-crash": "vmcorefs.capture.commands",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -61,7 +62,7 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in self.lazy:
             module = importlib.import_module(self.lazy[cmd_name])
-            command: click.Command = getattr(module, cmd_name)
+            command: click.Command = getattr(module, cmd_name.replace("-", "_"))
             return command
         return super().get_command(ctx, cmd_name)
 

@@ -42,7 +42,7 @@ from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FaultError, FormatError, TruncatedError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource, Source
-from vmcorefs.sources.dump import DumpFile, File
+from vmcorefs.sources.dump import DumpFile
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.flattened import Unflattened
 from vmcorefs.sources.pages import DumpPages
@@ -95,13 +95,11 @@ class MemoryImage:
         return float(crash_time) if crash_time is not None else self.inputs[0].mtime
 
     @property
-    def inputs(self) -> tuple[File, ...]:
-        """The sources that are files and devices: the images, then the backup."""
-        files = (s for s in self.sources if isinstance(s, FileSource | DumpPages | Unflattened))
-        found: dict[str, File] = {}
-        for file in files:  # a dump's notes are in the file that its pages are in
-            found.setdefault(file.origin, file)
-        return tuple(found.values())
+    def inputs(self) -> tuple[FileSource, ...]:
+        """The files and devices that the sources read: the images, then the backup."""
+        sources = (s for s in self.sources if isinstance(s, FileSource | DumpPages | Unflattened))
+        # once each: a dump's notes are in the file that its pages are in
+        return tuple(dict.fromkeys(source.file for source in sources))
 
     def close(self) -> None:
         """Close every input."""

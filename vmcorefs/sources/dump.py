@@ -10,6 +10,7 @@ from vmcorefs.core.elfcorehdr import Elfcorehdr
 from vmcorefs.core.extents import Extents
 from vmcorefs.core.ranges import Ranges
 from vmcorefs.sources.base import Source
+from vmcorefs.sources.file import FileSource
 
 
 class File(Source, Protocol):
@@ -20,8 +21,8 @@ class File(Source, Protocol):
         """What sort of file it is."""
 
     @property
-    def mtime(self) -> float:
-        """When it was last written, in seconds since 1970."""
+    def file(self) -> FileSource:
+        """The file that all of its bytes come from."""
 
 
 @dataclass(frozen=True, slots=True)

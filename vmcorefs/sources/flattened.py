@@ -18,6 +18,7 @@ from vmcorefs.core.ranges import Int64Array
 from vmcorefs.core.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError, SourceIOError
 from vmcorefs.sources.dump import File
+from vmcorefs.sources.file import FileSource
 
 SIGNATURE = b"makedumpfile\0\0\0\0"
 
@@ -62,9 +63,9 @@ class Unflattened:
         self.size = int((self._to + self._size).max(initial=0))
 
     @property
-    def mtime(self) -> float:
-        """When the stream was last written, in seconds since 1970."""
-        return self._file.mtime
+    def file(self) -> FileSource:
+        """The file that all of this comes from."""
+        return self._file.file
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         """See ``Source.pread_into``; what no record has is zeros, as in a sparse file."""

@@ -21,6 +21,7 @@ from vmcorefs.core.notes import ByteOrder
 from vmcorefs.errors import SourceIOError
 from vmcorefs.sources.base import Source
 from vmcorefs.sources.dump import File
+from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.page_codecs import Decompress, find_decompressor
 
 CACHE_SIZE = 32 << 20
@@ -82,9 +83,9 @@ class DumpPages:
         os.register_at_fork(before=lambda: _stop_threads(alive))
 
     @property
-    def mtime(self) -> float:
-        """When the file was last written, in seconds since 1970."""
-        return self._file.mtime
+    def file(self) -> FileSource:
+        """The file that all of this comes from."""
+        return self._file.file
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         """See ``Source.pread_into``."""
