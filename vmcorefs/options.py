@@ -97,19 +97,26 @@ _OPTIONS = (
         help="Lay out vmcore byte for byte as /proc/vmcore (kernel, the default), or with headers"
         " that volatility3 and LeechCore open as well (universal).",
     ),
-    click.option(
-        "--dump-level",
-        type=click.IntRange(0, MAX_DUMP_LEVEL),
-        metavar="LEVEL",
-        help="Leave pages out of vmcore, as makedumpfile -d does: the sum of 1 (known zeros), 2"
-        " (cache), 4 (cache, private too), 8 (user data) and 16 (free pages). Default: leave"
-        " nothing out.",
-    ),
+)
+
+
+_LEVEL_OPTION = click.option(
+    "--dump-level",
+    type=click.IntRange(0, MAX_DUMP_LEVEL),
+    metavar="LEVEL",
+    help="Leave pages out of vmcore, as makedumpfile -d does: the sum of 1 (known zeros), 2"
+    " (cache), 4 (cache, private too), 8 (user data) and 16 (free pages). Default: leave"
+    " nothing out.",
 )
 
 
 def capture_options(command: Command) -> Command:
     """Add the options; a command takes their values as keyword arguments for ``make_config``."""
+    return image_options(_LEVEL_OPTION(command))
+
+
+def image_options(command: Command) -> Command:
+    """Add all of them but ``--dump-level``, for a command that has a meaning of its own for it."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -152,5 +159,5 @@ def make_config(images: tuple[str, ...], options: dict[str, Any]) -> CaptureConf
         vmcoreinfo=vmcoreinfo,
         use_vmcoreinfo=use_vmcoreinfo,
         layout=options["layout"],
-        dump_level=options["dump_level"],
+        dump_level=options.get("dump_level"),
     )
