@@ -64,7 +64,7 @@ class Survey:
         Raises:
             SourceIOError: if what tells their kinds cannot be read.
         """
-        self.ram = _pages(dump.ram, dump.kinds.page_size)
+        self.ram = page_ranges(dump.ram, dump.kinds.page_size)
         self.kept: Counts = no_counts()
         self.left_out: Counts = no_counts()
         self._store = _Store()
@@ -190,7 +190,7 @@ def _ask(dump: Dump, first: int, present: BoolArray) -> KindArray:
     return kinds
 
 
-def _pages(ranges: Ranges, page_size: int) -> Ranges:
+def page_ranges(ranges: Ranges, page_size: int) -> Ranges:
     """The page frame numbers of all pages that have a byte in a set of addresses."""
     return normalise(np.stack((ranges[:, 0] // page_size, -(-ranges[:, 1] // page_size)), axis=1))
 
