@@ -78,7 +78,7 @@ class ElfFormat:
         if len(outputs) != 1:
             raise ConfigError(f"{len(outputs)} parts: an ELF dump is one file")
         reader = PageReader(dump)
-        with closing(Survey(dump)) as survey:
+        with closing(Survey(dump, self.threads)) as survey:
             if left_out(dump.level)[PageKind.ZERO]:
                 _leave_out_zeros(survey, reader, self.threads)
             once = self.once or _is_sequential(outputs[0])
