@@ -12,11 +12,13 @@ from vmcorefs.config import CaptureConfig
 from vmcorefs.core.dump_level import MAX_DUMP_LEVEL, KindArray, PageKind
 from vmcorefs.core.ranges import subtract, total_size
 from vmcorefs.core.units import PAGE_SIZE
-from vmcorefs.errors import ConfigError, FormatError, UnsupportedError
+from vmcorefs.errors import ConfigError, FormatError
 from vmcorefs.image import find_page_kinds
 from vmcorefs.reader import Reader
 from vmcorefs.save.codecs import find_codec
 from vmcorefs.save.dump import Dump, PageKinds
+from vmcorefs.save.elf import ElfFormat
+from vmcorefs.save.flattened import FlattenedFormat
 from vmcorefs.save.kdump import KdumpFormat
 from vmcorefs.save.places import STDOUT, is_local
 from vmcorefs.save.report import Report
@@ -182,8 +184,10 @@ def make_writer(chosen: str, codec: str, threads: int) -> Write:
     Raises:
         UnsupportedError: if the codec's library is not installed.
     """
-    if chosen != "kdump":
-        raise UnsupportedError(f"the format {chosen} cannot be written yet")
+    if chosen == "elf":
+        return ElfFormat(threads)
+    if chosen == "flattened":
+        return FlattenedFormat(KdumpFormat(find_codec(codec), threads, once=True))
     return KdumpFormat(find_codec(codec), threads)
 
 
