@@ -12,11 +12,13 @@ from vmcorefs.config import CaptureConfig
 from vmcorefs.core.dump_level import MAX_DUMP_LEVEL, KindArray, PageKind
 from vmcorefs.core.ranges import subtract, total_size
 from vmcorefs.core.units import PAGE_SIZE
-from vmcorefs.errors import ConfigError, FormatError, UnsupportedError
+from vmcorefs.errors import ConfigError, FormatError
 from vmcorefs.image import find_page_kinds
 from vmcorefs.reader import Reader
 from vmcorefs.save.codecs import find_codec
 from vmcorefs.save.dump import Dump, PageKinds
+from vmcorefs.save.elf import ElfFormat
+from vmcorefs.save.flattened import FlattenedFormat
 from vmcorefs.save.kdump import KdumpFormat
 from vmcorefs.save.places import STDOUT, is_local
 from vmcorefs.save.report import Report
@@ -176,15 +178,18 @@ def read_log(capture: Capture) -> bytes | None:
     return log.pread(log.size, 0) if log is not None else None
 
 
-def make_writer(chosen: str, codec: str, threads: int) -> Write:
-    """The format by its name.
+def make_writer(order: Order, threads: int) -> Write:
+    """The format that is asked for.
 
     Raises:
         UnsupportedError: if the codec's library is not installed.
     """
-    if chosen != "kdump":
-        raise UnsupportedError(f"the format {chosen} cannot be written yet")
-    return KdumpFormat(find_codec(codec), threads)
+    if order.format == "elf":
+        return ElfFormat(threads, once=not is_local(order.output))
+    codec = find_codec(order.codec)
+    if order.format == "flattened":
+        return FlattenedFormat(KdumpFormat(codec, threads, once=True))
+    return KdumpFormat(codec, threads)
 
 
 def save_capture(capture: Capture, order: Order, threads: int, console: Console) -> Report:
@@ -199,7 +204,7 @@ def save_capture(capture: Capture, order: Order, threads: int, console: Console)
     Raises:
         VmcorefsError: as ``make_writer``, ``make_dump`` and ``saver.save`` say.
     """
-    write = make_writer(order.format, order.codec, threads)
+    write = make_writer(order, threads)
     warnings = list(capture.image.warnings)
     dump, missing = make_dump(capture, warnings)
     for warning in warnings:

@@ -16,13 +16,13 @@ from typing import Protocol
 
 from vmcorefs.core.dump_level import KindArray
 from vmcorefs.core.units import format_size
-from vmcorefs.errors import DiskFullError, OutputError, StoppedError
+from vmcorefs.errors import ConfigError, DiskFullError, OutputError, StoppedError
 from vmcorefs.save.dump import Dump, Observer
 from vmcorefs.save.places import STDOUT, is_local, local_path, log_name, open_target, part_names
 from vmcorefs.save.progress import Progress
 from vmcorefs.save.report import Report
 from vmcorefs.save.stop import Stop
-from vmcorefs.save.target import Target
+from vmcorefs.save.target import INCOMPLETE, Target
 from vmcorefs.save.written import Written
 
 
@@ -181,6 +181,11 @@ def _write_to_the_end(
     watched = replace(dump, kinds=_WatchedKinds(dump, progress))
     try:
         return _write(watched, order, targets, write, progress, warn)
+    except ConfigError as error:
+        # of what an earlier try has left, which only its format knows
+        raise ConfigError(
+            f"{order.output}{INCOMPLETE}: {error}" if order.resume else str(error)
+        ) from None
     except StoppedError as error:
         _keep(targets)
         raise StoppedError(_describe_stop(error, order, progress)) from None
