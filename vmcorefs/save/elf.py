@@ -106,7 +106,9 @@ class _Writer:
         self._output = output
         self._once = once
         self._seen = self._lost = np.empty((0, 2), dtype=np.int64)
-        self._data = Appender(output, int(self.layout.notes[0, 0]))
+        notes = self.layout.notes  # none of a machine whose notes were not found
+        start = int(notes[0, 0]) if len(notes) else len(self.layout.head)
+        self._data = Appender(output, start)
 
     def write(self, threads: int, observer: Observer) -> None:
         """Write the file.
