@@ -1,13 +1,14 @@
-"""The command: ``vmcorefs mount | umount | inspect | check | extract | save``."""
+"""The command: ``vmcorefs mount | umount | inspect | check | verify | extract | save``."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 import click
 from tqdm import tqdm
@@ -23,7 +24,13 @@ from vmcorefs.fuse.mounts import check_mountpoint, unmount
 from vmcorefs.fuse.planes.linux import keep_heap_small
 from vmcorefs.fuse.serve import parse_mount_options
 from vmcorefs.inspect import format_report, make_report
-from vmcorefs.options import IMAGES_HELP, capture_options, image_options, make_config
+from vmcorefs.options import (
+    IMAGES_HELP,
+    capture_options,
+    image_options,
+    images_config,
+    make_config,
+)
 from vmcorefs.save.codecs import CODEC_NAMES
 from vmcorefs.save.command import (
     FORMATS,
@@ -35,11 +42,29 @@ from vmcorefs.save.command import (
 from vmcorefs.save.places import STDOUT
 from vmcorefs.save.report import as_dict, describe_losses, format_summary
 from vmcorefs.save.saver import Console
-from vmcorefs.tree.file import TreeFile
+from vmcorefs.sources.file import FileSource
+from vmcorefs.verify import AUTO, expected_digests, verify as verify_inputs
 
 
 class _Group(click.Group):
     """Ends with one line and the error's own exit status where vmcorefs says what is wrong."""
+
+    # what only some machines need is imported when it is asked for
+    lazy: ClassVar[dict[str, str]] = {
+        "capture": "vmcorefs.capture.commands",
+        "config": "vmcorefs.capture.commands",
+        "test-crash": "vmcorefs.capture.commands",
+    }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self.lazy})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.lazy:
+            module = importlib.import_module(self.lazy[cmd_name])
+            command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+            return command
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's own signature
         try:
@@ -182,7 +207,7 @@ def extract(
             raise ConfigError(f"{file}: no such file; the tree has {', '.join(capture.files)}")
         if output == "-" and sys.stdout.isatty():
             raise ConfigError("standard output is a terminal: name a file, or use a pipe")
-        with _progress_bar(wanted) as progress:
+        with _bar(wanted.size, wanted.path) as progress:
             outcome = (
                 stream(wanted, sys.stdout.fileno(), progress)
                 if output == "-"
@@ -263,7 +288,7 @@ def save(
         raise ConfigError("standard output takes the dump, so --json has no place: name a FILE")
     say = _say if not quiet else None
     console = Console(bar=sys.stderr.isatty() and not quiet, say=say, warn=_say)
-    with _open_config(replace(config, dump_level=None)) as capture:
+    with _open_config(replace(config, dump_level=None), options["verify"]) as capture:
         report = save_capture(capture, order, threads or default_threads(), console)
     if as_json:
         click.echo(json.dumps(as_dict(report), indent=1))
@@ -278,14 +303,50 @@ def _say(line: str) -> None:
         click.echo(f"vmcorefs: {line}", err=True)
 
 
+@main.command(epilog=IMAGES_HELP, short_help="Compare the images with their digests.")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "--sums",
+    metavar="SUMS",
+    default=AUTO,
+    help="What sha256sum wrote (default: FILE.sha256, .sha1, .md5 ... beside each image).",
+)
+def verify(images: tuple[str, ...], sums: str) -> None:
+    """Read IMAGE... and backups whole, and compare them with digests taken before.
+
+    The other commands do the same first under --verify, with the very files that they have opened.
+    """
+    config = images_config(images)
+    pieces = [(piece, "image") for piece in config.images]
+    pieces += [(config.backup, "backup")] if config.backup is not None else []
+    with ExitStack() as stack:
+        inputs = []
+        for piece, role in pieces:
+            source = FileSource(piece.path, role=role)
+            stack.callback(source.close)
+            inputs.append(source)
+        for line in _verify(inputs, sums):
+            click.echo(line)
+
+
 def _open(
     images: tuple[str, ...], options: dict[str, Any], location: str = ".", *, thorough: bool = False
 ) -> Capture:
-    return _open_config(make_config(images, options), location, thorough=thorough)
+    config = make_config(images, options)
+    return _open_config(config, options["verify"], location, thorough=thorough)
 
 
-def _open_config(config: CaptureConfig, location: str = ".", *, thorough: bool = False) -> Capture:
-    """Open a capture, with a bar on the terminal if looking through it takes long."""
+def _open_config(
+    config: CaptureConfig, sums: str | None, location: str = ".", *, thorough: bool = False
+) -> Capture:
+    """Open a capture, with a bar on the terminal if looking through it takes long.
+
+    Args:
+        config: What it is.
+        sums: What to verify the inputs against, if anything.
+        location: Where the tree will be found.
+        thorough: Look through all of the memory.
+    """
     with tqdm(
         desc="looking through the memory",
         unit="B",
@@ -300,14 +361,29 @@ def _open_config(config: CaptureConfig, location: str = ".", *, thorough: bool =
             bar.total = total
             bar.update(done - bar.n)
 
-        return open_capture(config, location, thorough=thorough, progress=progress)
+        capture = open_capture(config, location, thorough=thorough, progress=progress)
+    if sums is not None:
+        try:
+            _verify(capture.image.inputs, sums)
+        except BaseException:
+            capture.close()
+            raise
+    return capture
+
+
+def _verify(inputs: Sequence[FileSource], sums: str) -> list[str]:
+    """Compare every input with its digest, with a bar on the terminal; a line for each."""
+    expected = expected_digests(inputs, sums)
+    total = sum(source.size for source, _ in expected)
+    with _bar(total, "verifying") as progress:
+        return list(verify_inputs(expected, progress))
 
 
 @contextmanager
-def _progress_bar(file: TreeFile) -> Iterator[Progress]:
+def _bar(total: int, what: str) -> Iterator[Progress]:
     # disable=None: only on a terminal
     with tqdm(
-        total=file.size, desc=file.path, unit="B", unit_scale=True, unit_divisor=1024, disable=None
+        total=total, desc=what, unit="B", unit_scale=True, unit_divisor=1024, disable=None
     ) as bar:
 
         def progress(count: int) -> None:

@@ -49,6 +49,7 @@ class Order:
         parts: Files that the dump is written into.
         resume: Go on from what an earlier try has left.
         force: Replace what is there.
+        log: Save the kernel's log beside the dump.
     """
 
     output: str
@@ -58,6 +59,7 @@ class Order:
     parts: int = 1
     resume: bool = False
     force: bool = False
+    log: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -154,7 +156,7 @@ def _open_targets(
 
 def _save_log(order: Order, log: bytes | None, warn: Callable[[str], None]) -> str | None:
     """Write the kernel's log beside the dump, to the last sync; a pipe has no place for it."""
-    if order.output == STDOUT:
+    if order.output == STDOUT or not order.log:
         return None
     if log is None:
         warn("the kernel's log was not found, so none is saved beside the dump")
