@@ -63,7 +63,7 @@ def run(output: str, *, resume: bool) -> Report:
     kdump_resume.STEP_BACK = 16 * PAGE  # less than all of it
     order = make_order(output, (0,), None, "zlib", resume=resume)
     console = Console(bar=False, say=None, warn=print)
-    return save(make_dump(), LOG, order, make_writer(order, 2), console)
+    return save(make_dump(), LOG, order, make_writer(order.format, order.codec, 2), console)
 
 
 if __name__ == "__main__":

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -16,13 +18,15 @@ from vmcorefs.errors import ConfigError, FormatError
 from vmcorefs.image import find_page_kinds
 from vmcorefs.reader import Reader
 from vmcorefs.save.codecs import find_codec
-from vmcorefs.save.dump import Dump, PageKinds
+from vmcorefs.save.dump import Dump, Observer, PageKinds
 from vmcorefs.save.elf import ElfFormat
 from vmcorefs.save.flattened import FlattenedFormat
 from vmcorefs.save.kdump import KdumpFormat
 from vmcorefs.save.places import STDOUT, is_local
 from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console, Order, Write, save
+from vmcorefs.save.target import Target
+from vmcorefs.save.written import Written
 
 FORMATS = ("kdump", "elf", "flattened")
 
@@ -178,18 +182,25 @@ def read_log(capture: Capture) -> bytes | None:
     return log.pread(log.size, 0) if log is not None else None
 
 
-def make_writer(order: Order, threads: int) -> Write:
-    """The format that is asked for.
+def make_writer(chosen: str, codec: str, threads: int) -> Write:
+    """The format of that name.
 
     Raises:
         UnsupportedError: if the codec's library is not installed.
     """
-    if order.format == "elf":
-        return ElfFormat(threads, once=not is_local(order.output))
-    codec = find_codec(order.codec)
-    if order.format == "flattened":
-        return FlattenedFormat(KdumpFormat(codec, threads, once=True))
-    return KdumpFormat(codec, threads)
+    if chosen == "elf":
+        return partial(_write_elf, threads)
+    found = find_codec(codec)
+    if chosen == "flattened":
+        return FlattenedFormat(KdumpFormat(found, threads, once=True))
+    return KdumpFormat(found, threads)
+
+
+def _write_elf(
+    threads: int, dump: Dump, targets: Sequence[Target], observer: Observer, /
+) -> Written:
+    once = any(target.sequential for target in targets)
+    return ElfFormat(threads, once=once)(dump, targets, observer)
 
 
 def save_capture(capture: Capture, order: Order, threads: int, console: Console) -> Report:
@@ -204,7 +215,7 @@ def save_capture(capture: Capture, order: Order, threads: int, console: Console)
     Raises:
         VmcorefsError: as ``make_writer``, ``make_dump`` and ``saver.save`` say.
     """
-    write = make_writer(order, threads)
+    write = make_writer(order.format, order.codec, threads)
     warnings = list(capture.image.warnings)
     dump, missing = make_dump(capture, warnings)
     for warning in warnings:
