@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from vmcorefs.core.dump_level import KindArray
@@ -162,8 +163,11 @@ def _save_log(order: Order, log: bytes | None, warn: Callable[[str], None]) -> s
         warn("the kernel's log was not found, so none is saved beside the dump")
         return None
     name = log_name(order.output)
-    if order.resume and os.path.lexists(name):
-        return name  # it has its name, so it is whole
+    if order.resume and not order.force and os.path.exists(name):
+        # it has its name, so it is whole; but whose is it?
+        if Path(name).read_bytes() != log:
+            raise ConfigError(f"{name}: is not this machine's log; pass --force to replace it")
+        return name
     with closing(open_target(name, force=order.force or order.resume)) as target:
         target.pwrite(log, 0)
         target.sync()
