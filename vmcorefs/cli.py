@@ -13,6 +13,7 @@ from tqdm import tqdm
 
 from vmcorefs.api import Capture, open_capture
 from vmcorefs.check import format_check, make_check
+from vmcorefs.confine.process import forbid_dumps
 from vmcorefs.core.units import format_size
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
 from vmcorefs.errors import ConfigError, VmcorefsError
@@ -24,6 +25,8 @@ from vmcorefs.inspect import format_report, make_report
 from vmcorefs.options import IMAGES_HELP, capture_options, images_config, make_config
 from vmcorefs.sources.file import FileSource
 from vmcorefs.verify import AUTO, expected_digests, verify as verify_inputs
+
+tqdm.monitor_interval = 0  # no thread of its own: a daemon could not take its privileges away
 
 
 class _Group(click.Group):
@@ -62,14 +65,17 @@ def main() -> None:
 )
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("--log", "log_path", metavar="FILE", help="Append the log to FILE.")
+@click.option("--no-seccomp", is_flag=True, help="Do not filter the daemon's system calls.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more than warnings, in the foreground.")
 def mount(
     images: tuple[str, ...],
     mountpoint: str,
+    *,
     allow_other: bool,
     mount_options: tuple[str, ...],
     foreground: bool,
     log_path: str | None,
+    no_seccomp: bool,
     verbose: bool,
     **options: Any,  # noqa: ANN401  # click's
 ) -> None:
@@ -91,9 +97,9 @@ def mount(
         click.echo(f"vmcorefs: warning: {warning}", err=True)
     if foreground:
         configure_logging(log_path, background=False, verbose=verbose)
-        run_in_foreground(capture, target)
+        run_in_foreground(capture, target, filtered=not no_seccomp)
     else:
-        run_in_background(capture, target, log_path)
+        run_in_background(capture, target, log_path, filtered=not no_seccomp)
 
 
 @main.command(short_help="Unmount a tree and wait until its daemon has gone.")
@@ -192,6 +198,7 @@ def verify(images: tuple[str, ...], sums: str) -> None:
 
     The other commands do the same first under --verify, with the very files that they have opened.
     """
+    forbid_dumps()
     config = images_config(images)
     pieces = [(piece, "image") for piece in config.images]
     pieces += [(config.backup, "backup")] if config.backup is not None else []
@@ -209,6 +216,7 @@ def _open(
     images: tuple[str, ...], options: dict[str, Any], location: str = ".", *, thorough: bool = False
 ) -> Capture:
     """Open a capture, with a bar on the terminal if looking through it takes long."""
+    forbid_dumps()
     config = make_config(images, options)
     with tqdm(
         desc="looking through the memory",
