@@ -28,10 +28,11 @@ import re
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
+from vmcorefs.core.dump_level import MAX_DUMP_LEVEL
 from vmcorefs.core.units import MAX_ADDRESS, parse_range, parse_size
 from vmcorefs.errors import ConfigError
 
@@ -80,6 +81,8 @@ class CaptureConfig:
         use_vmcoreinfo: Look for VMCOREINFO where no elfcorehdr names it; False leaves it out.
         layout: How ``vmcore`` is laid out: byte for byte as /proc/vmcore (``kernel``), or with
             headers that every tool opens (``universal``).
+        dump_level: What ``vmcore`` is without, as makedumpfile's ``-d`` has it, from 0 to 31; None
+            for nothing.
     """
 
     images: tuple[Piece, ...]
@@ -97,6 +100,7 @@ class CaptureConfig:
     vmcoreinfo: str | int | None = None
     use_vmcoreinfo: bool = True
     layout: LayoutChoice = "kernel"
+    dump_level: int | None = None
 
 
 _PIECE = re.compile(
@@ -150,6 +154,10 @@ class _CaptureTable(msgspec.Struct, forbid_unknown_fields=True):
     vmlinux: str | None = None
     vmcoreinfo: _Number | str = "auto"
     layout: LayoutChoice = "kernel"
+    dump_level: Annotated[int, msgspec.Meta(ge=0, le=MAX_DUMP_LEVEL)] | None = None
+
+
+_MAX_DESCRIPTION = 1 << 20
 
 
 def load_capture_file(path: str) -> CaptureConfig:
@@ -159,7 +167,11 @@ def load_capture_file(path: str) -> CaptureConfig:
         ConfigError: naming the file and the key, if it is not one.
     """
     try:
-        text = Path(path).read_text("utf-8")
+        with Path(path).open("rb") as file:
+            data = file.read(_MAX_DESCRIPTION + 1)
+        if len(data) > _MAX_DESCRIPTION:
+            raise ConfigError(f"{path}: more than 1 MiB, expected a capture description")
+        text = data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot read the capture description: {error}") from error
     try:
@@ -195,6 +207,7 @@ def _config_from(table: _CaptureTable, directory: str) -> CaptureConfig:
         vmcoreinfo=vmcoreinfo,
         use_vmcoreinfo=use_vmcoreinfo,
         layout=table.layout,
+        dump_level=table.dump_level,
     )
 
 

@@ -21,23 +21,34 @@ from vmcorefs.core.memory_map import MemoryMap, with_crash_kernel
 from vmcorefs.core.ranges import Ranges, make_ranges, normalise, subtract, total_size
 from vmcorefs.core.units import format_range, format_size
 from vmcorefs.discovery.backup import Backup
+from vmcorefs.discovery.dump import (
+    check_options,
+    dump_map,
+    find_dump_notes,
+    find_dump_plan,
+    make_explorer,
+)
 from vmcorefs.discovery.explore import Explorer
-from vmcorefs.discovery.findings import make_findings
+from vmcorefs.discovery.findings import make_dump_findings, make_findings
 from vmcorefs.discovery.log import find_log
 from vmcorefs.discovery.low_memory import find_low_memory
 from vmcorefs.discovery.notes import CrashNotes, read_crash_notes
+from vmcorefs.discovery.page_kinds import KernelPages, find_kernel_pages
 from vmcorefs.discovery.plan import Plan, find_plan
 from vmcorefs.discovery.scan import Progress
 from vmcorefs.discovery.settle import settle
 from vmcorefs.discovery.virtual import through_loads
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
-from vmcorefs.errors import ConfigError, FormatError, TruncatedError
+from vmcorefs.errors import ConfigError, FaultError, FormatError, TruncatedError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource, Source
+from vmcorefs.sources.dump import DumpFile
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.pieces import open_pieces
+from vmcorefs.sources.registry import open_dump
 
 _MAX_MAP_SIZE = 256 << 20
+_MAX_VALUE_SIZE = 4096  # a page, as sysfs has it
 _PCI_HOLE_END = 1 << 32
 
 
@@ -59,6 +70,7 @@ class MemoryImage:
             ``config.truncated``.
         warnings: What a person should know, a line each.
         findings: What was worked out that nobody told, how, and how sure it is.
+        vmcore: The table of the vmcore, where the image is one and is shown as it stands.
     """
 
     config: CaptureConfig
@@ -73,6 +85,7 @@ class MemoryImage:
     missing: Ranges
     warnings: tuple[str, ...]
     findings: tuple[Finding, ...] = ()
+    vmcore: Extents | None = None
 
     @property
     def time(self) -> float:
@@ -112,6 +125,13 @@ def open_image(
     if config.vmlinux is not None and not os.path.isfile(config.vmlinux):
         raise ConfigError(f"{config.vmlinux}: no such file, expected a vmlinux")
     given = load_map(config.memory_map, config) if config.memory_map is not None else None
+    dump = open_dump(config.images)
+    if dump is not None:
+        try:
+            return _open_dump(config, dump, given, thorough=thorough, progress=progress)
+        except BaseException:
+            dump.close()
+            raise
     with ExitStack() as stack:
         images, placed = open_pieces(config.images, ram_end=given.end if given else None)
         for image in images:
@@ -165,6 +185,67 @@ def open_image(
     )
 
 
+def _open_dump(
+    config: CaptureConfig,
+    dump: DumpFile,
+    given: MemoryMap | None,
+    *,
+    thorough: bool,
+    progress: Progress | None,
+) -> MemoryImage:
+    """Put together what a dump says itself; the errors are those of ``open_image``."""
+    check_options(config, dump)
+    memory_map = dump_map(dump, given, make_ranges(config.crash_kernel))
+    explorer = make_explorer(config, dump, progress)
+    if thorough:
+        explorer.look()
+    plan = find_dump_plan(config, dump, explorer)
+    memory = Reader("memory", dump.memory, dump.sources)
+    notes = find_dump_notes(config, dump, explorer, memory)
+    sources = dump.sources
+    if notes.given:
+        sources = (*sources, BytesSource("the given VMCOREINFO", notes.given))
+    log, no_log = find_log(notes.vmcoreinfo, through_loads(memory, plan.elfcorehdr))
+    as_it_is = config.layout == "kernel" and not plan.is_built and not notes.given
+    return MemoryImage(
+        config=config,
+        sources=sources,
+        memory_map=memory_map,
+        captured=dump.memory,
+        memory=dump.memory,
+        plan=plan,
+        notes=notes,
+        log=log,
+        backup=None,
+        missing=dump.missing,
+        warnings=(
+            *dump.warnings,
+            *notes.warnings,
+            *([no_log] if no_log else ()),
+            *([f"{_summarise(dump.missing)}: reading them fails"] if len(dump.missing) else ()),
+        ),
+        findings=make_dump_findings(explorer, dump, memory_map, plan, notes),
+        vmcore=dump.vmcore if as_it_is else None,
+    )
+
+
+def find_page_kinds(image: MemoryImage) -> KernelPages:
+    """Find what each page of the dead machine was used for.
+
+    Raises:
+        FormatError: if that cannot be told: there is no VMCOREINFO, or it leads to no page array.
+        SourceIOError: if an input cannot be read.
+    """
+    vmcoreinfo = image.notes.vmcoreinfo
+    if vmcoreinfo is None:
+        raise FormatError("what pages were used for cannot be told without VMCOREINFO")
+    memory = Reader("memory", image.memory, image.sources)
+    try:
+        return find_kernel_pages(memory, vmcoreinfo, image.plan.elfcorehdr)
+    except (FormatError, FaultError) as error:
+        raise FormatError(f"what pages were used for cannot be told: {error}") from error
+
+
 def _doubt(finding: Finding) -> str:
     return f"{finding.what}: {finding.value} ({finding.sure}): {'; '.join(finding.against)}"
 
@@ -188,12 +269,24 @@ def load_map(path: str, config: CaptureConfig) -> MemoryMap:
 def _read_map(path: str) -> bytes:
     if os.path.isdir(path):  # /sys/firmware/memmap, or a copy of it
         files = sorted(Path(path).glob("*/*"))
-        return "".join(f"{f.parent.name}/{f.name}:{f.read_text()}\n" for f in files).encode()
+        return "".join(f"{f.parent.name}/{f.name}:{_read_value(f)}\n" for f in files).encode()
     with Path(path).open("rb") as file:
         data = file.read(_MAX_MAP_SIZE + 1)
     if len(data) > _MAX_MAP_SIZE:
         raise FormatError(f"more than {format_size(_MAX_MAP_SIZE)}, expected a memory map")
     return data
+
+
+def _read_value(path: Path) -> str:
+    """What a file of sysfs holds: a line. A copy may have come from anybody."""
+    source = FileSource(str(path), role="memory map")
+    try:
+        if source.size > _MAX_VALUE_SIZE:
+            raise FormatError(f"{path}: {source.size} bytes, expected a number or a name")
+        with os.fdopen(os.dup(source.fileno()), encoding="utf-8") as file:
+            return file.read(_MAX_VALUE_SIZE)
+    finally:
+        source.close()
 
 
 def _add_crash_kernel(memory_map: MemoryMap, plan: Plan) -> MemoryMap:

@@ -17,6 +17,7 @@ from vmcorefs.config import (
     parse_piece,
     parse_vmcoreinfo_choice,
 )
+from vmcorefs.core.dump_level import MAX_DUMP_LEVEL
 from vmcorefs.core.units import parse_range
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -97,6 +98,14 @@ _OPTIONS = (
         " that volatility3 and LeechCore open as well (universal).",
     ),
     click.option(
+        "--dump-level",
+        type=click.IntRange(0, MAX_DUMP_LEVEL),
+        metavar="LEVEL",
+        help="Leave pages out of vmcore, as makedumpfile -d does: the sum of 1 (known zeros), 2"
+        " (cache), 4 (cache, private too), 8 (user data) and 16 (free pages). Default: leave"
+        " nothing out.",
+    ),
+    click.option(
         "--verify",
         metavar="auto|SUMS",
         help="First read every image and backup whole, and compare with its digest: in SUMS, as"
@@ -157,4 +166,5 @@ def make_config(images: tuple[str, ...], options: dict[str, Any]) -> CaptureConf
         vmcoreinfo=vmcoreinfo,
         use_vmcoreinfo=use_vmcoreinfo,
         layout=options["layout"],
+        dump_level=options["dump_level"],
     )

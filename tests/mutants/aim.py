@@ -41,7 +41,7 @@ def iter_spots(description: Path) -> Iterator[Spot]:
             yield from _spot("elfcorehdr", physical(image.plan.paddr), 4096)
             yield from _spot("elfcorehdr", physical(image.plan.paddr), 64)
         for slot in image.notes.cpu_slots:
-            yield from _spot("CPU notes", physical(slot.paddr), 400)
+            yield from _spot("CPU notes", physical(slot.start), 400)
         vmcoreinfo = image.notes.vmcoreinfo
         assert vmcoreinfo is not None
         _, root = locate_page_tables(image.plan.elfcorehdr.header.e_machine, vmcoreinfo)

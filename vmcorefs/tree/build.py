@@ -6,12 +6,14 @@ from vmcorefs.core.extents import Kind
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS
 from vmcorefs.tree.file import TreeFile
+from vmcorefs.tree.filtered import Filter
 from vmcorefs.tree.kcore import kcore_files
 from vmcorefs.tree.oldmem import oldmem_file
 from vmcorefs.tree.symbols import symbol_files
 from vmcorefs.tree.texts import layout_file, text_files
 from vmcorefs.tree.vmcore import (
     cpu_note_files,
+    dump_file,
     lay_out,
     notes_file,
     register_files,
@@ -19,12 +21,15 @@ from vmcorefs.tree.vmcore import (
 )
 
 
-def build_tree(image: MemoryImage, location: str = ".") -> dict[str, TreeFile]:
+def build_tree(
+    image: MemoryImage, location: str = ".", filtered: Filter | None = None
+) -> dict[str, TreeFile]:
     """Build every file of the tree, by path, in the order of a listing for people.
 
     Args:
         image: The dead machine.
         location: The directory that the tree will be found at.
+        filtered: What a dump level leaves out of ``vmcore``.
 
     Raises:
         LayoutError: if the vmcore would be larger than a file can be.
@@ -32,9 +37,10 @@ def build_tree(image: MemoryImage, location: str = ".") -> dict[str, TreeFile]:
     faults = DEFAULT_FAULTS
     if image.config.holes == "error":
         faults |= {Kind.HOLE}
-    layout = lay_out(image)
     files = [
-        vmcore_file(image, layout, faults),
+        dump_file(image, image.vmcore, faults)
+        if image.vmcore is not None and filtered is None
+        else vmcore_file(image, lay_out(image, filtered), faults, filtered),
         oldmem_file(image, faults),
         notes_file(image),
         *cpu_note_files(image),

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from vmcorefs.core.elfcorehdr import Elfcorehdr
 from vmcorefs.core.extents import (
     Extents,
     Kind,
@@ -20,6 +21,7 @@ from vmcorefs.core.extents import (
     relocate,
     restrict,
 )
+from vmcorefs.core.filtered_layout import leave_out
 from vmcorefs.core.layout import NOTE_ALIGN_RELEASE, VmcoreLayout, lay_out_vmcore
 from vmcorefs.core.ranges import make_ranges
 from vmcorefs.core.units import PAGE_SIZE, align_up
@@ -28,42 +30,72 @@ from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS
 from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.tree.file import TreeFile, complete, table_file, text_file, whole
+from vmcorefs.tree.filtered import Filter, by_address
 
 BoolArray = npt.NDArray[np.bool_]
 
 
-def lay_out(image: MemoryImage) -> VmcoreLayout:
+def lay_out(image: MemoryImage, filtered: Filter | None = None) -> VmcoreLayout:
     """Lay out the vmcore by the rules of the kernel that died, or so that every tool opens it.
 
     The capture kernel's page size and release decide; it is taken to be the crashed kernel's twin,
     as it is wherever kdump is set up by a distribution.
+
+    Args:
+        image: The dead machine.
+        filtered: What a dump level leaves out of it.
     """
+    if filtered is None:
+        return _lay_out_all(image, image.plan.elfcorehdr)
+    return leave_out(_lay_out_all(image, by_address(image.plan.elfcorehdr)), filtered.left_out)
+
+
+def _lay_out_all(image: MemoryImage, plan: Elfcorehdr) -> VmcoreLayout:
     vmcoreinfo = image.notes.vmcoreinfo
     release = vmcoreinfo.release_version if vmcoreinfo else None
     page_size = vmcoreinfo.page_size if vmcoreinfo else PAGE_SIZE
     note_align = 0 if release is not None and release < NOTE_ALIGN_RELEASE else 4
-    plan, size = image.plan.elfcorehdr, image.notes.size
+    size = image.notes.size
     if image.config.layout == "universal":
         return lay_out_universal(plan, size, vmcoreinfo, page_size=page_size, note_align=note_align)
     return lay_out_vmcore(plan, size, page_size=page_size, note_align=note_align)
 
 
 def vmcore_file(
-    image: MemoryImage, layout: VmcoreLayout, faults: frozenset[Kind] = DEFAULT_FAULTS
+    image: MemoryImage,
+    layout: VmcoreLayout,
+    faults: frozenset[Kind] = DEFAULT_FAULTS,
+    filtered: Filter | None = None,
 ) -> TreeFile:
-    """The file: headers and notes, then the pages of every PT_LOAD."""
+    """The file: headers and notes, then the pages of every PT_LOAD.
+
+    Args:
+        image: The dead machine.
+        layout: Of ``lay_out``.
+        faults: Kinds that are an error to read; EXCLUDED is none of them with ``filtered``.
+        filtered: What a dump level leaves out, as for ``layout``.
+    """
+    if filtered is not None:
+        faults -= {Kind.EXCLUDED}
     head = BytesSource("vmcore headers", layout.head)
     sources: tuple[Source, ...] = (*image.sources, head)
     table = merge(
         whole(len(sources) - 1, len(layout.head)),
         project_notes(image, len(layout.head)),
-        _project_loads(image, layout.windows, layout.moved),
+        _project_loads(image, layout.windows, layout.moved)
+        if filtered is None
+        else project(filtered.apply(image.memory), layout.windows),
     )
     # a PT_LOAD promises RAM; what its first and last page show beside it may be anything
     table = fill(table, layout.loads, Kind.MISSING)
     notes_end = len(layout.head) + align_up(image.notes.size, layout.page_size)
     table = fill(table, make_ranges([(0, notes_end)]), Kind.ZERO)
     return table_file("vmcore", complete(table, layout.size, Kind.HOLE), sources, faults)
+
+
+def dump_file(image: MemoryImage, stored: Extents, faults: frozenset[Kind]) -> TreeFile:
+    """The vmcore of an image that is one: the file itself, byte for byte."""
+    return table_file("vmcore", stored, image.sources, faults)
 
 
 def notes_file(image: MemoryImage) -> TreeFile:
@@ -78,8 +110,8 @@ def cpu_note_files(image: MemoryImage) -> Iterator[TreeFile]:
     all zeros, as it is in memory.
     """
     for number, slot in enumerate(image.notes.cpu_slots):
-        buffer = np.array([slot.paddr]), np.array([len(slot.data)])
-        table = project(image.memory, line_up(*buffer, to=0))
+        buffer = np.array([slot.start]), np.array([len(slot.data)])
+        table = project(_space(image), line_up(*buffer, to=0))
         yield table_file(f"crash_notes.d/cpu{number}", table, image.sources)
 
 
@@ -96,16 +128,21 @@ def register_files(image: MemoryImage) -> Iterator[TreeFile]:
 
 
 def project_notes(image: MemoryImage, to: int) -> Extents:
-    """Show the merged notes at ``to``, from wherever in memory their slots are."""
+    """Show the merged notes at ``to``, from wherever their slots are."""
     slots = image.notes.slots
-    start = np.array([slot.paddr for slot in slots], dtype=np.int64)
+    start = np.array([slot.start for slot in slots], dtype=np.int64)
     size = np.array([slot.size for slot in slots], dtype=np.int64)
-    table = project(image.memory, line_up(start, size, to))
+    table = project(_space(image), line_up(start, size, to))
     if not image.notes.given:
         return table
     at = to + int(size.sum())
     span = make_ranges([(at, at + len(image.notes.given))])
     return merge(table, make_extents(span, kind=Kind.DATA, source=len(image.sources) - 1))
+
+
+def _space(image: MemoryImage) -> Extents:
+    """What the note slots are in."""
+    return image.memory if image.notes.space is None else image.notes.space
 
 
 def _project_loads(image: MemoryImage, windows: Windows, moved: BoolArray) -> Extents:
