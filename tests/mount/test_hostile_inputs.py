@@ -58,16 +58,15 @@ def _link_to_a_pipe(path: Path) -> None:
     [(_pipe, "pipe"), (_socket, "socket"), (_link_to_a_pipe, "pipe")],
     ids=["a pipe", "a socket", "a link to a pipe"],
 )
-@pytest.mark.parametrize("role", ["image", "backup"])
 def test_what_is_no_file_is_refused_and_not_waited_for(
-    machine: Machine, make: Callable[[Path], None], what: str, role: str
+    machine: Machine, make: Callable[[Path], None], what: str
 ) -> None:
     path = machine.directory / "odd"
     make(path)
     iomem, ram, mnt = (str(machine.directory / name) for name in ("iomem", "ram", "mnt"))
-    given = [str(path)] if role == "image" else ["--backup", f"{path}@0x1000", ram]
-    line = refused(machine, "mount", "--map", iomem, *given, mnt, status=2)
-    assert line == f"vmcorefs: {path}: a {what}, expected a file or a device"
+    for given in ([str(path)], ["--backup", f"{path}@0x1000", ram]):
+        line = refused(machine, "mount", "--map", iomem, *given, mnt, status=2)
+        assert line == f"vmcorefs: {path}: a {what}, expected a file or a device"
 
 
 def test_a_link_that_leads_to_itself_is_refused(machine: Machine) -> None:
@@ -77,12 +76,9 @@ def test_a_link_that_leads_to_itself_is_refused(machine: Machine) -> None:
     assert line.endswith("cannot open the image: Too many levels of symbolic links")
 
 
-@pytest.mark.parametrize(
-    "device", ["/dev/zero", "/dev/null", "/dev/tty", "/dev/urandom", "/dev/fuse"]
-)
-def test_a_character_device_with_no_size_is_refused(machine: Machine, device: str) -> None:
-    line = refused(machine, "mount", device, str(machine.mountpoint), status=2)
-    assert "a character device does not tell its size" in line or "No such device" in line
+def test_a_character_device_with_no_size_is_refused(machine: Machine) -> None:
+    line = refused(machine, "mount", "/dev/zero", str(machine.mountpoint), status=2)
+    assert "/dev/zero: a character device does not tell its size" in line
 
 
 def test_noise_from_a_device_is_no_machine(machine: Machine) -> None:
@@ -112,7 +108,7 @@ def test_a_sparse_file_of_exbibytes_costs_nothing(machine: Machine, size: int) -
         if size == 1 << 62:
             done = machine.run("mount", "--map", iomem, str(path), str(machine.mountpoint))
             assert done.returncode == 0, done
-            assert (machine.mountpoint / "oldmem").stat().st_size == 1 << 62
+            assert (machine.mountpoint / "oldmem").read_bytes() == bytes(RAM_END)
             assert machine.run("umount", str(machine.mountpoint)).returncode == 0
         after = resource.getrusage(resource.RUSAGE_CHILDREN)
         assert after.ru_utime - before.ru_utime < QUICK
@@ -193,8 +189,9 @@ def test_what_is_looked_at_is_what_is_opened(
     assert (source.identity.inode, source.kind) == (inode, "file")
 
 
-@pytest.mark.parametrize("plane", PLANES)
-@pytest.mark.parametrize("replace", REPLACED.values(), ids=REPLACED.keys())
+@pytest.mark.parametrize(
+    ("plane", "replace"), list(zip(PLANES, REPLACED.values(), strict=True)), ids=REPLACED.keys()
+)
 def test_a_mount_serves_the_file_that_it_opened_whatever_takes_its_name(
     machine: Machine, plane: str, replace: Callable[[Path], None]
 ) -> None:
@@ -264,9 +261,11 @@ def test_nothing_of_the_image_is_written_anywhere(machine: Machine) -> None:
         for line in trace.read_text().splitlines()
         if '"' in line and " = -1 " not in line and not _is_reading(line)
     ]
-    bdi = [path for path in written if path.startswith("/sys/class/bdi/")]
-    allowed = {"/dev/null", "/dev/fuse", str(machine.log), "metadata", "device", *bdi}
-    assert set(written) <= allowed
+    # the last two lie in a ramfs that is mounted nowhere; tqdm has a semaphore for its bars
+    allowed = {"/dev/null", "/dev/fuse", str(machine.log), "metadata", "device"}
+    others = ("/sys/class/bdi/", "/dev/shm/sem.")  # noqa: S108
+    assert [path for path in written if path not in allowed and not path.startswith(others)] == []
+    assert str(machine.log) in written
 
 
 def _is_reading(line: str) -> bool:
