@@ -1,28 +1,48 @@
-"""The command: ``vmcorefs mount | umount | inspect | check | extract | verify``."""
+"""The command: ``vmcorefs mount | umount | inspect | check | verify | extract | save``."""
 
 from __future__ import annotations
 
+import importlib
 import json
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from typing import Any
+from dataclasses import replace
+from typing import Any, ClassVar
 
 import click
 from tqdm import tqdm
 
 from vmcorefs.api import Capture, open_capture
 from vmcorefs.check import format_check, make_check
+from vmcorefs.config import CaptureConfig
 from vmcorefs.confine.process import forbid_dumps
 from vmcorefs.core.units import format_size
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
-from vmcorefs.errors import ConfigError, VmcorefsError
+from vmcorefs.errors import ConfigError, IncompleteError, VmcorefsError
 from vmcorefs.extract import Outcome, Progress, extract as extract_file, stream
 from vmcorefs.fuse.mounts import check_mountpoint, unmount
 from vmcorefs.fuse.planes.linux import keep_heap_small
 from vmcorefs.fuse.serve import parse_mount_options
 from vmcorefs.inspect import format_report, make_report
-from vmcorefs.options import IMAGES_HELP, capture_options, images_config, make_config
+from vmcorefs.options import (
+    IMAGES_HELP,
+    capture_options,
+    image_options,
+    images_config,
+    make_config,
+)
+from vmcorefs.save.codecs import CODEC_NAMES
+from vmcorefs.save.command import (
+    FORMATS,
+    default_threads,
+    make_order,
+    read_levels,
+    save_capture,
+)
+from vmcorefs.save.places import STDOUT
+from vmcorefs.save.report import as_dict, describe_losses, format_summary
+from vmcorefs.save.saver import Console
 from vmcorefs.sources.file import FileSource
 from vmcorefs.verify import AUTO, expected_digests, verify as verify_inputs
 
@@ -31,6 +51,23 @@ tqdm.monitor_interval = 0  # no thread of its own: a daemon could not take its p
 
 class _Group(click.Group):
     """Ends with one line and the error's own exit status where vmcorefs says what is wrong."""
+
+    # what only some machines need is imported when it is asked for
+    lazy: ClassVar[dict[str, str]] = {
+        "capture": "vmcorefs.capture.commands",
+        "config": "vmcorefs.capture.commands",
+        "test-crash": "vmcorefs.capture.commands",
+    }
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return sorted({*super().list_commands(ctx), *self.lazy})
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name in self.lazy:
+            module = importlib.import_module(self.lazy[cmd_name])
+            command: click.Command = getattr(module, cmd_name.replace("-", "_"))
+            return command
+        return super().get_command(ctx, cmd_name)
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's own signature
         try:
@@ -185,6 +222,93 @@ def extract(
     click.echo(_describe(output, outcome), err=True)
 
 
+@main.command(epilog=IMAGES_HELP, short_help="Write a filtered and compressed dump.")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    help="Where to: a file, - for a pipe, ssh://[USER@]HOST/PATH, or a URL that fsspec knows, such"
+    " as s3://BUCKET/KEY.",
+)
+@click.option(
+    "-d",
+    "--dump-level",
+    metavar="N[,N...]",
+    help="Pages to leave out, as makedumpfile -d does: the sum of 1 (zeros), 2 (cache), 4 (cache,"
+    " private too), 8 (user data) and 16 (free pages). Default: 31. With commas, the next level is"
+    " tried when the disk is full.",
+)
+@click.option(
+    "--format",
+    "wanted",
+    type=click.Choice(FORMATS),
+    help="kdump-compressed (the default for a file), ELF, or makedumpfile's flattened stream (the"
+    " default for anything else).",
+)
+@click.option(
+    "--codec",
+    type=click.Choice(CODEC_NAMES),
+    help="How pages are compressed (default: zlib; none in ELF).",
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), metavar="N", help="Threads (default: one per CPU)."
+)
+@click.option(
+    "--split",
+    type=click.IntRange(1, 1000),
+    default=1,
+    metavar="N",
+    help="Write N files, FILE.1 to FILE.N, as makedumpfile's --split does.",
+)
+@click.option("--resume", is_flag=True, help="Go on from FILE.incomplete.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists, or FILE.incomplete.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors and warnings.")
+@image_options
+def save(
+    images: tuple[str, ...],
+    output: str,
+    dump_level: str | None,
+    wanted: str | None,
+    codec: str | None,
+    threads: int | None,
+    split: int,
+    resume: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,  # noqa: ANN401  # click's
+) -> None:
+    """Write a dump of the memory in IMAGE..., filtered and compressed as makedumpfile's.
+
+    The kernel's log comes first, as FILE-dmesg.txt. The dump grows as FILE.incomplete, and gets its
+    name when it is whole and synced. A page that cannot be read does not stop it: the others are
+    saved, what is lost is listed, the name stays FILE.incomplete and the exit status is 6.
+    """
+    config = make_config(images, options)
+    levels = read_levels(dump_level, config)
+    order = make_order(output, levels, wanted, codec, parts=split, resume=resume, force=force)
+    if as_json and output == STDOUT:
+        raise ConfigError("standard output takes the dump, so --json has no place: name a FILE")
+    say = _say if not quiet else None
+    console = Console(bar=sys.stderr.isatty() and not quiet, say=say, warn=_say)
+    with _open_config(replace(config, dump_level=None), options["verify"]) as capture:
+        report = save_capture(capture, order, threads or default_threads(), console)
+    if as_json:
+        click.echo(json.dumps(as_dict(report), indent=1))
+    elif not quiet:
+        click.echo(format_summary(report), err=True)
+    if not report.is_complete:
+        raise IncompleteError(describe_losses(report))
+
+
+def _say(line: str) -> None:
+    with tqdm.external_write_mode(sys.stderr):  # takes the bar away for the moment
+        click.echo(f"vmcorefs: {line}", err=True)
+
+
 @main.command(epilog=IMAGES_HELP, short_help="Compare the images with their digests.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option(
@@ -215,9 +339,22 @@ def verify(images: tuple[str, ...], sums: str) -> None:
 def _open(
     images: tuple[str, ...], options: dict[str, Any], location: str = ".", *, thorough: bool = False
 ) -> Capture:
-    """Open a capture, with a bar on the terminal if looking through it takes long."""
-    forbid_dumps()
     config = make_config(images, options)
+    return _open_config(config, options["verify"], location, thorough=thorough)
+
+
+def _open_config(
+    config: CaptureConfig, sums: str | None, location: str = ".", *, thorough: bool = False
+) -> Capture:
+    """Open a capture, with a bar on the terminal if looking through it takes long.
+
+    Args:
+        config: What it is.
+        sums: What to verify the inputs against, if anything.
+        location: Where the tree will be found.
+        thorough: Look through all of the memory.
+    """
+    forbid_dumps()
     with tqdm(
         desc="looking through the memory",
         unit="B",
@@ -233,9 +370,9 @@ def _open(
             bar.update(done - bar.n)
 
         capture = open_capture(config, location, thorough=thorough, progress=progress)
-    if options["verify"] is not None:
+    if sums is not None:
         try:
-            _verify(capture.image.inputs, options["verify"])
+            _verify(capture.image.inputs, sums)
         except BaseException:
             capture.close()
             raise

@@ -44,6 +44,8 @@ from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.sources.dump import DumpFile
 from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.flattened import Unflattened
+from vmcorefs.sources.pages import DumpPages
 from vmcorefs.sources.pieces import open_pieces
 from vmcorefs.sources.registry import open_dump
 
@@ -95,8 +97,10 @@ class MemoryImage:
 
     @property
     def inputs(self) -> tuple[FileSource, ...]:
-        """The sources that are files and devices: the images, then the backup."""
-        return tuple(source for source in self.sources if isinstance(source, FileSource))
+        """The files and devices that the sources read: the images, then the backup."""
+        sources = (s for s in self.sources if isinstance(s, FileSource | DumpPages | Unflattened))
+        # once each: a dump's notes are in the file that its pages are in
+        return tuple(dict.fromkeys(source.file for source in sources))
 
     def close(self) -> None:
         """Close every input."""

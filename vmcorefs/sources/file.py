@@ -89,6 +89,11 @@ class FileSource:
         return "character device", size_if_unknown or 0
 
     @property
+    def file(self) -> FileSource:
+        """This one, as of whatever wraps it."""
+        return self
+
+    @property
     def mtime(self) -> float:
         """When it was last written, in seconds since 1970."""
         return self.identity.mtime_ns / 1e9
