@@ -96,10 +96,9 @@ def test_debians_makedumpfile_takes_6_1s_pages_for_the_same(
 ) -> None:
     """But for the last page of low memory, of which 3 KiB are RAM: 1.7.2 drops it at any level."""
     ram, theirs = _bitmaps(["makedumpfile"], capture.vmcore, scratch, 31)
-    ours = ~left_out(31)[kinds[: len(ram)]]
-    assert ((ours & ram) == theirs).all()
-    assert not ram[0x9F]
-    assert kinds[0x9F] == PageKind.KERNEL
+    ours = ram & ~left_out(31)[kinds[: len(ram)]]
+    assert np.flatnonzero(ours != theirs).tolist() == [0x9F]
+    assert ours[0x9F]
 
 
 @only("kexec", "file", "kexec-6.12")
@@ -133,17 +132,14 @@ def test_the_mount_has_the_pages_that_are_kept_and_no_others(
                 else:
                     assert data == truth(paddr, _PAGE), hex(paddr)
                 stored[paddr] = data
-    told = {
-        page
-        for load in segments(filtered).loads
-        for page in range(load["p_paddr"], load["p_paddr"] + load["p_memsz"], _PAGE)
-    }
-    assert told == {
+    whole = {
         page
         for load in segments(capture.vmcore).loads
-        for page in range(load["p_paddr"], load["p_paddr"] + load["p_memsz"], _PAGE)
+        for page in range(load["p_paddr"], (load["p_paddr"] + load["p_memsz"]) & -_PAGE, _PAGE)
     }
-    assert all(left_out(31)[kinds[page // _PAGE]] for page in told - stored.keys() - {0x9F000})
+    assert stored.keys() <= whole
+    assert all(left_out(31)[kinds[page // _PAGE]] for page in whole - stored.keys())
+    assert len(stored) < len(whole) // 4
 
 
 @only("kexec", "kexec-6.12")

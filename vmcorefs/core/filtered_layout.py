@@ -41,7 +41,8 @@ def leave_out(layout: VmcoreLayout, left_out: Ranges) -> VmcoreLayout:
 
     Args:
         layout: A vmcore with all of its memory, of either kind.
-        left_out: Physical addresses of what is left out, whole pages, a normal set.
+        left_out: Physical addresses of what is left out, whole pages, a normal set. Not pages of
+            zeros, which tools must be able to read: those belong into the file, as holes.
 
     Returns:
         The vmcore without them. Its ``windows`` still show the runs that were too short to be taken
