@@ -28,6 +28,7 @@ def run_in_foreground(capture: Capture, options: MountOptions) -> None:
     Raises:
         MountError: if the tree cannot be mounted.
     """
+    _log_inputs(capture)
 
     def ready() -> None:
         log.info("%s: ready", options.mountpoint)
@@ -69,6 +70,7 @@ def _child(capture: Capture, options: MountOptions, log_path: str | None, pipe: 
         os.setsid()
         configure_logging(log_path, background=True)
         os.chdir("/")
+        _log_inputs(capture)
         serve(capture.files, options, time=capture.image.time, ready=answer.ready)
     except VmcorefsError as error:
         log.error("%s", error)  # noqa: TRY400  # an error of the user, not a bug
@@ -80,6 +82,13 @@ def _child(capture: Capture, options: MountOptions, log_path: str | None, pipe: 
         return 1
     else:
         return 0
+
+
+def _log_inputs(capture: Capture) -> None:
+    """Say which files are served, for who asks later whether they are still the same."""
+    for source in capture.image.inputs:
+        verified = f", verified: {source.digest}" if source.digest is not None else ""
+        log.info("%s %s: %s%s", source.role, source.origin, source.identity, verified)
 
 
 class _Answer:

@@ -18,6 +18,7 @@ from vmcorefs.fuse.planes.choose import expected_plane
 from vmcorefs.image import MemoryImage
 from vmcorefs.tree.file import TreeFile
 from vmcorefs.tree.filtered import Filter
+from vmcorefs.tree.texts import describe_input
 
 Report = dict[str, Any]
 """What ``vmcorefs inspect --json`` prints; addresses and sizes are integers, in bytes."""
@@ -89,10 +90,8 @@ def _inputs(image: MemoryImage) -> Iterator[Report]:
     for number, source in enumerate(image.inputs):
         table = image.memory.rows(image.memory.source == number)
         yield {
+            **describe_input(source),
             "path": source.name,
-            "role": source.role,
-            "kind": source.kind,
-            "size": source.size,
             "ranges": table.ranges.tolist(),
         }
 
@@ -118,7 +117,7 @@ def _backup(image: MemoryImage) -> Report | None:
 def _cpu(image: MemoryImage, slot: NoteSlot) -> Report:
     state = slot.state(image.plan.elfcorehdr.header)
     return {
-        "paddr": slot.paddr,
+        "paddr": slot.start if image.notes.space is None else None,
         "notes": len(slot.notes),
         "pid": state.pid if state else None,
         "ip": state.ip if state else None,

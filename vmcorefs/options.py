@@ -98,21 +98,45 @@ _OPTIONS = (
         " that volatility3 and LeechCore open as well (universal).",
     ),
     click.option(
-        "--dump-level",
-        type=click.IntRange(0, MAX_DUMP_LEVEL),
-        metavar="LEVEL",
-        help="Leave pages out of vmcore, as makedumpfile -d does: the sum of 2 (cache), 4 (cache,"
-        " private too), 8 (user data) and 16 (free pages); 1 (zeros) changes nothing here. Default:"
-        " leave nothing out.",
+        "--verify",
+        metavar="auto|SUMS",
+        help="First read every image and backup whole, and compare with its digest: in SUMS, as"
+        " sha256sum writes it, or in FILE.sha256, .sha1, .md5 ... beside each (auto).",
     ),
+)
+
+
+_LEVEL_OPTION = click.option(
+    "--dump-level",
+    type=click.IntRange(0, MAX_DUMP_LEVEL),
+    metavar="LEVEL",
+    help="Leave pages out of vmcore, as makedumpfile -d does: the sum of 2 (cache), 4 (cache,"
+    " private too), 8 (user data) and 16 (free pages); 1 (zeros) changes nothing here. Default:"
+    " leave nothing out.",
 )
 
 
 def capture_options(command: Command) -> Command:
     """Add the options; a command takes their values as keyword arguments for ``make_config``."""
+    return image_options(_LEVEL_OPTION(command))
+
+
+def image_options(command: Command) -> Command:
+    """Add all of them but ``--dump-level``, for a command that has a meaning of its own for it."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
+
+
+def images_config(images: tuple[str, ...]) -> CaptureConfig:
+    """What IMAGE... alone describes: pieces, or a TOML file.
+
+    Raises:
+        ConfigError: if it is not what it should be.
+    """
+    if is_capture_file(images):
+        return load_capture_file(images[0])
+    return CaptureConfig(images=tuple(parse_piece(image) for image in images))
 
 
 def make_config(images: tuple[str, ...], options: dict[str, Any]) -> CaptureConfig:
@@ -125,10 +149,7 @@ def make_config(images: tuple[str, ...], options: dict[str, Any]) -> CaptureConf
     Raises:
         ConfigError: if one of them is not what it should be.
     """
-    if is_capture_file(images):
-        config = load_capture_file(images[0])
-    else:
-        config = CaptureConfig(images=tuple(parse_piece(image) for image in images))
+    config = images_config(images)
     address, use = None, None
     vmcoreinfo, use_vmcoreinfo = None, None
     if options["vmcoreinfo"] is not None:
@@ -152,5 +173,5 @@ def make_config(images: tuple[str, ...], options: dict[str, Any]) -> CaptureConf
         vmcoreinfo=vmcoreinfo,
         use_vmcoreinfo=use_vmcoreinfo,
         layout=options["layout"],
-        dump_level=options["dump_level"],
+        dump_level=options.get("dump_level"),
     )

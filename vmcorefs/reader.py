@@ -15,9 +15,9 @@ from vmcorefs.core.ranges import Ranges, distinct, make_ranges, normalise
 from vmcorefs.errors import FaultError
 from vmcorefs.sources.base import Source
 
-DEFAULT_FAULTS = frozenset({Kind.MISSING})
-"""Kinds that are an error to read. The others that hold no data read as zeros; EXCLUDED does by the
-decision of whoever asked for a dump level."""
+DEFAULT_FAULTS = frozenset({Kind.MISSING, Kind.EXCLUDED})
+"""Kinds that are an error to read. The others that hold no data, ZERO and HOLE, read as zeros; so
+does EXCLUDED in a vmcore whose reader asked for a dump level."""
 
 
 class Reader:

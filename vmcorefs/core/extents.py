@@ -34,7 +34,7 @@ class Kind(IntEnum):
     MISSING = 3
     """RAM that no input holds."""
     EXCLUDED = 4
-    """RAM that a dump level leaves out."""
+    """RAM that was left out on purpose, by a dump level: what it held is not known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

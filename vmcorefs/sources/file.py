@@ -10,7 +10,9 @@ import errno
 import os
 import stat
 
+from vmcorefs.core.digests import Digest
 from vmcorefs.errors import ConfigError, SourceIOError
+from vmcorefs.sources.identity import Identity, identify
 
 
 class FileSource:
@@ -22,7 +24,10 @@ class FileSource:
         role: ``image`` or ``backup``.
         size: Bytes in it when it was opened; of a character device, which does not tell,
             ``size_if_unknown``.
-        kind: ``file``, ``block device`` or ``character device``.
+        kind: ``file``, ``proc file`` (/proc/vmcore: it tells no holes, and all of what is mapped of
+            it takes page tables at once), ``block device`` or ``character device``.
+        identity: Which file it is, as it was when it was opened.
+        digest: What its bytes come to, once somebody has verified that.
     """
 
     def __init__(self, path: str, *, role: str, size_if_unknown: int | None = None) -> None:
@@ -39,6 +44,7 @@ class FileSource:
         self.name = path
         self.origin = os.path.abspath(path)
         self.role = role
+        self.digest: Digest | None = None
         # O_NONBLOCK: opening a pipe that nobody writes would wait for ever
         try:
             self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
@@ -47,6 +53,7 @@ class FileSource:
             raise ConfigError(f"{path}: cannot open the {role}: {reason}") from error
         try:
             self.kind, self.size = self._examine(size_if_unknown)
+            self.identity = self.identity_now
         except BaseException:
             os.close(self._fd)
             raise
@@ -54,7 +61,7 @@ class FileSource:
     def _examine(self, size_if_unknown: int | None) -> tuple[str, int]:
         status = os.fstat(self._fd)
         if stat.S_ISREG(status.st_mode):
-            return "file", status.st_size
+            return "proc file" if _is_on_proc(status) else "file", status.st_size
         if stat.S_ISBLK(status.st_mode):
             return "block device", os.lseek(self._fd, 0, os.SEEK_END)
         if stat.S_ISCHR(status.st_mode):
@@ -69,9 +76,19 @@ class FileSource:
         )
 
     @property
+    def file(self) -> FileSource:
+        """This one, as of whatever wraps it."""
+        return self
+
+    @property
     def mtime(self) -> float:
         """When it was last written, in seconds since 1970."""
-        return os.fstat(self._fd).st_mtime
+        return self.identity.mtime_ns / 1e9
+
+    @property
+    def identity_now(self) -> Identity:
+        """Which file it is, as it is now."""
+        return identify(os.fstat(self._fd), self.size if self.kind != "file" else None)
 
     def fileno(self) -> int:
         """Its descriptor, for what the kernel does with it by itself: mapping, passing through."""
@@ -129,6 +146,13 @@ class FileSource:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _is_on_proc(status: os.stat_result) -> bool:
+    try:
+        return status.st_dev == os.stat("/proc").st_dev
+    except OSError:
+        return False
 
 
 def _describe(mode: int) -> str:
