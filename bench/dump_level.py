@@ -59,13 +59,15 @@ def compare(capture: Capture, tools: dict[str, list[str | Path]], out: Path) -> 
                 told.append(f"{name} {theirs.sum()} (-{_count(more)}, +{_count(fewer)})")
                 kept = int(ours.sum())
             print(f"  -d {level:<2} vmcorefs {kept}  {'  '.join(told)}")
-        seconds: dict[str, list[float]] = {name: [] for name in (*tools, "vmcorefs")}
+        names = (*tools, "vmcorefs", "its CPU time")
+        seconds: dict[str, list[float]] = {name: [] for name in names}
         for _ in range(ROUNDS):
             for name, command in tools.items():
                 seconds[name].append(run(command, capture, out, 31))
-            started = time.perf_counter()
+            started, used = time.perf_counter(), time.process_time()
             find_page_kinds(opened.image).of(0, end)
             seconds["vmcorefs"].append(time.perf_counter() - started)
+            seconds["its CPU time"].append(time.process_time() - used)
     for name, found in seconds.items():
         spread = f"{min(found):.4f} to {max(found):.4f}"
         print(f"  {name:12} {statistics.median(found):.4f} s for 1 GiB  ({spread})")
