@@ -67,7 +67,7 @@ def extract(file: TreeFile, path: str, *, force: bool, progress: Progress) -> Ou
         finally:
             os.close(target)
         os.rename(incomplete, path)
-        _sync_directory(path)
+        sync_directory(path)
     except OSError as error:
         raise OutputError(
             f"{path}: cannot write: {error.strerror}; {incomplete} is kept"
@@ -149,7 +149,8 @@ def _write_differences(
     return written
 
 
-def _sync_directory(path: str) -> None:
+def sync_directory(path: str) -> None:
+    """Make the name ``path`` itself durable, in the directory that it stands in."""
     directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)

@@ -14,16 +14,28 @@ from vmcorefs.config import load_capture_file
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-FOREIGN_OPTIONS = frozenset({"--osrelease", "--help", "--seconds", "--corpus"})
+FOREIGN_OPTIONS = frozenset(
+    {"--osrelease", "--help", "--seconds", "--corpus", "--now", "--offline"}
+)
 
 
 def commands() -> dict[str, click.Command]:
     assert isinstance(main, click.Group)
-    return dict(main.commands)
+    return {command.name or "": command for command in iter_commands(main)}
 
 
-def iter_options() -> Iterator[str]:
-    for command in commands().values():
+def iter_commands(group: click.Group) -> Iterator[click.Command]:
+    with click.Context(group) as context:
+        for name in group.list_commands(context):
+            command = group.get_command(context, name)
+            assert command is not None
+            yield command
+
+
+def iter_options(group: click.Group = main) -> Iterator[str]:
+    for command in iter_commands(group):
+        if isinstance(command, click.Group):
+            yield from iter_options(command)
         for parameter in command.params:
             yield from parameter.opts
 

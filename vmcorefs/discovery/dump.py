@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.elfcorehdr import make_elfcorehdr
@@ -93,9 +94,10 @@ def make_explorer(
     config: CaptureConfig, dump: DumpFile, progress: Progress | None = None
 ) -> Explorer:
     """What looks into the dump's memory, by the VMCOREINFO of its notes if they have one."""
-    text = find_vmcoreinfo(tuple(_iter_notes(dump)))
+    text = find_vmcoreinfo(tuple(_iter_notes(dump))) or dump.vmcoreinfo
+    # QEMU calls a machine whose CPUs are in real mode i386: VMCOREINFO knows better
     return Explorer(
-        replace(config, machine=dump.header.e_machine),
+        config,
         dump.sources,
         dump.memory,
         progress,
@@ -125,12 +127,11 @@ def find_dump_plan(config: CaptureConfig, dump: DumpFile, explorer: Explorer) ->
     kernel = explorer.found.kernel if explorer.found is not None else None
     if kernel is None:
         return as_it_is
-    ram, header = dump.plan.ram, dump.header
+    ram = dump.plan.ram
     elfcorehdr = make_elfcorehdr(
         ram,
-        e_machine=header.e_machine,
-        byte_order=header.byte_order,
-        elf_class=header.elf_class,
+        e_machine=kernel.machine,
+        byte_order=dump.header.byte_order,
         text=image_in_ram(kernel, ram),
         direct_map=kernel.direct_map,
     )
@@ -158,7 +159,7 @@ def find_dump_notes(
                 raise FormatError(f"{message}; pass --drop-torn-notes to leave it out")
             warnings.append(message)
         slots += cut_into_slots(segment.data, segment.offset, walk.notes, walk.size)
-    vmcoreinfo = _other_vmcoreinfo(config, explorer, memory)
+    vmcoreinfo = _other_vmcoreinfo(config, dump, explorer, memory)
     given = b""
     if vmcoreinfo is not None:
         slots = [slot for slot in slots if not slot.is_vmcoreinfo]
@@ -174,14 +175,14 @@ def find_dump_notes(
 
 
 def _other_vmcoreinfo(
-    config: CaptureConfig, explorer: Explorer, memory: Reader
+    config: CaptureConfig, dump: DumpFile, explorer: Explorer, memory: Reader
 ) -> Vmcoreinfo | None:
     """A VMCOREINFO that is not in the dump's notes: given, or found in memory."""
     if config.vmcoreinfo is not None:
         return vmcoreinfo_in_use(explorer.given, memory)
-    if explorer.known is not None or explorer.found is None:
-        return None
-    return explorer.found.candidate.vmcoreinfo
+    if explorer.known is not None:
+        return explorer.known if dump.vmcoreinfo is not None else None
+    return explorer.found.candidate.vmcoreinfo if explorer.found is not None else None
 
 
 def cut_into_slots(
@@ -204,7 +205,7 @@ def cut_into_slots(
         or _is_prstatus(note)
         or not (before.name in _OTHERS_OF_CPU and note.name in _OTHERS_OF_CPU)
     ]
-    for start, end in zip(starts, [*starts[1:], size], strict=True):
+    for start, end in pairwise([*starts, size]):
         inside = tuple(
             replace(note, offset=note.offset - start)
             for note in notes

@@ -112,7 +112,9 @@ class _Writer:
         # memory that no input holds: survey.ram is without it
         size = reader.page_size
         self._lost = subtract(page_ranges(dump.elfcorehdr.ram, size) * size, survey.ram * size)
-        self._data = Appender(output, int(self.layout.notes[0, 0]))
+        notes = self.layout.notes  # none of a machine whose notes were not found
+        start = int(notes[0, 0]) if len(notes) else len(self.layout.head)
+        self._data = Appender(output, start)
 
     def write(self, threads: int, observer: Observer) -> None:
         """Write the file.

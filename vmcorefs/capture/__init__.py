@@ -1,0 +1,1 @@
+"""What runs in the capture kernel after a panic, and what prepares it on the healthy system."""

@@ -1,0 +1,204 @@
+"""The commands of the capture kernel: ``vmcorefs capture ...`` and ``vmcorefs config check``."""
+
+from __future__ import annotations
+
+import importlib
+import os
+import platform
+import socket
+import sys
+
+import click
+
+from vmcorefs.capture.actions import VMCORE, perform, require_capture_kernel, run_shell
+from vmcorefs.capture.checks import check_all, format_checks, has_error, to_json
+from vmcorefs.capture.crash import crash_now, describe_crash
+from vmcorefs.capture.initramfs import fill, make_initramfs
+from vmcorefs.capture.install import install as install_files, uninstall as uninstall_files
+from vmcorefs.capture.limit import time_limit
+from vmcorefs.capture.load import is_outdated, load_crash_kernel, plan_load, unload_crash_kernel
+from vmcorefs.capture.saver import save as save_memory
+from vmcorefs.capture.settings import SETTINGS_PATH, Settings, load_settings
+from vmcorefs.core.units import format_size
+from vmcorefs.errors import ConfigError
+
+_config_option = click.option(
+    "--config", "config_path", default=SETTINGS_PATH, show_default=True, metavar="FILE"
+)
+
+
+@click.group()
+def capture() -> None:
+    """What runs in the capture kernel, and what prepares it."""
+
+
+@capture.command(short_help="Save the crashed kernel's memory, as the settings say.")
+@_config_option
+@click.option("--vmcore", default=VMCORE, show_default=True, metavar="FILE", help="What to save.")
+def save(config_path: str, vmcore: str) -> None:
+    """Save the crashed kernel's memory where the settings say, within their time limit.
+
+    Settings that cannot be read do not keep the memory from being saved: the defaults hold.
+    """
+    settings = _settings_at_any_rate(config_path)
+    with time_limit(settings.finish.timeout_seconds):
+        save_memory(settings, vmcore, _say)
+
+
+@capture.command(short_help="End this system, as the settings say.")
+@_config_option
+@click.option("--failed", is_flag=True, help="Saving has failed.")
+def finish(config_path: str, *, failed: bool) -> None:
+    """Reboot, power off, halt, or give the console a shell: only in a capture kernel."""
+    require_capture_kernel()
+    settings = _settings_at_any_rate(config_path)
+    action = settings.finish.failure if failed else settings.finish.success
+    if failed:
+        _say(f"THE CRASHED KERNEL'S MEMORY WAS NOT SAVED (see above); now: {action}")
+    else:
+        _say(f"done; now: {action}")
+    if settings.finish.stay and action != "shell":
+        run_shell(f"the crashed kernel's memory is at /run/vmcorefs; after the shell: {action}")
+    perform(action)
+
+
+@capture.command(short_help="Load the crash kernel.")
+@_config_option
+@click.option("--replace", is_flag=True, help="Replace one that another tool has loaded.")
+@click.option("-n", "--dry-run", is_flag=True, help="Say what would be loaded.")
+def load(config_path: str, *, replace: bool, dry_run: bool) -> None:
+    """Load the crash kernel, on the healthy system, as the settings say."""
+    settings = load_settings(config_path)
+    plan = plan_load(settings)
+    if settings.load.save_from == "initramfs" and not dry_run and is_outdated(plan, config_path):
+        _say(f"{plan.initrd}: making it anew")
+        make_initramfs(
+            plan.initrd, config_path, settings, release=platform.release(), modules="dep"
+        )
+    _say(f"{plan.kernel}, {plan.initrd}: {plan.command_line}")
+    if not dry_run:
+        _say(f"loaded with {load_crash_kernel(plan, replace=replace)}")
+
+
+@capture.command(short_help="Unload the crash kernel that load has loaded.")
+def unload() -> None:
+    """Unload the crash kernel, if it is ours."""
+    _say("unloaded" if unload_crash_kernel() else "no crash kernel of ours is loaded")
+
+
+@capture.command(short_help="Install the units, hooks and settings.")
+@click.option("--root", default="/", metavar="DIR", help="Install below DIR.")
+def install(root: str) -> None:
+    """Install the systemd units, the initramfs hooks, and /etc/vmcorefs.toml if there is none.
+
+    May be run again: what is up to date stays. Nothing is enabled; "systemctl enable
+    vmcorefs-load" loads the crash kernel at each boot.
+    """
+    for line in install_files(root):
+        _say(line)
+
+
+@capture.command(short_help="Remove what install has installed, settings excepted.")
+@click.option("--root", default="/", metavar="DIR", help="Remove it below DIR.")
+def uninstall(root: str) -> None:
+    """Remove the units and hooks that install has installed; /etc/vmcorefs.toml stays."""
+    for line in uninstall_files(root):
+        _say(line)
+
+
+@capture.command(short_help="Make a capture initramfs.")
+@_config_option
+@click.option("-o", "--output", metavar="FILE", help="Where to (default: as [load] says).")
+@click.option("--kernel", "release", metavar="RELEASE", help="For that kernel (default: this one).")
+@click.option(
+    "--modules",
+    type=click.Choice(["dep", "most"]),
+    default="dep",
+    show_default=True,
+    help="Drivers: what this machine needs, or most that there are.",
+)
+def initramfs(config_path: str, output: str | None, release: str | None, modules: str) -> None:
+    """Make an initramfs that saves the crashed kernel's memory without any root file system.
+
+    mkinitramfs or dracut makes it, whichever is installed; vmcorefs, its Python and the settings
+    are put in. It has to be made again when any of these, or the kernel, changes.
+    """
+    settings = load_settings(config_path)
+    release = release or platform.release()
+    output = output or plan_load(settings, release=release).initrd
+    make_initramfs(output, config_path, settings, release=release, modules=modules)
+    _say(f"{output}: {format_size(os.path.getsize(output))}")
+
+
+@capture.command(short_help="Put vmcorefs into an initramfs in the making.")
+@_config_option
+@click.option("--blas", is_flag=True, help="With numpy's linear algebra, which is never called.")
+@click.argument("directory")
+def bundle(config_path: str, directory: str, *, blas: bool) -> None:
+    """Copy vmcorefs, its Python, and the settings below DIRECTORY; what hooks call."""
+    done = fill(directory, load_settings(config_path), blas=blas)
+    _say(
+        f"{directory}: {done.modules} modules, {done.libraries} libraries,"
+        f" {format_size(done.size)}{', numpy with its BLAS' if done.has_blas else ''}"
+    )
+
+
+@capture.command(name="try", hidden=True)
+def try_() -> None:
+    """Load everything that mounting and saving load: it is there, then."""
+    for name in ("vmcorefs.fuse.serve", "vmcorefs.capture.saver"):
+        importlib.import_module(name)
+
+
+@click.group()
+def config() -> None:
+    """Settings of the capture kernel, /etc/vmcorefs.toml."""
+
+
+@config.command(short_help="Check the settings, and this system against them.")
+@click.argument("file", default=SETTINGS_PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def check(context: click.Context, file: str, *, as_json: bool) -> None:
+    """Check FILE (/etc/vmcorefs.toml), and whether a dump would be saved if the kernel crashed now.
+
+    Each line is ok, a warning, or an error: with one of those, no dump would be saved as FILE says,
+    and the exit status is 2.
+    """
+    checks = check_all(file)
+    click.echo(to_json(checks) if as_json else format_checks(checks), nl=as_json)
+    if has_error(checks):
+        context.exit(ConfigError.exit_code)
+
+
+@click.command(name="test-crash", short_help="Crash this machine, to see that its dump comes.")
+@_config_option
+@click.option(
+    "--yes-crash-this-machine", "is_sure", is_flag=True, help="Do not ask: crash, at once."
+)
+def test_crash(config_path: str, *, is_sure: bool) -> None:
+    """Say what will happen if this kernel crashes; asked twice, crash it.
+
+    THIS TAKES THE MACHINE DOWN. It asks for the machine's name, and once more.
+    """
+    click.echo(describe_crash(load_settings(config_path)))
+    if not is_sure:
+        name = socket.gethostname()
+        if click.prompt(f"To go on, type the name of this machine ({name})") != name:
+            raise ConfigError("that is another name: nothing was done")
+        if click.prompt("Crash it now? Type yes in capitals") != "YES":
+            raise ConfigError("nothing was done")
+    crash_now()
+
+
+def _settings_at_any_rate(path: str) -> Settings:
+    try:
+        return load_settings(path)
+    except ConfigError as error:
+        _say(f"warning: {error}; going on with the defaults")
+        return Settings()
+
+
+def _say(text: str) -> None:
+    click.echo(f"vmcorefs: {text}")
+    sys.stdout.flush()

@@ -1,0 +1,121 @@
+"""The directories that dumps lie in, and which of them make room for a new one.
+
+::
+
+    /var/crash/2026-11-25-021937/   the time of the crash, UTC
+        dmesg  vmcore  layout.json
+        summary.json                written last: with it, the dump is whole
+
+Nothing else in the target's directory is ever touched: other tools keep theirs there too.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import time
+from dataclasses import dataclass
+
+from vmcorefs.errors import OutputError
+
+DMESG = "dmesg"
+VMCORE = "vmcore"
+LAYOUT = "layout.json"
+SUMMARY = "summary.json"
+_NAME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{6}")
+_OURS = frozenset({DMESG, VMCORE, LAYOUT, SUMMARY})
+_INCOMPLETE = ".incomplete"
+_MAX_SUMMARY = 1 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class DumpDirectory:
+    """One dump of ours.
+
+    Attributes:
+        path: Its directory.
+        is_complete: Whether it has a summary that says so.
+    """
+
+    path: str
+    is_complete: bool
+
+    @property
+    def name(self) -> str:
+        """The last part of its path; names sort by the time of the crash."""
+        return os.path.basename(self.path)
+
+
+def dump_name(crash_time: float) -> str:
+    """The name of the directory for a crash at ``crash_time``, in seconds since 1970."""
+    return time.strftime("%Y-%m-%d-%H%M%S", time.gmtime(crash_time))
+
+
+def list_dumps(directory: str) -> list[DumpDirectory]:
+    """Every dump of ours in ``directory``, the oldest crash first.
+
+    Ours is a directory with such a name that holds nothing but what we write.
+
+    Raises:
+        OutputError: if the directory cannot be read.
+    """
+    try:
+        with os.scandir(directory) as entries:
+            names = [
+                entry.name
+                for entry in entries
+                if _NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
+            ]
+        paths = [os.path.join(directory, name) for name in sorted(names)]
+        return [DumpDirectory(path, _is_complete(path)) for path in paths if _is_ours(path)]
+    except OSError as error:
+        raise OutputError(f"{directory}: cannot list its dumps: {error.strerror}") from error
+
+
+def _is_ours(path: str) -> bool:
+    return all(name.removesuffix(_INCOMPLETE) in _OURS for name in os.listdir(path))
+
+
+def _is_complete(path: str) -> bool:
+    try:
+        with open(os.path.join(path, SUMMARY), "rb") as file:
+            summary = json.loads(file.read(_MAX_SUMMARY))
+    except (OSError, ValueError, RecursionError):
+        return False
+    return isinstance(summary, dict) and summary.get("complete") is True
+
+
+def removable(dumps: list[DumpDirectory]) -> list[DumpDirectory]:
+    """What may be deleted, in the order in which it is: never the newest complete one.
+
+    Incomplete dumps that are older than a complete one go first, then the oldest.
+    """
+    complete = [dump for dump in dumps if dump.is_complete]
+    newest = complete[-1] if complete else None
+    superseded = [
+        dump for dump in dumps if not dump.is_complete and newest and dump.name < newest.name
+    ]
+    others = [dump for dump in dumps if dump not in superseded and dump is not newest]
+    return superseded + others
+
+
+def beyond_count(dumps: list[DumpDirectory], count: int) -> list[DumpDirectory]:
+    """What has to go so that no more than ``count`` dumps stay, whole or not."""
+    return removable(dumps)[: max(len(dumps) - count, 0)]
+
+
+def delete(dump: DumpDirectory) -> None:
+    """Delete a dump; its summary first, so that half of one never passes for a whole one.
+
+    Raises:
+        OutputError: if that fails.
+    """
+    try:
+        summary = os.path.join(dump.path, SUMMARY)
+        if os.path.lexists(summary):
+            os.unlink(summary)
+        shutil.rmtree(dump.path)
+    except OSError as error:
+        raise OutputError(f"{dump.path}: cannot delete: {error.strerror}") from error
