@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from tests.matching import exactly, same_bytes
+from tests.mount.machine import make_machine
 from tests.save.sshd import Server, serve
 from tests.save_builder import MEMORY, PAGE, TinyFormat, make_dump
 from vmcorefs.errors import ConfigError, DiskFullError, OutputError, StoppedError, UnsupportedError
@@ -58,6 +59,22 @@ def test_a_dump_and_its_log_arrive(out: Path) -> None:
     assert out.stat().st_mode & 0o777 == 0o600
     done = subprocess.run(["sha256sum", str(out)], capture_output=True, text=True, check=True)
     assert report.sha256 == (done.stdout.split()[0].removeprefix("\\"),)
+
+
+def test_the_command_sends_a_stream_that_makedumpfile_reads(out: Path, tmp_path: Path) -> None:
+    directory = tmp_path / "machine"
+    directory.mkdir()
+    machine = make_machine(directory)
+    local, again = tmp_path / "local", tmp_path / "again"
+    for place in (f"ssh://there{out}", str(local)):
+        done = machine.run("save", *machine.sources, "-o", place, "-d", "1")
+        assert done.returncode == 0, done.stderr
+    with out.open("rb") as stream:
+        subprocess.run(["makedumpfile", "-R", str(again)], stdin=stream, check=True, timeout=60)
+    dumps = [bytearray(path.read_bytes()) for path in (local, again)]
+    for dump in dumps:
+        del dump[408:424]  # the machine told no time of its crash, so it is the saver's
+    same_bytes(dumps[0], dumps[1])
 
 
 def test_what_is_there_is_replaced_only_if_forced(out: Path) -> None:
