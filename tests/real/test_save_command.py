@@ -58,10 +58,10 @@ def test_a_saver_that_is_killed_again_and_again_ends_with_the_same_dump(
     capture: Capture, scratch: Path
 ) -> None:
     whole, dump, incomplete = (scratch / name for name in ("whole", "vmcore", "vmcore.incomplete"))
-    vmcorefs("save", "--quiet", capture.config, "-o", whole)
+    vmcorefs("save", "--quiet", "-d", "1", capture.config, "-o", whole)
     size = whole.stat().st_size
-    command = [VMCOREFS, "save", "--quiet", str(capture.config), "-o", str(dump)]
-    for number, part in ((signal.SIGKILL, 0.5), (signal.SIGTERM, 0.7), (signal.SIGKILL, 0.9)):
+    command = [VMCOREFS, "save", "--quiet", "-d", "1", str(capture.config), "-o", str(dump)]
+    for number, part in ((signal.SIGKILL, 0.3), (signal.SIGTERM, 0.5), (signal.SIGKILL, 0.7)):
         with subprocess.Popen(command, stderr=subprocess.DEVNULL) as saver:
             while saver.poll() is None and not _is_long(incomplete, int(part * size)):
                 time.sleep(0.001)
@@ -72,9 +72,9 @@ def test_a_saver_that_is_killed_again_and_again_ends_with_the_same_dump(
         assert _is_marked_incomplete(incomplete)
         said = tools.attempt(["makedumpfile", "--dump-dmesg", incomplete, scratch / "log"])
         assert "makedumpfile Failed" in said.stdout  # it lacks a page of the log, and says so
-        command = [*command[:6], "--resume"]
+        command = [*command[:8], "--resume"]
     report = json.loads(vmcorefs(*command[1:], "--json"))
-    assert report["resumed_pages"] > 1000
+    assert report["resumed_pages"] > 10_000
     assert differences(dump, whole) == (0, None)
     assert not incomplete.exists()
 
