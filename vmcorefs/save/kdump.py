@@ -85,7 +85,7 @@ class KdumpFormat:
             OutputError: if an output cannot be written; it opens as far as it got.
             SourceIOError: if what tells the kinds of pages cannot be read.
         """
-        with closing(Survey(dump)) as survey:
+        with closing(Survey(dump, self.threads)) as survey:
             parts = plan_parts(dump, survey, self.codec, len(outputs))
             counts = survey.kept.copy(), survey.left_out.copy()
             no_zeros = bool(left_out(dump.level)[PageKind.ZERO])
