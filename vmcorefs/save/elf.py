@@ -36,7 +36,7 @@ from vmcorefs.save.pages import (
     split_batches,
 )
 from vmcorefs.save.pipeline import map_in_order
-from vmcorefs.save.survey import WINDOW, Survey, Window
+from vmcorefs.save.survey import WINDOW, Survey, Window, page_ranges
 from vmcorefs.save.written import Written, move_zeros, no_counts
 from vmcorefs.tree.filtered import by_address
 
@@ -67,20 +67,22 @@ class ElfFormat:
         """Write ``dump`` into ``outputs``, of which there is one.
 
         A page that cannot be read is not in the dump, and the header goes on to say that the dump
-        is incomplete; ``observer`` is told.
+        is incomplete; ``observer`` is told. Memory that no input holds is not in it either.
 
         Raises:
             ConfigError: if there are several outputs.
-            OutputError: if the output cannot be written; it opens as far as it got.
+            OutputError: if the output cannot be written; it opens as far as it got. Also if it is
+                ``sequential``, as a pipe is, and a page cannot be read: the header has gone.
             SourceIOError: if what tells the kinds of pages cannot be read.
         """
         if len(outputs) != 1:
             raise ConfigError(f"{len(outputs)} parts: an ELF dump is one file")
         reader = PageReader(dump)
-        with closing(Survey(dump)) as survey:
+        with closing(Survey(dump, self.threads)) as survey:
             if left_out(dump.level)[PageKind.ZERO]:
                 _leave_out_zeros(survey, reader, self.threads)
-            writer = _Writer(dump, survey, reader, outputs[0], once=self.once)
+            once = self.once or _is_sequential(outputs[0])
+            writer = _Writer(dump, survey, reader, outputs[0], once=once)
             writer.write(self.threads, observer)
             counts = survey.kept.copy(), survey.left_out.copy()
             move_zeros(counts, writer.zero_kinds, left_out=False)
@@ -105,8 +107,14 @@ class _Writer:
         self._reader = reader
         self._output = output
         self._once = once
-        self._seen = self._lost = np.empty((0, 2), dtype=np.int64)
-        self._data = Appender(output, int(self.layout.notes[0, 0]))
+        self._has_losses = False
+        self._seen: Ranges = np.empty((0, 2), dtype=np.int64)
+        # memory that no input holds: survey.ram is without it
+        size = reader.page_size
+        self._lost = subtract(page_ranges(dump.elfcorehdr.ram, size) * size, survey.ram * size)
+        notes = self.layout.notes  # none of a machine whose notes were not found
+        start = int(notes[0, 0]) if len(notes) else len(self.layout.head)
+        self._data = Appender(output, start)
 
     def write(self, threads: int, observer: Observer) -> None:
         """Write the file.
@@ -133,8 +141,8 @@ class _Writer:
         lost = fit(self.layout.phdrs, self._lost, self._room)
         for start, end in subtract(lost, self._lost).tolist():
             observer.lost(start, end - start, _CROWDED)
-        if len(lost) or not self._once:
-            self._write_head(lost, incomplete=bool(len(lost)))
+        if self._has_losses or not self._once:
+            self._write_head(lost, incomplete=self._has_losses)
 
     @property
     def _room(self) -> int:
@@ -144,6 +152,7 @@ class _Writer:
 
     def _write_head(self, lost: Ranges, *, incomplete: bool) -> None:
         header = with_flags(self.layout.header, DUMP_ELF_INCOMPLETE if incomplete else 0)
+        lost = fit(self.layout.phdrs, lost, self._room)
         head = pack_headers(header, without_lost(self.layout.phdrs, lost))
         self._output.pwrite(head.ljust(len(self.layout.head), b"\0"), 0)
 
@@ -185,9 +194,14 @@ class _Writer:
         new = subtract(make_ranges([(loss.paddr, loss.paddr + loss.size)]), self._lost)
         for start, end in new.tolist():
             observer.lost(start, end - start, loss.reason)
+            self._has_losses = True
             self._lost = _add(self._lost, start, end)
+        if len(new) and _is_sequential(self._output):
+            raise OutputError(
+                f"{loss.reason}: an ELF stream cannot say that it lacks this; a flattened one can"
+            )
         if len(new) and not self._once:
-            self._write_head(fit(self.layout.phdrs, self._lost, self._room), incomplete=True)
+            self._write_head(self._lost, incomplete=True)
 
     def _finish(self) -> None:
         """Write what is held, and make the file as long as it should be."""
@@ -197,6 +211,11 @@ class _Writer:
         self._data.flush()
         if self._data.end < size:
             self._output.pwrite(b"\0", size - 1)
+
+
+def _is_sequential(output: Output) -> bool:
+    """Whether it takes bytes in order alone (``Target.sequential``)."""
+    return bool(getattr(output, "sequential", False))
 
 
 def _leave_out_zeros(survey: Survey, reader: PageReader, threads: int) -> None:

@@ -26,6 +26,7 @@ from vmcorefs.save.kdump_plan import Part, bitmaps, plan_parts
 from vmcorefs.save.kdump_resume import Resumable, find_done
 from vmcorefs.save.pages import Batch, Loss, PageReader, Pages, batches
 from vmcorefs.save.pipeline import map_in_order
+from vmcorefs.save.resume import refuse_other
 from vmcorefs.save.survey import Survey
 from vmcorefs.save.written import Counts, Written, move_zeros, no_counts
 
@@ -77,14 +78,14 @@ class KdumpFormat:
 
         A page that cannot be read is not in the dump, and the header goes on to say that the dump
         is incomplete; ``observer`` is told. An output that is ``Resumable`` and has the beginning
-        of the same dump is gone on with; whatever else is in it is thrown away.
+        of the same dump is gone on with.
 
         Raises:
-            ConfigError: if there are too many parts.
+            ConfigError: if there are too many parts, or another dump is in an output.
             OutputError: if an output cannot be written; it opens as far as it got.
             SourceIOError: if what tells the kinds of pages cannot be read.
         """
-        with closing(Survey(dump)) as survey:
+        with closing(Survey(dump, self.threads)) as survey:
             parts = plan_parts(dump, survey, self.codec, len(outputs))
             counts = survey.kept.copy(), survey.left_out.copy()
             no_zeros = bool(left_out(dump.level)[PageKind.ZERO])
@@ -180,6 +181,7 @@ class _Writer:
         output, part = self._output, self._part
         if not isinstance(output, Resumable) or not output.present:
             return False
+        refuse_other(output.pread(part.where.ram, 0), part)
         done = find_done(output, self._survey, part)
         if done is None:
             output.truncate(0)

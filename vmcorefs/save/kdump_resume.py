@@ -20,6 +20,7 @@ from vmcorefs.core.dump_level import KindArray, PageKind
 from vmcorefs.errors import FormatError
 from vmcorefs.save.dump import Output
 from vmcorefs.save.kdump_plan import Part, bitmaps
+from vmcorefs.save.resume import other_pages
 from vmcorefs.save.survey import Survey
 from vmcorefs.save.written import Counts, no_counts
 
@@ -77,12 +78,15 @@ def find_done(output: Resumable, survey: Survey, part: Part) -> Done | None:
         What is there; None if nothing is, or something else.
 
     Raises:
+        ConfigError: if it is a dump of other pages.
         OutputError: if it cannot be read.
     """
     if output.present < part.data + part.main.block_size:
         return None
-    if not (_same_front(output, part) and _same_bitmaps(output, survey, part)):
+    if not _same_front(output, part):
         return None
+    if not _same_bitmaps(output, survey, part):
+        raise other_pages()
     back = STEP_BACK // part.main.block_size
     pages = max(sum(len(rows) for rows, _kinds in _good_rows(output, survey, part)) - back, 0)
     block = part.main.block_size

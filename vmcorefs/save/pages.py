@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vmcorefs.core.dump_level import BoolArray, KindArray
-from vmcorefs.core.ranges import Int64Array, Ranges
+from vmcorefs.core.ranges import Int64Array, Ranges, normalise
 from vmcorefs.errors import FaultError, SourceIOError
 from vmcorefs.save.dump import Dump
 from vmcorefs.save.survey import Survey, Window
@@ -106,7 +106,8 @@ class PageReader:
     def __init__(self, dump: Dump) -> None:
         self.page_size = dump.kinds.page_size
         self._memory = dump.memory
-        self._ram = dump.ram
+        # dump.ram alone would make zeros of RAM that no input holds
+        self._ram = normalise(np.concatenate((dump.ram, dump.elfcorehdr.ram)))
 
     def read(self, batch: Batch) -> Pages:
         """Read the pages of ``batch``.

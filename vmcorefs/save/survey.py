@@ -11,6 +11,7 @@ import bisect
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +20,7 @@ from vmcorefs.core.dump_level import BoolArray, KindArray, PageKind, left_out
 from vmcorefs.core.extents import Kind
 from vmcorefs.core.ranges import Ranges, normalise
 from vmcorefs.save.dump import Dump
+from vmcorefs.save.pipeline import map_in_order
 from vmcorefs.save.written import Counts, no_counts
 
 WINDOW = 1 << 16
@@ -58,18 +60,22 @@ class Survey:
             has left them out.
     """
 
-    def __init__(self, dump: Dump) -> None:
+    def __init__(self, dump: Dump, threads: int) -> None:
         """Look at all of ``dump``'s pages.
+
+        Args:
+            dump: What is saved.
+            threads: That ask what the pages were used for.
 
         Raises:
             SourceIOError: if what tells their kinds cannot be read.
         """
-        self.ram = _pages(dump.ram, dump.kinds.page_size)
+        self.ram = page_ranges(dump.ram, dump.kinds.page_size)
         self.kept: Counts = no_counts()
         self.left_out: Counts = no_counts()
         self._store = _Store()
         try:
-            self._look(dump)
+            self._look(dump, threads)
         except BaseException:
             self.close()
             raise
@@ -126,16 +132,20 @@ class Survey:
         """Throw away what was kept in mind."""
         self._store.close()
 
-    def _look(self, dump: Dump) -> None:
+    def _look(self, dump: Dump, threads: int) -> None:
         unwanted = left_out(dump.level)
         gone = _whole_pages(dump.memory.table.only(Kind.EXCLUDED).ranges, dump.kinds.page_size)
-        for first in window_starts(self.ram):
+
+        def ask(first: int) -> tuple[int, BoolArray, KindArray]:
             present = mark(self.ram, first)
-            kinds = _ask(dump, first, present)
-            keep = present & ~unwanted[kinds] & ~mark(gone, first)
-            self.kept += np.bincount(kinds[keep], minlength=len(PageKind))
-            self.left_out += np.bincount(kinds[present & ~keep], minlength=len(PageKind))
-            self._store.add(Window(first, np.where(keep, kinds, np.uint8(ABSENT))))
+            return first, present, _ask(dump, first, present)
+
+        with closing(map_in_order(ask, window_starts(self.ram), threads)) as answers:
+            for first, present, kinds in answers:
+                keep = present & ~unwanted[kinds] & ~mark(gone, first)
+                self.kept += np.bincount(kinds[keep], minlength=len(PageKind))
+                self.left_out += np.bincount(kinds[present & ~keep], minlength=len(PageKind))
+                self._store.add(Window(first, np.where(keep, kinds, np.uint8(ABSENT))))
 
 
 class _Store:
@@ -190,7 +200,7 @@ def _ask(dump: Dump, first: int, present: BoolArray) -> KindArray:
     return kinds
 
 
-def _pages(ranges: Ranges, page_size: int) -> Ranges:
+def page_ranges(ranges: Ranges, page_size: int) -> Ranges:
     """The page frame numbers of all pages that have a byte in a set of addresses."""
     return normalise(np.stack((ranges[:, 0] // page_size, -(-ranges[:, 1] // page_size)), axis=1))
 

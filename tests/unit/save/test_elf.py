@@ -11,7 +11,10 @@ from tests.builders import load_phdr, pack_elf, stamped
 from tests.dump_builder import PAGE, MemoryOutput, Watch, small_dump
 from vmcorefs.core.dump_level import PageKind
 from vmcorefs.core.elfcorehdr import parse_elfcorehdr
+from vmcorefs.core.extents import restrict
+from vmcorefs.core.ranges import make_ranges
 from vmcorefs.errors import ConfigError, OutputError
+from vmcorefs.reader import Reader
 from vmcorefs.save import elf
 from vmcorefs.save.dump import Dump
 from vmcorefs.save.elf import ElfFormat
@@ -123,6 +126,50 @@ def test_a_page_that_cannot_be_read_is_in_no_segment() -> None:
     assert file.flags == 1
     assert file.page(5) == page(5)
     assert [(paddr // PAGE, size // PAGE) for paddr, size, _ in watch.losses] == [(3, 2), (1400, 1)]
+
+
+def test_memory_that_no_input_holds_is_in_no_segment() -> None:
+    dump = make(level=0)
+    held = make_ranges([(0, 500 * PAGE), (600 * PAGE, PAGES * PAGE)])
+    table = restrict(dump.memory.table, held)
+    lacking = replace(dump, ram=held, memory=Reader("memory", table, dump.memory.sources))
+
+    file = write(lacking)
+
+    assert [pfn for pfn in range(PAGES) if file.page(pfn) is None] == list(range(500, 600))
+    assert file.flags == 0
+
+
+def test_a_page_that_is_held_in_part_is_lost() -> None:
+    dump = make(level=0)
+    held = make_ranges([(0, 500 * PAGE + 100)])
+    table = restrict(dump.memory.table, held)
+    watch, output = Watch(), MemoryOutput()
+
+    memory = Reader("memory", table, dump.memory.sources)
+    ElfFormat(1)(replace(dump, ram=held, memory=memory), [output], watch)
+    file = ElfFile(bytes(output.data))
+
+    assert [(paddr, size) for paddr, size, _reason in watch.losses] == [(500 * PAGE, PAGE)]
+    assert file.page(499) == page(499)
+    assert file.page(500) is None
+
+
+def test_a_pipe_gets_it_in_order_or_an_error() -> None:
+    class Pipe(MemoryOutput):
+        sequential = True
+
+        def pwrite(self, data: bytes | bytearray | memoryview, offset: int) -> None:
+            assert offset == len(self.data)
+            super().pwrite(data, offset)
+
+    pipe, file = Pipe(), MemoryOutput()
+    ElfFormat(2)(make(zero=range(100, 800)), [pipe], Watch())
+    ElfFormat(1)(make(zero=range(100, 800)), [file], Watch())
+
+    assert pipe.data == file.data
+    with pytest.raises(OutputError, match="an ELF stream cannot say that it lacks this"):
+        ElfFormat(1)(make(bad=[1400]), [Pipe()], Watch())
 
 
 def test_with_more_lost_pages_than_headers_the_pages_between_them_go(

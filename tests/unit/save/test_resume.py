@@ -10,6 +10,7 @@ from tests.builders import stamped
 from tests.dump_builder import PAGE, MemoryOutput, Watch, small_dump
 from tests.kdump_reader import KdumpFile
 from vmcorefs.core.dump_level import PageKind
+from vmcorefs.errors import ConfigError
 from vmcorefs.save import kdump_resume
 from vmcorefs.save.codecs import find_codec
 from vmcorefs.save.dump import Dump
@@ -123,22 +124,22 @@ def test_a_page_that_was_lost_is_tried_again(whole: MemoryOutput) -> None:
 
 
 @pytest.mark.parametrize("changed", [{"level": 0}, {"notes": b""}])
-def test_another_dump_is_thrown_away(half: MemoryOutput, changed: dict[str, object]) -> None:
-    dump = make(**changed)
-    fresh = MemoryOutput()
-    write(dump, fresh)
+def test_another_dump_is_refused(half: MemoryOutput, changed: dict[str, object]) -> None:
+    before = bytes(half.data)
 
-    written = write(dump, half)
+    with pytest.raises(ConfigError, match="so it cannot be gone on from"):
+        write(make(**changed), half)
 
-    assert written.resumed == 0
-    assert half.data == fresh.data
+    assert half.data == before
 
 
-def test_what_is_no_dump_is_thrown_away(whole: MemoryOutput) -> None:
-    output = MemoryOutput(data=bytearray(b"\xff" * (16 << 20)))
+def test_what_is_no_dump_is_refused() -> None:
+    output = MemoryOutput(data=bytearray(b"\xff" * (1 << 20)))
 
-    assert write(make(), output).resumed == 0
-    assert output.data == whole.data
+    with pytest.raises(ConfigError, match="it is no kdump-compressed dump"):
+        write(make(), output)
+
+    assert output.data == b"\xff" * (1 << 20)
 
 
 def test_a_file_that_is_killed_again_opens_as_far_as_it_got(half: MemoryOutput) -> None:
