@@ -105,7 +105,7 @@ def _backup(image: MemoryImage) -> Report | None:
 def _cpu(image: MemoryImage, slot: NoteSlot) -> Report:
     state = slot.state(image.plan.elfcorehdr.header)
     return {
-        "paddr": slot.paddr,
+        "paddr": slot.start if image.notes.space is None else None,
         "notes": len(slot.notes),
         "pid": state.pid if state else None,
         "ip": state.ip if state else None,

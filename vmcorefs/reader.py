@@ -15,7 +15,7 @@ from vmcorefs.core.ranges import Ranges, distinct, make_ranges, normalise
 from vmcorefs.errors import FaultError
 from vmcorefs.sources.base import Source
 
-DEFAULT_FAULTS = frozenset({Kind.MISSING})
+DEFAULT_FAULTS = frozenset({Kind.MISSING, Kind.EXCLUDED})
 """Kinds that are an error to read. The others that hold no data, ZERO and HOLE, read as zeros."""
 
 

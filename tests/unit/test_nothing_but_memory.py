@@ -79,7 +79,7 @@ def check(capture: Capture, kernel: DeadKernel) -> None:
     notes = cpu_note(arch, 0) + cpu_note(arch, 2) + vmcoreinfo_note(kernel.text)
     assert capture["crash_notes"].pread(len(notes), 0) == notes
     assert capture["crash_notes"].size == len(notes)
-    assert [slot.paddr for slot in image.notes.slots] == [
+    assert [slot.start for slot in image.notes.slots] == [
         kernel.base + at for at in (CPUS_AT, CPUS_AT + 512, CPUS_AT + 1024, NOTE_AT)
     ]
     assert image.time == CRASH_TIME
@@ -218,7 +218,7 @@ def test_a_kernel_without_crash_notes_says_why_there_are_none(
     kernel = make_kernel(lacks=["crash_notes"])
     image = open_capture(kernel.save(tmp_path / "ram")).image
     assert image.warnings == ("no CPU's crash notes: kallsyms: no crash_notes",)
-    assert [slot.paddr for slot in image.notes.slots] == [kernel.base + NOTE_AT]
+    assert [slot.start for slot in image.notes.slots] == [kernel.base + NOTE_AT]
 
 
 def test_a_loaded_crash_kernels_elfcorehdr_is_used(tmp_path: Path, open_capture: Opener) -> None:
@@ -276,7 +276,7 @@ def test_a_kernel_before_6_0_tells_no_symbols(tmp_path: Path, open_capture: Open
     image = open_capture(kernel.save(tmp_path / "ram")).image
     assert image.memory_map.dialect == "iomem_resource"
     assert image.memory_map.ram.tolist() == [list(span) for span in X86_RAM]
-    assert [slot.paddr for slot in image.notes.slots] == [kernel.base + NOTE_AT]
+    assert [slot.start for slot in image.notes.slots] == [kernel.base + NOTE_AT]
     (warning,) = image.warnings
     assert warning.startswith("no CPU's crash notes: VMCOREINFO: SYMBOL(kallsyms_names) is None")
 

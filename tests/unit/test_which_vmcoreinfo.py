@@ -90,7 +90,7 @@ def test_a_copy_is_not_taken_for_the_note_itself(
     kernel = make_kernel()
     kernel.put(at, vmcoreinfo_note(kernel.text))
     image = open_capture(kernel.save(tmp_path / "ram")).image
-    assert image.notes.slots[-1].paddr == kernel.base + NOTE_AT
+    assert image.notes.slots[-1].start == kernel.base + NOTE_AT
     assert against(image, "VMCOREINFO") == ()
 
 
@@ -113,7 +113,7 @@ def test_an_older_text_of_the_same_kernel_does_not_count(
     kernel = make_kernel()
     kernel.put(2 * MIB, vmcoreinfo_note(make_kernel(crashed=False).text))
     image = open_capture(kernel.save(tmp_path / "ram")).image
-    assert image.notes.slots[-1].paddr == kernel.base + NOTE_AT
+    assert image.notes.slots[-1].start == kernel.base + NOTE_AT
     assert image.time == CRASH_TIME
     (other,) = against(image, "VMCOREINFO")
     assert "vmcoreinfo_note points elsewhere, to 0x1210000; no CRASHTIME" in other
@@ -125,7 +125,7 @@ def test_a_note_that_was_cut_off_is_none(tmp_path: Path, open_capture: Opener, k
     kernel.put(2 * MIB, vmcoreinfo_note(kernel.text)[:kept])
     kernel.put(3 * MIB - 1024, vmcoreinfo_note(kernel.text)[:1024])
     image = open_capture(kernel.save(tmp_path / "ram")).image
-    assert image.notes.slots[-1].paddr == kernel.base + NOTE_AT
+    assert image.notes.slots[-1].start == kernel.base + NOTE_AT
     assert against(image, "VMCOREINFO") == ()
 
 

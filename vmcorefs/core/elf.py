@@ -82,6 +82,13 @@ class ElfHeader:
         """Bytes in one program header: 32 or 56."""
         return _PHDR_SIZE[self.elf_class]
 
+    @property
+    def e_flags(self) -> int:
+        """What is in it depends on who wrote it."""
+        layout = self.byte_order + _EHDR_FORMAT[self.elf_class]
+        values = struct.unpack_from(layout, self.raw, 16)
+        return int(values[_EHDR_FIELDS.index("e_flags")])
+
 
 def parse_ehdr(data: bytes) -> ElfHeader:
     """Read an ELF header by the rules that /proc/vmcore has for an elfcorehdr.

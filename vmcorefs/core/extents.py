@@ -33,6 +33,8 @@ class Kind(IntEnum):
     """Not RAM."""
     MISSING = 3
     """RAM that no input holds."""
+    EXCLUDED = 4
+    """RAM that was left out on purpose (makedumpfile -d): what it held is not known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -45,6 +45,7 @@ class Explorer:
         captured: The physical address space as the user placed it; a file whose place nobody told
             is in it from 0 on.
         is_movable: Whether the bytes are one file whose place nobody told.
+        known: VMCOREINFO that need not be looked for, or None.
         has_passed_over: Whether ``ranking`` left out notes, as there were too many.
     """
 
@@ -54,9 +55,14 @@ class Explorer:
         sources: Sequence[Source],
         captured: Extents,
         progress: Progress | None = None,
+        *,
+        known: Vmcoreinfo | None = None,
+        is_movable: bool | None = None,
     ) -> None:
+        alone = len(config.images) == 1 and config.images[0].paddr is None
         self.captured = captured
-        self.is_movable = len(config.images) == 1 and config.images[0].paddr is None
+        self.known = known
+        self.is_movable = alone if is_movable is None else is_movable
         self.has_passed_over = False
         self._config = config
         self._progress = progress
@@ -83,14 +89,14 @@ class Explorer:
 
     @cached_property
     def given(self) -> Vmcoreinfo | int | None:
-        """The VMCOREINFO that the user gives, or its address; read once, as it may be a pipe.
+        """The VMCOREINFO that is given, or its address; read once, as it may be a pipe.
 
         Raises:
             ConfigError: if it cannot be read.
             FormatError: if it is none.
         """
         given = self._config.vmcoreinfo
-        return given_vmcoreinfo(given) if given is not None else None
+        return given_vmcoreinfo(given) if given is not None else self.known
 
     @cached_property
     def ranking(self) -> tuple[FoundKernel, ...]:

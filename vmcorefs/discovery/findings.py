@@ -17,6 +17,7 @@ from vmcorefs.discovery.low_memory import LowMemory
 from vmcorefs.discovery.notes import CrashNotes
 from vmcorefs.discovery.plan import Plan
 from vmcorefs.errors import VmcorefsError
+from vmcorefs.sources.dump import DumpFile
 
 _SHOWN = 4
 
@@ -49,6 +50,31 @@ def make_findings(  # all that there is to tell of
         _headers(plan),
         _notes(notes),
         _low_memory(low.backup, given=low.source is not None),
+        *_symbols(explorer),
+    )
+
+
+def make_dump_findings(
+    explorer: Explorer,
+    dump: DumpFile,
+    memory_map: MemoryMap,
+    plan: Plan,
+    notes: CrashNotes,
+) -> tuple[Finding, ...]:
+    """Say what a dump told, and what was found out beside it; the arguments are as above."""
+    told = f"as {dump.format} says"
+    found = explorer.found if explorer.has_looked else None
+    reasons, _ = _support(found)
+    size = format_size(total_size(memory_map.ram))
+    ram = f"{memory_map.dialect}: {size} of RAM in {len(memory_map.ram)} ranges"
+    return (
+        Finding(PLACEMENT, told, Sureness.GIVEN, reasons),
+        Finding(MEMORY_MAP, ram, Sureness.GIVEN),
+        _vmcoreinfo(explorer, plan, notes),
+        _kaslr(explorer, notes),
+        _headers(plan),
+        _notes(notes),
+        Finding("low memory", told, Sureness.GIVEN),
         *_symbols(explorer),
     )
 
@@ -142,14 +168,16 @@ def _vmcoreinfo(explorer: Explorer, plan: Plan, notes: CrashNotes) -> Finding:
         others = (*others, TOO_MANY)
     if vmcoreinfo is None:
         return Finding("VMCOREINFO", "", Sureness.NONE, (), others)
-    places = [slot.paddr for slot in notes.slots if slot.is_vmcoreinfo]
-    where = f" at {places[-1]:#x}" if places else ""
+    places = [slot.start for slot in notes.slots if slot.is_vmcoreinfo]
+    where = f" at {places[-1]:#x}" if places and notes.space is None else ""
     value = f"Linux {vmcoreinfo.release}{where}"
     reasons, against = [], []
     if notes.given:
         return Finding("VMCOREINFO", value, Sureness.GIVEN, (), others)
     if plan.paddr is not None:
         reasons.append("the elfcorehdr of the crash kernel names it")
+    elif notes.space is not None:
+        reasons.append("it is among the notes of the dump")
     for one in ranking:
         if one.candidate.vmcoreinfo.text == vmcoreinfo.text:
             reasons += one.reasons()

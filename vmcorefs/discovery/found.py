@@ -101,6 +101,12 @@ class FoundKernel:
             return self.own_note
         return self.note_at[0] if self.note_at else None
 
+    def _lacking(self) -> int:
+        """Bytes of RAM that it lacks, the crash kernel's aside: no dump has those."""
+        if self.missing is None or self.kernel_map is None:
+            return 0
+        return total_size(subtract(self.missing, self.kernel_map.memory_map.crash_kernel))
+
     def _is_in_ram(self) -> bool:
         if self.note is None or self.kernel_map is None:
             return False
@@ -140,10 +146,9 @@ class FoundKernel:
             lines.append("it is a capture kernel: its elfcorehdr_addr is set")
         if self.kernel is not None:
             lines += [str(problem) for problem in self.kernel.mappings.problems]
-        if self.missing is not None and len(self.missing):
-            lines.append(
-                f"{format_size(total_size(self.missing))} of the kernel's RAM are not in the image"
-            )
+        lacking = self._lacking()
+        if lacking:
+            lines.append(f"{format_size(lacking)} of the kernel's RAM are not in the image")
         if self.own_note is not None and self.own_note not in self.note_at and self.note_at:
             lines.append(f"the kernel's vmcoreinfo_note points elsewhere, to {self.own_note:#x}")
         if self.note is not None and self.kernel_map is not None and not self._is_in_ram():

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from vmcorefs.core.elf import ElfHeader
 from vmcorefs.core.elfcorehdr import Elfcorehdr
+from vmcorefs.core.extents import Extents
 from vmcorefs.core.notes import NT_VMCOREINFO, Note, find_vmcoreinfo, pack_note, walk_notes
 from vmcorefs.core.registers import CpuState, decode_prstatus
 from vmcorefs.core.vmcoreinfo import NOTE_NAME, Vmcoreinfo, parse_vmcoreinfo
@@ -18,16 +19,18 @@ class NoteSlot:
     """One note buffer in memory.
 
     Attributes:
-        paddr: Its physical address in bytes.
+        start: Where it begins, in bytes: its physical address, or a place in ``CrashNotes.space``.
         data: All its bytes, as ``p_memsz`` of its PT_NOTE says.
         notes: The notes in it; none in the slot of a CPU that never saved its registers.
         size: Bytes that the notes take; what follows is not part of the vmcore.
+        may_be_cpu: False if it is known to be no CPU's: a device's, or QEMU's.
     """
 
-    paddr: int
+    start: int
     data: bytes
     notes: tuple[Note, ...]
     size: int
+    may_be_cpu: bool = True
 
     @property
     def is_vmcoreinfo(self) -> bool:
@@ -50,12 +53,15 @@ class CrashNotes:
         given: The whole note of a VMCOREINFO that the user gave, which follows the slots; empty if
             it is in memory.
         warnings: What was left out and why.
+        space: The table of what the slots are in, where that is not physical memory: the file of a
+            dump.
     """
 
     slots: tuple[NoteSlot, ...] = ()
     vmcoreinfo: Vmcoreinfo | None = None
     given: bytes = b""
     warnings: tuple[str, ...] = ()
+    space: Extents | None = None
 
     @property
     def size(self) -> int:
@@ -65,7 +71,7 @@ class CrashNotes:
     @property
     def cpu_slots(self) -> tuple[NoteSlot, ...]:
         """The slots of CPUs: the Nth is the Nth CPU that the elfcorehdr lists."""
-        return tuple(slot for slot in self.slots if not slot.is_vmcoreinfo)
+        return tuple(slot for slot in self.slots if slot.may_be_cpu and not slot.is_vmcoreinfo)
 
 
 def read_crash_notes(

@@ -183,7 +183,7 @@ def build_plan(config: CaptureConfig, memory_map: MemoryMap, found: FoundKernel 
         memory_map.crashed_ram,
         e_machine=kernel.machine,
         notes=(*slots, *_vmcoreinfo_slot(found)),
-        text=_image_in_ram(kernel, memory_map.ram),
+        text=image_in_ram(kernel, memory_map.ram),
         direct_map=kernel.direct_map,
     )
     return Plan(
@@ -194,7 +194,7 @@ def build_plan(config: CaptureConfig, memory_map: MemoryMap, found: FoundKernel 
     )
 
 
-def _image_in_ram(kernel: Kernel, ram: Ranges) -> tuple[int, int, int] | None:
+def image_in_ram(kernel: Kernel, ram: Ranges) -> tuple[int, int, int] | None:
     """The kernel's image, if it can be: a symbol that lies is no RAM that the image lacks."""
     if kernel.text is None:
         return None

@@ -22,7 +22,8 @@ class FileSource:
         role: ``image`` or ``backup``.
         size: Bytes in it when it was opened; of a character device, which does not tell,
             ``size_if_unknown``.
-        kind: ``file``, ``block device`` or ``character device``.
+        kind: ``file``, ``proc file`` (/proc/vmcore: it tells no holes, and all of what is mapped of
+            it takes page tables at once), ``block device`` or ``character device``.
     """
 
     def __init__(self, path: str, *, role: str, size_if_unknown: int | None = None) -> None:
@@ -54,7 +55,7 @@ class FileSource:
     def _examine(self, size_if_unknown: int | None) -> tuple[str, int]:
         status = os.fstat(self._fd)
         if stat.S_ISREG(status.st_mode):
-            return "file", status.st_size
+            return "proc file" if _is_on_proc(status) else "file", status.st_size
         if stat.S_ISBLK(status.st_mode):
             return "block device", os.lseek(self._fd, 0, os.SEEK_END)
         if stat.S_ISCHR(status.st_mode):
@@ -129,6 +130,13 @@ class FileSource:
         if self._fd >= 0:
             os.close(self._fd)
             self._fd = -1
+
+
+def _is_on_proc(status: os.stat_result) -> bool:
+    try:
+        return status.st_dev == os.stat("/proc").st_dev
+    except OSError:
+        return False
 
 
 def _describe(mode: int) -> str:

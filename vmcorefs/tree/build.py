@@ -12,6 +12,7 @@ from vmcorefs.tree.symbols import symbol_files
 from vmcorefs.tree.texts import layout_file, text_files
 from vmcorefs.tree.vmcore import (
     cpu_note_files,
+    dump_file,
     lay_out,
     notes_file,
     register_files,
@@ -32,9 +33,10 @@ def build_tree(image: MemoryImage, location: str = ".") -> dict[str, TreeFile]:
     faults = DEFAULT_FAULTS
     if image.config.holes == "error":
         faults |= {Kind.HOLE}
-    layout = lay_out(image)
     files = [
-        vmcore_file(image, layout, faults),
+        dump_file(image, image.vmcore, faults)
+        if image.vmcore is not None
+        else vmcore_file(image, lay_out(image), faults),
         oldmem_file(image, faults),
         notes_file(image),
         *cpu_note_files(image),

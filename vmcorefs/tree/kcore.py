@@ -21,7 +21,7 @@ from vmcorefs.core.units import PAGE_SIZE
 from vmcorefs.discovery.page_tables import find_page_tables, locate_page_tables
 from vmcorefs.errors import FormatError, UnsupportedError
 from vmcorefs.image import MemoryImage
-from vmcorefs.reader import Reader
+from vmcorefs.reader import DEFAULT_FAULTS, Reader
 from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.tree.file import TreeFile, complete, whole
 from vmcorefs.tree.vmcore import project_notes
@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 PID_MAX_LIMIT = 1 << 22
 """No process has this id or one above it (include/linux/threads.h)."""
 
-FAULTS = frozenset({Kind.MISSING, Kind.HOLE})
+FAULTS = DEFAULT_FAULTS | {Kind.HOLE}
 """What is not mapped, or mapped to a device, was never memory: reading it fails."""
 
 

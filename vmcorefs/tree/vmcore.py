@@ -66,6 +66,11 @@ def vmcore_file(
     return table_file("vmcore", complete(table, layout.size, Kind.HOLE), sources, faults)
 
 
+def dump_file(image: MemoryImage, stored: Extents, faults: frozenset[Kind]) -> TreeFile:
+    """The vmcore of an image that is one: the file itself, byte for byte."""
+    return table_file("vmcore", stored, image.sources, faults)
+
+
 def notes_file(image: MemoryImage) -> TreeFile:
     """``crash_notes``: exactly the bytes of the vmcore's PT_NOTE."""
     return table_file("crash_notes", project_notes(image, 0), image.sources)
@@ -78,8 +83,8 @@ def cpu_note_files(image: MemoryImage) -> Iterator[TreeFile]:
     all zeros, as it is in memory.
     """
     for number, slot in enumerate(image.notes.cpu_slots):
-        buffer = np.array([slot.paddr]), np.array([len(slot.data)])
-        table = project(image.memory, line_up(*buffer, to=0))
+        buffer = np.array([slot.start]), np.array([len(slot.data)])
+        table = project(_space(image), line_up(*buffer, to=0))
         yield table_file(f"crash_notes.d/cpu{number}", table, image.sources)
 
 
@@ -96,16 +101,21 @@ def register_files(image: MemoryImage) -> Iterator[TreeFile]:
 
 
 def project_notes(image: MemoryImage, to: int) -> Extents:
-    """Show the merged notes at ``to``, from wherever in memory their slots are."""
+    """Show the merged notes at ``to``, from wherever their slots are."""
     slots = image.notes.slots
-    start = np.array([slot.paddr for slot in slots], dtype=np.int64)
+    start = np.array([slot.start for slot in slots], dtype=np.int64)
     size = np.array([slot.size for slot in slots], dtype=np.int64)
-    table = project(image.memory, line_up(start, size, to))
+    table = project(_space(image), line_up(start, size, to))
     if not image.notes.given:
         return table
     at = to + int(size.sum())
     span = make_ranges([(at, at + len(image.notes.given))])
     return merge(table, make_extents(span, kind=Kind.DATA, source=len(image.sources) - 1))
+
+
+def _space(image: MemoryImage) -> Extents:
+    """What the note slots are in."""
+    return image.memory if image.notes.space is None else image.notes.space
 
 
 def _project_loads(image: MemoryImage, windows: Windows, moved: BoolArray) -> Extents:

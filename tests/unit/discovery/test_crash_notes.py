@@ -34,13 +34,13 @@ def test_every_slot_is_read_and_trimmed_in_the_order_of_the_elfcorehdr(order: st
     cpu = prstatus_note(7, 8, 9, order)
     info = vmcoreinfo_note(b"OSRELEASE=6.1.0\n", order)
     notes = read(cpu, b"", cpu + pack_note(b"LINUX", 2, b"xy", order), info, order=order)
-    assert [slot.paddr for slot in notes.slots] == [BASE + n * STEP for n in range(4)]
+    assert [slot.start for slot in notes.slots] == [BASE + n * STEP for n in range(4)]
     assert [slot.size for slot in notes.slots] == [356, 0, 356 + 24, len(info)]
     assert [len(slot.data) for slot in notes.slots] == [STEP] * 4
     assert notes.size == 356 + 380 + len(info)
     assert notes.vmcoreinfo is not None
     assert notes.vmcoreinfo.release == "6.1.0"
-    assert [slot.paddr for slot in notes.cpu_slots] == [BASE, BASE + STEP, BASE + 2 * STEP]
+    assert [slot.start for slot in notes.cpu_slots] == [BASE, BASE + STEP, BASE + 2 * STEP]
     assert notes.warnings == ()
 
 
@@ -89,7 +89,7 @@ def test_a_slot_that_no_input_holds_is_an_error() -> None:
 
 def test_a_slot_that_a_truncated_image_lacks_is_left_out_with_a_warning() -> None:
     notes = _read_half(drop_missing=True)
-    assert [slot.paddr for slot in notes.slots] == [BASE]
+    assert [slot.start for slot in notes.slots] == [BASE]
     assert notes.warnings == (
         (
             "note slot at 0x10200 is left out: memory: no input holds [0x10204, 0x10370) (not in"

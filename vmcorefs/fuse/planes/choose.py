@@ -125,7 +125,7 @@ def _expect_backing(_: int) -> int:
 
 def _kernel(file: TreeFile, open_backing: OpenBacking) -> Served:
     files = _regular_files(file.reader.sources)
-    whole = _one_run(file, files)
+    whole = _one_run(file, {**files, **_of_kind("proc file", file.reader.sources)})
     if whole is not None:
         return _passed_to(
             open_backing,
@@ -196,18 +196,18 @@ def _mapped(file: TreeFile, why_not: tuple[str, ...]) -> Served:
 
 
 def _regular_files(sources: Sequence[object]) -> dict[int, FileSource]:
-    return {
-        number: source
-        for number, source in enumerate(sources)
-        if isinstance(source, FileSource) and source.kind == "file"
-    }
+    return _of_kind("file", sources)
 
 
 def _devices(sources: Sequence[object]) -> dict[int, FileSource]:
+    return _of_kind("block device", sources)
+
+
+def _of_kind(kind: str, sources: Sequence[object]) -> dict[int, FileSource]:
     return {
         number: source
         for number, source in enumerate(sources)
-        if isinstance(source, FileSource) and source.kind == "block device"
+        if isinstance(source, FileSource) and source.kind == kind
     }
 
 

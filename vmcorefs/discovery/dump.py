@@ -1,0 +1,218 @@
+"""What a dump tells of the dead machine: nothing is looked for that it says itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+from vmcorefs.config import CaptureConfig
+from vmcorefs.core.elfcorehdr import make_elfcorehdr
+from vmcorefs.core.memory_map import (
+    SYSTEM_RAM,
+    MemoryMap,
+    Region,
+    make_memory_map,
+    with_crash_kernel,
+)
+from vmcorefs.core.notes import (
+    NT_PRSTATUS,
+    NT_VMCOREINFO,
+    Note,
+    find_vmcoreinfo,
+    pack_note,
+    walk_notes,
+)
+from vmcorefs.core.ranges import Ranges, intersect, make_ranges, subtract
+from vmcorefs.core.units import format_range
+from vmcorefs.core.vmcoreinfo import NOTE_NAME, Vmcoreinfo, parse_vmcoreinfo
+from vmcorefs.discovery.explore import Explorer
+from vmcorefs.discovery.notes import CrashNotes, NoteSlot
+from vmcorefs.discovery.plan import Plan, image_in_ram
+from vmcorefs.discovery.scan import Progress
+from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
+from vmcorefs.errors import ConfigError, FormatError, LayoutError, TruncatedError
+from vmcorefs.reader import Reader
+from vmcorefs.sources.dump import DumpFile
+
+_CPU, _OTHERS_OF_CPU = b"CORE", (b"CORE", b"LINUX")
+
+
+def check_options(config: CaptureConfig, dump: DumpFile) -> None:
+    """Refuse what contradicts a dump.
+
+    Raises:
+        ConfigError: naming the option.
+        TruncatedError: if RAM is missing, and ``config.truncated`` is false.
+    """
+    if config.backup is not None:
+        raise ConfigError(
+            f"{config.backup.path}: no backup belongs to {dump.name}: it is {dump.format}, which"
+            " has low memory as the crashed kernel had it; leave out --backup"
+        )
+    if config.elfcorehdr is not None or not config.use_elfcorehdr:
+        raise ConfigError(
+            f"{dump.name}: {dump.format}, with headers of its own; leave out --elfcorehdr"
+        )
+    machine = dump.header.e_machine
+    if config.machine not in (None, machine):
+        raise ConfigError(
+            f"the machine is given as {config.machine}, but {dump.name} says {machine}"
+        )
+    if len(dump.missing) and not config.truncated:
+        raise TruncatedError(f"{dump.lost}; pass --truncated to serve the rest, with EIO for those")
+
+
+def dump_map(dump: DumpFile, given: MemoryMap | None, crash_kernel: Ranges) -> MemoryMap:
+    """The memory map: the given one, or the RAM of the dump.
+
+    Args:
+        dump: The dump.
+        given: The map that the user gave, if any.
+        crash_kernel: Where the capture kernel was loaded, as far as the user said it; a normal set.
+
+    Raises:
+        LayoutError: if the dump has RAM that the map has not, or where the capture kernel was.
+        FormatError: if ``crash_kernel`` contradicts the map.
+    """
+    ram = dump.plan.ram
+    if given is not None:
+        beyond, where = subtract(ram, given.ram), "where the memory map has none"
+    else:
+        beyond, where = intersect(ram, crash_kernel), "where the crash kernel is said to have been"
+    if len(beyond):
+        shown = format_range(*beyond[0].tolist())
+        raise LayoutError(f"{dump.name}: it has RAM at {shown}, {where}")
+    if given is not None:
+        return given
+    rows = make_ranges([*map(tuple, ram.tolist()), *map(tuple, crash_kernel.tolist())]).tolist()
+    regions = (Region(start, end, SYSTEM_RAM) for start, end in rows)
+    return with_crash_kernel(make_memory_map(regions, f"the RAM of {dump.format}"), crash_kernel)
+
+
+def make_explorer(
+    config: CaptureConfig, dump: DumpFile, progress: Progress | None = None
+) -> Explorer:
+    """What looks into the dump's memory, by the VMCOREINFO of its notes if they have one."""
+    text = find_vmcoreinfo(tuple(_iter_notes(dump)))
+    return Explorer(
+        replace(config, machine=dump.header.e_machine),
+        dump.sources,
+        dump.memory,
+        progress,
+        known=parse_vmcoreinfo(text) if text is not None else None,
+        is_movable=False,
+    )
+
+
+def _iter_notes(dump: DumpFile) -> Iterator[Note]:
+    for segment in dump.notes:
+        yield from walk_notes(segment.data, dump.header.byte_order).notes
+
+
+def find_dump_plan(config: CaptureConfig, dump: DumpFile, explorer: Explorer) -> Plan:
+    """Take the dump's headers, unless they lack what the kernel tells.
+
+    QEMU's dump-guest-memory knows neither VMCOREINFO nor virtual addresses by itself: its vmcore is
+    then laid out anew, with those of the kernel that is found in the memory.
+
+    Raises:
+        ConfigError: if a VMCOREINFO is given and cannot be had.
+        SourceIOError: if the dump cannot be read.
+    """
+    as_it_is = Plan(dump.plan, f"those of {dump.format}")
+    if dump.has_vaddrs and (explorer.known is not None or not config.use_vmcoreinfo):
+        return as_it_is
+    kernel = explorer.found.kernel if explorer.found is not None else None
+    if kernel is None:
+        return as_it_is
+    ram, header = dump.plan.ram, dump.header
+    elfcorehdr = make_elfcorehdr(
+        ram,
+        e_machine=header.e_machine,
+        byte_order=header.byte_order,
+        elf_class=header.elf_class,
+        text=image_in_ram(kernel, ram),
+        direct_map=kernel.direct_map,
+    )
+    origin = "built from the RAM of the dump and what the kernel says of itself"
+    return Plan(elfcorehdr, origin, is_built=True)
+
+
+def find_dump_notes(
+    config: CaptureConfig, dump: DumpFile, explorer: Explorer, memory: Reader
+) -> CrashNotes:
+    """The dump's notes, a slot for each CPU; and VMCOREINFO, found in memory if they have none.
+
+    Raises:
+        FormatError: if a note is torn, and ``config.drop_torn_notes`` is false.
+        ConfigError: if a VMCOREINFO is given and cannot be had.
+        SourceIOError: if the dump cannot be read.
+    """
+    slots: list[NoteSlot] = []
+    warnings: list[str] = []
+    for segment in dump.notes:
+        walk = walk_notes(segment.data, dump.header.byte_order)
+        if walk.torn:
+            message = f"{dump.name}: {walk.torn}"
+            if not config.drop_torn_notes:
+                raise FormatError(f"{message}; pass --drop-torn-notes to leave it out")
+            warnings.append(message)
+        slots += cut_into_slots(segment.data, segment.offset, walk.notes, walk.size)
+    vmcoreinfo = _other_vmcoreinfo(config, explorer, memory)
+    given = b""
+    if vmcoreinfo is not None:
+        slots = [slot for slot in slots if not slot.is_vmcoreinfo]
+        order = dump.header.byte_order
+        given = pack_note(NOTE_NAME, NT_VMCOREINFO, vmcoreinfo.text, order)
+    return CrashNotes(
+        slots=tuple(slots),
+        vmcoreinfo=vmcoreinfo or explorer.known,
+        given=given,
+        warnings=tuple(warnings),
+        space=dump.notes_in,
+    )
+
+
+def _other_vmcoreinfo(
+    config: CaptureConfig, explorer: Explorer, memory: Reader
+) -> Vmcoreinfo | None:
+    """A VMCOREINFO that is not in the dump's notes: given, or found in memory."""
+    if config.vmcoreinfo is not None:
+        return vmcoreinfo_in_use(explorer.given, memory)
+    if explorer.known is not None or explorer.found is None:
+        return None
+    return explorer.found.candidate.vmcoreinfo
+
+
+def cut_into_slots(
+    data: bytes, offset: int, notes: tuple[Note, ...], size: int
+) -> Iterator[NoteSlot]:
+    """Cut merged notes into what were note buffers, as far as can be told.
+
+    A CPU's begins with its NT_PRSTATUS. Device dumps, VMCOREINFO and QEMU's notes are no CPU's.
+
+    Args:
+        data: All bytes that the notes are in.
+        offset: Where these begin in the dump.
+        notes: The notes, in order.
+        size: Bytes that they take.
+    """
+    starts = [
+        note.offset
+        for before, note in zip((None, *notes), notes, strict=False)
+        if before is None
+        or _is_prstatus(note)
+        or not (before.name in _OTHERS_OF_CPU and note.name in _OTHERS_OF_CPU)
+    ]
+    for start, end in zip(starts, [*starts[1:], size], strict=True):
+        inside = tuple(
+            replace(note, offset=note.offset - start)
+            for note in notes
+            if start <= note.offset < end
+        )
+        is_cpu = any(_is_prstatus(note) for note in inside)
+        yield NoteSlot(offset + start, data[start:end], inside, end - start, may_be_cpu=is_cpu)
+
+
+def _is_prstatus(note: Note) -> bool:
+    return note.name == _CPU and note.note_type == NT_PRSTATUS

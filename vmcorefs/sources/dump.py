@@ -1,0 +1,68 @@
+"""What a dump is, whatever its format: a file that says itself which memory it holds."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from vmcorefs.core.elf import ElfHeader
+from vmcorefs.core.elfcorehdr import Elfcorehdr
+from vmcorefs.core.extents import Extents
+from vmcorefs.core.ranges import Ranges
+from vmcorefs.sources.base import Source
+
+
+@dataclass(frozen=True, slots=True)
+class NoteSegment:
+    """ELF notes as a dump has them.
+
+    Attributes:
+        offset: Where they are, in bytes from the start of ``DumpFile.notes_in``.
+        data: All their bytes.
+    """
+
+    offset: int
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class DumpFile:
+    """An opened dump.
+
+    Attributes:
+        name: The path, as the user gave it.
+        format: What it is, for people.
+        sources: What its tables index.
+        memory: What it holds of memory, by physical address; RAM of ``plan`` that is not in it is
+            missing.
+        plan: Its RAM, and where that was mapped, as an elfcorehdr has it.
+        has_vaddrs: Whether ``plan`` tells where memory was mapped.
+        missing: RAM that the file has lost, a normal set.
+        lost: What it lacks if RAM is missing, for people.
+        notes: Its notes.
+        notes_in: The address space of their offsets.
+        vmcore: The table of the vmcore, if the dump is one as it stands.
+        warnings: What a person should know of it.
+    """
+
+    name: str
+    format: str
+    sources: tuple[Source, ...]
+    memory: Extents
+    plan: Elfcorehdr
+    has_vaddrs: bool
+    missing: Ranges
+    lost: str
+    notes: tuple[NoteSegment, ...]
+    notes_in: Extents
+    vmcore: Extents | None = None
+    warnings: tuple[str, ...] = ()
+
+    @property
+    def header(self) -> ElfHeader:
+        """The ELF header of its vmcore."""
+        return self.plan.header
+
+    def close(self) -> None:
+        """Close its files."""
+        for source in self.sources:
+            source.close()

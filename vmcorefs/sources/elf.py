@@ -1,0 +1,92 @@
+"""ELF dumps: a vmcore on disk or in a mounted tree, /proc/vmcore, QEMU's dump-guest-memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from vmcorefs.core.dump_headers import DumpHeaders, read_dump_headers
+from vmcorefs.core.dump_memory import DUMP_ELF_INCOMPLETE, DumpMemory, read_dump_memory
+from vmcorefs.core.extents import Extents, Kind, fill, make_extents
+from vmcorefs.core.ranges import make_ranges, total_size
+from vmcorefs.core.units import format_range, format_size
+from vmcorefs.errors import FormatError, UnsupportedError
+from vmcorefs.sources.dump import DumpFile, NoteSegment
+from vmcorefs.sources.file import FileSource
+
+
+def open_elf(file: FileSource) -> DumpFile:
+    """Read the headers and notes of an ELF dump, and no more of it.
+
+    Args:
+        file: It is closed with what is returned.
+
+    Raises:
+        FormatError: if it is no core of a machine, or cut off in its headers.
+        UnsupportedError: if it is an ELF file of another kind.
+        SourceIOError: if it cannot be read.
+    """
+    try:
+        dump = read_dump_headers(_reader(file), file.size)
+        memory = read_dump_memory(dump)
+        notes = tuple(_read_notes(file, dump))
+    except FormatError as error:
+        raise FormatError(f"{file.name}: {error}") from error
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{file.name}: {error}") from error
+    return DumpFile(
+        name=file.name,
+        format="an ELF core",
+        sources=(file,),
+        memory=memory.held,
+        plan=memory.plan,
+        has_vaddrs=memory.has_vaddrs,
+        missing=memory.missing,
+        lost=_describe_loss(file, memory),
+        notes=notes,
+        notes_in=_whole(file.size),
+        vmcore=fill(_whole(file.size), make_ranges([(0, memory.end)]), Kind.MISSING),
+        warnings=tuple(_warnings(file, dump)),
+    )
+
+
+def _whole(size: int) -> Extents:
+    return make_extents(make_ranges([(0, size)]), kind=Kind.DATA, source=0)
+
+
+def _reader(file: FileSource) -> Callable[[int, int], bytes]:
+    def read(size: int, offset: int) -> bytes:
+        buffer = bytearray(max(min(size, file.size - offset), 0))
+        file.pread_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    return read
+
+
+def _read_notes(file: FileSource, dump: DumpHeaders) -> Iterator[NoteSegment]:
+    read = _reader(file)  # how many bytes they may be, read_dump_headers has checked
+    for phdr in dump.note_phdrs:
+        offset, size = int(phdr["p_offset"]), int(phdr["p_filesz"])
+        data = read(size, offset)
+        if len(data) != size:
+            where = format_range(offset, offset + size)
+            raise FormatError(f"the PT_NOTE at {where} ends behind the file's {file.size} bytes")
+        yield NoteSegment(offset, data)
+
+
+def _describe_loss(file: FileSource, memory: DumpMemory) -> str:
+    if not len(memory.missing):
+        return ""
+    loads = memory.plan.loads
+    message = (
+        f"{file.name}: {file.size} bytes, but its PT_LOADs end at {memory.end}:"
+        f" {format_size(total_size(memory.missing))} of RAM are cut off, first"
+        f" {format_range(*memory.missing[0].tolist())}"
+    )
+    if not len(memory.held) and memory.end == int((loads["p_paddr"] + loads["p_memsz"]).max()):
+        return f"{message}; if it is an elfcorehdr, give the memory as IMAGE and this by --map"
+    return message
+
+
+def _warnings(file: FileSource, dump: DumpHeaders) -> Iterator[str]:
+    if dump.header.e_flags & DUMP_ELF_INCOMPLETE:
+        yield f"{file.name}: it says of itself that it is incomplete (e_flags)"
