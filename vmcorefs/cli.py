@@ -30,7 +30,10 @@ class _Group(click.Group):
     """Ends with one line and the error's own exit status where vmcorefs says what is wrong."""
 
     # what only some machines need is imported when it is asked for
-    lazy: ClassVar[dict[str, str]] = {"capture": "vmcorefs.capture.commands"}
+    lazy: ClassVar[dict[str, str]] = {
+        "capture": "vmcorefs.capture.commands",
+        "config": "vmcorefs.capture.commands",
+    }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
         return sorted({*super().list_commands(ctx), *self.lazy})

@@ -2,16 +2,22 @@
 
 from __future__ import annotations
 
+import importlib
+import os
+import platform
 import sys
 
 import click
 
 from vmcorefs.capture.actions import VMCORE, perform, require_capture_kernel, run_shell
+from vmcorefs.capture.checks import check_all, format_checks, has_error, to_json
+from vmcorefs.capture.initramfs import fill, make_initramfs
 from vmcorefs.capture.install import install as install_files, uninstall as uninstall_files
 from vmcorefs.capture.limit import time_limit
-from vmcorefs.capture.load import load_crash_kernel, plan_load, unload_crash_kernel
+from vmcorefs.capture.load import is_outdated, load_crash_kernel, plan_load, unload_crash_kernel
 from vmcorefs.capture.saver import save as save_memory
 from vmcorefs.capture.settings import SETTINGS_PATH, Settings, load_settings
+from vmcorefs.core.units import format_size
 from vmcorefs.errors import ConfigError
 
 _config_option = click.option(
@@ -60,7 +66,13 @@ def finish(config_path: str, *, failed: bool) -> None:
 @click.option("-n", "--dry-run", is_flag=True, help="Say what would be loaded.")
 def load(config_path: str, *, replace: bool, dry_run: bool) -> None:
     """Load the crash kernel, on the healthy system, as the settings say."""
-    plan = plan_load(load_settings(config_path))
+    settings = load_settings(config_path)
+    plan = plan_load(settings)
+    if settings.load.save_from == "initramfs" and not dry_run and is_outdated(plan, config_path):
+        _say(f"{plan.initrd}: making it anew")
+        make_initramfs(
+            plan.initrd, config_path, settings, release=platform.release(), modules="dep"
+        )
     _say(f"{plan.kernel}, {plan.initrd}: {plan.command_line}")
     if not dry_run:
         _say(f"loaded with {load_crash_kernel(plan, replace=replace)}")
@@ -90,6 +102,71 @@ def uninstall(root: str) -> None:
     """Remove the units and hooks that install has installed; /etc/vmcorefs.toml stays."""
     for line in uninstall_files(root):
         _say(line)
+
+
+@capture.command(short_help="Make a capture initramfs.")
+@_config_option
+@click.option("-o", "--output", metavar="FILE", help="Where to (default: as [load] says).")
+@click.option("--kernel", "release", metavar="RELEASE", help="For that kernel (default: this one).")
+@click.option(
+    "--modules",
+    type=click.Choice(["dep", "most"]),
+    default="dep",
+    show_default=True,
+    help="Drivers: what this machine needs, or most that there are.",
+)
+def initramfs(config_path: str, output: str | None, release: str | None, modules: str) -> None:
+    """Make an initramfs that saves the crashed kernel's memory without any root file system.
+
+    mkinitramfs or dracut makes it, whichever is installed; vmcorefs, its Python and the settings
+    are put in. It has to be made again when any of these, or the kernel, changes.
+    """
+    settings = load_settings(config_path)
+    release = release or platform.release()
+    output = output or plan_load(settings, release=release).initrd
+    make_initramfs(output, config_path, settings, release=release, modules=modules)
+    _say(f"{output}: {format_size(os.path.getsize(output))}")
+
+
+@capture.command(short_help="Put vmcorefs into an initramfs in the making.")
+@_config_option
+@click.option("--blas", is_flag=True, help="With numpy's linear algebra, which is never called.")
+@click.argument("directory")
+def bundle(config_path: str, directory: str, *, blas: bool) -> None:
+    """Copy vmcorefs, its Python, and the settings below DIRECTORY; what hooks call."""
+    done = fill(directory, load_settings(config_path), blas=blas)
+    _say(
+        f"{directory}: {done.modules} modules, {done.libraries} libraries,"
+        f" {format_size(done.size)}{', numpy with its BLAS' if done.has_blas else ''}"
+    )
+
+
+@capture.command(name="try", hidden=True)
+def try_() -> None:
+    """Load everything that mounting and saving load: it is there, then."""
+    for name in ("vmcorefs.fuse.serve", "vmcorefs.capture.saver"):
+        importlib.import_module(name)
+
+
+@click.group()
+def config() -> None:
+    """Settings of the capture kernel, /etc/vmcorefs.toml."""
+
+
+@config.command(short_help="Check the settings, and this system against them.")
+@click.argument("file", default=SETTINGS_PATH)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_context
+def check(context: click.Context, file: str, *, as_json: bool) -> None:
+    """Check FILE (/etc/vmcorefs.toml), and whether a dump would be saved if the kernel crashed now.
+
+    Each line is ok, a warning, or an error: with one of those, no dump would be saved as FILE says,
+    and the exit status is 2.
+    """
+    checks = check_all(file)
+    click.echo(to_json(checks) if as_json else format_checks(checks), nl=as_json)
+    if has_error(checks):
+        context.exit(ConfigError.exit_code)
 
 
 def _settings_at_any_rate(path: str) -> Settings:

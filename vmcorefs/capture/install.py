@@ -48,6 +48,14 @@ _FILES = (
         "etc/systemd/system-generators/vmcorefs-generator",
         is_program=True,
     ),
+    *(
+        _File(
+            f"initramfs/{name}",
+            f"usr/lib/{name.replace('dracut/', 'dracut/modules.d/')}",
+            is_program=True,
+        )
+        for name in ("dracut/95vmcorefs/module-setup.sh", "dracut/95vmcorefs/vmcorefs.sh")
+    ),
     _File("systemd/vmcorefs.toml", "etc/vmcorefs.toml", is_kept=True),
 )
 
@@ -69,6 +77,25 @@ def install(root: str, command: str | None = None) -> list[str]:
     command = command or find_command()
     data = find_data()
     return [_install_file(data, root, file, command) for file in _FILES]
+
+
+def outdated_files(root: str) -> list[str]:
+    """The paths that are not there, or not as ``install`` would write them now.
+
+    Raises:
+        ConfigError: if the command or the files to install cannot be found.
+    """
+    command, data = find_command(), find_data()
+    outdated = []
+    for file in _FILES:
+        path = os.path.join(root, file.target)
+        try:
+            same = Path(path).read_text("utf-8") == _text(data, file, command)
+        except (OSError, UnicodeDecodeError):
+            same = False
+        if not same and not file.is_kept:
+            outdated.append(path)
+    return outdated
 
 
 def uninstall(root: str) -> list[str]:
@@ -124,9 +151,9 @@ def find_data() -> str:
 
 
 def _install_file(data: str, root: str, file: _File, command: str) -> str:
-    source, path = os.path.join(data, file.source), os.path.join(root, file.target)
+    path = os.path.join(root, file.target)
     try:
-        text = Path(source).read_text("utf-8").replace(_COMMAND, command)
+        text = _text(data, file, command)
         if os.path.lexists(path):
             if file.is_kept:
                 return f"{path}: kept"
@@ -140,6 +167,10 @@ def _install_file(data: str, root: str, file: _File, command: str) -> str:
     except OSError as error:
         raise OutputError(f"{path}: cannot install: {error}") from error
     return f"{path}: installed"
+
+
+def _text(data: str, file: _File, command: str) -> str:
+    return Path(data, file.source).read_text("utf-8").replace(_COMMAND, command)
 
 
 def _write(path: str, text: str, mode: int) -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-import json
 import os
 import platform
 import re
 import subprocess
 from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from vmcorefs.capture.settings import LoadSettings, Settings
 from vmcorefs.errors import ConfigError, OutputError, UnsupportedError
@@ -19,6 +20,10 @@ STATE_PATH = "/run/vmcorefs-load.json"
 KEXEC_LOADED = "/sys/kernel/kexec_crash_loaded"
 KEXEC_SIZE = "/sys/kernel/kexec_crash_size"
 
+_INITRD = {
+    "root": "/boot/initrd.img-{release}",
+    "initramfs": "/var/lib/vmcorefs/initrd.img-{release}",
+}
 _TARGET = "systemd.unit=vmcorefs.target"
 _APPEND = {
     "root": f"{_TARGET} rd.shell=0 rd.emergency=reboot",
@@ -70,9 +75,10 @@ def plan_load(
     release = release or platform.release()
     if running is None:
         running = Path("/proc/cmdline").read_text("utf-8", "surrogateescape")
+    initrd = load.initrd or _INITRD[load.save_from]
     return CrashKernel(
         load.kernel.replace("{release}", release),
-        load.initrd.replace("{release}", release),
+        initrd.replace("{release}", release),
         make_command_line(load, running, network=bool(settings.target.url)),
     )
 
@@ -89,6 +95,14 @@ def make_command_line(load: LoadSettings, running: str, *, network: bool) -> str
     words += [_NETWORK] if network and load.save_from == "root" else []
     words += [load.append] if load.append else []
     return " ".join(words)
+
+
+def is_outdated(plan: CrashKernel, config: str) -> bool:
+    """Whether the initramfs is not there, or is older than the settings that it has a copy of."""
+    try:
+        return os.stat(plan.initrd).st_mtime < os.stat(config).st_mtime
+    except OSError:
+        return not os.path.exists(plan.initrd)
 
 
 def is_loaded() -> bool:
@@ -132,7 +146,7 @@ def load_crash_kernel(plan: CrashKernel, *, replace: bool) -> str:
             "no memory is reserved for a crash kernel: boot with crashkernel=, such as"
             " crashkernel=256M"
         )
-    if is_loaded() and not os.path.exists(STATE_PATH) and not replace:
+    if is_loaded() and read_state() is None and not replace:
         raise ConfigError(
             "another tool's crash kernel is loaded (kdump-tools, kdump.service?): disable that"
             " service, or pass --replace"
@@ -188,9 +202,16 @@ def _kexec(*arguments: str) -> str | None:
     return " / ".join(done.stderr.split("\n")).strip(" /") or f"exit status {done.returncode}"
 
 
+def read_state() -> CrashKernel | None:
+    """What we have loaded; None if that is nothing, or cannot be told."""
+    try:
+        return msgspec.json.decode(Path(STATE_PATH).read_bytes(), type=CrashKernel)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
 def _write_state(plan: CrashKernel) -> None:
-    state = {"kernel": plan.kernel, "initrd": plan.initrd, "command_line": plan.command_line}
-    Path(STATE_PATH).write_text(json.dumps(state, indent=1) + "\n", "utf-8")
+    Path(STATE_PATH).write_bytes(msgspec.json.encode(plan) + b"\n")
 
 
 def _read_number(path: str) -> int:

@@ -64,7 +64,6 @@ class TargetSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         wait: How long to wait for the device, or for the host of a URL.
         url: ``ssh://[USER@]HOST[:PORT]/DIRECTORY`` or the URL of an object store, in place of
             ``directory`` and ``filesystem``.
-        identity: The private key for ssh; empty for ssh's own choice.
     """
 
     directory: str = "/var/crash"
@@ -73,7 +72,6 @@ class TargetSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     options: str = ""
     wait: str | int = "60s"
     url: str = ""
-    identity: str = ""
 
     @property
     def wait_seconds(self) -> int:
@@ -145,7 +143,8 @@ class LoadSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     Attributes:
         kernel: Its file; ``{release}`` stands for the running kernel's release.
-        initrd: Its initramfs, in the same way.
+        initrd: Its initramfs, in the same way; empty for the system's own, or with ``save_from``
+            ``initramfs`` for the one that vmcorefs makes.
         save_from: ``root`` to boot the system's own root file system into ``vmcorefs.target``,
             ``initramfs`` to save from within an initramfs that ``vmcorefs capture initramfs`` made.
         append: Added to its command line.
@@ -154,7 +153,7 @@ class LoadSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """
 
     kernel: str = "/boot/vmlinuz-{release}"
-    initrd: str = "/boot/initrd.img-{release}"
+    initrd: str = ""
     save_from: SaveFrom = "root"
     append: str = ""
     remove: tuple[str, ...] = ()

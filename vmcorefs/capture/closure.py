@@ -1,0 +1,136 @@
+"""Which files vmcorefs needs to run: modules of Python, and shared libraries.
+
+Found by importing everything of vmcorefs in a Python of its own, and by reading what its functions
+import when they are called. A capture initramfs lies in memory: what is not used stays out.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+
+from vmcorefs.errors import UnsupportedError
+
+_LIST_MODULES = r"""
+import ast, importlib, importlib.util, json, pkgutil, sys
+import vmcorefs
+
+def load(name):
+    try:
+        importlib.import_module(name)
+    except Exception:  # one for another system, or an optional one
+        pass
+
+def imports_of(module):
+    with open(module.__file__, "rb") as file:
+        tree = ast.parse(file.read())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            name = "." * node.level + (node.module or "")
+            name = importlib.util.resolve_name(name, module.__spec__.parent)
+            yield name
+            yield from (f"{name}.{alias.name}" for alias in node.names)
+
+for module in pkgutil.walk_packages(vmcorefs.__path__, "vmcorefs."):
+    load(module.name)
+# what functions import when they are called
+ours = ("vmcorefs", "click")
+own = [module for name, module in sys.modules.items() if name.split(".")[0] in ours]
+for name in {name for module in own for name in imports_of(module)}:
+    load(name)
+for name in sys.argv[1:]:
+    load(name)
+found = {}
+for name, module in list(sys.modules.items()):
+    path = getattr(module, "__file__", None)
+    if path and name not in ("__main__", "__mp_main__") and getattr(module, "__spec__", None):
+        found[module.__spec__.name] = [path, hasattr(module, "__path__")]
+json.dump(found, sys.stdout)
+"""
+
+ALWAYS = (
+    *("encodings.ascii", "encodings.idna", "encodings.latin_1", "encodings.utf_8"),
+    *("subprocess", "ctypes", "zlib", "traceback", "linecache", "pkgutil"),
+)
+"""Modules that Python, click and argument handling import by name, when they need them."""
+
+_LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
+_MISSING = re.compile(r"^\s*(\S+) => not found$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Module:
+    """One module of Python.
+
+    Attributes:
+        name: Its full name.
+        path: Its file: source, or an extension.
+        is_package: Whether it may hold others.
+    """
+
+    name: str
+    path: str
+    is_package: bool
+
+    @property
+    def is_extension(self) -> bool:
+        """Whether it is machine code."""
+        return not self.path.endswith(".py")
+
+    @property
+    def place(self) -> str:
+        """Where it belongs below a directory of modules; a source is there as ``.pyc``."""
+        base = self.name.replace(".", "/")
+        if self.is_extension:
+            directory = base if self.is_package else os.path.dirname(base)
+            return os.path.join(directory, os.path.basename(self.path))
+        return f"{base}/__init__.pyc" if self.is_package else f"{base}.pyc"
+
+
+def find_modules(python: str = sys.executable) -> list[Module]:
+    """Every module that vmcorefs, and Python itself, needs.
+
+    Args:
+        python: The interpreter that has vmcorefs.
+
+    Raises:
+        UnsupportedError: if it cannot run vmcorefs.
+    """
+    done = subprocess.run(
+        [python, "-c", _LIST_MODULES, *ALWAYS],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd="/",
+    )
+    if done.returncode:
+        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+        raise UnsupportedError(f"{python}: cannot list vmcorefs' modules: {reason}")
+    found = json.loads(done.stdout)
+    return [Module(name, path, package) for name, (path, package) in sorted(found.items())]
+
+
+def find_libraries(paths: list[str]) -> set[str]:
+    """Absolute paths of the shared libraries that programs and extensions need, by ldd(1).
+
+    Raises:
+        UnsupportedError: if one is missing, or ldd cannot be run.
+    """
+    libraries: set[str] = set()
+    for path in paths:
+        try:
+            done = subprocess.run(["ldd", path], capture_output=True, text=True, check=False)
+        except OSError as error:
+            raise UnsupportedError(f"cannot run ldd: {error.strerror}") from error
+        missing = _MISSING.findall(done.stdout)
+        if missing:
+            raise UnsupportedError(f"{path}: needs {', '.join(missing)}, which is not here")
+        libraries.update(_LIBRARY.findall(done.stdout))
+    return libraries
