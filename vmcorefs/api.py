@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from os import PathLike, fspath
 from types import MappingProxyType, TracebackType
 from typing import Self
@@ -23,6 +24,7 @@ from vmcorefs.errors import ConfigError
 from vmcorefs.image import MemoryImage, open_image
 from vmcorefs.tree.build import build_tree
 from vmcorefs.tree.file import TreeFile
+from vmcorefs.tree.filtered import Filter, find_filter
 
 StrPath = str | PathLike[str]
 
@@ -35,10 +37,17 @@ class Capture:
     Attributes:
         image: Everything that was worked out from the inputs.
         files: The tree: path, such as ``vmcore`` or ``crash_notes.d/cpu0``, to file.
+        filtered: What a dump level leaves out of ``vmcore``, or None if none was asked for.
     """
 
-    def __init__(self, image: MemoryImage, files: Mapping[str, TreeFile]) -> None:
+    def __init__(
+        self,
+        image: MemoryImage,
+        files: Mapping[str, TreeFile],
+        filtered: Filter | None = None,
+    ) -> None:
         self.image = image
+        self.filtered = filtered
         self.files: Mapping[str, TreeFile] = MappingProxyType(dict(files))
 
     def __getitem__(self, path: str) -> TreeFile:
@@ -80,7 +89,11 @@ def open_capture(
     """
     image = open_image(config, thorough=thorough, progress=progress)
     try:
-        return Capture(image, build_tree(image, location))
+        level = config.dump_level
+        filtered = find_filter(image, level) if level is not None else None
+        if filtered is not None:
+            image = replace(image, warnings=(*image.warnings, *filtered.warnings))
+        return Capture(image, build_tree(image, location, filtered), filtered)
     except BaseException:
         image.close()
         raise
@@ -103,6 +116,7 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
     vmcoreinfo: StrPath | int | None = None,
     use_vmcoreinfo: bool | None = None,
     layout: LayoutChoice | None = None,
+    dump_level: int | None = None,
 ) -> Capture:
     r"""Open a captured memory image.
 
@@ -129,6 +143,7 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
             looked for.
         use_vmcoreinfo: False leaves VMCOREINFO out where no elfcorehdr names it.
         layout: ``kernel`` or ``universal``: ``vmcore`` as the kernel has it, or for every tool.
+        dump_level: Leave pages out of ``vmcore`` as ``makedumpfile -d`` does, from 0 to 31.
 
     Raises:
         VmcorefsError: if an input is missing, unreadable, not what it should be, or contradicts
@@ -155,6 +170,7 @@ def open(  # noqa: A001, PLR0913  # vmcorefs.open, as gzip.open; all but the fir
             vmcoreinfo=fspath(vmcoreinfo) if isinstance(vmcoreinfo, PathLike) else vmcoreinfo,
             use_vmcoreinfo=use_vmcoreinfo,
             layout=layout,
+            dump_level=dump_level,
         )
     )
 

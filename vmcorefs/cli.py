@@ -1,4 +1,4 @@
-"""The command: ``vmcorefs mount | umount | inspect | check | extract``."""
+"""The command: ``vmcorefs mount | umount | inspect | check | extract | save``."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import json
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any, ClassVar
 
 import click
@@ -14,15 +15,27 @@ from tqdm import tqdm
 
 from vmcorefs.api import Capture, open_capture
 from vmcorefs.check import format_check, make_check
+from vmcorefs.config import CaptureConfig
 from vmcorefs.core.units import format_size
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
-from vmcorefs.errors import ConfigError, VmcorefsError
+from vmcorefs.errors import ConfigError, IncompleteError, VmcorefsError
 from vmcorefs.extract import Outcome, Progress, extract as extract_file, stream
 from vmcorefs.fuse.mounts import check_mountpoint, unmount
 from vmcorefs.fuse.planes.linux import keep_heap_small
 from vmcorefs.fuse.serve import parse_mount_options
 from vmcorefs.inspect import format_report, make_report
-from vmcorefs.options import IMAGES_HELP, capture_options, make_config
+from vmcorefs.options import IMAGES_HELP, capture_options, image_options, make_config
+from vmcorefs.save.codecs import CODEC_NAMES
+from vmcorefs.save.command import (
+    FORMATS,
+    default_threads,
+    make_order,
+    read_levels,
+    save_capture,
+)
+from vmcorefs.save.places import STDOUT
+from vmcorefs.save.report import as_dict, describe_losses, format_summary
+from vmcorefs.save.saver import Console
 from vmcorefs.tree.file import TreeFile
 
 
@@ -33,6 +46,7 @@ class _Group(click.Group):
     lazy: ClassVar[dict[str, str]] = {
         "capture": "vmcorefs.capture.commands",
         "config": "vmcorefs.capture.commands",
+        "test-crash": "vmcorefs.capture.commands",
     }
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -41,7 +55,7 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         if cmd_name in self.lazy:
             module = importlib.import_module(self.lazy[cmd_name])
-            command: click.Command = getattr(module, cmd_name)
+            command: click.Command = getattr(module, cmd_name.replace("-", "_"))
             return command
         return super().get_command(ctx, cmd_name)
 
@@ -195,11 +209,101 @@ def extract(
     click.echo(_describe(output, outcome), err=True)
 
 
+@main.command(epilog=IMAGES_HELP, short_help="Write a filtered and compressed dump.")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    help="Where to: a file, - for a pipe, ssh://[USER@]HOST/PATH, or a URL that fsspec knows, such"
+    " as s3://BUCKET/KEY.",
+)
+@click.option(
+    "-d",
+    "--dump-level",
+    metavar="N[,N...]",
+    help="Pages to leave out, as makedumpfile -d does: the sum of 1 (zeros), 2 (cache), 4 (cache,"
+    " private too), 8 (user data) and 16 (free pages). Default: 31. With commas, the next level is"
+    " tried when the disk is full.",
+)
+@click.option(
+    "--format",
+    "wanted",
+    type=click.Choice(FORMATS),
+    help="kdump-compressed (the default for a file), ELF, or makedumpfile's flattened stream (the"
+    " default for anything else).",
+)
+@click.option(
+    "--codec",
+    type=click.Choice(CODEC_NAMES),
+    help="How pages are compressed (default: zlib; none in ELF).",
+)
+@click.option(
+    "--threads", type=click.IntRange(1, 1024), metavar="N", help="Threads (default: one per CPU)."
+)
+@click.option(
+    "--split",
+    type=click.IntRange(1, 1000),
+    default=1,
+    metavar="N",
+    help="Write N files, FILE.1 to FILE.N, as makedumpfile's --split does.",
+)
+@click.option("--resume", is_flag=True, help="Go on from FILE.incomplete.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists, or FILE.incomplete.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors and warnings.")
+@image_options
+def save(
+    images: tuple[str, ...],
+    output: str,
+    dump_level: str | None,
+    wanted: str | None,
+    codec: str | None,
+    threads: int | None,
+    split: int,
+    resume: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,  # noqa: ANN401  # click's
+) -> None:
+    """Write a dump of the memory in IMAGE..., filtered and compressed as makedumpfile's.
+
+    The kernel's log comes first, as FILE-dmesg.txt. The dump grows as FILE.incomplete, and gets its
+    name when it is whole and synced. A page that cannot be read does not stop it: the others are
+    saved, what is lost is listed, the name stays FILE.incomplete and the exit status is 6.
+    """
+    config = make_config(images, options)
+    levels = read_levels(dump_level, config)
+    order = make_order(output, levels, wanted, codec, parts=split, resume=resume, force=force)
+    if as_json and output == STDOUT:
+        raise ConfigError("standard output takes the dump, so --json has no place: name a FILE")
+    say = _say if not quiet else None
+    console = Console(bar=sys.stderr.isatty() and not quiet, say=say, warn=_say)
+    with _open_config(replace(config, dump_level=None)) as capture:
+        report = save_capture(capture, order, threads or default_threads(), console)
+    if as_json:
+        click.echo(json.dumps(as_dict(report), indent=1))
+    elif not quiet:
+        click.echo(format_summary(report), err=True)
+    if not report.is_complete:
+        raise IncompleteError(describe_losses(report))
+
+
+def _say(line: str) -> None:
+    with tqdm.external_write_mode(sys.stderr):  # takes the bar away for the moment
+        click.echo(f"vmcorefs: {line}", err=True)
+
+
 def _open(
     images: tuple[str, ...], options: dict[str, Any], location: str = ".", *, thorough: bool = False
 ) -> Capture:
+    return _open_config(make_config(images, options), location, thorough=thorough)
+
+
+def _open_config(config: CaptureConfig, location: str = ".", *, thorough: bool = False) -> Capture:
     """Open a capture, with a bar on the terminal if looking through it takes long."""
-    config = make_config(images, options)
     with tqdm(
         desc="looking through the memory",
         unit="B",

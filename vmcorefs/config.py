@@ -28,10 +28,11 @@ import re
 import tomllib
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
 import msgspec
 
+from vmcorefs.core.dump_level import MAX_DUMP_LEVEL
 from vmcorefs.core.units import MAX_ADDRESS, parse_range, parse_size
 from vmcorefs.errors import ConfigError
 
@@ -80,6 +81,8 @@ class CaptureConfig:
         use_vmcoreinfo: Look for VMCOREINFO where no elfcorehdr names it; False leaves it out.
         layout: How ``vmcore`` is laid out: byte for byte as /proc/vmcore (``kernel``), or with
             headers that every tool opens (``universal``).
+        dump_level: What ``vmcore`` is without, as makedumpfile's ``-d`` has it, from 0 to 31; None
+            for nothing.
     """
 
     images: tuple[Piece, ...]
@@ -97,6 +100,7 @@ class CaptureConfig:
     vmcoreinfo: str | int | None = None
     use_vmcoreinfo: bool = True
     layout: LayoutChoice = "kernel"
+    dump_level: int | None = None
 
 
 _PIECE = re.compile(
@@ -150,6 +154,7 @@ class _CaptureTable(msgspec.Struct, forbid_unknown_fields=True):
     vmlinux: str | None = None
     vmcoreinfo: _Number | str = "auto"
     layout: LayoutChoice = "kernel"
+    dump_level: Annotated[int, msgspec.Meta(ge=0, le=MAX_DUMP_LEVEL)] | None = None
 
 
 def load_capture_file(path: str) -> CaptureConfig:
@@ -195,6 +200,7 @@ def _config_from(table: _CaptureTable, directory: str) -> CaptureConfig:
         vmcoreinfo=vmcoreinfo,
         use_vmcoreinfo=use_vmcoreinfo,
         layout=table.layout,
+        dump_level=table.dump_level,
     )
 
 

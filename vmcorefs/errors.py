@@ -74,7 +74,26 @@ class SourceIOError(VmcorefsError):
 
 
 class OutputError(VmcorefsError):
-    """The output of ``extract`` cannot be written."""
+    """The output of ``extract`` or ``save`` cannot be written."""
+
+    exit_code = 6
+
+
+class DiskFullError(OutputError):
+    """There is no room for the output: a dump that leaves more out may fit."""
+
+    errno = errno_codes.ENOSPC
+
+
+class StoppedError(VmcorefsError):
+    """A signal asked for the writing of a dump to stop."""
+
+    errno = errno_codes.EINTR
+    exit_code = 6
+
+
+class IncompleteError(VmcorefsError):
+    """A dump is written as far as it can be, but lacks bytes that it should hold."""
 
     exit_code = 6
 

@@ -33,12 +33,13 @@ from vmcorefs.discovery.findings import make_dump_findings, make_findings
 from vmcorefs.discovery.log import find_log
 from vmcorefs.discovery.low_memory import find_low_memory
 from vmcorefs.discovery.notes import CrashNotes, read_crash_notes
+from vmcorefs.discovery.page_kinds import KernelPages, find_kernel_pages
 from vmcorefs.discovery.plan import Plan, find_plan
 from vmcorefs.discovery.scan import Progress
 from vmcorefs.discovery.settle import settle
 from vmcorefs.discovery.virtual import through_loads
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
-from vmcorefs.errors import ConfigError, FormatError, TruncatedError
+from vmcorefs.errors import ConfigError, FaultError, FormatError, TruncatedError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.sources.dump import DumpFile
@@ -225,6 +226,23 @@ def _open_dump(
         findings=make_dump_findings(explorer, dump, memory_map, plan, notes),
         vmcore=dump.vmcore if as_it_is else None,
     )
+
+
+def find_page_kinds(image: MemoryImage) -> KernelPages:
+    """Find what each page of the dead machine was used for.
+
+    Raises:
+        FormatError: if that cannot be told: there is no VMCOREINFO, or it leads to no page array.
+        SourceIOError: if an input cannot be read.
+    """
+    vmcoreinfo = image.notes.vmcoreinfo
+    if vmcoreinfo is None:
+        raise FormatError("what pages were used for cannot be told without VMCOREINFO")
+    memory = Reader("memory", image.memory, image.sources)
+    try:
+        return find_kernel_pages(memory, vmcoreinfo, image.plan.elfcorehdr)
+    except (FormatError, FaultError) as error:
+        raise FormatError(f"what pages were used for cannot be told: {error}") from error
 
 
 def _doubt(finding: Finding) -> str:

@@ -17,6 +17,7 @@ from vmcorefs.config import (
     parse_piece,
     parse_vmcoreinfo_choice,
 )
+from vmcorefs.core.dump_level import MAX_DUMP_LEVEL
 from vmcorefs.core.units import parse_range
 
 Command = TypeVar("Command", bound=Callable[..., Any])
@@ -99,8 +100,23 @@ _OPTIONS = (
 )
 
 
+_LEVEL_OPTION = click.option(
+    "--dump-level",
+    type=click.IntRange(0, MAX_DUMP_LEVEL),
+    metavar="LEVEL",
+    help="Leave pages out of vmcore, as makedumpfile -d does: the sum of 1 (known zeros), 2"
+    " (cache), 4 (cache, private too), 8 (user data) and 16 (free pages). Default: leave"
+    " nothing out.",
+)
+
+
 def capture_options(command: Command) -> Command:
     """Add the options; a command takes their values as keyword arguments for ``make_config``."""
+    return image_options(_LEVEL_OPTION(command))
+
+
+def image_options(command: Command) -> Command:
+    """Add all of them but ``--dump-level``, for a command that has a meaning of its own for it."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -143,4 +159,5 @@ def make_config(images: tuple[str, ...], options: dict[str, Any]) -> CaptureConf
         vmcoreinfo=vmcoreinfo,
         use_vmcoreinfo=use_vmcoreinfo,
         layout=options["layout"],
+        dump_level=options.get("dump_level"),
     )

@@ -16,7 +16,8 @@ from vmcorefs.errors import FaultError
 from vmcorefs.sources.base import Source
 
 DEFAULT_FAULTS = frozenset({Kind.MISSING, Kind.EXCLUDED})
-"""Kinds that are an error to read. The others that hold no data, ZERO and HOLE, read as zeros."""
+"""Kinds that are an error to read. The others that hold no data, ZERO and HOLE, read as zeros; so
+does EXCLUDED in a vmcore whose reader asked for a dump level."""
 
 
 class Reader:

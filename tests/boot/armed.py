@@ -34,7 +34,9 @@ def _arm(disk: Disk, directory: Path) -> None:
 
 def wait_until_armed(machine: Machine) -> None:
     """Wait until the services of a healthy system have come up, and see its crash kernel loaded."""
-    machine.ask("systemctl is-system-running --wait", _BOOT_SECONDS)
+    machine.ask("systemctl is-system-running --wait || true", _BOOT_SECONDS)
+    failed = machine.ask("systemctl --failed --plain --no-legend")
+    assert failed == "", failed + machine.ask("journalctl --boot --no-pager --priority=warning")
     assert machine.ask("cat /sys/kernel/kexec_crash_loaded").strip() == "1"
 
 

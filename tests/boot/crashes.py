@@ -21,6 +21,9 @@ if TYPE_CHECKING:
 
 _BOOT_SECONDS: Final = 300
 _SAVE_SECONDS: Final = 600
+_FAIL_SECONDS: Final = 300
+_FAILURE: Final = ("[finish]", 'failure = "poweroff"')
+"""Settings that let a failure be told from a success, which reboots."""
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,9 @@ def leave(machine: Machine, name: str, *lines: str) -> None:
 
 
 def configure(machine: Machine, *lines: str) -> None:
-    """Write /etc/vmcorefs.toml, and have the service load the crash kernel anew."""
+    """Write /etc/vmcorefs.toml: what is said there of saving holds with no loading anew."""
     words = " ".join(map(_quoted, lines))
     machine.ask(f"printf '%s\\n' {words} >/etc/vmcorefs.toml")
-    machine.ask("systemctl restart vmcorefs-load.service")
 
 
 def _quoted(line: str) -> str:
@@ -104,3 +106,49 @@ def saved_on_root(machine: Machine) -> Outcome:
     wait_until_armed(machine)
     machine.ask("sync")
     return outcome
+
+
+def saved_by_initramfs(machine: Machine) -> Outcome:
+    """Save from within an initramfs, to a file system of its own; no root file system is mounted."""
+    machine.ask("cp --preserve=timestamps /opt/lab/initramfs.toml /etc/vmcorefs.toml")
+    machine.ask("systemctl restart vmcorefs-load.service", _BOOT_SECONDS)
+    return panic(machine, _SAVE_SECONDS)
+
+
+def target_full(machine: Machine) -> Outcome:
+    """Save where there is not enough room, and power off."""
+    configure(
+        machine,
+        "[target]",
+        'filesystem = "LABEL=lab-full"',
+        'directory = "/"',
+        "[keep]",
+        'free = "1M"',
+        *_FAILURE,
+    )
+    return panic(machine, _FAIL_SECONDS)
+
+
+def target_missing(machine: Machine) -> Outcome:
+    """Save to a file system that does not come up, and power off."""
+    configure(
+        machine,
+        "[target]",
+        'filesystem = "LABEL=no-such-label"',
+        'directory = "/"',
+        'wait = "10s"',
+        *_FAILURE,
+    )
+    return panic(machine, _FAIL_SECONDS)
+
+
+def saver_killed(machine: Machine) -> Outcome:
+    """Have the process that saves be killed once it has begun to write, and power off."""
+    configure(machine, *_FAILURE)
+    leave(
+        machine,
+        "mounted",
+        "(until ls /var/crash/*/*.incomplete; do sleep 0.1; done; sleep 1;"
+        " systemctl kill --signal=KILL vmcorefs-save.service; echo LAB-KILLED) &",
+    )
+    return panic(machine, _FAIL_SECONDS)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,8 +57,9 @@ class Disk:
 def debian(version: Kernel) -> Path:
     """Return a tar archive of a small Debian 12 with a kernel and what vmcorefs needs.
 
-    The first call downloads some 130 MB.
+    What vmcorefs depends on is in it, in /opt/vmcorefs. The first call downloads some 130 MB.
     """
+    wheels = dependency_wheels()
     packages = (*_PACKAGES, f"{version.package}-unsigned={version.version}")
     options = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEFT_OUT]
     words = [
@@ -68,13 +68,15 @@ def debian(version: Kernel) -> Path:
         f"--include={','.join(packages)}",
         '--aptopt=APT::Install-Recommends "false"',
         *options,
+        f'--customize-hook={GUEST}/install-dependencies "$1" {wheels}',
         SUITE,
     ]
+    key = digest([*(word.encode() for word in words), (GUEST / "install-dependencies").read_bytes()])
 
     def build(directory: Path) -> None:
         run([tool("mmdebstrap"), *words, directory / "root.tar"])
 
-    return kept("debian", digest(word.encode() for word in words), build) / "root.tar"
+    return kept("debian", key, build) / "root.tar"
 
 
 def disk() -> Disk:
@@ -82,18 +84,14 @@ def disk() -> Disk:
     version = kernel("6.1")
     archive = debian(version)
     with tempfile.TemporaryDirectory() as scratch:
-        wheels = Path(scratch)
-        wheel, product = make_product_wheel(wheels)
-        dependencies = dependency_wheels()
-        for dependency in dependencies.iterdir():
-            shutil.copy(dependency, wheels)
-        parts = [archive.parent.name, dependencies.name, product, wheel.name, _SIZE]
+        wheel, product = make_product_wheel(Path(scratch))
+        parts = [archive.parent.name, product, _SIZE]
         key = digest([*(part.encode() for part in parts), *files_below(GUEST)])
-        made = kept("disks", key, lambda directory: _build(directory, archive, wheels, version))
+        made = kept("disks", key, lambda directory: _build(directory, archive, wheel, version))
     return Disk(made, version)
 
 
-def _build(directory: Path, archive: Path, wheels: Path, version: Kernel) -> None:
+def _build(directory: Path, archive: Path, wheel: Path, version: Kernel) -> None:
     image = directory / "root.img"
     run(
         [
@@ -101,7 +99,7 @@ def _build(directory: Path, archive: Path, wheels: Path, version: Kernel) -> Non
             # only what the hooks do is wanted
             "--skip=setup,update,essential/unlink,cleanup,output/dev",
             f'--setup-hook=tar --extract --numeric-owner --directory "$1" --file {archive}',
-            f'--customize-hook={GUEST}/install "$1" {wheels} {GUEST} {version.name}',
+            f'--customize-hook={GUEST}/install "$1" {wheel} {GUEST} {version.name}',
             f'--customize-hook={GUEST}/make-disk "$1" {image} {_SIZE} {version.name}',
             *(SUITE, "-"),
         ]

@@ -1,14 +1,14 @@
 """A machine under QEMU's software emulation that is talked to while it runs, and can be kept.
 
-It has a disk to boot from (vda), a second one for a copy of its memory (vdb) and a small one to be
-filled (vdc); the console is on its first serial port, ``guest/agent`` on the second.
+It has a disk to boot from (vda), one for a copy of its memory (vdb), one for dumps (vdc, LABEL=lab-
+crash) and one on which no dump fits (vdd, LABEL=lab-full); the console is on its first serial port,
+``guest/agent`` on the second.
 """
 
 from __future__ import annotations
 
 import re
 import select
-import shutil
 import socket
 import subprocess
 import tempfile
@@ -39,7 +39,7 @@ _CMDLINE: Final = (
     f" crashkernel={CRASHKERNEL}"
 )
 _ROOT: Final = "root.qcow2"
-_SMALL: Final = "small.img"
+_TARGETS: Final = {"lab-crash": "512M", "lab-full": "8M"}
 _STATE: Final = "state"
 _POLL_SECONDS: Final = 0.2
 _STOP_SECONDS: Final = 20
@@ -196,7 +196,8 @@ class Machine:
 def booted(disk: Disk, directory: Path) -> Iterator[Machine]:
     """Boot a disk, which itself does not change, for the block's length."""
     _overlay(disk.image, "raw", directory / _ROOT)
-    run([tool("mke2fs"), "-q", "-t", "ext4", "-L", "lab-small", directory / _SMALL, "48M"])
+    for label, size in _TARGETS.items():
+        run([tool("mke2fs"), "-q", "-t", "ext4", "-L", label, directory / f"{label}.img", size])
     with _running(disk, directory) as machine:
         yield machine
 
@@ -205,7 +206,8 @@ def booted(disk: Disk, directory: Path) -> Iterator[Machine]:
 def resumed(disk: Disk, kept: Path, directory: Path) -> Iterator[Machine]:
     """Go on with a machine that was kept; ``kept`` itself does not change."""
     _overlay(kept / _ROOT, "qcow2", directory / _ROOT)
-    shutil.copy(kept / _SMALL, directory)
+    for label in _TARGETS:
+        run(["cp", "--sparse=always", kept / f"{label}.img", directory])
     with _running(disk, directory, "-incoming", f"exec:cat '{kept / _STATE}'") as machine:
         machine.wait("machine's state", lambda: _is_paused(machine), _SAVE_SECONDS)
         machine.monitor.execute("cont")
@@ -257,7 +259,11 @@ def _command(disk: Disk, monitor: int, agent: int) -> list[str]:
         *("-kernel", str(disk.vmlinuz), "-initrd", str(disk.initrd), "-append", _CMDLINE),
         *("-drive", f"file={_ROOT},format=qcow2,if=virtio,cache=unsafe"),
         *("-drive", f"file={VMCORE},format=raw,if=virtio,cache=unsafe,detect-zeroes=on"),
-        *("-drive", f"file={_SMALL},format=raw,if=virtio,cache=unsafe"),
+        *(
+            word
+            for label in _TARGETS
+            for word in ("-drive", f"file={label}.img,format=raw,if=virtio,cache=unsafe")
+        ),
         *("-chardev", f"socket,id=qmp,fd={monitor}", "-mon", "qmp,mode=control"),
         *("-serial", "file:serial"),
         *("-chardev", f"socket,id=agent,fd={agent}", "-serial", "chardev:agent"),

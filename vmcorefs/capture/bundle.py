@@ -64,11 +64,12 @@ class Bundle:
     has_blas: bool
 
 
-def make_bundle(directory: str, *, blas: bool = False) -> Bundle:
+def make_bundle(directory: str, codec: str, *, blas: bool = False) -> Bundle:
     """Copy vmcorefs and all that it needs below ``directory``, and see that it runs.
 
     Args:
         directory: The root of an initramfs that is being made.
+        codec: The codec of the dump that it will save.
         blas: Carry numpy's linear algebra, 28 MiB that nothing here calls; without it, it is
             carried only if numpy does not load otherwise.
 
@@ -77,11 +78,11 @@ def make_bundle(directory: str, *, blas: bool = False) -> Bundle:
         UnsupportedError: if it does not run there.
     """
     try:
-        bundle = _make(directory, blas=blas)
+        bundle = _make(directory, codec, blas=blas)
         reason = _try(directory)
         if reason is not None and not bundle.has_blas:
             shutil.rmtree(os.path.join(directory, HOME))
-            bundle = _make(directory, blas=True)
+            bundle = _make(directory, codec, blas=True)
             reason = _try(directory)
     except OSError as error:
         raise OutputError(f"{directory}: cannot copy vmcorefs there: {error}") from error
@@ -90,8 +91,8 @@ def make_bundle(directory: str, *, blas: bool = False) -> Bundle:
     return bundle
 
 
-def _make(directory: str, *, blas: bool) -> Bundle:
-    modules = find_modules()
+def _make(directory: str, codec: str, *, blas: bool) -> Bundle:
+    modules = find_modules(codec)
     home = os.path.join(directory, HOME)
     place = os.path.join(home, "lib", f"python3.{sys.version_info.minor}")
     os.makedirs(os.path.join(place, "lib-dynload"), exist_ok=True)
@@ -153,7 +154,8 @@ def _copy(source: str, path: str) -> str:
     os.makedirs(os.path.dirname(path), exist_ok=True)
     if os.path.lexists(path):
         os.unlink(path)
-    shutil.copy(source, path)
+    shutil.copyfile(source, path)
+    os.chmod(path, 0o755)  # noqa: S103  # programs and libraries: not mount's setuid bit
     if shutil.which("strip") is not None and _has_debug_sections(source):
         subprocess.run(["strip", "--strip-unneeded", path], capture_output=True, check=False)
     return path

@@ -21,7 +21,8 @@ from vmcorefs.capture.load import (
 from vmcorefs.capture.report import Check, error, ok, warning
 from vmcorefs.capture.settings import SETTINGS_PATH, Settings
 from vmcorefs.core.units import format_size
-from vmcorefs.errors import UnsupportedError
+from vmcorefs.errors import UnsupportedError, VmcorefsError
+from vmcorefs.save.command import choose_format, make_writer
 
 NEEDED_MEMORY = 256 << 20
 """Bytes of crashkernel= in which everything here was seen to run (docs/capture.md)."""
@@ -29,11 +30,28 @@ NEEDED_MEMORY = 256 << 20
 
 def check_system(settings: Settings) -> Iterator[Check]:
     """Check everything but the target."""
+    yield _check_dump(settings)
     yield from _check_reserved()
     yield from _check_files(settings)
     yield from _check_loaded(settings)
     yield from _check_units(settings)
     yield _check_fuse()
+
+
+def _check_dump(settings: Settings) -> Check:
+    dump, url = settings.dump, settings.target.url
+    if dump.format == "vmcore":
+        if url:
+            return error("dump", f"format vmcore is for a directory, not for {url}")
+        return ok("dump", "a sparse copy of /proc/vmcore")
+    wanted = None if dump.format == "kdump" else dump.format
+    chosen = choose_format(f"{url or settings.target.directory}/vmcore", wanted, parts=1)
+    codec = "none" if dump.format == "elf" else dump.codec
+    try:
+        make_writer(chosen, codec, 1)
+    except VmcorefsError as problem:
+        return error("dump", str(problem))
+    return ok("dump", f"format {chosen}, codec {codec}, level {dump.level}")
 
 
 def _check_reserved() -> Iterator[Check]:
@@ -89,9 +107,12 @@ def _check_loaded(settings: Settings) -> Iterator[Check]:
 
 def _check_units(settings: Settings) -> Iterator[Check]:
     outdated = outdated_files("/")
-    for path in outdated:
-        yield error("units", f"{path}: missing, or of another version: vmcorefs capture install")
-    if not outdated:
+    if outdated:
+        yield error(
+            "units",
+            f"{', '.join(outdated)}: missing, or of another version: vmcorefs capture install",
+        )
+    else:
         yield ok("units", "installed")
     if shutil.which("systemctl") is None:
         if settings.load.save_from == "root":

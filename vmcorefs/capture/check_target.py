@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
+import shlex
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,15 +17,12 @@ from vmcorefs.capture.mount_table import (
     list_mounted,
 )
 from vmcorefs.capture.report import Check, error, ok, warning
-from vmcorefs.capture.settings import Settings, TargetSettings
+from vmcorefs.capture.settings import Settings
 from vmcorefs.core.units import format_size
-from vmcorefs.errors import OutputError
+from vmcorefs.save.ssh import parse_place
 
 _IN_MEMORY = frozenset({"tmpfs", "ramfs", "rootfs", "devtmpfs", "overlay", "squashfs"})
 _ON_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "9p"})
-_SSH = re.compile(
-    r"ssh://(?:(?P<user>[\w.-]+)@)?(?P<host>\[[^]]+\]|[^:/]+)(?::(?P<port>[0-9]+))?(?P<path>/\S*)"
-)
 
 
 def check_target(settings: Settings) -> Iterator[Check]:
@@ -142,32 +139,14 @@ def _is_encrypted(device: str) -> bool:
     return any(_is_encrypted(number) for number in below)
 
 
-def ssh_command(target: TargetSettings) -> tuple[list[str], str]:
-    """How to reach the host of an ssh target without anybody to ask.
-
-    Returns:
-        The command, to which what is to be run there is added, and the directory there.
-
-    Raises:
-        OutputError: if it is no such URL.
-    """
-    match = _SSH.fullmatch(target.url)
-    if match is None:
-        raise OutputError(f"{target.url}: expected ssh://[USER@]HOST[:PORT]/DIRECTORY")
-    command = ["ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={target.wait_seconds}"]
-    command += ["-p", match["port"]] if match["port"] else []
-    host = match["host"].strip("[]")
-    command += ["-l", match["user"]] if match["user"] else []
-    return [*command, "--", host], match["path"]
-
-
 def _check_ssh(settings: Settings) -> Iterator[Check]:
     target = settings.target
-    command, path = ssh_command(target)
-    quoted = "'" + path.replace("'", "'\\''") + "'"
+    place = parse_place(target.url.rstrip("/"))
+    path = shlex.quote(place.path)
+    script = f"test -d {path} && test -w {path} && df -Pk {path}"
     try:
         done = subprocess.run(
-            [*command, f"test -d {quoted} && test -w {quoted} && df -Pk {quoted}"],
+            place.command(script),
             stdin=subprocess.DEVNULL,
             capture_output=True,
             text=True,

@@ -6,6 +6,7 @@ will most likely be saved all the same), or an error (it will not).
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterable, Iterator
 
 import msgspec
@@ -31,7 +32,9 @@ def check_all(path: str) -> list[Check]:
         settings = load_settings(path)
     except VmcorefsError as problem:
         return [error("settings", str(problem))]
-    checks = [ok("settings", f"{path}: every key and value is known")]
+    there = os.path.exists(path)
+    said = "every key and value is known" if there else "not there, so the defaults hold"
+    checks = [ok("settings", f"{path}: {said}")]
     for what, part in _PARTS:
         try:
             checks.extend(part(settings))

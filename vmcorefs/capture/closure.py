@@ -44,7 +44,9 @@ ours = ("vmcorefs", "click")
 own = [module for name, module in sys.modules.items() if name.split(".")[0] in ours]
 for name in {name for module in own for name in imports_of(module)}:
     load(name)
-for name in sys.argv[1:]:
+from vmcorefs.save.codecs import find_codec
+find_codec(sys.argv[1])
+for name in sys.argv[2:]:
     load(name)
 found = {}
 for name, module in list(sys.modules.items()):
@@ -93,17 +95,18 @@ class Module:
         return f"{base}/__init__.pyc" if self.is_package else f"{base}.pyc"
 
 
-def find_modules(python: str = sys.executable) -> list[Module]:
+def find_modules(codec: str, python: str = sys.executable) -> list[Module]:
     """Every module that vmcorefs, and Python itself, needs.
 
     Args:
+        codec: The codec that is to be used: it may have a library.
         python: The interpreter that has vmcorefs.
 
     Raises:
         UnsupportedError: if it cannot run vmcorefs.
     """
     done = subprocess.run(
-        [python, "-c", _LIST_MODULES, *ALWAYS],
+        [python, "-c", _LIST_MODULES, codec, *ALWAYS],
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,

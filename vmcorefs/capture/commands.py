@@ -5,12 +5,14 @@ from __future__ import annotations
 import importlib
 import os
 import platform
+import socket
 import sys
 
 import click
 
 from vmcorefs.capture.actions import VMCORE, perform, require_capture_kernel, run_shell
 from vmcorefs.capture.checks import check_all, format_checks, has_error, to_json
+from vmcorefs.capture.crash import crash_now, describe_crash
 from vmcorefs.capture.initramfs import fill, make_initramfs
 from vmcorefs.capture.install import install as install_files, uninstall as uninstall_files
 from vmcorefs.capture.limit import time_limit
@@ -167,6 +169,26 @@ def check(context: click.Context, file: str, *, as_json: bool) -> None:
     click.echo(to_json(checks) if as_json else format_checks(checks), nl=as_json)
     if has_error(checks):
         context.exit(ConfigError.exit_code)
+
+
+@click.command(name="test-crash", short_help="Crash this machine, to see that its dump comes.")
+@_config_option
+@click.option(
+    "--yes-crash-this-machine", "is_sure", is_flag=True, help="Do not ask: crash, at once."
+)
+def test_crash(config_path: str, *, is_sure: bool) -> None:
+    """Say what will happen if this kernel crashes; asked twice, crash it.
+
+    THIS TAKES THE MACHINE DOWN. It asks for the machine's name, and once more.
+    """
+    click.echo(describe_crash(load_settings(config_path)))
+    if not is_sure:
+        name = socket.gethostname()
+        if click.prompt(f"To go on, type the name of this machine ({name})") != name:
+            raise ConfigError("that is another name: nothing was done")
+        if click.prompt("Crash it now? Type yes in capitals") != "YES":
+            raise ConfigError("nothing was done")
+    crash_now()
 
 
 def _settings_at_any_rate(path: str) -> Settings:

@@ -3,7 +3,7 @@
 ::
 
     /var/crash/2026-11-25-021937/   the time of the crash, UTC
-        dmesg  vmcore or dump  layout.json
+        dmesg  vmcore  layout.json
         summary.json                written last: with it, the dump is whole
 
 Nothing else in the target's directory is ever touched: other tools keep theirs there too.
@@ -16,14 +16,16 @@ import os
 import re
 import shutil
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from vmcorefs.errors import OutputError
 
+DMESG = "dmesg"
+VMCORE = "vmcore"
+LAYOUT = "layout.json"
 SUMMARY = "summary.json"
 _NAME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{6}")
-_OURS = frozenset({"dmesg", "vmcore", "dump", "layout.json", SUMMARY})
+_OURS = frozenset({DMESG, VMCORE, LAYOUT, SUMMARY})
 _INCOMPLETE = ".incomplete"
 _MAX_SUMMARY = 1 << 20
 
@@ -102,31 +104,6 @@ def removable(dumps: list[DumpDirectory]) -> list[DumpDirectory]:
 def beyond_count(dumps: list[DumpDirectory], count: int) -> list[DumpDirectory]:
     """What has to go so that no more than ``count`` dumps stay, whole or not."""
     return removable(dumps)[: max(len(dumps) - count, 0)]
-
-
-def make_room(directory: str, needed: int, free: Callable[[], int], *, spare: str) -> list[str]:
-    """Delete old dumps until ``needed`` bytes are free, or nothing more may be deleted.
-
-    Args:
-        directory: The target's directory.
-        needed: Bytes.
-        free: Asks the file system for its free bytes.
-        spare: The name of a dump that stays: the one that is being written.
-
-    Returns:
-        The paths that were deleted.
-
-    Raises:
-        OutputError: if one cannot be deleted.
-    """
-    deleted = []
-    for dump in removable(list_dumps(directory)):
-        if free() >= needed:
-            break
-        if dump.name != spare:
-            delete(dump)
-            deleted.append(dump.path)
-    return deleted
 
 
 def delete(dump: DumpDirectory) -> None:

@@ -8,6 +8,7 @@ from pathlib import Path
 from vmcorefs.capture.settings import DumpSettings
 from vmcorefs.core.dump_level import PageKind, left_out
 from vmcorefs.errors import UnsupportedError
+from vmcorefs.save.command import parse_levels
 
 MEMINFO = "/proc/meminfo"
 _LINE = re.compile(r"^(\w[^:\n]*):\s+([0-9]{1,15}) kB$", re.MULTILINE)
@@ -29,7 +30,7 @@ def estimate_dump(settings: DumpSettings, path: str = MEMINFO) -> int:
     info = read_meminfo(path)
     if settings.format == "vmcore":
         return info["MemTotal"]
-    omitted = left_out(settings.level)
+    omitted = left_out(parse_levels(str(settings.level))[-1])
     file_pages = info["Cached"] + info["Buffers"] - info["Shmem"]
     without = (
         (PageKind.FREE, info["MemFree"]),

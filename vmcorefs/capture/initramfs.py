@@ -42,7 +42,7 @@ def fill(directory: str, settings: Settings, *, blas: bool = False) -> Bundle:
         UnsupportedError: if vmcorefs does not run there.
     """
     resolved = msgspec.structs.replace(settings, target=resolve_target(settings.target))
-    bundle = make_bundle(directory, blas=blas)
+    bundle = make_bundle(directory, settings.dump.codec, blas=blas)
     try:
         os.makedirs(os.path.join(directory, "etc"), exist_ok=True)
         Path(directory, "etc/vmcorefs.toml").write_text(format_settings(resolved), "utf-8")

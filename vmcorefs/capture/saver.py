@@ -10,23 +10,35 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass
 
 from vmcorefs.api import Capture, open_capture
-from vmcorefs.capture.dumps import SUMMARY, beyond_count, delete, dump_name, list_dumps, make_room
-from vmcorefs.capture.filesystem import free_bytes, open_directory
-from vmcorefs.capture.settings import Settings
+from vmcorefs.capture.dumps import DMESG, LAYOUT, SUMMARY, VMCORE, dump_name
+from vmcorefs.capture.place import Place, Say, open_place
+from vmcorefs.capture.settings import DumpSettings, Settings
 from vmcorefs.config import CaptureConfig, Piece
 from vmcorefs.core.units import format_size
-from vmcorefs.errors import OutputError
-from vmcorefs.extract import extract, sync_directory
+from vmcorefs.errors import IncompleteError, UnsupportedError
+from vmcorefs.extract import extract
+from vmcorefs.save.command import (
+    choose_format,
+    default_threads,
+    make_dump,
+    make_writer,
+    parse_levels,
+)
+from vmcorefs.save.dump import Dump, Observer
+from vmcorefs.save.places import is_local, open_target
+from vmcorefs.save.report import Report, as_dict
+from vmcorefs.save.saver import Console, Order, Write, save as save_dump
+from vmcorefs.save.target import Target
+from vmcorefs.save.written import Written
 from vmcorefs.tree.file import TreeFile
 from vmcorefs.tree.texts import layout_file
 
-Say = Callable[[str], None]
-_REPORT_SECONDS = 10.0
+_REPORT_SECONDS = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +46,7 @@ class Saved:
     """What was saved.
 
     Attributes:
-        path: The dump's directory.
+        path: What the names of its files begin with: a directory, or a URL.
         seconds: How long it took.
     """
 
@@ -51,67 +63,136 @@ def save(settings: Settings, vmcore: str, say: Say) -> Saved:
         say: Told each step, in one line.
 
     Raises:
-        VmcorefsError: if anything fails; what has been written by then stays.
+        IncompleteError: if the dump lacks bytes that could not be read; all else is saved.
+        VmcorefsError: if anything else fails; what has been written by then stays.
     """
     start = time.monotonic()
-    with open_directory(settings.target) as directory:
-        with open_capture(CaptureConfig(images=(Piece(vmcore),))) as capture:
-            for warning in capture.image.warnings:
-                say(f"warning: {warning}")
-            name = dump_name(capture.image.time)
-            path = os.path.join(directory, name)
-            with _as_output_errors(path):
-                os.makedirs(path, mode=0o700, exist_ok=True)
-                sync_directory(path)
-            say(f"{path}: saving the memory of Linux {_release(capture)}")
-            _save_files(capture, path, settings, say)
-            seconds = time.monotonic() - start
-            _write(path, SUMMARY, _summary(capture, path, seconds))
-        for dump in beyond_count(list_dumps(directory), settings.keep.dumps):
-            if dump.name != name:
-                say(f"{dump.path}: deleted, to keep no more than {settings.keep.dumps}")
-                delete(dump)
+    with (
+        open_place(settings.target, settings.keep, say) as place,
+        open_capture(CaptureConfig(images=(Piece(vmcore),))) as capture,
+    ):
+        path = place.make(dump_name(capture.image.time))
+        say(f"{path}: saving the memory of Linux {_release(capture)}")
+        _save_log(capture, path, say)
+        if settings.dump.format == "vmcore":
+            facts = _copy(capture, path, place, say)
+        else:
+            facts = _save_dump(capture, path, settings.dump, place, say)
+        layout = layout_file({VMCORE: capture[VMCORE]})
+        _put(path, LAYOUT, layout.pread(layout.size, 0))
+        seconds = time.monotonic() - start
+        _put(path, SUMMARY, _summary(capture, path, facts, seconds))
+        if not facts["complete"]:
+            raise IncompleteError(
+                f"{path}: {facts['lost_bytes']} bytes could not be read; all else is in"
+                f" {VMCORE}.incomplete"
+            )
+        place.prune()
     say(f"{path}: complete after {seconds:.1f} s")
     return Saved(path, seconds)
 
 
-def _save_files(capture: Capture, path: str, settings: Settings, say: Say) -> None:
-    directory, name = os.path.split(path)
+def _save_log(capture: Capture, path: str, say: Say) -> None:
     log = capture.files.get("dmesg")
     if log is None:
         say("warning: the kernel's log cannot be read")
-    else:
-        _write(path, "dmesg", log.pread(log.size, 0))
-        say(f"{path}/dmesg: {log.size} bytes")
-    vmcore = capture["vmcore"]
-    spare = settings.keep.free_bytes
-    for deleted in make_room(
-        directory, vmcore.size + spare, lambda: free_bytes(directory), spare=name
-    ):
-        say(f"{deleted}: deleted to make room")
-    progress = _Progress(vmcore, directory, spare, say)
-    outcome = extract(vmcore, os.path.join(path, "vmcore"), force=True, progress=progress)
-    say(f"{path}/vmcore: {outcome.size} bytes, {format_size(outcome.written)} of them not zeros")
-    layout = layout_file({"vmcore": vmcore})
-    _write(path, "layout.json", layout.pread(layout.size, 0))
+        return
+    _put(path, DMESG, log.pread(log.size, 0))
+    say(f"{path}/{DMESG}: {log.size} bytes")
+
+
+def _save_dump(
+    capture: Capture, path: str, settings: DumpSettings, place: Place, say: Say
+) -> Mapping[str, object]:
+    """Save in one of the formats of ``vmcorefs save``; its report, as JSON has it."""
+    output = f"{path}/{VMCORE}"
+    # what is written in order alone is kdump's flattened form: choose_format knows
+    wanted = None if settings.format == "kdump" else settings.format
+    order = Order(
+        output,
+        parse_levels(str(settings.level)),
+        choose_format(output, wanted, parts=1),
+        "none" if settings.format == "elf" else settings.codec,
+        force=True,
+        log=False,
+    )
+    writer = make_writer(order.format, order.codec, default_threads())
+    warnings = list(capture.image.warnings)
+    dump, missing = make_dump(capture, warnings)
+    for warning in warnings:
+        say(f"warning: {warning}")
+    report = save_dump(
+        dump,
+        None,
+        order,
+        _Roomy(writer, place.check_room),
+        Console(bar=False, say=say, warn=say),
+        missing=missing,
+    )
+    say(_describe(report))
+    return as_dict(report)
+
+
+class _Roomy:
+    """A format that sees to the room on the target while it writes."""
+
+    def __init__(self, write: Write, check_room: Callable[[], None]) -> None:
+        self._write = write
+        self._check_room = check_room
+
+    def __call__(self, dump: Dump, targets: Sequence[Target], observer: Observer, /) -> Written:
+        """See ``saver.Write``."""
+        return self._write(dump, targets, _RoomObserver(observer, self._check_room))
+
+
+class _RoomObserver:
+    """Looks at the room at each step, and passes on what it is told."""
+
+    def __init__(self, observer: Observer, check_room: Callable[[], None]) -> None:
+        self._check_room = check_room
+        self._observer = observer
+
+    def pages(self, done: int, total: int) -> None:
+        """See ``Observer.pages``."""
+        self._check_room()
+        self._observer.pages(done, total)
+
+    def lost(self, paddr: int, size: int, reason: str) -> None:
+        """See ``Observer.lost``."""
+        self._observer.lost(paddr, size, reason)
+
+
+def _describe(report: Report) -> str:
+    return (
+        f"{', '.join(report.names)}: {format_size(report.memory)} of memory in"
+        f" {format_size(report.size)} ({report.format}, {report.codec}, dump level {report.level}),"
+        f" {report.seconds:.1f} s"
+    )
+
+
+def _copy(capture: Capture, path: str, place: Place, say: Say) -> Mapping[str, object]:
+    """Copy /proc/vmcore as it is, but for its zeros."""
+    if not is_local(path):
+        raise UnsupportedError(
+            f"{path}: format vmcore is for a directory; kdump goes elsewhere too"
+        )
+    file = capture[VMCORE]
+    outcome = extract(file, f"{path}/{VMCORE}", force=True, progress=_Progress(file, place, say))
+    say(f"{path}/{VMCORE}: {outcome.size} bytes, {format_size(outcome.written)} not zeros")
+    return {"complete": True, "format": "vmcore", "dump_bytes": outcome.size}
 
 
 class _Progress:
-    """A line every few seconds, and an end before the target is full."""
+    """A line every few seconds, and room on the target."""
 
-    def __init__(self, file: TreeFile, directory: str, spare: int, say: Say) -> None:
+    def __init__(self, file: TreeFile, place: Place, say: Say) -> None:
         self._total, self._done = file.size, 0
-        self._directory, self._spare, self._say = directory, spare, say
+        self._place, self._say = place, say
         self._last = self._start = time.monotonic()
 
     def __call__(self, count: int) -> None:
         self._done += count
-        free = free_bytes(self._directory)
-        if free < self._spare:
-            raise OutputError(
-                f"{self._directory}: {format_size(free)} free, less than the"
-                f" {format_size(self._spare)} that [keep] free leaves"
-            )
+        self._place.check_room()
         now = time.monotonic()
         if now - self._last >= _REPORT_SECONDS:
             self._last = now
@@ -122,14 +203,14 @@ class _Progress:
             )
 
 
-def _summary(capture: Capture, path: str, seconds: float) -> bytes:
-    files = {entry.name: entry.stat().st_size for entry in os.scandir(path) if entry.is_file()}
+def _summary(capture: Capture, path: str, facts: Mapping[str, object], seconds: float) -> bytes:
     summary = {
-        "complete": True,
+        **facts,
+        "dmesg": f"{path}/{DMESG}" if "dmesg" in capture.files else None,
         "release": _release(capture),
         "crash_time": int(capture.image.time),
         "seconds": round(seconds, 1),
-        "files": files,
+        "host": os.uname().nodename,
     }
     return json.dumps(summary, indent=1).encode() + b"\n"
 
@@ -139,25 +220,9 @@ def _release(capture: Capture) -> str:
     return (vmcoreinfo.release if vmcoreinfo else None) or "of an unknown release"
 
 
-def _write(path: str, name: str, data: bytes) -> None:
-    """Write a small file so that its name is only ever seen with all of its bytes."""
-    final = os.path.join(path, name)
-    with _as_output_errors(final):
-        with open(f"{final}.incomplete", "wb", opener=_private) as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.rename(f"{final}.incomplete", final)
-        sync_directory(final)
-
-
-def _private(path: str, flags: int) -> int:
-    return os.open(path, flags | os.O_NOFOLLOW, 0o600)
-
-
-@contextmanager
-def _as_output_errors(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:
-        raise OutputError(f"{path}: cannot write: {error.strerror}") from error
+def _put(path: str, name: str, data: bytes) -> None:
+    """Write a small file, which has its name only when all of it is safe."""
+    with closing(open_target(f"{path}/{name}", force=True)) as target:
+        target.pwrite(data, 0)
+        target.sync()
+        target.publish()

@@ -37,6 +37,7 @@ import msgspec
 
 from vmcorefs.core.units import parse_size
 from vmcorefs.errors import ConfigError
+from vmcorefs.save.command import parse_levels
 
 SETTINGS_PATH = "/etc/vmcorefs.toml"
 
@@ -89,13 +90,14 @@ class DumpSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     """``[dump]``: what is saved.
 
     Attributes:
-        level: Pages that are left out, 0 to 31, as makedumpfile's ``-d``.
+        level: Pages that are left out, 0 to 31, as makedumpfile's ``-d``; ``"1,31"`` tries 31 where
+            there is no room for 1.
         format: ``kdump`` (compressed, for crash and drgn), ``elf`` (filtered), or ``vmcore``: a
             sparse copy of /proc/vmcore, which knows no level and no codec.
         codec: How pages of ``kdump`` are compressed.
     """
 
-    level: Annotated[int, msgspec.Meta(ge=0, le=31)] = 31
+    level: int | str = 31
     format: DumpFormat = "kdump"
     codec: Codec = "zlib"
 
@@ -231,6 +233,7 @@ def _check_values(settings: Settings, text: str, name: str) -> None:
         "target.directory": lambda: _check_directory(target.directory),
         "target.filesystem": lambda: _check_filesystem(target.filesystem),
         "target.url": lambda: _check_url(target),
+        "dump.level": lambda: parse_levels(str(settings.dump.level)),
         "keep.free": lambda: parse_size(str(settings.keep.free)),
         "finish.timeout": lambda: parse_duration(settings.finish.timeout),
     }

@@ -23,7 +23,7 @@ MAX_BTF = 1 << 25
 _HEADER = "HBBIIIII"
 _HEADER_SIZE = struct.calcsize(f"={_HEADER}")
 _TYPE_SIZE = _MEMBER_SIZE = 12
-_STRUCT, _UNION = 4, 5
+_STRUCT, _UNION, _ENUM = 4, 5, 6
 
 # BTF_KIND_* -> bytes behind struct btf_type: fixed, and for each of the vlen elements
 _TAIL = {
@@ -31,7 +31,7 @@ _TAIL = {
     **dict.fromkeys((1, 14, 17), (4, 0)),  # INT, VAR, DECL_TAG
     3: (12, 0),  # ARRAY
     **dict.fromkeys((_STRUCT, _UNION, 15, 19), (0, 12)),  # ..., DATASEC, ENUM64
-    **dict.fromkeys((6, 13), (0, 8)),  # ENUM, FUNC_PROTO
+    **dict.fromkeys((_ENUM, 13), (0, 8)),  # ENUM, FUNC_PROTO
 }
 
 _MAX_MEMBERS = 1 << 14  # of one structure, those of anonymous ones within it included
@@ -110,6 +110,26 @@ def read_structs(data: bytes, byte_order: ByteOrder, names: Collection[str]) -> 
     return found
 
 
+def read_enumerators(data: bytes, byte_order: ByteOrder, names: Collection[str]) -> dict[str, int]:
+    """Find enumerators of 32 bits by name, whatever their enumeration; of several, the first.
+
+    Returns:
+        The values of those that are there, signed where the enumeration is.
+
+    Raises:
+        FormatError: if this is no sound BTF.
+    """
+    types = _Types(check_btf(data, byte_order), byte_order)
+    found: dict[str, int] = {}
+    for position in types.positions:
+        _, info, _ = types.header.unpack_from(types.data, position)
+        if info >> 24 & 0x1F == _ENUM:
+            for name, value in types.iter_enumerators(position, info):
+                if name in names:
+                    found.setdefault(name, value)
+    return found
+
+
 class _Types:
     """The types of checked BTF.
 
@@ -168,6 +188,14 @@ class _Types:
                     nested = self._find_aggregate(type_id)
                     if nested is not None:
                         pending.append((nested, base + bits // 8, depth + 1))
+
+    def iter_enumerators(self, position: int, info: int) -> Iterator[tuple[str, int]]:
+        """Name and value of each enumerator of the enumeration that stands at ``position``."""
+        layout = f"{self.header.format[0]}I{'i' if info >> 31 else 'I'}"
+        start = position + _TYPE_SIZE
+        end = start + (info & 0xFFFF) * struct.calcsize(layout)
+        for name_at, value in struct.iter_unpack(layout, self.data[start:end]):
+            yield self.name(name_at), value
 
     def _iter_own_members(self, position: int, info: int) -> Iterator[tuple[str, int, int]]:
         start = position + _TYPE_SIZE

@@ -13,8 +13,8 @@ import numpy as np
 import numpy.typing as npt
 
 from vmcorefs.core.dump_headers import DumpHeaders
-from vmcorefs.core.elf import ET_CORE, PT_LOAD, PhdrTable
-from vmcorefs.core.elfcorehdr import Elfcorehdr
+from vmcorefs.core.elf import ET_CORE, PT_LOAD, PhdrTable, make_ehdr
+from vmcorefs.core.elfcorehdr import Elfcorehdr, looks_like_elfcorehdr
 from vmcorefs.core.extents import Extents, Kind, fill, make_extents, validate
 from vmcorefs.core.ranges import Int64Array, Ranges, normalise, subtract
 from vmcorefs.core.units import MAX_ADDRESS, format_range
@@ -68,10 +68,16 @@ def read_dump_memory(dump: DumpHeaders, *, source: int = 0) -> DumpMemory:
         raise UnsupportedError(
             f"an ELF file of e_type {dump.header.e_type}, expected a core ({ET_CORE})"
         )
+    if len(dump.phdrs) and looks_like_elfcorehdr(dump.phdrs):
+        raise FormatError(
+            "an elfcorehdr, which holds no memory: give the memory as IMAGE, and this by --map"
+        )
     loads = _check_loads(dump)
     stored = loads["p_filesz"] > 0
     end = int((loads["p_offset"] + loads["p_filesz"])[stored].max(initial=0))
     loads = _place_aliases(loads, loads["p_paddr"] == dump.no_address)
+    if not len(loads):
+        raise FormatError("no PT_LOAD tells a physical address, as a machine's do")
     paddr, offset, filesz, memsz = (
         loads[name].astype(np.int64) for name in ("p_paddr", "p_offset", "p_filesz", "p_memsz")
     )
@@ -176,4 +182,9 @@ def _plan(dump: DumpHeaders, loads: PhdrTable) -> Elfcorehdr:
     for name in ("p_filesz", "p_memsz"):
         joined[name] = np.add.reduceat(plan[name], first)
     joined["p_type"] = PT_LOAD
-    return Elfcorehdr(dump.header, joined)
+    # QEMU puts section headers in front; what is laid out anew has none
+    header = dump.header
+    clean = make_ehdr(
+        e_machine=header.e_machine, elf_class=header.elf_class, byte_order=header.byte_order
+    )
+    return Elfcorehdr(clean, joined)

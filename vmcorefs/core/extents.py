@@ -34,7 +34,7 @@ class Kind(IntEnum):
     MISSING = 3
     """RAM that no input holds."""
     EXCLUDED = 4
-    """RAM that was left out on purpose (makedumpfile -d): what it held is not known."""
+    """RAM that was left out on purpose, by a dump level: what it held is not known."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

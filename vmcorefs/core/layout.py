@@ -18,7 +18,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vmcorefs.core.elf import PHDR_DTYPE, PT_LOAD, PT_NOTE, headers_size, pack_headers
+from vmcorefs.core.elf import (
+    PHDR_DTYPE,
+    PT_LOAD,
+    PT_NOTE,
+    ElfHeader,
+    PhdrTable,
+    headers_size,
+    pack_headers,
+)
 from vmcorefs.core.elfcorehdr import Elfcorehdr
 from vmcorefs.core.extents import Windows
 from vmcorefs.core.ranges import Ranges, make_ranges, normalise
@@ -35,6 +43,8 @@ class VmcoreLayout:
     """A vmcore without its memory.
 
     Attributes:
+        header: The ELF header, before the program headers are counted.
+        phdrs: The PT_NOTE, then the PT_LOADs.
         head: ELF header and program headers, padded to whole pages: the file's first bytes.
         notes: The range of the file that the merged notes cover, ``p_filesz`` of the PT_NOTE; a
             normal set. Zeros follow up to a page boundary.
@@ -48,6 +58,8 @@ class VmcoreLayout:
         page_size: What everything but the end of the notes is rounded to, in bytes.
     """
 
+    header: ElfHeader
+    phdrs: PhdrTable
     head: bytes
     notes: Ranges
     windows: Windows
@@ -97,6 +109,8 @@ def lay_out_vmcore(
     shown = pages > 0
     own = phdrs[1:]["p_offset"].astype(np.int64)
     return VmcoreLayout(
+        header=elfcorehdr.header,
+        phdrs=phdrs,
         head=pack_headers(elfcorehdr.header, phdrs).ljust(head_size, b"\0"),
         notes=make_ranges([(head_size, head_size + notes_size)]),
         windows=Windows(start[shown], pages[shown], to[shown]),

@@ -1,7 +1,7 @@
-"""One virtual address, translated with a read for each level: a check that costs almost nothing.
+"""Some virtual addresses, translated with a read for each level: what costs almost nothing.
 
 ``core.paging.walk`` looks at every table. Whether page tables are where somebody thinks they are is
-told by a single address.
+told by a single address, and where a part of an array lies by those of its pages.
 """
 
 from __future__ import annotations
@@ -10,8 +10,9 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vmcorefs.core.paging import output_address
+from vmcorefs.core.paging import ReadTables, output_address
 from vmcorefs.core.paging_formats import VALID, PageTableFormat
+from vmcorefs.core.ranges import Int64Array, distinct
 
 ReadEntry = Callable[[int], int]
 """``read_entry(paddr)``: the table entry at a physical address, or a ``VmcorefsError``."""
@@ -46,3 +47,46 @@ def translate(fmt: PageTableFormat, root: int, vaddr: int, read_entry: ReadEntry
             sound = entry & fmt.page_mask if last else shift in fmt.large_shifts
             return table & -size | vaddr & size - 1 if sound else None
     return None
+
+
+def translate_pages(
+    fmt: PageTableFormat, root: int, vaddrs: Int64Array, read_tables: ReadTables
+) -> Int64Array:
+    """The physical address behind each of many virtual ones, near one another.
+
+    Args:
+        fmt: The format of the tables.
+        root: Physical address of the root.
+        vaddrs: Addresses as two's complement, shape ``(n,)``, int64.
+        read_tables: Reads tables.
+
+    Returns:
+        Shape ``(n,)``, int64; -1 where nothing is mapped, or a table cannot be read.
+
+    Raises:
+        VmcorefsError: what ``read_tables`` raises.
+    """
+    paddrs = np.full(len(vaddrs), -1, dtype=np.int64)
+    rows, table = np.arange(len(vaddrs)), np.full(len(vaddrs), root, dtype=np.int64)
+    for level in range(fmt.levels):
+        tables = distinct(table)
+        entries, readable = read_tables(tables)
+        shift, last = fmt.shift(level), level == fmt.levels - 1
+        which = np.searchsorted(tables, table)
+        column = vaddrs[rows] >> shift & ((1 << fmt.level_bits[level]) - 1)
+        entry = entries[which, column]
+        valid = ((entry & np.uint64(VALID)) != 0) & readable[which]
+        rows, entry = rows[valid], entry[valid]
+        output = output_address(fmt, entry)
+        leaf = ((entry & np.uint64(fmt.leaf_mask)) != 0) == fmt.leaf_value
+        if last:
+            leaf = np.ones(len(rows), dtype=np.bool_)
+            sound = (entry & np.uint64(fmt.page_mask)) != 0
+        else:
+            sound = leaf & (shift in fmt.large_shifts)
+        size = 1 << shift
+        paddrs[rows[sound]] = output[sound] & -size | vaddrs[rows[sound]] & (size - 1)
+        rows, table = rows[~leaf], output[~leaf]
+        if not len(rows):
+            break
+    return paddrs

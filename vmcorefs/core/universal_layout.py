@@ -131,6 +131,8 @@ def lay_out_universal(
         )
     )
     return VmcoreLayout(
+        header=header,
+        phdrs=phdrs,
         head=pack_headers(header, phdrs).ljust(head_size, b"\0"),
         notes=make_ranges([(head_size, head_size + notes_size)]),
         windows=windows,

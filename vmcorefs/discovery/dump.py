@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from itertools import pairwise
 
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.elfcorehdr import make_elfcorehdr
@@ -94,8 +95,9 @@ def make_explorer(
 ) -> Explorer:
     """What looks into the dump's memory, by the VMCOREINFO of its notes if they have one."""
     text = find_vmcoreinfo(tuple(_iter_notes(dump)))
+    # QEMU calls a machine whose CPUs are in real mode i386: VMCOREINFO knows better
     return Explorer(
-        replace(config, machine=dump.header.e_machine),
+        config,
         dump.sources,
         dump.memory,
         progress,
@@ -125,12 +127,11 @@ def find_dump_plan(config: CaptureConfig, dump: DumpFile, explorer: Explorer) ->
     kernel = explorer.found.kernel if explorer.found is not None else None
     if kernel is None:
         return as_it_is
-    ram, header = dump.plan.ram, dump.header
+    ram = dump.plan.ram
     elfcorehdr = make_elfcorehdr(
         ram,
-        e_machine=header.e_machine,
-        byte_order=header.byte_order,
-        elf_class=header.elf_class,
+        e_machine=kernel.machine,
+        byte_order=dump.header.byte_order,
         text=image_in_ram(kernel, ram),
         direct_map=kernel.direct_map,
     )
@@ -204,7 +205,7 @@ def cut_into_slots(
         or _is_prstatus(note)
         or not (before.name in _OTHERS_OF_CPU and note.name in _OTHERS_OF_CPU)
     ]
-    for start, end in zip(starts, [*starts[1:], size], strict=True):
+    for start, end in pairwise([*starts, size]):
         inside = tuple(
             replace(note, offset=note.offset - start)
             for note in notes

@@ -172,11 +172,11 @@ def _vmcoreinfo(explorer: Explorer, plan: Plan, notes: CrashNotes) -> Finding:
     where = f" at {places[-1]:#x}" if places and notes.space is None else ""
     value = f"Linux {vmcoreinfo.release}{where}"
     reasons, against = [], []
-    if notes.given:
+    if notes.given and explorer.given is not None:
         return Finding("VMCOREINFO", value, Sureness.GIVEN, (), others)
     if plan.paddr is not None:
         reasons.append("the elfcorehdr of the crash kernel names it")
-    elif notes.space is not None:
+    elif notes.space is not None and places:
         reasons.append("it is among the notes of the dump")
     for one in ranking:
         if one.candidate.vmcoreinfo.text == vmcoreinfo.text:

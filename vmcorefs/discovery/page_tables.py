@@ -17,6 +17,7 @@ from vmcorefs.core.extents import Kind
 from vmcorefs.core.notes import ByteOrder
 from vmcorefs.core.paging import Limits, ReadTables, walk
 from vmcorefs.core.paging_formats import PageTableFormat, arm64, riscv64, x86_64
+from vmcorefs.core.paging_lookup import translate_pages
 from vmcorefs.core.paging_mappings import BoolArray, Mappings, UInt64Array
 from vmcorefs.core.ranges import Int64Array
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
@@ -127,6 +128,25 @@ def table_reader(memory: Reader, fmt: PageTableFormat, byte_order: ByteOrder = "
         return raw.astype(np.uint64, copy=False), readable
 
     return read_tables
+
+
+class TableLookup:
+    """Translates addresses through page tables that are never looked at as a whole.
+
+    Attributes:
+        fmt: The format of the tables.
+    """
+
+    def __init__(
+        self, memory: Reader, fmt: PageTableFormat, root: int, byte_order: ByteOrder
+    ) -> None:
+        self.fmt = fmt
+        self._root = root
+        self._read_tables = table_reader(memory, fmt, byte_order)
+
+    def translate_many(self, vaddrs: UInt64Array) -> Int64Array:
+        """The physical address behind each virtual one, int64; -1 where nothing is mapped."""
+        return translate_pages(self.fmt, self._root, vaddrs.astype(np.int64), self._read_tables)
 
 
 def _are_held(memory: Reader, paddrs: Int64Array) -> BoolArray:

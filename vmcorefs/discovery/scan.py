@@ -17,6 +17,7 @@ from vmcorefs.core.elf import ELF_MAGIC
 from vmcorefs.core.extents import Extents, Kind
 from vmcorefs.core.ranges import Int64Array
 from vmcorefs.core.vmcoreinfo import NOTE_NAME
+from vmcorefs.errors import SourceIOError
 from vmcorefs.sources.base import Source
 
 GRID = 1024
@@ -26,6 +27,7 @@ MAX_HITS = 1 << 16
 """Most places of each sort that are kept; a real image has some dozens."""
 
 _CHUNK = 1 << 20  # fits the second-level cache: what is read is looked at before it leaves it
+_BLOCK = 1 << 16  # what is read alone where a chunk cannot be read
 _WORDS = GRID // 4
 _ELF = np.frombuffer(ELF_MAGIC, dtype=np.uint32)[0]
 _NAME = np.frombuffer(NOTE_NAME[:4], dtype=np.uint32)[0]
@@ -73,7 +75,7 @@ def scan(sources: Sequence[Source], held: Extents, progress: Progress | None = N
         progress: Told of each chunk.
 
     Raises:
-        SourceIOError: if a source cannot be read.
+        SourceIOError: if nothing can be read, or a source has shrunk.
     """
     elf: list[Place] = []
     notes: list[Place] = []
@@ -92,13 +94,17 @@ def iter_chunks(
     """Source, offset and words of each chunk, a row for each KiB; the words are overwritten.
 
     The chunks are in the order of the sources and of offset; what is known to be zeros without
-    reading it is left out.
+    reading it is left out, and so is what cannot be read.
+
+    Raises:
+        SourceIOError: if nothing can be read, or a source has shrunk.
     """
     buffer = np.empty(_CHUNK, dtype=np.uint8)
     words = buffer.view(np.uint32).reshape(-1, _WORDS)
     data = held.only(Kind.DATA)
     spans = sorted(zip(data.source.tolist(), data.offset.tolist(), data.size.tolist(), strict=True))
     done, total = 0, sum(size for _, _, size in spans)
+    looked, failure = False, None
     for number, start, size in spans:
         source, end = sources[number], start + size
         offset = start
@@ -110,9 +116,43 @@ def iter_chunks(
             if progress is not None:
                 progress(done, total)
             if length:
-                source.pread_into(offset + skipped, buffer.data[:length])
-                yield number, offset + skipped, words[: length // GRID]
+                error = _read(source, offset + skipped, buffer.data[:length])
+                if error is None:
+                    looked = True
+                    yield number, offset + skipped, words[: length // GRID]
+                failure = failure or error
             offset += skipped + length
+    if failure is not None and not looked:
+        raise failure
+
+
+def _read(source: Source, offset: int, buffer: memoryview) -> SourceIOError | None:
+    """Read a chunk, or what can be read of it.
+
+    A bad block must not keep the rest of a memory from being found. What cannot be read is passed
+    over as zeros: nobody sees them but who looks for a note.
+
+    Returns:
+        Why nothing of it can be read; None if something can.
+
+    Raises:
+        SourceIOError: if the input has shrunk.
+    """
+    try:
+        source.pread_into(offset, buffer)
+    except SourceIOError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise  # not a bad block: the input is not what it was
+        unread = 0
+        for at in range(0, len(buffer), _BLOCK):
+            block = buffer[at : at + _BLOCK]
+            try:
+                source.pread_into(offset + at, block)
+            except SourceIOError:
+                block[:] = bytes(len(block))
+                unread += len(block)
+        return error if unread == len(buffer) else None
+    return None
 
 
 def locate(memory: Extents, place: Place) -> int | None:

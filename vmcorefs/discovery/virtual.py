@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import numpy as np
 
 from vmcorefs.core.elf import ELFCLASS64
 from vmcorefs.core.elfcorehdr import Elfcorehdr
 from vmcorefs.core.kernel_memory import KernelMemory
 from vmcorefs.core.notes import ByteOrder
-from vmcorefs.core.paging_mappings import Mappings
+from vmcorefs.core.paging_formats import PageTableFormat
+from vmcorefs.core.paging_mappings import Mappings, UInt64Array
+from vmcorefs.core.ranges import Int64Array
 from vmcorefs.core.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError
 from vmcorefs.reader import Reader
@@ -62,8 +66,19 @@ def through_page_tables(memory: Reader, mappings: Mappings, like: KernelMemory) 
     return read_through(memory, mappings, byte_order=like.byte_order, word_size=like.word_size)
 
 
+class Translation(Protocol):
+    """What says where virtual pages are: ``Mappings``, or a ``TableLookup``."""
+
+    @property
+    def fmt(self) -> PageTableFormat:
+        """The format of the page tables."""
+
+    def translate_many(self, vaddrs: UInt64Array) -> Int64Array:
+        """The physical address behind each virtual one, int64; -1 where nothing is mapped."""
+
+
 def read_through(
-    memory: Reader, mappings: Mappings, *, byte_order: ByteOrder, word_size: int
+    memory: Reader, mappings: Translation, *, byte_order: ByteOrder, word_size: int
 ) -> KernelMemory:
     """Read through the kernel's page tables: all that it had mapped, vmalloc space included.
 

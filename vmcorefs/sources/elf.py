@@ -76,15 +76,11 @@ def _read_notes(file: FileSource, dump: DumpHeaders) -> Iterator[NoteSegment]:
 def _describe_loss(file: FileSource, memory: DumpMemory) -> str:
     if not len(memory.missing):
         return ""
-    loads = memory.plan.loads
-    message = (
+    return (
         f"{file.name}: {file.size} bytes, but its PT_LOADs end at {memory.end}:"
         f" {format_size(total_size(memory.missing))} of RAM are cut off, first"
         f" {format_range(*memory.missing[0].tolist())}"
     )
-    if not len(memory.held) and memory.end == int((loads["p_paddr"] + loads["p_memsz"]).max()):
-        return f"{message}; if it is an elfcorehdr, give the memory as IMAGE and this by --map"
-    return message
 
 
 def _warnings(file: FileSource, dump: DumpHeaders) -> Iterator[str]:

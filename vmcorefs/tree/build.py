@@ -6,6 +6,7 @@ from vmcorefs.core.extents import Kind
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS
 from vmcorefs.tree.file import TreeFile
+from vmcorefs.tree.filtered import Filter
 from vmcorefs.tree.kcore import kcore_files
 from vmcorefs.tree.oldmem import oldmem_file
 from vmcorefs.tree.symbols import symbol_files
@@ -20,12 +21,15 @@ from vmcorefs.tree.vmcore import (
 )
 
 
-def build_tree(image: MemoryImage, location: str = ".") -> dict[str, TreeFile]:
+def build_tree(
+    image: MemoryImage, location: str = ".", filtered: Filter | None = None
+) -> dict[str, TreeFile]:
     """Build every file of the tree, by path, in the order of a listing for people.
 
     Args:
         image: The dead machine.
         location: The directory that the tree will be found at.
+        filtered: What a dump level leaves out of ``vmcore``.
 
     Raises:
         LayoutError: if the vmcore would be larger than a file can be.
@@ -35,8 +39,8 @@ def build_tree(image: MemoryImage, location: str = ".") -> dict[str, TreeFile]:
         faults |= {Kind.HOLE}
     files = [
         dump_file(image, image.vmcore, faults)
-        if image.vmcore is not None
-        else vmcore_file(image, lay_out(image), faults),
+        if image.vmcore is not None and filtered is None
+        else vmcore_file(image, lay_out(image, filtered), faults, filtered),
         oldmem_file(image, faults),
         notes_file(image),
         *cpu_note_files(image),

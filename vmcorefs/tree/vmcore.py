@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
+from vmcorefs.core.elfcorehdr import Elfcorehdr
 from vmcorefs.core.extents import (
     Extents,
     Kind,
@@ -20,6 +21,7 @@ from vmcorefs.core.extents import (
     relocate,
     restrict,
 )
+from vmcorefs.core.filtered_layout import leave_out
 from vmcorefs.core.layout import NOTE_ALIGN_RELEASE, VmcoreLayout, lay_out_vmcore
 from vmcorefs.core.ranges import make_ranges
 from vmcorefs.core.units import PAGE_SIZE, align_up
@@ -28,36 +30,61 @@ from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS
 from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.tree.file import TreeFile, complete, table_file, text_file, whole
+from vmcorefs.tree.filtered import Filter, by_address
 
 BoolArray = npt.NDArray[np.bool_]
 
 
-def lay_out(image: MemoryImage) -> VmcoreLayout:
+def lay_out(image: MemoryImage, filtered: Filter | None = None) -> VmcoreLayout:
     """Lay out the vmcore by the rules of the kernel that died, or so that every tool opens it.
 
     The capture kernel's page size and release decide; it is taken to be the crashed kernel's twin,
     as it is wherever kdump is set up by a distribution.
+
+    Args:
+        image: The dead machine.
+        filtered: What a dump level leaves out of it.
     """
+    if filtered is None:
+        return _lay_out_all(image, image.plan.elfcorehdr)
+    return leave_out(_lay_out_all(image, by_address(image.plan.elfcorehdr)), filtered.left_out)
+
+
+def _lay_out_all(image: MemoryImage, plan: Elfcorehdr) -> VmcoreLayout:
     vmcoreinfo = image.notes.vmcoreinfo
     release = vmcoreinfo.release_version if vmcoreinfo else None
     page_size = vmcoreinfo.page_size if vmcoreinfo else PAGE_SIZE
     note_align = 0 if release is not None and release < NOTE_ALIGN_RELEASE else 4
-    plan, size = image.plan.elfcorehdr, image.notes.size
+    size = image.notes.size
     if image.config.layout == "universal":
         return lay_out_universal(plan, size, vmcoreinfo, page_size=page_size, note_align=note_align)
     return lay_out_vmcore(plan, size, page_size=page_size, note_align=note_align)
 
 
 def vmcore_file(
-    image: MemoryImage, layout: VmcoreLayout, faults: frozenset[Kind] = DEFAULT_FAULTS
+    image: MemoryImage,
+    layout: VmcoreLayout,
+    faults: frozenset[Kind] = DEFAULT_FAULTS,
+    filtered: Filter | None = None,
 ) -> TreeFile:
-    """The file: headers and notes, then the pages of every PT_LOAD."""
+    """The file: headers and notes, then the pages of every PT_LOAD.
+
+    Args:
+        image: The dead machine.
+        layout: Of ``lay_out``.
+        faults: Kinds that are an error to read; EXCLUDED is none of them with ``filtered``.
+        filtered: What a dump level leaves out, as for ``layout``.
+    """
+    if filtered is not None:
+        faults -= {Kind.EXCLUDED}
     head = BytesSource("vmcore headers", layout.head)
     sources: tuple[Source, ...] = (*image.sources, head)
     table = merge(
         whole(len(sources) - 1, len(layout.head)),
         project_notes(image, len(layout.head)),
-        _project_loads(image, layout.windows, layout.moved),
+        _project_loads(image, layout.windows, layout.moved)
+        if filtered is None
+        else project(filtered.apply(image.memory), layout.windows),
     )
     # a PT_LOAD promises RAM; what its first and last page show beside it may be anything
     table = fill(table, layout.loads, Kind.MISSING)

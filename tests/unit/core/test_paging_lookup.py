@@ -73,7 +73,9 @@ def test_a_table_that_no_input_holds_is_an_error() -> None:
         translate(FOUR_LEVELS, ROOT, VADDR, reader({ROOT + 511 * 8: 0xF_FFFF_FFFF_F067}))
 
 
-@pytest.mark.parametrize("machine", [x86(57), arm(4, 48), arm(64, 52), riscv(39)], ids=str)
+@pytest.mark.parametrize(
+    "machine", [x86(57), arm(4, 48), arm(64, 52), riscv(39)], ids=lambda one: one.name
+)
 def test_other_formats(machine: object) -> None:
     assert isinstance(machine, type(x86(48)))
     tables = Tables(machine)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+
 import pytest
 
 from tests.builders import pack_note, vmcoreinfo_note, vmcoreinfo_text
@@ -98,6 +100,35 @@ def test_what_is_no_data_is_not_read() -> None:
 def test_a_file_that_has_shrunk_is_an_error() -> None:
     with pytest.raises(SourceIOError):
         scan([BytesSource("ram", bytes(MIB))], held((0, 2 * MIB, 0, 0)))
+
+
+class BadBlocks(BytesSource):
+    """A disk with blocks that cannot be read."""
+
+    def __init__(self, data: bytes, bad: range) -> None:
+        super().__init__("ram", data)
+        self._bad = bad
+
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
+        if offset < self._bad.stop and self._bad.start < offset + len(buffer):
+            error = OSError(errno.EIO, "Input/output error")
+            raise SourceIOError(self.name, offset, len(buffer), "Input/output error") from error
+        super().pread_into(offset, buffer)
+
+
+def test_what_cannot_be_read_does_not_hide_the_rest() -> None:
+    data = bytearray(4 * MIB)
+    places = (0, MIB + 1024, 2 * MIB, 3 * MIB)
+    for place in places:
+        data[place : place + len(NOTE)] = NOTE
+    disk = BadBlocks(bytes(data), range(MIB + 0x20000, 2 * MIB + 512))
+    found = scan([disk], held((0, 4 * MIB, 0, 0))).vmcoreinfo
+    assert found == (Place(0, 0), Place(0, MIB + 1024), Place(0, 3 * MIB))
+
+
+def test_a_disk_of_which_nothing_can_be_read_is_an_error() -> None:
+    with pytest.raises(SourceIOError, match="Input/output error"):
+        scan([BadBlocks(bytes(2 * MIB), range(2 * MIB))], held((0, 2 * MIB, 0, 0)))
 
 
 def test_there_are_no_more_hits_than_are_believed(monkeypatch: pytest.MonkeyPatch) -> None:

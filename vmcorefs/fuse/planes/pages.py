@@ -19,9 +19,9 @@ class Pages:
 
     Attributes:
         table: From 0 to the file's size rounded up, no gap, whole pages. DATA: pages of a source,
-            ``offset`` a multiple of the page; ZERO: zeros; MISSING: pages with a byte that is an
-            error to read; HOLE: what must be copied, as it is put together of several sources, or
-            does not lie on page boundaries.
+            ``offset`` a multiple of the page; ZERO: what reads as zeros; MISSING: pages with a byte
+            that is an error to read; HOLE: what must be copied, as it is put together of several
+            sources, or does not lie on page boundaries.
         size: Bytes in the file.
     """
 

@@ -1,0 +1,86 @@
+"""A vmcore as the image: the tree is the one of the memory that it was made from."""
+
+from __future__ import annotations
+
+import random
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.lab.capture import debug_vmlinux
+from tests.real import tools
+from tests.real.guest_dump import dump_guest_memory
+from tests.real.marks import REAL, only, stopped
+from tests.real.trees import compare, differences, mounted, read
+from tests.real.truth import by_address, in_memory, segments, vmcoreinfo
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.lab.capture import Capture, Snapshot
+
+pytestmark = REAL
+
+_TEXTS: Final = ("crash_notes", "dmesg", "kallsyms", "version", "vmcoreinfo", "cpu/1/registers")
+_PAGE: Final = 4096
+
+
+def test_the_tree_of_the_kernels_own_vmcore(capture: Capture, tree: Path, tmp_path: Path) -> None:
+    with mounted(tmp_path, capture.vmcore) as ours:
+        assert differences(ours / "vmcore", capture.vmcore) == (0, None)
+        for text in _TEXTS:
+            assert (ours / text).read_bytes() == (tree / text).read_bytes(), text
+        for load in segments(capture.vmcore).loads:
+            where, size = load["p_paddr"], load["p_memsz"]
+            place = load["p_offset"]
+            assert compare(ours / "oldmem", where, capture.vmcore, place, size) == (0, None)
+        # whatever is mapped is in the vmcore, but for what the crash kernel had
+        assert (ours / "kcore").stat().st_size == (tree / "kcore").stat().st_size
+
+
+@only("kexec")
+def test_a_mounted_tree_is_an_image(capture: Capture, tree: Path, tmp_path: Path) -> None:
+    with mounted(tmp_path, tree) as again:
+        assert differences(again / "vmcore", capture.vmcore) == (0, None)
+        assert (again / "dmesg").read_bytes() == (tree / "dmesg").read_bytes()
+
+
+@only("kexec")
+def test_a_filtered_elf_dump(capture: Capture, tree: Path, scratch: Path) -> None:
+    dump = tools.makedumpfile(capture.vmcore, scratch / "filtered", "-E", "-d", "31")
+    loads = segments(dump).loads
+    held = {
+        page
+        for load in loads
+        for page in range(load["p_paddr"], load["p_paddr"] + load["p_filesz"], _PAGE)
+    }
+    left_out = 0
+    with mounted(scratch, dump) as ours:
+        assert differences(ours / "vmcore", dump) == (0, None)
+        assert (ours / "dmesg").read_bytes() == (tree / "dmesg").read_bytes()
+        for load in loads:
+            start, size = load["p_paddr"], load["p_filesz"]
+            assert compare(ours / "oldmem", start, tree / "oldmem", start, size) == (0, None)
+            # the kernel's image may have a page that the RAM around it lacks
+            if size < load["p_memsz"] and start + size not in held:
+                left_out += load["p_memsz"] - size
+                with pytest.raises(OSError, match="Input/output error"):
+                    read(ours / "oldmem", start + size, 1)
+    assert len(held) > 5000
+    assert left_out > 500 << 20
+
+
+@stopped("none")
+def test_qemus_dump_of_a_guest_becomes_a_vmcore(snapshot: Snapshot, scratch: Path) -> None:
+    dump = dump_guest_memory(snapshot, scratch / "dump")
+    with mounted(scratch, dump) as ours:
+        vmcore = ours / "vmcore"
+        assert vmcoreinfo(vmcore) in in_memory(snapshot, 0, snapshot.recipe.memory_size)
+        assert tools.crash_osrelease(vmcore).strip() in vmcoreinfo(vmcore).decode()
+        assert (ours / "dmesg").read_text().startswith("[    0.000000] Linux version ")
+        chosen = random.Random(0)  # noqa: S311  # the same pages in every run
+        pages = [chosen.randrange(1 << 20, 1 << 30, _PAGE) for _ in range(200)]
+        with by_address(vmcore, "p_paddr") as by_paddr:
+            for paddr in pages:
+                assert by_paddr(paddr, _PAGE) == in_memory(snapshot, paddr, _PAGE), hex(paddr)
+        assert tools.drgn(debug_vmlinux(snapshot.recipe.release), vmcore, "running")

@@ -1,0 +1,1 @@
+"""Saving, by the command and real places: other machines, stores, full disks, kills."""

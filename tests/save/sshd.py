@@ -1,0 +1,100 @@
+"""An sshd of this machine alone, with keys that are thrown away, and the ssh that talks to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+_SERVER = """\
+ListenAddress 127.0.0.1
+Port {port}
+HostKey {directory}/host_key
+AuthorizedKeysFile {directory}/user_key.pub
+PidFile none
+UsePAM no
+StrictModes no
+PasswordAuthentication no
+PermitRootLogin prohibit-password
+"""
+_CLIENT = """\
+Host there
+  HostName 127.0.0.1
+  Port {port}
+  IdentityFile {directory}/user_key
+  IdentitiesOnly yes
+  UserKnownHostsFile {directory}/known_hosts
+Host nobody
+  HostName 127.0.0.1
+  Port {port}
+  IdentityFile {directory}/host_key
+  IdentitiesOnly yes
+  UserKnownHostsFile {directory}/known_hosts
+"""
+
+
+@dataclass(frozen=True)
+class Server:
+    """A server on 127.0.0.1.
+
+    Attributes:
+        process: The sshd that listens.
+        path: A PATH whose ssh knows it as ``there``, and as ``nobody`` with a key it does not take.
+    """
+
+    process: subprocess.Popen[bytes]
+    path: str
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _wait_for(port: int) -> None:
+    end = time.monotonic() + 20
+    while time.monotonic() < end:
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.05)
+    raise TimeoutError(f"sshd does not listen on port {port}")
+
+
+@contextmanager
+def serve(directory: Path) -> Iterator[Server]:
+    """Run one until the end of the block."""
+    sshd = shutil.which("sshd", path="/usr/sbin:/sbin:" + os.environ["PATH"])
+    ssh = shutil.which("ssh")
+    assert sshd, "openssh-server is not installed: ./run setup"
+    assert ssh, "openssh-client is not installed: ./run setup"
+    Path("/run/sshd").mkdir(exist_ok=True)  # sshd wants it; a service would have made it
+    port = _free_port()
+    for key in ("host_key", "user_key"):
+        command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / key)]
+        subprocess.run(command, check=True)
+    host_key = (directory / "host_key.pub").read_text()
+    (directory / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
+    (directory / "sshd_config").write_text(_SERVER.format(port=port, directory=directory))
+    (directory / "ssh_config").write_text(_CLIENT.format(port=port, directory=directory))
+    programs = directory / "bin"
+    programs.mkdir()
+    wrapper = programs / "ssh"
+    wrapper.write_text(f'#!/bin/sh\nexec {ssh} -F {directory}/ssh_config "$@"\n')
+    wrapper.chmod(0o755)
+    process = subprocess.Popen(
+        [sshd, "-D", "-e", "-f", str(directory / "sshd_config")], stderr=subprocess.DEVNULL
+    )
+    try:
+        _wait_for(port)
+        yield Server(process, f"{programs}:{os.environ['PATH']}")
+    finally:
+        process.terminate()
+        process.wait(20)

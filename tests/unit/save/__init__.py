@@ -1,0 +1,1 @@
+"""Saving, with no real format: places, order, and what failures leave."""

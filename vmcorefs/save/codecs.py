@@ -1,0 +1,100 @@
+"""How a page is compressed: by a library, each page by itself.
+
+Codec, level and block format are makedumpfile's, so that whatever reads its dumps reads these
+(makedumpfile.c, ``write_kdump_pages_cyclic``). Only zlib's are written by another library where it
+is there: libdeflate at its level 3 takes half of zlib's time, and what it writes is no bigger than
+at the level 1 that makedumpfile takes.
+"""
+
+from __future__ import annotations
+
+import importlib
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Final
+
+from vmcorefs.core.diskdump import Flag
+from vmcorefs.errors import UnsupportedError
+
+Compress = Callable[[bytes], bytes]
+"""Compresses one page; what it gives may be longer than the page."""
+
+
+@dataclass(frozen=True, slots=True)
+class Codec:
+    """A way to compress pages.
+
+    Attributes:
+        name: ``zlib``, ``lzo``, ``snappy``, ``zstd`` or ``none``.
+        flag: What a page's descriptor says of it.
+        start: Gives a function that compresses pages, for one thread; None for ``none``.
+    """
+
+    name: str
+    flag: Flag
+    start: Callable[[], Compress] | None
+
+
+def find_codec(name: str) -> Codec:
+    """The codec of that name.
+
+    Raises:
+        UnsupportedError: if there is none, or its library is not installed.
+    """
+    make = _CODECS.get(name)
+    if make is None:
+        raise UnsupportedError(f"codec {name!r}: expected one of {', '.join(CODEC_NAMES)}")
+    return make()
+
+
+def _none() -> Codec:
+    return Codec("none", Flag(0), None)
+
+
+def _zlib() -> Codec:
+    try:
+        deflate = importlib.import_module("deflate")
+    except ImportError:
+        return Codec("zlib", Flag.ZLIB, lambda: lambda page: zlib.compress(page, 1))
+    compress = deflate.zlib_compress
+    return Codec("zlib", Flag.ZLIB, lambda: lambda page: bytes(compress(page, 3)))
+
+
+def _lzo() -> Codec:
+    # lzo1x_1, and python-lzo would put a header of its own in front of the block
+    compress = _library("lzo", "python-lzo").compress
+    no_header = False
+    return Codec("lzo", Flag.LZO, lambda: lambda page: bytes(compress(page, 1, no_header)))
+
+
+def _snappy() -> Codec:
+    compress = _library("cramjam", "cramjam").snappy.compress_raw
+    return Codec("snappy", Flag.SNAPPY, lambda: lambda page: bytes(compress(page)))
+
+
+def _zstd() -> Codec:
+    zstandard = _library("zstandard", "zstandard")
+    # a compressor keeps tables and must not be shared between threads
+    return Codec("zstd", Flag.ZSTD, lambda: zstandard.ZstdCompressor(level=1).compress)
+
+
+def _library(module: str, package: str) -> ModuleType:
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UnsupportedError(
+            f"the Python package {package} is not installed; pip install 'vmcorefs[codecs]'"
+        ) from error
+
+
+_CODECS: Final[Mapping[str, Callable[[], Codec]]] = {
+    "zlib": _zlib,
+    "lzo": _lzo,
+    "snappy": _snappy,
+    "zstd": _zstd,
+    "none": _none,
+}
+
+CODEC_NAMES = tuple(_CODECS)

@@ -1,0 +1,208 @@
+"""From an opened capture to a dump of it: what is in it, and in which format."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+
+import numpy as np
+
+from vmcorefs.api import Capture
+from vmcorefs.config import CaptureConfig
+from vmcorefs.core.dump_level import MAX_DUMP_LEVEL, KindArray, PageKind
+from vmcorefs.core.ranges import subtract, total_size
+from vmcorefs.core.units import PAGE_SIZE
+from vmcorefs.errors import ConfigError, FormatError, UnsupportedError
+from vmcorefs.image import find_page_kinds
+from vmcorefs.reader import Reader
+from vmcorefs.save.codecs import find_codec
+from vmcorefs.save.dump import Dump, PageKinds
+from vmcorefs.save.kdump import KdumpFormat
+from vmcorefs.save.places import STDOUT, is_local
+from vmcorefs.save.report import Report
+from vmcorefs.save.saver import Console, Order, Write, save
+
+FORMATS = ("kdump", "elf", "flattened")
+
+
+class EveryPage:
+    """The kinds of pages where nobody tells: all are kept."""
+
+    def __init__(self, page_size: int) -> None:
+        self.page_size = page_size
+
+    def of(self, first: int, count: int) -> KindArray:
+        """See ``PageKinds.of``."""
+        return np.full(count, PageKind.KERNEL, dtype=np.uint8)
+
+
+def read_levels(text: str | None, config: CaptureConfig) -> tuple[int, ...]:
+    """The dump levels of the command line, or else of the capture's description, or else all.
+
+    Raises:
+        ConfigError: as ``parse_levels`` says.
+    """
+    if text is not None:
+        return parse_levels(text)
+    return (MAX_DUMP_LEVEL if config.dump_level is None else config.dump_level,)
+
+
+def parse_levels(text: str) -> tuple[int, ...]:
+    """Read a dump level, or several with commas between them, as makedumpfile's ``-d``.
+
+    Raises:
+        ConfigError: if one of them is no number from 0 to ``MAX_DUMP_LEVEL``.
+    """
+    levels = []
+    for word in text.split(","):
+        level = int(word) if word.isascii() and word.isdecimal() else -1
+        if not 0 <= level <= MAX_DUMP_LEVEL:
+            raise ConfigError(
+                f"dump level {word!r}: expected 0 to {MAX_DUMP_LEVEL}, or several with commas"
+            )
+        levels.append(level)
+    return tuple(levels)
+
+
+def choose_format(output: str, wanted: str | None, parts: int) -> str:
+    """The format for a place, if nobody chose one: kdump for a file, flattened for a stream.
+
+    Raises:
+        ConfigError: if the place cannot take the wanted one.
+    """
+    if is_local(output):
+        chosen = wanted or "kdump"
+    elif wanted == "kdump":
+        raise ConfigError(
+            f"{_call(output)} takes bytes in order alone, and a kdump file is not written in order;"
+            " --format flattened is made for that (makedumpfile -R turns it into a kdump file)"
+        )
+    else:
+        chosen = wanted or "flattened"
+    if parts > 1 and (chosen != "kdump" or not is_local(output)):
+        raise ConfigError("--split is for kdump files of this machine")
+    return chosen
+
+
+def make_order(  # all but the first four by name
+    output: str,
+    levels: tuple[int, ...],
+    wanted: str | None,
+    codec: str | None,
+    *,
+    parts: int = 1,
+    resume: bool = False,
+    force: bool = False,
+) -> Order:
+    """Put together what is asked for on the command line.
+
+    Args:
+        output: Where to.
+        levels: Dump levels, in the order in which they are tried.
+        wanted: The format; None for the place's own.
+        codec: How pages are compressed; None for the format's own.
+        parts: Files to write.
+        resume: Go on from what an earlier try has left.
+        force: Replace what is there.
+
+    Raises:
+        ConfigError: if it cannot be had.
+    """
+    chosen = choose_format(output, wanted, parts)
+    if chosen == "elf" and codec not in (None, "none"):
+        raise ConfigError(f"an ELF core holds pages as they are: --codec {codec} is for the others")
+    if resume and chosen != "kdump":
+        raise ConfigError(
+            f"--resume is for --format kdump: a dump in the format {chosen} is begun"
+            " anew with --force"
+        )
+    if codec is None:
+        codec = "none" if chosen == "elf" else "zlib"
+    return Order(output, levels, chosen, codec, parts, resume=resume, force=force)
+
+
+def _call(output: str) -> str:
+    return "standard output" if output == STDOUT else output
+
+
+def default_threads() -> int:
+    """A thread for each CPU that this process may run on."""
+    return len(os.sched_getaffinity(0))
+
+
+def make_dump(capture: Capture, warnings: list[str]) -> tuple[Dump, int]:
+    """What a dump of ``capture`` is to hold.
+
+    Args:
+        capture: The opened image.
+        warnings: Gets a line for each thing that a person should know.
+
+    Returns:
+        The dump, at level 0, and how many bytes of RAM no input holds: they are not part of it.
+
+    Raises:
+        SourceIOError: if an input cannot be read.
+    """
+    image = capture.image
+    notes = capture.files["crash_notes"]
+    dump = Dump(
+        ram=subtract(image.plan.elfcorehdr.ram, image.missing),
+        memory=Reader("memory", image.memory, image.sources),
+        kinds=_find_kinds(capture, warnings),
+        level=0,
+        notes=notes.pread(notes.size, 0),
+        vmcoreinfo=image.notes.vmcoreinfo,
+        elfcorehdr=image.plan.elfcorehdr,
+    )
+    return dump, total_size(image.missing)
+
+
+def _find_kinds(capture: Capture, warnings: list[str]) -> PageKinds:
+    image = capture.image
+    vmcoreinfo = image.notes.vmcoreinfo
+    try:
+        kinds = find_page_kinds(image)
+    except FormatError as error:
+        # a dump that is too big is better than none
+        warnings.append(f"{error}; no page is left out but those of zeros")
+        return EveryPage(vmcoreinfo.page_size if vmcoreinfo else PAGE_SIZE)
+    warnings.extend(kinds.unknown)
+    return kinds
+
+
+def read_log(capture: Capture) -> bytes | None:
+    """The kernel's log as text; None if it was not found."""
+    log = capture.files.get("dmesg")
+    return log.pread(log.size, 0) if log is not None else None
+
+
+def make_writer(chosen: str, codec: str, threads: int) -> Write:
+    """The format by its name.
+
+    Raises:
+        UnsupportedError: if the codec's library is not installed.
+    """
+    if chosen != "kdump":
+        raise UnsupportedError(f"the format {chosen} cannot be written yet")
+    return KdumpFormat(find_codec(codec), threads)
+
+
+def save_capture(capture: Capture, order: Order, threads: int, console: Console) -> Report:
+    """Save an opened capture as ``order`` says.
+
+    Args:
+        capture: The opened image.
+        order: What is asked for.
+        threads: Threads that compress.
+        console: Who waits.
+
+    Raises:
+        VmcorefsError: as ``make_writer``, ``make_dump`` and ``saver.save`` say.
+    """
+    write = make_writer(order.format, order.codec, threads)
+    warnings = list(capture.image.warnings)
+    dump, missing = make_dump(capture, warnings)
+    for warning in warnings:
+        console.warn(f"warning: {warning}")
+    report = save(dump, read_log(capture), order, write, console, missing=missing)
+    return replace(report, warnings=(*warnings, *report.warnings))

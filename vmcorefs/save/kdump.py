@@ -1,0 +1,240 @@
+"""Writing a kdump-compressed dump, in one file or in parts.
+
+A file opens as far as it got, whenever the writing stops: the header says that it is incomplete
+until it no longer is, and a page's descriptor follows its data. Until then the descriptor has
+offset 0, for which crash and libkdumpfile report an error and not zeros, and claims to be
+compressed, for which makedumpfile does the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vmcorefs.core.diskdump import DescArray, Flag, desc_dtype
+from vmcorefs.core.dump_level import BoolArray, PageKind
+from vmcorefs.core.ranges import Int64Array
+from vmcorefs.errors import OutputError
+from vmcorefs.save.append import Appender
+from vmcorefs.save.codecs import Codec
+from vmcorefs.save.dump import Dump, Observer, Output
+from vmcorefs.save.kdump_plan import Part, bitmaps, plan_parts
+from vmcorefs.save.pages import Batch, Loss, PageReader, Pages, batches
+from vmcorefs.save.pipeline import map_in_order
+from vmcorefs.save.survey import Survey
+from vmcorefs.save.written import Counts, Written, no_counts
+
+UInt32Array = npt.NDArray[np.uint32]
+
+_DESC_UNIT = 1 << 16
+_ZERO_LEVEL = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """The pages of a batch as they will stand in the file.
+
+    Attributes:
+        data: The stored ones, one behind the other.
+        sizes: Bytes of each page in ``data``, shape ``(n,)``; 0 for one that is zero or lost.
+        flags: Of each page's descriptor, shape ``(n,)``.
+        zero: Which are nothing but zeros, shape ``(n,)``.
+        lost: Which could not be read, shape ``(n,)``.
+        losses: The lost ones.
+        zero_kinds: Zero pages by what they were used for.
+    """
+
+    data: bytes | memoryview
+    sizes: UInt32Array
+    flags: UInt32Array
+    zero: BoolArray
+    lost: BoolArray
+    losses: tuple[Loss, ...]
+    zero_kinds: Counts
+
+
+@dataclass(frozen=True, slots=True)
+class KdumpFormat:
+    """kdump-compressed, version 6.
+
+    Attributes:
+        codec: How pages are compressed.
+        threads: That compress them.
+    """
+
+    codec: Codec
+    threads: int
+
+    def __call__(self, dump: Dump, outputs: Sequence[Output], observer: Observer) -> Written:
+        """Write ``dump`` into ``outputs``, a part of it into each.
+
+        A page that cannot be read is not in the dump, and the header goes on to say that the dump
+        is incomplete; ``observer`` is told.
+
+        Raises:
+            ConfigError: if there are too many parts.
+            OutputError: if an output cannot be written; it opens as far as it got.
+            SourceIOError: if what tells the kinds of pages cannot be read.
+        """
+        with closing(Survey(dump)) as survey:
+            parts = plan_parts(dump, survey, self.codec, len(outputs))
+            counts = survey.kept.copy(), survey.left_out.copy()
+            done, size = 0, 0
+            for part, output in zip(parts, outputs, strict=True):
+                writer = _Writer(dump, survey, part, output, self.codec)
+                writer.begin()
+                writer.write(self.threads, observer, done)
+                _move_zeros(counts, writer.zero_kinds, left_out=bool(dump.level & _ZERO_LEVEL))
+                done += part.pages
+                size += writer.end
+            observer.pages(done, survey.pages)
+            return Written(*counts, size)
+
+
+def _move_zeros(counts: tuple[Counts, Counts], zero_kinds: Counts, *, left_out: bool) -> None:
+    """Count zero pages as such, and no more as what they were used for."""
+    kept, out = counts
+    kept -= zero_kinds
+    (out if left_out else kept)[PageKind.ZERO] += zero_kinds.sum()
+
+
+class _Writer:
+    """Writes one file.
+
+    Attributes:
+        zero_kinds: Zero pages by what they were used for.
+    """
+
+    def __init__(
+        self, dump: Dump, survey: Survey, part: Part, output: Output, codec: Codec
+    ) -> None:
+        self.zero_kinds = no_counts()
+        self._survey = survey
+        self._part = part
+        self._output = output
+        self._codec = codec
+        self._reader = PageReader(dump)
+        self._dtype = desc_dtype(part.main.abi.byte_order)
+        self._data = Appender(output, part.data)
+        self._descriptors = Appender(output, part.where.descriptors, _DESC_UNIT)
+        self._pending: list[tuple[DescArray, int]] = []  # and where the data of the last one ends
+        self._has_losses = False
+
+    @property
+    def end(self) -> int:
+        """Bytes in the file."""
+        return self._data.end
+
+    def begin(self) -> None:
+        """Write everything in front of the pages; no page is there yet."""
+        self._output.pwrite(self._part.front(incomplete=True), 0)
+        maps = Appender(self._output, self._part.where.ram)
+        for piece in bitmaps(self._survey, self._part):
+            maps.append(piece)
+        maps.flush()
+        self._reserve()
+        # one page stands for all that are zero; makedumpfile puts it here too
+        self._data.append(bytes(self._part.main.block_size))
+
+    def write(self, threads: int, observer: Observer, before: int) -> None:
+        """Write the pages, and say that the file is complete.
+
+        Args:
+            threads: That compress.
+            observer: Told how far it is.
+            before: Pages of the files before this one.
+        """
+        part, done = self._part, before
+        todo = batches(self._survey, part.main.block_size, part.first, part.end)
+        try:
+            with closing(map_in_order(self._pack, todo, threads)) as results:
+                for packed in results:
+                    self._put(packed, observer)
+                    done += len(packed.sizes)
+                    observer.pages(done, self._survey.pages)
+            self._data.flush()
+            self._settle_descriptors()
+        except BaseException:
+            # what is there opens; the first error is the one to tell
+            with suppress(OutputError):
+                self._data.flush()
+            with suppress(OutputError):
+                self._settle_descriptors()
+            raise
+        self._output.pwrite(part.front(incomplete=self._has_losses), 0)
+
+    def _reserve(self) -> None:
+        """Fill in descriptors that have no page, so that later ones find their room on the disk."""
+        rows = _make_rows(self._dtype, min(self._part.pages, _DESC_UNIT))
+        rows["flags"] = Flag.ZLIB
+        fill = Appender(self._output, self._part.where.descriptors)
+        for done in range(0, self._part.pages, max(len(rows), 1)):
+            fill.append(rows[: self._part.pages - done].tobytes())
+        fill.flush()
+
+    def _pack(self, batch: Batch) -> Packed:
+        pages = self._reader.read(batch)
+        data, sizes = _compress(pages, self._codec)
+        flags = np.zeros(len(sizes), dtype=np.uint32)
+        flags[(sizes > 0) & (sizes < self._reader.page_size)] = self._codec.flag
+        zero_kinds = np.bincount(batch.kinds[pages.zero], minlength=len(PageKind))
+        return Packed(data, sizes, flags, pages.zero, pages.lost, pages.losses, zero_kinds)
+
+    def _put(self, packed: Packed, observer: Observer) -> None:
+        for loss in packed.losses:
+            observer.lost(loss.paddr, loss.size, loss.reason)
+            self._has_losses = True
+        self.zero_kinds += packed.zero_kinds
+        rows = _make_rows(self._dtype, len(packed.sizes))
+        sizes = packed.sizes.astype(np.int64)
+        rows["offset"] = self._data.end + _starts(sizes)
+        rows["size"], rows["flags"] = packed.sizes, packed.flags
+        rows["offset"][packed.zero], rows["size"][packed.zero] = (
+            self._part.data,
+            self._reader.page_size,
+        )
+        rows["offset"][packed.lost], rows["flags"][packed.lost] = 0, Flag.ZLIB
+        self._data.append(packed.data)
+        self._pending.append((rows, self._data.end))
+        self._commit()
+
+    def _commit(self) -> None:
+        """Let the descriptors go whose data is written."""
+        while self._pending and self._pending[0][1] <= self._data.written:
+            self._descriptors.append(self._pending.pop(0)[0].tobytes())
+
+    def _settle_descriptors(self) -> None:
+        self._commit()
+        self._descriptors.flush()
+
+
+def _make_rows(dtype: np.dtype[np.void], count: int) -> DescArray:
+    return np.zeros(count, dtype=dtype)
+
+
+def _starts(sizes: Int64Array) -> Int64Array:
+    return np.cumsum(sizes) - sizes
+
+
+def _compress(pages: Pages, codec: Codec) -> tuple[bytes | memoryview, UInt32Array]:
+    """The stored pages one behind the other, and the bytes of each; 0 of one that is not stored."""
+    count, size = pages.data.shape
+    sizes = np.zeros(count, dtype=np.uint32)
+    stored = np.flatnonzero(~(pages.zero | pages.lost))
+    if codec.start is None:
+        sizes[stored] = size
+        whole = pages.data if len(stored) == count else pages.data[stored]
+        return whole.reshape(-1).data, sizes
+    compress = codec.start()
+    view = pages.data.reshape(-1).data
+    pieces: list[bytes] = []
+    for row in stored.tolist():
+        page = bytes(view[row * size : (row + 1) * size])
+        piece = compress(page)
+        pieces.append(piece if len(piece) < size else page)
+    sizes[stored] = np.fromiter(map(len, pieces), dtype=np.uint32, count=len(pieces))
+    return b"".join(pieces), sizes

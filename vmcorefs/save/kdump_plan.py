@@ -1,0 +1,202 @@
+"""Where everything goes in a kdump-compressed file, and all of it but the pages.
+
+The headers are filled in as makedumpfile does (makedumpfile.c, ``write_kdump_header``).
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from vmcorefs.core.diskdump import (
+    DESC_SIZE,
+    U32_MAX,
+    Abi,
+    Flag,
+    MainHeader,
+    Places,
+    SubHeader,
+    bitmap_blocks,
+    pack_bits,
+    pack_main_header,
+    pack_sub_header,
+    places,
+    sub_header_size,
+)
+from vmcorefs.core.elf import ELFCLASS32, EM_386
+from vmcorefs.core.notes import NT_PRSTATUS, walk_notes
+from vmcorefs.core.ranges import Ranges
+from vmcorefs.core.units import align_up
+from vmcorefs.core.vmcoreinfo import NOTE_NAME
+from vmcorefs.errors import ConfigError, UnsupportedError
+from vmcorefs.save.codecs import Codec
+from vmcorefs.save.dump import Dump
+from vmcorefs.save.kernel_facts import find_phys_base, read_utsname
+from vmcorefs.save.survey import WINDOW, Survey
+
+_EM_ARM = 40
+_STEP = 64  # crash counts stored pages of a split file 64 at a time (diskdump.c, read_dump_header)
+_ZEROS = bytes(1 << 20)
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of a dump: all of it, or the pages of a range.
+
+    Attributes:
+        main: The main header.
+        sub: The sub header.
+        notes: The notes behind it.
+        where: Where the bitmaps and descriptors are.
+        first: The first page frame number that may have a page here.
+        end: The first that has not.
+        pages: Pages that are stored here.
+    """
+
+    main: MainHeader
+    sub: SubHeader
+    notes: bytes
+    where: Places
+    first: int
+    end: int
+    pages: int
+
+    @property
+    def data(self) -> int:
+        """Where the pages begin, in bytes."""
+        return self.where.descriptors + DESC_SIZE * self.pages
+
+    def front(self, *, incomplete: bool) -> bytes:
+        """Everything in front of the bitmaps."""
+        status = self.main.status | (Flag.INCOMPLETE if incomplete else 0)
+        block = self.main.block_size
+        head = pack_main_header(replace(self.main, status=status)).ljust(block, b"\0")
+        return (head + pack_sub_header(self.sub, self.main.abi) + self.notes).ljust(
+            self.where.ram, b"\0"
+        )
+
+
+def plan_parts(dump: Dump, survey: Survey, codec: Codec, count: int) -> list[Part]:
+    """Plan ``count`` files.
+
+    Args:
+        dump: What is saved.
+        survey: Which of its pages are kept.
+        codec: How they are compressed.
+        count: How many files there will be.
+
+    Raises:
+        ConfigError: if there are more files than can have pages.
+        UnsupportedError: on 32-bit ARM, whose page frame numbers crash counts in its own way.
+    """
+    if dump.elfcorehdr.header.e_machine == _EM_ARM:
+        raise UnsupportedError("kdump-compressed dumps of 32-bit ARM cannot be written; ELF can")
+    main, sub, notes = _headers(dump, survey, codec)
+    where = places(main, survey.max_mapnr)
+    if count == 1:
+        return [Part(main, sub, notes, where, 0, survey.max_mapnr, survey.pages)]
+    parts = []
+    for first, end in _split(survey, count):
+        pages = sum(int(np.count_nonzero(window.kept)) for window in survey.windows(first, end))
+        fields = {"split": 1, "start_pfn_64": first, "end_pfn_64": end}
+        fields |= {"start_pfn": min(first, U32_MAX), "end_pfn": min(end, U32_MAX)}
+        parts.append(Part(main, replace(sub, **fields), notes, where, first, end, pages))
+    return parts
+
+
+def bitmaps(survey: Survey, part: Part) -> Iterator[bytes]:
+    """Both bitmaps of a part, in pieces: of the whole machine, also in a part of a dump.
+
+    ``makedumpfile --reassemble`` takes them from the first part (``reassemble_kdump_header``).
+    """
+    size = part.where.bitmap_size
+    yield from _whole(
+        ((first, _ram_bits(survey.ram, first)) for first in _ram_windows(survey)), size
+    )
+    yield from _whole(((each.first, pack_bits(each.kept)) for each in survey.windows()), size)
+
+
+def _whole(windows: Iterator[tuple[int, bytes]], size: int) -> Iterator[bytes]:
+    """A bitmap of which some windows are given, in order; the others are 0."""
+    done = 0
+    for first, bits in windows:
+        yield from _zeros(first // 8 - done)
+        piece = bits[: size - first // 8]
+        yield piece
+        done = first // 8 + len(piece)
+    yield from _zeros(size - done)
+
+
+def _zeros(size: int) -> Iterator[bytes]:
+    for at in range(0, size, len(_ZEROS)):
+        yield _ZEROS[: min(len(_ZEROS), size - at)]
+
+
+def _ram_windows(survey: Survey) -> Iterator[int]:
+    done = 0
+    for start, end in survey.ram.tolist():
+        for first in range(max(start // WINDOW * WINDOW, done), end, WINDOW):
+            yield first
+            done = first + WINDOW
+
+
+def _ram_bits(ram: Ranges, first: int) -> bytes:
+    low = np.searchsorted(ram[:, 1], first, side="right")
+    high = np.searchsorted(ram[:, 0], first + WINDOW, side="left")
+    bits = np.zeros(WINDOW, dtype=np.bool_)
+    for start, end in (ram[low:high].clip(first, first + WINDOW) - first).tolist():
+        bits[start:end] = True
+    return pack_bits(bits)
+
+
+def _split(survey: Survey, count: int) -> list[tuple[int, int]]:
+    """Ranges of page frame numbers with as many kept pages each."""
+    if count > survey.max_mapnr // _STEP:
+        raise ConfigError(f"{count} parts of {survey.max_mapnr} pages: that is too many")
+    wanted = [survey.pages * number // count for number in range(1, count)]
+    edges = [0]
+    before = 0
+    for window in survey.windows():
+        reached = before + np.cumsum(window.kept)
+        while len(edges) <= len(wanted) and wanted[len(edges) - 1] <= reached[-1]:
+            edge = window.first + int(np.searchsorted(reached, wanted[len(edges) - 1], "left"))
+            edges.append(max(edge // _STEP * _STEP, edges[-1]))
+        before = int(reached[-1])
+    return list(zip(edges, (*edges[1:], survey.max_mapnr), strict=True))
+
+
+def _headers(dump: Dump, survey: Survey, codec: Codec) -> tuple[MainHeader, SubHeader, bytes]:
+    header = dump.elfcorehdr.header
+    is_32_bit = header.elf_class == ELFCLASS32
+    abi = Abi(header.byte_order, 32 if is_32_bit else 64, header.e_machine == EM_386)
+    block, notes = dump.kinds.page_size, dump.notes
+    offset_note = block + sub_header_size(abi)
+    walk = walk_notes(notes, header.byte_order)
+    sub = SubHeader(
+        phys_base=find_phys_base(dump) % (1 << abi.bits),
+        dump_level=dump.level,
+        offset_note=offset_note if notes else 0,
+        size_note=len(notes),
+        max_mapnr_64=survey.max_mapnr,
+    )
+    for note in walk.notes:
+        if note.name == NOTE_NAME:
+            desc = note.offset + 12 + align_up(len(NOTE_NAME) + 1, 4)
+            sub = replace(sub, offset_vmcoreinfo=offset_note + desc, size_vmcoreinfo=len(note.desc))
+    cpus = sum(note.name == b"CORE" and note.note_type == NT_PRSTATUS for note in walk.notes)
+    crash_time = dump.vmcoreinfo.crash_time if dump.vmcoreinfo else None
+    main = MainHeader(
+        abi=abi,
+        utsname=read_utsname(dump),
+        tv_sec=int(time.time()) if crash_time is None else crash_time,
+        status=codec.flag,
+        block_size=block,
+        sub_hdr_size=-(-(offset_note - block + len(notes)) // block),
+        bitmap_blocks=bitmap_blocks(survey.max_mapnr, block),
+        max_mapnr=min(survey.max_mapnr, U32_MAX),
+        nr_cpus=max(cpus, 1),
+    )
+    return main, sub, notes

@@ -1,0 +1,166 @@
+"""Reading the pages that are kept: big reads, known zeros, and pages that cannot be read."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vmcorefs.core.dump_level import BoolArray, KindArray
+from vmcorefs.core.ranges import Int64Array, Ranges
+from vmcorefs.errors import FaultError, SourceIOError
+from vmcorefs.save.dump import Dump
+from vmcorefs.save.survey import Survey
+
+_BATCH = 1 << 20
+"""Bytes of pages that are read and compressed together."""
+
+PageArray = npt.NDArray[np.uint8]
+"""Shape ``(n, page_size)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some pages that are kept, for one thread.
+
+    Attributes:
+        pfns: Their page frame numbers, ascending, shape ``(n,)``.
+        kinds: What they were used for, shape ``(n,)``.
+    """
+
+    pfns: Int64Array
+    kinds: KindArray
+
+    @property
+    def runs(self) -> Ranges:
+        """The same pages as ranges of page frame numbers."""
+        last = np.flatnonzero(np.diff(self.pfns) != 1)
+        starts = np.concatenate((self.pfns[:1], self.pfns[last + 1]))
+        ends = np.concatenate((self.pfns[last], self.pfns[-1:])) + 1
+        return np.stack((starts, ends), axis=1)
+
+
+@dataclass(frozen=True, slots=True)
+class Loss:
+    """Bytes that could not be read: physical address of the first, how many, and why."""
+
+    paddr: int
+    size: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pages:
+    """What was read of a batch.
+
+    Attributes:
+        data: The pages; what stands in those that are zero or lost is undefined.
+        zero: Which are nothing but zeros, shape ``(n,)``.
+        lost: Which could not be read, shape ``(n,)``.
+        losses: The lost ones; neighbours are one.
+    """
+
+    data: PageArray
+    zero: BoolArray
+    lost: BoolArray
+    losses: tuple[Loss, ...]
+
+
+def batches(
+    survey: Survey, page_size: int, first: int = 0, end: int | None = None, *, skip: int = 0
+) -> Iterator[Batch]:
+    """The pages that are kept, in order.
+
+    Args:
+        survey: Which are.
+        page_size: Bytes in a page.
+        first: The first page frame number that is asked for.
+        end: The first that is not; None for all.
+        skip: Kept pages that are passed over.
+    """
+    count = max(_BATCH // page_size, 1)
+    for window in survey.windows(first, end):
+        where = np.flatnonzero(window.kept)
+        if skip >= len(where):
+            skip -= len(where)
+            continue
+        where, skip = where[skip:], 0
+        for at in range(0, len(where), count):
+            part = where[at : at + count]
+            yield Batch(part + window.first, window.kinds[part])
+
+
+class PageReader:
+    """Reads whole pages of a dump's memory; from any number of threads."""
+
+    def __init__(self, dump: Dump) -> None:
+        self.page_size = dump.kinds.page_size
+        self._memory = dump.memory
+        self._ram = dump.ram
+
+    def read(self, batch: Batch) -> Pages:
+        """Read the pages of ``batch``.
+
+        What of a page is not RAM reads as zeros, as in makedumpfile (``readpage_elf``). A page that
+        cannot be read whole is lost, and the others are not.
+        """
+        size = self.page_size
+        data = np.empty((len(batch.pfns), size), dtype=np.uint8)
+        zero = np.zeros(len(data), dtype=np.bool_)
+        lost = np.zeros(len(data), dtype=np.bool_)
+        losses: list[Loss] = []
+        row = 0
+        for first, end in batch.runs.tolist():
+            rows = slice(row, row + end - first)
+            if self._memory.is_zero(first * size, (end - first) * size):
+                zero[rows] = True
+            else:
+                lost[rows] = self._read_run(first, data[rows], losses)
+            row = rows.stop
+        unknown = ~(zero | lost)
+        if unknown.all():
+            zero = _are_zero(data)
+        elif unknown.any():
+            zero[unknown] = _are_zero(data[unknown])
+        return Pages(data, zero, lost, tuple(losses))
+
+    def _read_run(self, first: int, data: PageArray, losses: list[Loss]) -> BoolArray:
+        lost = np.zeros(len(data), dtype=np.bool_)
+        try:
+            self._fill(first * self.page_size, data)
+        except (FaultError, SourceIOError):
+            for row in range(len(data)):
+                lost[row] = not self._read_page(first + row, data[row], losses)
+        return lost
+
+    def _read_page(self, pfn: int, data: PageArray, losses: list[Loss]) -> bool:
+        paddr = pfn * self.page_size
+        try:
+            self._fill(paddr, data)
+        except (FaultError, SourceIOError) as error:
+            last = losses[-1] if losses else None
+            if last is not None and last.paddr + last.size == paddr:
+                losses[-1] = Loss(last.paddr, last.size + self.page_size, last.reason)
+            else:
+                losses.append(Loss(paddr, self.page_size, str(error)))
+            return False
+        return True
+
+    def _fill(self, paddr: int, data: PageArray) -> None:
+        end = paddr + data.size
+        low = int(np.searchsorted(self._ram[:, 1], paddr, side="right"))
+        high = int(np.searchsorted(self._ram[:, 0], end, side="left"))
+        view = data.reshape(-1).data
+        if high - low == 1 and self._ram[low, 0] <= paddr and end <= self._ram[low, 1]:
+            self._memory.pread_into(paddr, view)
+            return
+        data[:] = 0
+        for start, stop in self._ram[low:high].clip(paddr, end).tolist():
+            self._memory.pread_into(start, view[start - paddr : stop - paddr])
+
+
+def _are_zero(data: PageArray) -> BoolArray:
+    # of numpy's ways to ask, the one whose speed does not hang on the answer
+    return np.asarray(data.view(np.uint64).max(axis=1) == 0)

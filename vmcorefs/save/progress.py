@@ -1,0 +1,113 @@
+"""How far a dump is: a bar on a terminal, a line now and then in a journal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+from tqdm import tqdm
+
+from vmcorefs.core.units import format_size
+from vmcorefs.save.report import Losses
+from vmcorefs.save.stop import Stop
+
+_SECONDS_PER_LINE = 5.0
+
+
+class Progress:
+    """The ``Observer`` of a save.
+
+    Attributes:
+        done: Pages that have been dealt with.
+        total: Pages that are to be dealt with; 0 until that is known.
+        losses: Bytes that could not be read.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        page_size: int,
+        stop: Stop,
+        *,
+        bar: bool,
+        say: Callable[[str], None] | None,
+    ) -> None:
+        """Watch the writing of one dump.
+
+        Args:
+            name: What the dump is called.
+            page_size: Bytes in a page.
+            stop: Asked at every step whether to go on.
+            bar: Show a bar on standard error.
+            say: Told a line every few seconds, and of the first loss; None to be quiet.
+        """
+        self.done = self.total = 0
+        self.losses = Losses()
+        self._name = name
+        self._page_size = page_size
+        self._stop = stop
+        self._say = say
+        self._start = self._last_line = time.monotonic()
+        self._bar = tqdm(
+            desc=name, unit="B", unit_scale=True, unit_divisor=1024, disable=not bar, leave=False
+        )
+
+    def check(self) -> None:
+        """Go on, or not.
+
+        Raises:
+            StoppedError: if a signal has asked for it.
+        """
+        self._stop.check()
+
+    def pages(self, done: int, total: int) -> None:
+        """See ``Observer.pages``.
+
+        Raises:
+            StoppedError: if a signal has asked for it.
+        """
+        self.check()
+        self.done, self.total = done, total
+        if not self._bar.disable:
+            self._bar.total = total * self._page_size
+            self._bar.update(done * self._page_size - self._bar.n)
+            return
+        now = time.monotonic()
+        if self._say is not None and now - self._last_line >= _SECONDS_PER_LINE:
+            self._last_line = now
+            self._say(self._line(now - self._start))
+
+    def lost(self, paddr: int, size: int, reason: str) -> None:
+        """See ``Observer.lost``."""
+        if not self.losses.size and self._say is not None:
+            self._say(f"{self._name}: cannot read {size} bytes at {paddr:#x}: {reason}; going on")
+        self.losses.add(paddr, size, reason)
+        if not self._bar.disable:
+            self._bar.set_postfix_str(f"{format_size(self.losses.size)} lost", refresh=False)
+
+    def restart(self) -> None:
+        """Begin again: the dump is thrown away, and written at another level."""
+        self.done = self.total = 0
+        self.losses = Losses()
+        self._start = time.monotonic()
+        self._bar.reset()
+
+    def _line(self, seconds: float) -> str:
+        rate = self.done * self._page_size / seconds
+        left = (self.total - self.done) * self._page_size / rate if rate else 0.0
+        lost = f", {format_size(self.losses.size)} lost" if self.losses.size else ""
+        percent = 100 * self.done // self.total if self.total else 0
+        return (
+            f"{self._name}: {percent} %, {self.done} of {self.total} pages,"
+            f" {format_size(int(rate))}/s, {left:.0f} s left{lost}"
+        )
+
+    def how_far(self) -> str:
+        """How far it is, for the message of a save that was stopped."""
+        if not self.total:
+            return "before the first page"
+        return f"after {self.done} of {self.total} pages ({100 * self.done // self.total} %)"
+
+    def close(self) -> None:
+        """Take the bar away."""
+        self._bar.close()

@@ -1,0 +1,199 @@
+"""What a save did: for people, and for programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from vmcorefs.core.dump_level import PageKind
+from vmcorefs.core.units import format_range, format_size
+from vmcorefs.save.written import Counts
+
+_MAX_LISTED = 1000
+"""Ranges that are listed one by one; a report is no place for a million."""
+
+_NAMES: Mapping[PageKind, str] = {
+    PageKind.KERNEL: "kernel",
+    PageKind.ZERO: "zero",
+    PageKind.CACHE: "cache",
+    PageKind.CACHE_PRIVATE: "private cache",
+    PageKind.USER: "user",
+    PageKind.FREE: "free",
+    PageKind.HWPOISON: "hwpoison",
+    PageKind.OFFLINE: "offline",
+}
+
+
+@dataclass(slots=True)
+class Loss:
+    """Bytes that could not be read.
+
+    Attributes:
+        paddr: Physical address of the first.
+        size: How many.
+        reason: Why, in the words of whoever could not read them.
+    """
+
+    paddr: int
+    size: int
+    reason: str
+
+
+class Losses:
+    """All bytes that could not be read; neighbours are one.
+
+    Attributes:
+        size: How many bytes.
+        listed: The first ``_MAX_LISTED`` ranges.
+    """
+
+    def __init__(self) -> None:
+        self.size = 0
+        self.listed: list[Loss] = []
+
+    def add(self, paddr: int, size: int, reason: str) -> None:
+        """One more."""
+        self.size += size
+        last = self.listed[-1] if self.listed else None
+        if last is not None and last.paddr + last.size == paddr:
+            last.size += size
+        elif len(self.listed) < _MAX_LISTED:
+            self.listed.append(Loss(paddr, size, reason))
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a save did.
+
+    Attributes:
+        names: The files, by the names that they have now.
+        format: ``kdump``, ``elf`` or ``flattened``.
+        codec: How pages are compressed, or ``none``.
+        level: The dump level in use.
+        page_size: Bytes in a page.
+        kept: Pages that are in the dump.
+        left_out: Pages that the level left out.
+        losses: Bytes that could not be read.
+        missing: Bytes of RAM that no input holds (``--truncated``).
+        resumed: Pages that an earlier try had written.
+        size: Bytes of all files together.
+        seconds: How long it took.
+        sha256: The sum of each file.
+        log: The file of the kernel's log; None if there is none.
+        warnings: What a person should know.
+    """
+
+    names: tuple[str, ...]
+    format: str
+    codec: str
+    level: int
+    page_size: int
+    kept: Counts
+    left_out: Counts
+    losses: Losses
+    missing: int
+    resumed: int
+    size: int
+    seconds: float
+    sha256: tuple[str, ...]
+    log: str | None
+    warnings: tuple[str, ...]
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether everything is in it that should be."""
+        return not self.losses.size
+
+    @property
+    def memory(self) -> int:
+        """Bytes of RAM that the dump is of."""
+        return int(self.kept.sum() + self.left_out.sum()) * self.page_size
+
+
+def as_dict(report: Report) -> dict[str, object]:
+    """The report for programs; docs/save.md says what its keys are."""
+    return {
+        "version": 1,
+        "complete": report.is_complete,
+        "files": [
+            {"name": name, "sha256": digest}
+            for name, digest in zip(report.names, report.sha256, strict=True)
+        ],
+        "dmesg": report.log,
+        "format": report.format,
+        "codec": report.codec,
+        "dump_level": report.level,
+        "page_size": report.page_size,
+        "pages": {
+            kind.name.lower(): {
+                "kept": int(report.kept[kind]),
+                "left_out": int(report.left_out[kind]),
+            }
+            for kind in PageKind
+        },
+        "resumed_pages": report.resumed,
+        "memory_bytes": report.memory,
+        "dump_bytes": report.size,
+        "ratio": round(report.memory / report.size, 3) if report.size else None,
+        "seconds": round(report.seconds, 3),
+        "missing_bytes": report.missing,
+        "lost_bytes": report.losses.size,
+        "lost": [
+            {"paddr": loss.paddr, "size": loss.size, "reason": loss.reason}
+            for loss in report.losses.listed
+        ],
+        "warnings": list(report.warnings),
+    }
+
+
+def format_summary(report: Report) -> str:
+    """The report for people: some lines, with no newline at the end."""
+    return "\n".join((*_pages(report), *_files(report), *_losses(report)))
+
+
+def describe_losses(report: Report) -> str:
+    """What is wrong with a dump that is not complete, in one line."""
+    first = report.losses.listed[0]
+    return (
+        f"{report.names[0]}: {format_size(report.losses.size)} could not be read and are not in the"
+        f" dump, first {format_range(first.paddr, first.paddr + first.size)}: {first.reason}"
+    )
+
+
+def _pages(report: Report) -> list[str]:
+    lines = [f"{'pages':<14}{'kept':>12}{'left out':>12}   of {report.page_size} bytes"]
+    for kind, name in _NAMES.items():
+        kept, left_out = int(report.kept[kind]), int(report.left_out[kind])
+        if kept or left_out:
+            lines.append(f"{name:<14}{kept:>12}{left_out:>12}")
+    kept, left_out = int(report.kept.sum()), int(report.left_out.sum())
+    lines.append(f"{'all':<14}{kept:>12}{left_out:>12}")
+    return lines
+
+
+def _files(report: Report) -> list[str]:
+    ratio = f", 1 to {report.memory / report.size:.1f}" if report.size else ""
+    rate = report.memory / report.seconds if report.seconds else 0
+    codec = f", {report.codec}" if report.codec != "none" else ""
+    how = f"{report.format}{codec}, level {report.level}"
+    resumed = f"; {report.resumed} pages were there already" if report.resumed else ""
+    sizes = f"{format_size(report.memory)} of memory in {format_size(report.size)}{ratio}"
+    speed = f"in {report.seconds:.1f} s, {format_size(int(rate))}/s"
+    lines = [f"{sizes} ({how}), {speed}{resumed}"]
+    if report.missing:
+        lines.append(f"{format_size(report.missing)} of RAM are in no input (--truncated)")
+    if report.log is not None:
+        lines.append(f"log     {report.log}")
+    for name, digest in zip(report.names, report.sha256, strict=True):
+        lines.append(f"sha256  {digest}  {name}")
+    return lines
+
+
+def _losses(report: Report) -> list[str]:
+    lines = [
+        f"lost    {format_range(loss.paddr, loss.paddr + loss.size)}: {loss.reason}"
+        for loss in report.losses.listed[:20]
+    ]
+    if len(report.losses.listed) > len(lines):
+        lines.append("lost    ... (--json lists them)")
+    return lines

@@ -1,0 +1,246 @@
+"""The life of a dump: the log first, then the pages, then the name.
+
+Nothing here knows a format. The order is what counts: the log is whole, synced and has its name
+before the first page is written; the dump is synced before it has its name. Whatever happens in
+between, from a signal to a full disk, leaves ``NAME.incomplete``.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack, closing, suppress
+from dataclasses import dataclass, replace
+from typing import Protocol
+
+from vmcorefs.core.units import format_size
+from vmcorefs.errors import DiskFullError, OutputError, StoppedError
+from vmcorefs.save.dump import Dump, Observer
+from vmcorefs.save.places import STDOUT, is_local, local_path, log_name, open_target, part_names
+from vmcorefs.save.progress import Progress
+from vmcorefs.save.report import Report
+from vmcorefs.save.stop import Stop
+from vmcorefs.save.target import Target
+from vmcorefs.save.written import Written
+
+
+class Write(Protocol):
+    """A format, with its codec and threads settled."""
+
+    def __call__(self, dump: Dump, targets: Sequence[Target], observer: Observer, /) -> Written:
+        """Write ``dump`` into ``targets``, its parts.
+
+        Raises:
+            OutputError: if that fails.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What is asked for.
+
+    Attributes:
+        output: Where to, as ``-o`` names it.
+        levels: Dump levels; each but the first is tried when there is no room for the one before.
+        format: ``kdump``, ``elf`` or ``flattened``.
+        codec: How pages are compressed, or ``none``.
+        parts: Files that the dump is written into.
+        resume: Go on from what an earlier try has left.
+        force: Replace what is there.
+        log: Save the kernel's log beside the dump.
+    """
+
+    output: str
+    levels: tuple[int, ...]
+    format: str
+    codec: str
+    parts: int = 1
+    resume: bool = False
+    force: bool = False
+    log: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Console:
+    """How to speak to whoever waits.
+
+    Attributes:
+        bar: Show a bar on standard error.
+        say: Told a line at a time; None to be quiet.
+        warn: Told what must be known, also when quiet.
+    """
+
+    bar: bool
+    say: Callable[[str], None] | None
+    warn: Callable[[str], None]
+
+
+def save(
+    dump: Dump, log: bytes | None, order: Order, write: Write, console: Console, *, missing: int = 0
+) -> Report:
+    """Write a dump where ``order`` wants it.
+
+    Args:
+        dump: What to save; its level is one of the order's.
+        log: The kernel's log, which is saved first; None if there is none.
+        order: What is asked for.
+        write: The format.
+        console: Who waits.
+        missing: Bytes of RAM that no input holds, for the report.
+
+    Returns:
+        What was done. If it is not complete, the files keep their incomplete names.
+
+    Raises:
+        ConfigError: if something is there that is not to be replaced.
+        OutputError: if it cannot be written.
+        StoppedError: if a signal came.
+        SourceIOError: if what tells the kinds of pages cannot be read.
+    """
+    start = time.monotonic()
+    order = replace(order, output=local_path(order.output))
+    warnings: list[str] = []
+
+    def warn(line: str) -> None:
+        warnings.append(line)
+        console.warn(f"warning: {line}")
+
+    with ExitStack() as stack:
+        stop = stack.enter_context(Stop())
+        targets = _open_targets(order, dump, warn, stack)
+        saved_log = _save_log(order, log, warn)
+        progress = Progress(
+            order.output, dump.kinds.page_size, stop, bar=console.bar, say=console.say
+        )
+        stack.callback(progress.close)
+        level, written = _write_to_the_end(dump, order, targets, write, progress, warn)
+        progress.close()
+        whole = not progress.losses.size
+        for target in targets if whole else ():
+            target.publish()
+        return Report(
+            names=tuple(_name(target, whole=whole) for target in targets),
+            format=order.format,
+            codec=order.codec,
+            level=level,
+            page_size=dump.kinds.page_size,
+            kept=written.kept,
+            left_out=written.left_out,
+            losses=progress.losses,
+            missing=missing,
+            resumed=written.resumed,
+            size=written.size,
+            sha256=_sums(targets, stop, whole=whole),
+            seconds=time.monotonic() - start,
+            log=saved_log,
+            warnings=tuple(warnings),
+        )
+
+
+def _open_targets(
+    order: Order, dump: Dump, warn: Callable[[str], None], stack: ExitStack
+) -> list[Target]:
+    """All parts, or none: what was made for the first goes away if the last cannot be made."""
+    reach = int((dump.ram[:, 1] - dump.ram[:, 0]).sum()) if len(dump.ram) else 0
+    targets = []
+    for name in part_names(order.output, order.parts):
+        target = open_target(name, force=order.force, resume=order.resume, reach=reach)
+        stack.callback(target.close)
+        targets.append(target)
+        if target.warning is not None:
+            warn(target.warning)
+    return targets
+
+
+def _save_log(order: Order, log: bytes | None, warn: Callable[[str], None]) -> str | None:
+    """Write the kernel's log beside the dump, to the last sync; a pipe has no place for it."""
+    if order.output == STDOUT or not order.log:
+        return None
+    if log is None:
+        warn("the kernel's log was not found, so none is saved beside the dump")
+        return None
+    name = log_name(order.output)
+    if order.resume and os.path.lexists(name):
+        return name  # it has its name, so it is whole
+    with closing(open_target(name, force=order.force or order.resume)) as target:
+        target.pwrite(log, 0)
+        target.sync()
+        target.publish()
+    return name
+
+
+def _write_to_the_end(
+    dump: Dump,
+    order: Order,
+    targets: Sequence[Target],
+    write: Write,
+    progress: Progress,
+    warn: Callable[[str], None],
+) -> tuple[int, Written]:
+    """Write the dump and sync it; sync what is there if that fails."""
+    try:
+        progress.check()
+        level, written = _write(dump, order, targets, write, progress, warn)
+        for target in targets:
+            target.sync()
+    except StoppedError as error:
+        _keep(targets)
+        raise StoppedError(_describe_stop(error, order, progress)) from None
+    except BaseException:
+        _keep(targets)
+        raise
+    return level, written
+
+
+def _write(
+    dump: Dump,
+    order: Order,
+    targets: Sequence[Target],
+    write: Write,
+    progress: Progress,
+    warn: Callable[[str], None],
+) -> tuple[int, Written]:
+    """Write the dump at the first level that there is room for."""
+    for level, next_level in zip(order.levels, (*order.levels[1:], None), strict=True):
+        try:
+            return level, write(replace(dump, level=level), targets, progress)
+        except DiskFullError as error:
+            if next_level is None or any(target.sequential for target in targets):
+                raise
+            warn(f"no room for dump level {level}; trying {next_level} ({error})")
+            for target in targets:
+                target.truncate(0)
+            progress.restart()
+    raise ValueError("no dump level")
+
+
+def _keep(targets: Sequence[Target]) -> None:
+    """Save what is there of a dump that will not be whole; why it will not is said elsewhere."""
+    for target in targets:
+        with suppress(OutputError):
+            target.sync()
+
+
+def _describe_stop(error: StoppedError, order: Order, progress: Progress) -> str:
+    advice = (
+        "; the same command with --resume goes on"
+        if is_local(order.output) and order.format == "kdump"
+        else ""
+    )
+    kept = "" if order.output == STDOUT else f"; what is written keeps the name {order.output}"
+    lost = f", {format_size(progress.losses.size)} lost" if progress.losses.size else ""
+    return f"{order.output}: {error} {progress.how_far()}{lost}{kept}.incomplete{advice}"
+
+
+def _sums(targets: Sequence[Target], stop: Stop, *, whole: bool) -> tuple[str, ...]:
+    try:
+        return tuple(target.sha256(stop.check) for target in targets)
+    except StoppedError as error:
+        names = ", ".join(_name(target, whole=whole) for target in targets)
+        what = "whole" if whole else "as whole as can be"
+        raise StoppedError(f"{error} while the sum was made; {names} is {what}") from None
+
+
+def _name(target: Target, *, whole: bool) -> str:
+    return target.name if whole or target.incomplete is None else target.incomplete

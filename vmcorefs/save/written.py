@@ -1,0 +1,35 @@
+"""What a format has written, for the report."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from vmcorefs.core.dump_level import PageKind
+
+Counts = npt.NDArray[np.int64]
+"""Pages by ``PageKind``, shape ``(8,)``."""
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """What a format has written.
+
+    Attributes:
+        kept: Pages in the dump, by ``PageKind``, shape ``(8,)``.
+        left_out: Pages that the level left out, likewise.
+        size: Bytes of all files together.
+        resumed: Pages that an earlier try had written.
+    """
+
+    kept: Counts
+    left_out: Counts
+    size: int
+    resumed: int = 0
+
+
+def no_counts() -> Counts:
+    """No page of any kind."""
+    return np.zeros(len(PageKind), dtype=np.int64)
