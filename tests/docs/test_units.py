@@ -32,7 +32,7 @@ def test_the_exposure_of_the_service_is_what_the_docs_say() -> None:
 
 def test_systemd_takes_every_line_of_the_service(tmp_path: Path) -> None:
     unit = tmp_path / UNIT.name
-    unit.write_text(re.sub(r"(?m)^ExecStart=\S+", "ExecStart=/bin/true", UNIT.read_text()))
+    unit.write_text(UNIT.read_text().replace("ExecStart=@VMCOREFS@", "ExecStart=/bin/true"))
     done = subprocess.run(
         ["systemd-analyze", "verify", "--man=no", unit], capture_output=True, text=True, check=True
     )
