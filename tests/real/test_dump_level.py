@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections import Counter
 from contextlib import ExitStack
 from pathlib import Path
@@ -15,7 +16,7 @@ import pytest
 import vmcorefs
 from tests.real import tools
 from tests.real.kdump import Pages, read_bitmaps
-from tests.real.marks import REAL, only
+from tests.real.marks import REAL, only, stopped
 from tests.real.newer import newer_makedumpfile
 from tests.real.trees import mounted
 from tests.real.truth import by_address, segments
@@ -25,7 +26,7 @@ from vmcorefs.image import find_page_kinds
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from tests.lab.capture import Capture
+    from tests.lab.capture import Capture, Snapshot
 
 pytestmark = REAL
 
@@ -194,3 +195,22 @@ def test_tools_for_physical_memory_see_what_is_left(
         for tool in names if layout == "universal" else names[:1]:
             said = tools.physical(tool, tree / "vmcore", list(wanted))
             assert {int(paddr): page for paddr, page in said["pages"].items()} == wanted, tool
+
+
+@stopped("arm64", "arm64-52-bit", "arm64-16k")
+def test_a_machine_that_was_stopped_has_about_the_free_memory_that_it_booted_with(
+    snapshot: Snapshot,
+) -> None:
+    """Other page sizes and page tables; no makedumpfile of this machine's reads arm64's."""
+    line = re.search(r"Memory: (\d+)K/.* (?:(\d+)K cma-)?reserved", snapshot.text("dmesg"))
+    assert line is not None
+    booted = 1024 * sum(int(kib or 0) for kib in line.groups())
+    with vmcorefs.open(snapshot.config, dump_level=16) as opened:
+        assert opened.filtered is not None
+        pages = find_page_kinds(opened.image)
+        free = opened.filtered.counts[PageKind.FREE] * pages.page_size
+        kernel = opened.image.notes.vmcoreinfo
+        assert kernel is not None
+        assert pages.page_size == int(kernel.values["PAGESIZE"])
+    assert opened.filtered.warnings == ()
+    assert 0.8 * booted < free < 1.1 * booted
