@@ -17,6 +17,7 @@ from vmcorefs.errors import FaultError, SourceIOError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource
 from vmcorefs.sources.diskdump import open_diskdump
+from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.flattened import Unflattened
 
 HUGE = (1 << 64) - 1
@@ -26,8 +27,11 @@ _MOST_PAGES = 200
 class BytesFile(BytesSource):
     """A file in memory."""
 
-    kind = "file"
-    mtime = 0.0
+    kind = "bytes"
+
+    @property
+    def file(self) -> FileSource:
+        raise AssertionError("there is none")
 
 
 @target(

@@ -1,4 +1,4 @@
-"""Run by the tests as ``kdumpfile_pages.py DUMP MEMORY``: every page that libkdumpfile has of a dump.
+"""Run by the tests as ``kdumpfile_pages.py DUMP MEMORY``: each page that libkdumpfile has.
 
 MEMORY is a file of the true memory, by physical address. Debian's Python runs this, as it does
 ``kdumpfile_report.py``.
