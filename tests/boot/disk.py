@@ -71,7 +71,9 @@ def debian(version: Kernel) -> Path:
         f'--customize-hook={GUEST}/install-dependencies "$1" {wheels}',
         SUITE,
     ]
-    key = digest([*(word.encode() for word in words), (GUEST / "install-dependencies").read_bytes()])
+    key = digest(
+        [*(word.encode() for word in words), (GUEST / "install-dependencies").read_bytes()]
+    )
 
     def build(directory: Path) -> None:
         run([tool("mmdebstrap"), *words, directory / "root.tar"])
