@@ -7,6 +7,7 @@ from vmcorefs.api import Capture, open  # noqa: A004  # vmcorefs.open, as gzip.o
 from vmcorefs.config import CaptureConfig, Piece
 from vmcorefs.errors import (
     ConfigError,
+    DigestError,
     FaultError,
     FormatError,
     LayoutError,
@@ -23,6 +24,7 @@ __all__ = [
     "Capture",
     "CaptureConfig",
     "ConfigError",
+    "DigestError",
     "FaultError",
     "FormatError",
     "LayoutError",

@@ -1,12 +1,12 @@
-"""The command: ``vmcorefs mount | umount | inspect | check | extract | save``."""
+"""The command: ``vmcorefs mount | umount | inspect | check | verify | extract | save``."""
 
 from __future__ import annotations
 
 import importlib
 import json
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any, ClassVar
 
@@ -16,6 +16,7 @@ from tqdm import tqdm
 from vmcorefs.api import Capture, open_capture
 from vmcorefs.check import format_check, make_check
 from vmcorefs.config import CaptureConfig
+from vmcorefs.confine.process import forbid_dumps
 from vmcorefs.core.units import format_size
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
 from vmcorefs.errors import ConfigError, IncompleteError, VmcorefsError
@@ -24,7 +25,13 @@ from vmcorefs.fuse.mounts import check_mountpoint, unmount
 from vmcorefs.fuse.planes.linux import keep_heap_small
 from vmcorefs.fuse.serve import parse_mount_options
 from vmcorefs.inspect import format_report, make_report
-from vmcorefs.options import IMAGES_HELP, capture_options, image_options, make_config
+from vmcorefs.options import (
+    IMAGES_HELP,
+    capture_options,
+    image_options,
+    images_config,
+    make_config,
+)
 from vmcorefs.save.codecs import CODEC_NAMES
 from vmcorefs.save.command import (
     FORMATS,
@@ -36,7 +43,10 @@ from vmcorefs.save.command import (
 from vmcorefs.save.places import STDOUT
 from vmcorefs.save.report import as_dict, describe_losses, format_summary
 from vmcorefs.save.saver import Console
-from vmcorefs.tree.file import TreeFile
+from vmcorefs.sources.file import FileSource
+from vmcorefs.verify import AUTO, expected_digests, verify as verify_inputs
+
+tqdm.monitor_interval = 0  # no thread of its own: a daemon could not take its privileges away
 
 
 class _Group(click.Group):
@@ -92,14 +102,17 @@ def main() -> None:
 )
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("--log", "log_path", metavar="FILE", help="Append the log to FILE.")
+@click.option("--no-seccomp", is_flag=True, help="Do not filter the daemon's system calls.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more than warnings, in the foreground.")
 def mount(
     images: tuple[str, ...],
     mountpoint: str,
+    *,
     allow_other: bool,
     mount_options: tuple[str, ...],
     foreground: bool,
     log_path: str | None,
+    no_seccomp: bool,
     verbose: bool,
     **options: Any,  # noqa: ANN401  # click's
 ) -> None:
@@ -121,9 +134,9 @@ def mount(
         click.echo(f"vmcorefs: warning: {warning}", err=True)
     if foreground:
         configure_logging(log_path, background=False, verbose=verbose)
-        run_in_foreground(capture, target)
+        run_in_foreground(capture, target, filtered=not no_seccomp)
     else:
-        run_in_background(capture, target, log_path)
+        run_in_background(capture, target, log_path, filtered=not no_seccomp)
 
 
 @main.command(short_help="Unmount a tree and wait until its daemon has gone.")
@@ -200,7 +213,7 @@ def extract(
             raise ConfigError(f"{file}: no such file; the tree has {', '.join(capture.files)}")
         if output == "-" and sys.stdout.isatty():
             raise ConfigError("standard output is a terminal: name a file, or use a pipe")
-        with _progress_bar(wanted) as progress:
+        with _bar(wanted.size, wanted.path) as progress:
             outcome = (
                 stream(wanted, sys.stdout.fileno(), progress)
                 if output == "-"
@@ -281,7 +294,7 @@ def save(
         raise ConfigError("standard output takes the dump, so --json has no place: name a FILE")
     say = _say if not quiet else None
     console = Console(bar=sys.stderr.isatty() and not quiet, say=say, warn=_say)
-    with _open_config(replace(config, dump_level=None)) as capture:
+    with _open_config(replace(config, dump_level=None), options["verify"]) as capture:
         report = save_capture(capture, order, threads or default_threads(), console)
     if as_json:
         click.echo(json.dumps(as_dict(report), indent=1))
@@ -296,14 +309,52 @@ def _say(line: str) -> None:
         click.echo(f"vmcorefs: {line}", err=True)
 
 
+@main.command(epilog=IMAGES_HELP, short_help="Compare the images with their digests.")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "--sums",
+    metavar="SUMS",
+    default=AUTO,
+    help="What sha256sum wrote (default: FILE.sha256, .sha1, .md5 ... beside each image).",
+)
+def verify(images: tuple[str, ...], sums: str) -> None:
+    """Read IMAGE... and backups whole, and compare them with digests taken before.
+
+    The other commands do the same first under --verify, with the very files that they have opened.
+    """
+    forbid_dumps()
+    config = images_config(images)
+    pieces = [(piece, "image") for piece in config.images]
+    pieces += [(config.backup, "backup")] if config.backup is not None else []
+    with ExitStack() as stack:
+        inputs = []
+        for piece, role in pieces:
+            source = FileSource(piece.path, role=role)
+            stack.callback(source.close)
+            inputs.append(source)
+        for line in _verify(inputs, sums):
+            click.echo(line)
+
+
 def _open(
     images: tuple[str, ...], options: dict[str, Any], location: str = ".", *, thorough: bool = False
 ) -> Capture:
-    return _open_config(make_config(images, options), location, thorough=thorough)
+    config = make_config(images, options)
+    return _open_config(config, options["verify"], location, thorough=thorough)
 
 
-def _open_config(config: CaptureConfig, location: str = ".", *, thorough: bool = False) -> Capture:
-    """Open a capture, with a bar on the terminal if looking through it takes long."""
+def _open_config(
+    config: CaptureConfig, sums: str | None, location: str = ".", *, thorough: bool = False
+) -> Capture:
+    """Open a capture, with a bar on the terminal if looking through it takes long.
+
+    Args:
+        config: What it is.
+        sums: What to verify the inputs against, if anything.
+        location: Where the tree will be found.
+        thorough: Look through all of the memory.
+    """
+    forbid_dumps()
     with tqdm(
         desc="looking through the memory",
         unit="B",
@@ -318,14 +369,29 @@ def _open_config(config: CaptureConfig, location: str = ".", *, thorough: bool =
             bar.total = total
             bar.update(done - bar.n)
 
-        return open_capture(config, location, thorough=thorough, progress=progress)
+        capture = open_capture(config, location, thorough=thorough, progress=progress)
+    if sums is not None:
+        try:
+            _verify(capture.image.inputs, sums)
+        except BaseException:
+            capture.close()
+            raise
+    return capture
+
+
+def _verify(inputs: Sequence[FileSource], sums: str) -> list[str]:
+    """Compare every input with its digest, with a bar on the terminal; a line for each."""
+    expected = expected_digests(inputs, sums)
+    total = sum(source.size for source, _ in expected)
+    with _bar(total, "verifying") as progress:
+        return list(verify_inputs(expected, progress))
 
 
 @contextmanager
-def _progress_bar(file: TreeFile) -> Iterator[Progress]:
+def _bar(total: int, what: str) -> Iterator[Progress]:
     # disable=None: only on a terminal
     with tqdm(
-        total=file.size, desc=file.path, unit="B", unit_scale=True, unit_divisor=1024, disable=None
+        total=total, desc=what, unit="B", unit_scale=True, unit_divisor=1024, disable=None
     ) as bar:
 
         def progress(count: int) -> None:

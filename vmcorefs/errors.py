@@ -48,6 +48,12 @@ class TruncatedError(LayoutError):
     """The image holds less than the memory map says."""
 
 
+class DigestError(VmcorefsError):
+    """An input is not the one whose digest was taken."""
+
+    exit_code = 4
+
+
 class UnsupportedError(VmcorefsError):
     """Understood, but not possible here."""
 

@@ -16,6 +16,7 @@ from vmcorefs.errors import VmcorefsError
 from vmcorefs.fuse.planes.choose import expected_plane
 from vmcorefs.image import MemoryImage
 from vmcorefs.tree.file import TreeFile
+from vmcorefs.tree.texts import describe_input
 
 Report = dict[str, Any]
 """What ``vmcorefs inspect --json`` prints; addresses and sizes are integers, in bytes."""
@@ -76,10 +77,8 @@ def _inputs(image: MemoryImage) -> Iterator[Report]:
     for number, source in enumerate(image.inputs):
         table = image.memory.rows(image.memory.source == number)
         yield {
+            **describe_input(source),
             "path": source.name,
-            "role": source.role,
-            "kind": source.kind,
-            "size": source.size,
             "ranges": table.ranges.tolist(),
         }
 

@@ -97,6 +97,12 @@ _OPTIONS = (
         help="Lay out vmcore byte for byte as /proc/vmcore (kernel, the default), or with headers"
         " that volatility3 and LeechCore open as well (universal).",
     ),
+    click.option(
+        "--verify",
+        metavar="auto|SUMS",
+        help="First read every image and backup whole, and compare with its digest: in SUMS, as"
+        " sha256sum writes it, or in FILE.sha256, .sha1, .md5 ... beside each (auto).",
+    ),
 )
 
 
@@ -122,6 +128,17 @@ def image_options(command: Command) -> Command:
     return command
 
 
+def images_config(images: tuple[str, ...]) -> CaptureConfig:
+    """What IMAGE... alone describes: pieces, or a TOML file.
+
+    Raises:
+        ConfigError: if it is not what it should be.
+    """
+    if is_capture_file(images):
+        return load_capture_file(images[0])
+    return CaptureConfig(images=tuple(parse_piece(image) for image in images))
+
+
 def make_config(images: tuple[str, ...], options: dict[str, Any]) -> CaptureConfig:
     """Put together what the user asks for: the TOML file if there is one, the options over it.
 
@@ -132,10 +149,7 @@ def make_config(images: tuple[str, ...], options: dict[str, Any]) -> CaptureConf
     Raises:
         ConfigError: if one of them is not what it should be.
     """
-    if is_capture_file(images):
-        config = load_capture_file(images[0])
-    else:
-        config = CaptureConfig(images=tuple(parse_piece(image) for image in images))
+    config = images_config(images)
     address, use = None, None
     vmcoreinfo, use_vmcoreinfo = None, None
     if options["vmcoreinfo"] is not None:

@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from tests.fuzz import binaries, discovery, dumps, kernel, paging, texts
+from tests.fuzz import binaries, discovery, dumps, kernel, pages, paging, texts
 from tests.fuzz.target import TARGETS, Target
 
-__all__ = ["TARGETS", "Target", "binaries", "discovery", "dumps", "kernel", "paging", "texts"]
+__all__ = [
+    "TARGETS",
+    "Target",
+    "binaries",
+    "discovery",
+    "dumps",
+    "kernel",
+    "pages",
+    "paging",
+    "texts",
+]

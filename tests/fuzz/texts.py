@@ -10,6 +10,7 @@ from typing import TypeVar
 from tests import builders, map_builders
 from tests.fuzz.target import target
 from vmcorefs.config import load_capture_file, parse_elfcorehdr_choice, parse_machine, parse_piece
+from vmcorefs.core.digests import ALGORITHMS, parse_sidecar, parse_sums
 from vmcorefs.core.map_text import parse_memory_map
 from vmcorefs.core.memory_map import format_iomem
 from vmcorefs.core.units import parse_range, parse_size
@@ -159,3 +160,28 @@ def _words(data: bytes) -> None:
     found = [_try(parse, text) for parse in parsers]
     if found == [None] * len(found):
         raise FormatError(f"{text!r} is no size, range, piece, machine or elfcorehdr")
+
+
+SUM = b"d41d8cd98f00b204e9800998ecf8427e"
+
+
+@target(
+    "digests",
+    valid=[
+        SUM + b"  ram\n" + b"0" * 64 + b" *low mem\n# said\n\n",
+        b"\\" + SUM + b"  a\\nb\\\\c\n",
+        b"MD5 (ram) = " + SUM + b"\n",
+        SUM,
+    ],
+    nasty=[b"", SUM[1:], SUM + b"  ", b"(" * 5000, b"0" * 129 + b"  ram", b"SHA1 (ram) = " + SUM,
+           b"\xff" * 40, b"BLAKE2b (ram) = " + b"0" * 128, (b"A (" * 3000) + b") = " + SUM],
+)  # fmt: skip
+def _digests(data: bytes) -> None:
+    text = data.decode("utf-8", "surrogateescape")
+    if len(text.split()) == 1:
+        assert parse_sidecar(text, "md5").value == text.strip().lower()
+        return
+    for name, digest in parse_sums(text):
+        assert name
+        assert ALGORITHMS[digest.algorithm] == len(digest.value)
+        assert int(digest.value, 16) >= 0

@@ -68,7 +68,7 @@ def _key(recipe: Recipe) -> str:
     digest = hashlib.sha256(msgspec.json.encode((recipe, used)))
     here = Path(__file__).parent
     sources = [path for path in here.glob("*.py") if not path.name.startswith("test_")]
-    for source in sorted([*sources, here / "init"]):
+    for source in sorted([*sources, here / "init", here / "workload.c"]):
         digest.update(source.name.encode() + b"\0" + source.read_bytes() + b"\0")
     return digest.hexdigest()[:16]
 

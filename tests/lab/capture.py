@@ -33,7 +33,9 @@ The directory then holds
                      loader's debug output; not with load=none), ``kallsyms-sums`` and ``btf-sum``
                      (lines and MD5 of /proc/kallsyms without and with modules, MD5 of
                      /sys/kernel/btf/vmlinux) and ``kcore-headers`` (the first page of
-                     /proc/kcore, in base64). arm64 has no firmware map
+                     /proc/kcore, in base64), ``workload`` (pages of each kind: a name, the first
+                     page's number in hexadecimal, and how many). arm64 has no firmware map and
+                     no workload
 ``serial``           the console, of both kernels
 ``recipe.json``      how it was made, and with which kernel package
 ===================  ==========================================================================

@@ -30,6 +30,7 @@ _PACKAGES = {
     "busybox": "busybox-static",
     "cpio": "cpio",
     "dpkg-deb": "dpkg",
+    "gcc": "gcc",
     "kexec": "kexec-tools",
     "ldd": "libc-bin",
     "qemu-system-aarch64": "qemu-system-arm",

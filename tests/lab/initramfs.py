@@ -1,5 +1,7 @@
 """The guest's root file systems: busybox, kexec with its libraries, virtio modules, and ``init``.
 
+This machine's own architecture gets a workload too, which makes pages of every kind.
+
 There are two, one inside the other. The crashed kernel's holds the kernel image and the capture
 kernel's, which kexec loads; the capture kernel's holds only what copies ``/proc/vmcore`` out, as
 it has to fit the crash kernel's memory. A kernel that is not to crash gets the inner one.
@@ -14,12 +16,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.lab.host import LabError, program, run
-from tests.lab.packages import busybox
+from tests.lab.packages import NATIVE, busybox
 
 if TYPE_CHECKING:
     from tests.lab.kernels import Kernel
 
 _INIT = Path(__file__).with_name("init")
+_WORKLOAD = Path(__file__).with_name("workload.c")
 _DIRECTORIES = ("bin", "dev", "modules", "proc", "sbin", "sys", "tmp")
 _DRIVERS = ("virtio_pci", "virtio_blk")
 
@@ -55,8 +58,14 @@ def _populate(root: Path, kernel: Kernel) -> None:
     (root / "bin" / "sh").symlink_to("busybox")
     shutil.copy(_INIT, root / "init")
     (root / "init").chmod(0o755)
+    if kernel.arch == NATIVE:
+        _compile(_WORKLOAD, root / "bin" / "workload")
     for rank, (name, body) in enumerate(_modules(kernel).items()):
         (root / "modules" / f"{rank:02}-{name}.ko").write_bytes(body)
+
+
+def _compile(source: Path, program: Path) -> None:
+    run(["gcc", "-O1", "-static", "-Wall", "-Werror", "-o", program, source])
 
 
 def _modules(kernel: Kernel) -> dict[str, bytes]:

@@ -86,5 +86,5 @@ class Recipe:
     @property
     def sections(self) -> tuple[str, ...]:
         """What the guest says of itself; each becomes a file."""
-        firmware = ("firmware-memmap",) if self.arch == "amd64" else ()
-        return (*_SECTIONS, *firmware, *(("kexec",) if self.crashes else ()))
+        native = ("firmware-memmap", "workload") if self.arch == NATIVE else ()
+        return (*_SECTIONS, *native, *(("kexec",) if self.crashes else ()))

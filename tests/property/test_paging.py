@@ -8,6 +8,7 @@ from hypothesis import given, settings, strategies as st
 from tests.paging_builder import MACHINES, TOP, Machine, Tables
 from tests.unit.core.test_paging import format_of, rows, walk_tables
 from vmcorefs.core.paging import Limits, walk
+from vmcorefs.core.paging_lookup import translate_pages
 
 machines = st.sampled_from(MACHINES)
 
@@ -42,6 +43,25 @@ def test_a_walk_finds_what_is_mapped(tables: Tables, data: st.DataObject) -> Non
     vaddr, paddr, size, _ = data.draw(st.sampled_from(tables.mapped))
     inside = data.draw(st.integers(0, size - 1))
     assert found.translate(vaddr + inside) == paddr + inside
+
+
+@given(mapped_tables(), st.lists(st.tuples(st.integers(0, 99), st.floats(0, 0.99)), max_size=9))
+def test_single_pages_are_found_where_they_are_mapped(
+    tables: Tables, chosen: list[tuple[int, float]]
+) -> None:
+    page = tables.machine.page
+    asked = [vaddr for vaddr, *_ in tables.mapped]
+    asked += [(vaddr + size) % TOP for vaddr, _, size, _ in tables.mapped]
+    for number, share in chosen:
+        vaddr, _, size, _ = tables.mapped[number % len(tables.mapped)]
+        asked.append(vaddr + int(size * share) // page * page)
+    expected = [
+        next((p + at - v for v, p, size, _ in tables.mapped if v <= at < v + size), -1)
+        for at in asked
+    ]
+    vaddrs = np.array(asked, dtype=np.uint64).astype(np.int64)
+    found = translate_pages(format_of(tables.machine), tables.root, vaddrs, tables.read_tables)
+    assert found.tolist() == expected
 
 
 @given(mapped_tables(), st.data())
@@ -92,4 +112,6 @@ def test_random_tables_end_within_the_limits(
         assert 1 <= len(problem.examples) <= 3
         assert str(problem)
     vaddrs = random.integers(0, TOP, 1000, dtype=np.uint64)
+    fmt, some = format_of(machine), vaddrs.astype(np.int64)
+    assert (translate_pages(fmt, tables.root, some, tables.read_tables) >= -1).all()
     assert (found.translate_many(vaddrs) >= -1).all()

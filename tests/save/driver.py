@@ -1,4 +1,4 @@
-"""Run by the tests as ``python -m tests.save.driver OUT [--resume]``: saves a small made machine.
+"""Run by the tests as ``python -m tests.save.driver OUT``: saves a small made machine.
 
 Everything behind the opening of a capture is the product's own: what is killed here is what a user
 would kill, without the second that it takes to look through a memory.
@@ -15,10 +15,11 @@ from vmcorefs.core.elfcorehdr import parse_elfcorehdr
 from vmcorefs.core.extents import Kind, make_extents
 from vmcorefs.core.ranges import make_ranges
 from vmcorefs.core.vmcoreinfo import parse_vmcoreinfo
-from vmcorefs.errors import VmcorefsError
 from vmcorefs.reader import Reader
+from vmcorefs.save import kdump_resume
 from vmcorefs.save.command import EveryPage, make_order, make_writer
 from vmcorefs.save.dump import Dump
+from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console, save
 from vmcorefs.sources.base import BytesSource
 
@@ -57,18 +58,13 @@ def make_dump() -> Dump:
     )
 
 
-def main(output: str, *flags: str) -> int:
-    """Save it, and end as the command does."""
-    order = make_order(output, (0,), None, "zlib", resume="--resume" in flags)
+def run(output: str, *, resume: bool) -> Report:
+    """Save it."""
+    kdump_resume.STEP_BACK = 16 * PAGE  # less than all of it
+    order = make_order(output, (0,), None, "zlib", resume=resume)
     console = Console(bar=False, say=None, warn=print)
-    try:
-        report = save(make_dump(), LOG, order, make_writer(order.format, order.codec, 2), console)
-    except VmcorefsError as error:
-        print(error, file=sys.stderr)  # noqa: T201
-        return error.exit_code
-    print(report.resumed)  # noqa: T201
-    return 0
+    return save(make_dump(), LOG, order, make_writer(order.format, order.codec, 2), console)
 
 
 if __name__ == "__main__":
-    sys.exit(main(*sys.argv[1:]))
+    run(sys.argv[1], resume=False)

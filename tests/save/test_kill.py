@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 from tests.matching import same_bytes
-from tests.save.driver import LOG, NAME, PAGES, make_memory
+from tests.save.driver import LOG, NAME, PAGES, make_memory, run
 
 _PAGES = Path(__file__).with_name("kdump_pages.py")
 _CALLS = ("flock", "pwrite64", "fsync", "renameat2", "rename")
@@ -26,8 +26,8 @@ _STATUS_OFFSET = 424
 """Of ``status`` in a 64-bit ``struct disk_dump_header`` (makedumpfile: diskdump_mod.h)."""
 
 
-def _command(directory: Path, *flags: str) -> list[str]:
-    return [sys.executable, "-m", "tests.save.driver", str(directory / NAME), *flags]
+def _command(directory: Path) -> list[str]:
+    return [sys.executable, "-m", "tests.save.driver", str(directory / NAME)]
 
 
 @dataclass(frozen=True)
@@ -104,14 +104,11 @@ def _check_what_is_left(directory: Path, undisturbed: Undisturbed) -> None:
 
 def _resume(directory: Path, undisturbed: Undisturbed) -> int:
     """Go on from what is there, and count the pages that were not written again."""
-    done = subprocess.run(
-        _command(directory, "--resume"), capture_output=True, text=True, check=False, timeout=60
-    )
-    assert done.returncode == 0, done.stderr
+    report = run(str(directory / NAME), resume=True)
     same_bytes((directory / NAME).read_bytes(), undisturbed.dump)
     assert (directory / f"{NAME}-dmesg.txt").read_bytes() == LOG
     assert sorted(path.name for path in directory.iterdir()) == [NAME, f"{NAME}-dmesg.txt"]
-    return int(done.stdout)
+    return report.resumed
 
 
 def test_a_kill_at_any_system_call_leaves_nothing_that_lies(

@@ -115,6 +115,7 @@ elfcorehdr = 0x2f000000
 machine = "aarch64"
 holes = "error"
 layout = "universal"
+dump_level = 31
 raw_reserved = true
 truncated = true
 drop_torn_notes = true
@@ -150,6 +151,7 @@ def test_every_key_of_a_capture_description_is_read_and_paths_are_relative_to_it
         machine=183,
         holes="error",
         layout="universal",
+        dump_level=31,
         raw_reserved=True,
         truncated=True,
         drop_torn_notes=True,
@@ -185,6 +187,8 @@ IMAGE = '[[image]]\npath = "ram"\n'
         ("map = 1\n" + IMAGE, "Expected `str | null`, got `int` - at `$.map`"),
         ("truncated = 1\n" + IMAGE, "Expected `bool`, got `int` - at `$.truncated`"),
         ('holes = "eio"\n' + IMAGE, "Invalid enum value 'eio' - at `$.holes`"),
+        ("dump_level = 32\n" + IMAGE, "Expected `int` <= 31 - at `$.dump_level`"),
+        ("dump_level = -1\n" + IMAGE, "Expected `int` >= 0 - at `$.dump_level`"),
         ('layout = "h"\n' + IMAGE, "Invalid enum value 'h' - at `$.layout`"),
         ("[[image]]\n", "Object missing required field `path` - at `$.image[0]`"),
         ("[image]\n", "Expected `array`, got `object` - at `$.image`"),

@@ -141,6 +141,11 @@ class Mappings:
     def __len__(self) -> int:
         return len(self.vaddr)
 
+    @property
+    def page_size(self) -> int:
+        """Bytes in the smallest page."""
+        return 1 << self.fmt.page_shift
+
     def translate(self, vaddr: int) -> int | None:
         """The physical address behind ``vaddr``, signed or unsigned; None if nothing is mapped."""
         if not -(1 << 63) <= vaddr < 1 << 64:

@@ -94,7 +94,7 @@ def make_explorer(
     config: CaptureConfig, dump: DumpFile, progress: Progress | None = None
 ) -> Explorer:
     """What looks into the dump's memory, by the VMCOREINFO of its notes if they have one."""
-    text = find_vmcoreinfo(tuple(_iter_notes(dump)))
+    text = find_vmcoreinfo(tuple(_iter_notes(dump))) or dump.vmcoreinfo
     # QEMU calls a machine whose CPUs are in real mode i386: VMCOREINFO knows better
     return Explorer(
         config,
@@ -159,7 +159,7 @@ def find_dump_notes(
                 raise FormatError(f"{message}; pass --drop-torn-notes to leave it out")
             warnings.append(message)
         slots += cut_into_slots(segment.data, segment.offset, walk.notes, walk.size)
-    vmcoreinfo = _other_vmcoreinfo(config, explorer, memory)
+    vmcoreinfo = _other_vmcoreinfo(config, dump, explorer, memory)
     given = b""
     if vmcoreinfo is not None:
         slots = [slot for slot in slots if not slot.is_vmcoreinfo]
@@ -175,14 +175,14 @@ def find_dump_notes(
 
 
 def _other_vmcoreinfo(
-    config: CaptureConfig, explorer: Explorer, memory: Reader
+    config: CaptureConfig, dump: DumpFile, explorer: Explorer, memory: Reader
 ) -> Vmcoreinfo | None:
     """A VMCOREINFO that is not in the dump's notes: given, or found in memory."""
     if config.vmcoreinfo is not None:
         return vmcoreinfo_in_use(explorer.given, memory)
-    if explorer.known is not None or explorer.found is None:
-        return None
-    return explorer.found.candidate.vmcoreinfo
+    if explorer.known is not None:
+        return explorer.known if dump.vmcoreinfo is not None else None
+    return explorer.found.candidate.vmcoreinfo if explorer.found is not None else None
 
 
 def cut_into_slots(

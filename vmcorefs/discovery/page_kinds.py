@@ -10,6 +10,7 @@ from __future__ import annotations
 import threading
 from collections import OrderedDict
 from collections.abc import Callable
+from functools import partial
 from typing import Generic, TypeVar
 
 import numpy as np
@@ -17,15 +18,19 @@ import numpy as np
 from vmcorefs.core.dump_level import KindArray, PageKind
 from vmcorefs.core.elfcorehdr import Elfcorehdr
 from vmcorefs.core.kallsyms import read_symbols
-from vmcorefs.core.kernel_memory import KernelMemory
 from vmcorefs.core.page_array import PageArray, find_page_array
 from vmcorefs.core.page_kinds import Structs, read_structs, spread
 from vmcorefs.core.struct_page import StructPage, read_struct_page
-from vmcorefs.core.units import PAGE_SIZE
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
 from vmcorefs.discovery.page_tables import TableLookup, locate_page_tables
 from vmcorefs.discovery.symbols import find_btf
-from vmcorefs.discovery.virtual import read_through, through_loads
+from vmcorefs.discovery.virtual import (
+    LoadLookup,
+    Translation,
+    read_into,
+    read_through,
+    through_loads,
+)
 from vmcorefs.errors import FaultError, FormatError, UnsupportedError
 from vmcorefs.reader import Reader
 
@@ -38,6 +43,9 @@ _KEPT_SPANS = 1 << 10
 _ADDRESSES = 1 << 64
 
 Value = TypeVar("Value")
+
+ReadInto = Callable[[int, memoryview], list[tuple[int, int]]]
+"""``read(vaddr, buffer)``: fills the buffer, and returns which ranges of it are lacking."""
 
 
 def find_kernel_pages(
@@ -54,29 +62,30 @@ def find_kernel_pages(
         FormatError: if VMCOREINFO lacks a key, or what is found cannot be true.
         SourceIOError: if an input cannot be read.
     """
-    virtual = _virtual_memory(memory, vmcoreinfo, elfcorehdr)
+    header = elfcorehdr.header
+    lookup = _find_lookup(memory, vmcoreinfo, elfcorehdr)
+    image = through_loads(memory, elfcorehdr)
+    virtual = read_through(memory, lookup, byte_order=image.byte_order, word_size=image.word_size)
 
     def read_btf() -> bytes | None:
         try:
-            image = through_loads(memory, elfcorehdr)
             return find_btf(read_symbols(vmcoreinfo, image), image)[0]
         except (FaultError, FormatError):
             return None
 
-    layout = read_struct_page(vmcoreinfo, virtual.byte_order, virtual.word_size, read_btf)
-    return KernelPages(find_page_array(vmcoreinfo, virtual), layout, virtual)
+    layout = read_struct_page(vmcoreinfo, header.byte_order, image.word_size, read_btf)
+    array = find_page_array(vmcoreinfo, virtual)
+    return KernelPages(array, layout, partial(read_into, memory, lookup))
 
 
-def _virtual_memory(memory: Reader, vmcoreinfo: Vmcoreinfo, elfcorehdr: Elfcorehdr) -> KernelMemory:
-    """The kernel's virtual memory: through its page tables, or as far as the PT_LOADs show it."""
+def _find_lookup(memory: Reader, vmcoreinfo: Vmcoreinfo, elfcorehdr: Elfcorehdr) -> Translation:
+    """The kernel's page tables, or what the PT_LOADs tell where they cannot be walked."""
     header = elfcorehdr.header
-    loads = through_loads(memory, elfcorehdr)
     try:
         fmt, root = locate_page_tables(header.e_machine, vmcoreinfo)
     except (FormatError, UnsupportedError):
-        return loads
-    lookup = TableLookup(memory, fmt, root, header.byte_order)
-    return read_through(memory, lookup, byte_order=header.byte_order, word_size=loads.word_size)
+        return LoadLookup(elfcorehdr, vmcoreinfo.page_size)
+    return TableLookup(memory, fmt, root, header.byte_order)
 
 
 class KernelPages:
@@ -87,10 +96,10 @@ class KernelPages:
         layout: How its structures are read.
     """
 
-    def __init__(self, array: PageArray, layout: StructPage, virtual: KernelMemory) -> None:
+    def __init__(self, array: PageArray, layout: StructPage, read: ReadInto) -> None:
         self.array = array
         self.layout = layout
-        self._virtual = virtual
+        self._read_into = read
         self._blocks: _Cache[KindArray] = _Cache(_KEPT_BLOCKS)
         self._spans: _Cache[tuple[int, int]] = _Cache(_KEPT_SPANS)
 
@@ -146,29 +155,11 @@ class KernelPages:
             begin = max(int(array.pfn[row]), first)
             end = min(int(array.pfn[row] + array.count[row]), first + count)
             vaddr = int(array.vaddr[row]) + (begin - int(array.pfn[row])) * size
-            self._fill(structs[begin - first : end - first], vaddr % _ADDRESSES)
+            rows = structs[begin - first : end - first]
+            lost = self._read_into(vaddr % _ADDRESSES, rows.reshape(-1).data)
+            for start, stop in lost:  # no structure counts that is not all there
+                rows[start // size : -(-stop // size)] = 0
         return structs
-
-    def _fill(self, structs: Structs, vaddr: int) -> None:
-        """Read the structures from ``vaddr`` on; one that the image does not hold is all zeros."""
-        size = self.layout.size
-        data = structs.reshape(-1)
-        lost: list[tuple[int, int]] = []
-        pending = [(0, len(data))]
-        while pending:
-            start, end = pending.pop()
-            try:
-                data[start:end] = np.frombuffer(self._virtual.read(vaddr + start, end - start), "B")
-            except (FaultError, FormatError):
-                # halve it where a page ends, as long as a page ends within it
-                middle = (vaddr + (start + end) // 2) & -PAGE_SIZE
-                middle = middle if middle > vaddr + start else middle + PAGE_SIZE
-                if middle < vaddr + end:
-                    pending += [(start, middle - vaddr), (middle - vaddr, end)]
-                else:
-                    lost.append((start, end))
-        for start, end in lost:  # also what was read of a structure that is not all there
-            structs[start // size : -(-end // size)] = 0
 
 
 class _Cache(Generic[Value]):

@@ -131,22 +131,23 @@ def table_reader(memory: Reader, fmt: PageTableFormat, byte_order: ByteOrder = "
 
 
 class TableLookup:
-    """Translates addresses through page tables that are never looked at as a whole.
-
-    Attributes:
-        fmt: The format of the tables.
-    """
+    """Translates addresses through page tables that are never looked at as a whole."""
 
     def __init__(
         self, memory: Reader, fmt: PageTableFormat, root: int, byte_order: ByteOrder
     ) -> None:
-        self.fmt = fmt
+        self._fmt = fmt
         self._root = root
         self._read_tables = table_reader(memory, fmt, byte_order)
 
+    @property
+    def page_size(self) -> int:
+        """Bytes in the smallest page."""
+        return 1 << self._fmt.page_shift
+
     def translate_many(self, vaddrs: UInt64Array) -> Int64Array:
         """The physical address behind each virtual one, int64; -1 where nothing is mapped."""
-        return translate_pages(self.fmt, self._root, vaddrs.astype(np.int64), self._read_tables)
+        return translate_pages(self._fmt, self._root, vaddrs.astype(np.int64), self._read_tables)
 
 
 def _are_held(memory: Reader, paddrs: Int64Array) -> BoolArray:

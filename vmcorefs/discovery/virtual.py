@@ -10,11 +10,10 @@ from vmcorefs.core.elf import ELFCLASS64
 from vmcorefs.core.elfcorehdr import Elfcorehdr
 from vmcorefs.core.kernel_memory import KernelMemory
 from vmcorefs.core.notes import ByteOrder
-from vmcorefs.core.paging_formats import PageTableFormat
 from vmcorefs.core.paging_mappings import Mappings, UInt64Array
 from vmcorefs.core.ranges import Int64Array
 from vmcorefs.core.units import MAX_ADDRESS
-from vmcorefs.errors import FormatError
+from vmcorefs.errors import FaultError, FormatError
 from vmcorefs.reader import Reader
 
 
@@ -67,14 +66,91 @@ def through_page_tables(memory: Reader, mappings: Mappings, like: KernelMemory) 
 
 
 class Translation(Protocol):
-    """What says where virtual pages are: ``Mappings``, or a ``TableLookup``."""
+    """What says where virtual pages are: ``Mappings``, a ``TableLookup`` or a ``LoadLookup``."""
 
     @property
-    def fmt(self) -> PageTableFormat:
-        """The format of the page tables."""
+    def page_size(self) -> int:
+        """Bytes that are mapped together, at least."""
 
     def translate_many(self, vaddrs: UInt64Array) -> Int64Array:
         """The physical address behind each virtual one, int64; -1 where nothing is mapped."""
+
+
+class LoadLookup:
+    """Translates addresses by the PT_LOADs: the kernel's text and data, and the direct map.
+
+    Attributes:
+        page_size: Bytes in a page; of a PT_LOAD, whole ones count.
+    """
+
+    def __init__(self, elfcorehdr: Elfcorehdr, page_size: int) -> None:
+        self.page_size = page_size
+        loads = elfcorehdr.loads
+        self._loads = loads[loads["p_vaddr"] != 0]
+
+    def translate_many(self, vaddrs: UInt64Array) -> Int64Array:
+        """The physical address behind each virtual one, int64; -1 where no PT_LOAD holds a page."""
+        paddrs = np.full(len(vaddrs), -1, dtype=np.int64)
+        for load in self._loads[::-1]:  # the first one counts
+            inside = vaddrs - load["p_vaddr"]  # what is below it becomes very large
+            size = int(load["p_memsz"]) - self.page_size
+            held = inside <= max(size, 0) if size >= 0 else np.zeros(len(vaddrs), dtype=np.bool_)
+            paddrs[held] = inside[held].astype(np.int64) + int(load["p_paddr"])
+        return paddrs
+
+
+def read_into(
+    memory: Reader, translation: Translation, vaddr: int, buffer: memoryview
+) -> list[tuple[int, int]]:
+    """Read what there is of a range of virtual memory; what is lacking stays as it was.
+
+    Args:
+        memory: The crashed kernel's memory, by physical address.
+        translation: Where virtual pages are.
+        vaddr: Where to begin.
+        buffer: Filled.
+
+    Returns:
+        What is lacking, as it is not mapped or in no input: ranges of ``buffer``, in order.
+
+    Raises:
+        SourceIOError: if an input cannot be read.
+    """
+    page, size = translation.page_size, len(buffer)
+    before = vaddr % page
+    count = (before + size + page - 1) // page
+    first = np.uint64(vaddr - before) + np.arange(count, dtype=np.uint64) * np.uint64(page)
+    pages = translation.translate_many(first)
+    # pages in a row are read at once, and so is what is not mapped passed over
+    steps = np.where(pages[1:] < 0, pages[:-1] >= 0, pages[1:] - pages[:-1] != page)
+    heads = [0, *(np.flatnonzero(steps) + 1).tolist()] if count else []
+    lost: list[tuple[int, int]] = []
+    for head, end in zip(heads, [*heads[1:], count], strict=True):
+        low, high = max(head * page - before, 0), min(end * page - before, size)
+        paddr = int(pages[head]) + low + before - head * page
+        if pages[head] < 0:
+            lost.append((low, high))
+        else:
+            lost += _read_run(memory, paddr, buffer[low:high], low, page)
+    return lost
+
+
+def _read_run(
+    memory: Reader, paddr: int, buffer: memoryview, at: int, page: int
+) -> list[tuple[int, int]]:
+    """Fill ``buffer``, and return what is lacking; ``at`` is where its first byte is counted."""
+    try:
+        memory.pread_into(paddr, buffer)
+    except FaultError:
+        step = page - paddr % page
+        if len(buffer) <= step:
+            return [(at, at + len(buffer))]
+        lost = _read_run(memory, paddr, buffer[:step], at, page)
+        for start in range(step, len(buffer), page):
+            piece = buffer[start : start + page]
+            lost += _read_run(memory, paddr + start, piece, at + start, page)
+        return lost
+    return []
 
 
 def read_through(
@@ -88,7 +164,7 @@ def read_through(
         byte_order: Of the machine.
         word_size: Bytes in a ``long``.
     """
-    page = 1 << mappings.fmt.page_shift
+    page = mappings.page_size
 
     def read(vaddr: int, size: int) -> bytes:
         if not 0 <= vaddr <= vaddr + size <= 1 << 64:

@@ -146,9 +146,10 @@ class FileAnswers:
         key = (file.path, file.reader.row_of(offset) if file.is_made else -1)
         if key not in self._reported:
             self._reported.add(key)
-            # a debugger walks off the end of a stack in kcore as a matter of course
-            is_hole = isinstance(error, FaultError) and error.kind == "hole"
-            level = logging.INFO if is_hole else logging.ERROR
+            # a debugger walks off the end of a stack in kcore as a matter of course, and the kernel
+            # reads ahead into what was left out of a dump
+            expected = isinstance(error, FaultError) and error.kind in ("hole", "excluded")
+            level = logging.INFO if expected else logging.ERROR
             log.log(level, "%s at %#x: %s", file.path, offset, error)
 
     def _file(self, node: int) -> TreeFile:

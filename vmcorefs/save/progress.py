@@ -47,7 +47,8 @@ class Progress:
         self._page_size = page_size
         self._stop = stop
         self._say = say
-        self._start = self._last_line = time.monotonic()
+        self._start: float | None = None  # of the writing: the rate is of that alone
+        self._last_line = time.monotonic()
         self._bar = tqdm(
             desc=name, unit="B", unit_scale=True, unit_divisor=1024, disable=not bar, leave=False
         )
@@ -68,19 +69,33 @@ class Progress:
         """
         self.check()
         self.done, self.total = done, total
+        if self._start is None:
+            self._start = time.monotonic()
+            self._bar.reset()
+            self._bar.set_description_str(self._name, refresh=False)
         if not self._bar.disable:
             self._bar.total = total * self._page_size
             self._bar.update(done * self._page_size - self._bar.n)
-            return
-        now = time.monotonic()
-        if self._say is not None and now - self._last_line >= _SECONDS_PER_LINE:
-            self._last_line = now
-            self._say(self._line(now - self._start))
+        elif self._is_time_for_a_line():
+            self._tell(self._line(time.monotonic() - self._start))
+
+    def looked(self, page: int, end: int) -> None:
+        """The kinds of pages are asked for: those up to ``page`` of ``end`` are known.
+
+        Raises:
+            StoppedError: if a signal has asked for it.
+        """
+        self.check()
+        line = f"{self._name}: looking at pages, {100 * page // max(end, 1)} %"
+        if not self._bar.disable:
+            self._bar.set_description_str(line)
+        elif self._is_time_for_a_line():
+            self._tell(line)
 
     def lost(self, paddr: int, size: int, reason: str) -> None:
         """See ``Observer.lost``."""
-        if not self.losses.size and self._say is not None:
-            self._say(f"{self._name}: cannot read {size} bytes at {paddr:#x}: {reason}; going on")
+        if not self.losses.size:
+            self._tell(f"{self._name}: cannot read {size} bytes at {paddr:#x}: {reason}; going on")
         self.losses.add(paddr, size, reason)
         if not self._bar.disable:
             self._bar.set_postfix_str(f"{format_size(self.losses.size)} lost", refresh=False)
@@ -89,17 +104,28 @@ class Progress:
         """Begin again: the dump is thrown away, and written at another level."""
         self.done = self.total = 0
         self.losses = Losses()
-        self._start = time.monotonic()
-        self._bar.reset()
+        self._start = None
+
+    def _is_time_for_a_line(self) -> bool:
+        now = time.monotonic()
+        due = self._say is not None and now - self._last_line >= _SECONDS_PER_LINE
+        if due:
+            self._last_line = now
+        return due
+
+    def _tell(self, line: str) -> None:
+        if self._say is not None:
+            self._say(line)
 
     def _line(self, seconds: float) -> str:
-        rate = self.done * self._page_size / seconds
-        left = (self.total - self.done) * self._page_size / rate if rate else 0.0
+        rate = self.done * self._page_size / seconds if seconds else 0.0
+        pages = self.total - self.done
+        left = f", {pages * self._page_size / rate:.0f} s left" if rate else ""
         lost = f", {format_size(self.losses.size)} lost" if self.losses.size else ""
         percent = 100 * self.done // self.total if self.total else 0
         return (
             f"{self._name}: {percent} %, {self.done} of {self.total} pages,"
-            f" {format_size(int(rate))}/s, {left:.0f} s left{lost}"
+            f" {format_size(int(rate))}/s{left}{lost}"
         )
 
     def how_far(self) -> str:

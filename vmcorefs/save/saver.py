@@ -12,16 +12,18 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
+from vmcorefs.core.dump_level import KindArray
 from vmcorefs.core.units import format_size
-from vmcorefs.errors import DiskFullError, OutputError, StoppedError
+from vmcorefs.errors import ConfigError, DiskFullError, OutputError, StoppedError
 from vmcorefs.save.dump import Dump, Observer
 from vmcorefs.save.places import STDOUT, is_local, local_path, log_name, open_target, part_names
 from vmcorefs.save.progress import Progress
 from vmcorefs.save.report import Report
 from vmcorefs.save.stop import Stop
-from vmcorefs.save.target import Target
+from vmcorefs.save.target import INCOMPLETE, Target
 from vmcorefs.save.written import Written
 
 
@@ -161,8 +163,11 @@ def _save_log(order: Order, log: bytes | None, warn: Callable[[str], None]) -> s
         warn("the kernel's log was not found, so none is saved beside the dump")
         return None
     name = log_name(order.output)
-    if order.resume and os.path.lexists(name):
-        return name  # it has its name, so it is whole
+    if order.resume and not order.force and os.path.exists(name):
+        # it has its name, so it is whole; but whose is it?
+        if Path(name).read_bytes() != log:
+            raise ConfigError(f"{name}: is not this machine's log; pass --force to replace it")
+        return name
     with closing(open_target(name, force=order.force or order.resume)) as target:
         target.pwrite(log, 0)
         target.sync()
@@ -179,18 +184,38 @@ def _write_to_the_end(
     warn: Callable[[str], None],
 ) -> tuple[int, Written]:
     """Write the dump and sync it; sync what is there if that fails."""
+    watched = replace(dump, kinds=_WatchedKinds(dump, progress))
     try:
-        progress.check()
-        level, written = _write(dump, order, targets, write, progress, warn)
-        for target in targets:
-            target.sync()
+        return _write(watched, order, targets, write, progress, warn)
+    except ConfigError as error:
+        # of what an earlier try has left, which only its format knows
+        raise ConfigError(
+            f"{order.output}{INCOMPLETE}: {error}" if order.resume else str(error)
+        ) from None
     except StoppedError as error:
         _keep(targets)
         raise StoppedError(_describe_stop(error, order, progress)) from None
     except BaseException:
         _keep(targets)
         raise
-    return level, written
+
+
+class _WatchedKinds:
+    """The kinds of a dump's pages; to ask for them is progress, and may be stopped."""
+
+    def __init__(self, dump: Dump, progress: Progress) -> None:
+        self._kinds = dump.kinds
+        self._progress = progress
+        self._end = int(dump.ram[-1, 1]) // self.page_size if len(dump.ram) else 0
+
+    @property
+    def page_size(self) -> int:
+        return self._kinds.page_size
+
+    def of(self, first: int, count: int) -> KindArray:
+        kinds = self._kinds.of(first, count)
+        self._progress.looked(first + count, self._end)
+        return kinds
 
 
 def _write(
@@ -204,7 +229,9 @@ def _write(
     """Write the dump at the first level that there is room for."""
     for level, next_level in zip(order.levels, (*order.levels[1:], None), strict=True):
         try:
-            return level, write(replace(dump, level=level), targets, progress)
+            written = write(replace(dump, level=level), targets, progress)
+            for target in targets:
+                target.sync()
         except DiskFullError as error:
             if next_level is None or any(target.sequential for target in targets):
                 raise
@@ -212,6 +239,8 @@ def _write(
             for target in targets:
                 target.truncate(0)
             progress.restart()
+        else:
+            return level, written
     raise ValueError("no dump level")
 
 

@@ -3,12 +3,26 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Protocol
 
 from vmcorefs.core.elf import ElfHeader
 from vmcorefs.core.elfcorehdr import Elfcorehdr
 from vmcorefs.core.extents import Extents
 from vmcorefs.core.ranges import Ranges
 from vmcorefs.sources.base import Source
+from vmcorefs.sources.file import FileSource
+
+
+class File(Source, Protocol):
+    """What holds a dump: a file, or a stream that was put in order."""
+
+    @property
+    def kind(self) -> str:
+        """What sort of file it is."""
+
+    @property
+    def file(self) -> FileSource:
+        """The file that all of its bytes come from."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +54,7 @@ class DumpFile:
         lost: What it lacks if RAM is missing, for people.
         notes: Its notes.
         notes_in: The address space of their offsets.
+        vmcoreinfo: The text of VMCOREINFO, where it is not among the notes.
         vmcore: The table of the vmcore, if the dump is one as it stands.
         warnings: What a person should know of it.
     """
@@ -54,6 +69,7 @@ class DumpFile:
     lost: str
     notes: tuple[NoteSegment, ...]
     notes_in: Extents
+    vmcoreinfo: bytes | None = None
     vmcore: Extents | None = None
     warnings: tuple[str, ...] = ()
 

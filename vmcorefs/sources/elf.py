@@ -10,11 +10,10 @@ from vmcorefs.core.extents import Extents, Kind, fill, make_extents
 from vmcorefs.core.ranges import make_ranges, total_size
 from vmcorefs.core.units import format_range, format_size
 from vmcorefs.errors import FormatError, UnsupportedError
-from vmcorefs.sources.dump import DumpFile, NoteSegment
-from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.dump import DumpFile, File, NoteSegment
 
 
-def open_elf(file: FileSource) -> DumpFile:
+def open_elf(file: File) -> DumpFile:
     """Read the headers and notes of an ELF dump, and no more of it.
 
     Args:
@@ -53,7 +52,7 @@ def _whole(size: int) -> Extents:
     return make_extents(make_ranges([(0, size)]), kind=Kind.DATA, source=0)
 
 
-def _reader(file: FileSource) -> Callable[[int, int], bytes]:
+def _reader(file: File) -> Callable[[int, int], bytes]:
     def read(size: int, offset: int) -> bytes:
         buffer = bytearray(max(min(size, file.size - offset), 0))
         file.pread_into(offset, memoryview(buffer))
@@ -62,7 +61,7 @@ def _reader(file: FileSource) -> Callable[[int, int], bytes]:
     return read
 
 
-def _read_notes(file: FileSource, dump: DumpHeaders) -> Iterator[NoteSegment]:
+def _read_notes(file: File, dump: DumpHeaders) -> Iterator[NoteSegment]:
     read = _reader(file)  # how many bytes they may be, read_dump_headers has checked
     for phdr in dump.note_phdrs:
         offset, size = int(phdr["p_offset"]), int(phdr["p_filesz"])
@@ -73,7 +72,7 @@ def _read_notes(file: FileSource, dump: DumpHeaders) -> Iterator[NoteSegment]:
         yield NoteSegment(offset, data)
 
 
-def _describe_loss(file: FileSource, memory: DumpMemory) -> str:
+def _describe_loss(file: File, memory: DumpMemory) -> str:
     if not len(memory.missing):
         return ""
     return (
@@ -83,6 +82,6 @@ def _describe_loss(file: FileSource, memory: DumpMemory) -> str:
     )
 
 
-def _warnings(file: FileSource, dump: DumpHeaders) -> Iterator[str]:
+def _warnings(file: File, dump: DumpHeaders) -> Iterator[str]:
     if dump.header.e_flags & DUMP_ELF_INCOMPLETE:
         yield f"{file.name}: it says of itself that it is incomplete (e_flags)"

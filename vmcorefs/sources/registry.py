@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Final
 
 from vmcorefs.config import Piece
+from vmcorefs.core.diskdump import SIGNATURE as KDUMP
 from vmcorefs.core.elf import ELF_MAGIC
 from vmcorefs.errors import ConfigError, UnsupportedError
-from vmcorefs.sources.dump import DumpFile
+from vmcorefs.sources.diskdump import open_diskdump
+from vmcorefs.sources.dump import DumpFile, File
 from vmcorefs.sources.elf import open_elf
 from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.flattened import SIGNATURE as FLATTENED, Unflattened
 
 _VMCORE = "vmcore"
 _LONGEST_MAGIC = 16
@@ -24,36 +28,50 @@ def open_dump(pieces: Sequence[Piece]) -> DumpFile | None:
     its first bytes are.
 
     Args:
-        pieces: What the user gives. A directory is a mounted tree, and its ``vmcore`` is meant.
+        pieces: What the user gives; the parts of a dump that was split, in any order. A directory
+            is a mounted tree, and its ``vmcore`` is meant.
 
     Returns:
         The dump, or None for raw memory.
 
     Raises:
-        ConfigError: if an input cannot be opened, or is a dump and not the only input.
+        ConfigError: if an input cannot be opened, or is a dump and there are others.
         FormatError: if it is a dump and broken.
-        UnsupportedError: if it is a file of a format that is known and cannot be read.
+        UnsupportedError: if it is a dump that cannot be read here.
         SourceIOError: if it cannot be read.
     """
-    for piece in pieces:
-        if piece.paddr is None and not piece.offset and piece.size is None:
-            dump = _open_if_dump(piece.path, alone=len(pieces) == 1)
-            if dump is not None:
-                return dump
-    return None
-
-
-def _open_if_dump(path: str, *, alone: bool) -> DumpFile | None:
-    file = _open(path)
+    files: list[File] = []
     try:
-        opener = _opener_of(file, alone=alone)
-        dump = opener(file) if opener is not None else None
+        for piece in pieces:
+            if piece.paddr is None and not piece.offset and piece.size is None:
+                files.append(_open(piece.path))  # noqa: PERF401  # one that fails closes the others
+        formats = [_format_of(file) for file in files]
+        dump = _open_dump(files, formats, len(pieces)) if any(formats) else None
     except BaseException:
-        file.close()
+        _close(files)
         raise
     if dump is None:
-        file.close()
+        _close(files)
     return dump
+
+
+def _open_dump(files: list[File], formats: list[_Format | None], count: int) -> DumpFile:
+    for number, (file, found) in enumerate(zip(files, formats, strict=True)):
+        if found is not None and found.is_flattened:
+            files[number] = Unflattened(file)
+            formats[number] = _format_of(files[number])
+    one = formats[0]
+    if one is not None and one.open_one is not None and count == 1:
+        return one.open_one(files[0])
+    if one is not None and one.open_parts is not None and formats == [one] * count:
+        return one.open_parts(files)
+    strange = next(f for f, found in zip(files, formats, strict=True) if found is not None)
+    if len(files) == count == 1:
+        raise UnsupportedError(f"{strange.name}: a flattened dump of what is no known dump")
+    raise ConfigError(
+        f"{strange.name}: a dump says itself where its memory belongs: give it alone, or say that"
+        f" it is raw memory by its address, as in {strange.name}@0"
+    )
 
 
 def _open(path: str) -> FileSource:
@@ -65,33 +83,38 @@ def _open(path: str) -> FileSource:
     return FileSource(path, role="image", size_if_unknown=0)
 
 
-def _opener_of(file: FileSource, *, alone: bool) -> Callable[[FileSource], DumpFile] | None:
+def _close(files: Sequence[File]) -> None:
+    for file in files:
+        file.close()
+
+
+def _format_of(file: File) -> _Format | None:
     if file.size < _LONGEST_MAGIC:  # also a character device: it is raw memory
         return None
     start = bytearray(_LONGEST_MAGIC)
     file.pread_into(0, memoryview(start))
-    opener = next((o for magic, o in _OPENERS.items() if start.startswith(magic)), None)
-    if opener is not None and not alone:
-        raise ConfigError(
-            f"{file.name}: a dump says itself where its memory belongs: give it alone, or say that"
-            f" it is raw memory by its address, as in {file.name}@0"
-        )
-    return opener
+    return next((one for one in _FORMATS if start.startswith(one.magic)), None)
 
 
-def _refuse_flattened(file: FileSource) -> DumpFile:
-    raise UnsupportedError(
-        f"{file.name}: a flattened dump, which cannot be read by position; rearrange it first:"
-        f" makedumpfile -R dump <{file.name}"
-    )
+@dataclass(frozen=True, slots=True)
+class _Format:
+    """A format of dumps.
+
+    Attributes:
+        magic: What a file of it begins with.
+        open_one: Opens a dump that is one file.
+        open_parts: Opens a dump of one or several files.
+        is_flattened: Whether it is a stream, with another format inside.
+    """
+
+    magic: bytes
+    open_one: Callable[[File], DumpFile] | None = None
+    open_parts: Callable[[Sequence[File]], DumpFile] | None = None
+    is_flattened: bool = False
 
 
-def _refuse_compressed(file: FileSource) -> DumpFile:
-    raise UnsupportedError(f"{file.name}: a kdump-compressed dump, which cannot be read yet")
-
-
-_OPENERS: Final[dict[bytes, Callable[[FileSource], DumpFile]]] = {
-    ELF_MAGIC: open_elf,
-    b"makedumpfile\0\0\0\0": _refuse_flattened,
-    b"KDUMP   ": _refuse_compressed,
-}
+_FORMATS: Final = (
+    _Format(ELF_MAGIC, open_one=open_elf),
+    _Format(KDUMP, open_parts=open_diskdump),
+    _Format(FLATTENED, is_flattened=True),
+)

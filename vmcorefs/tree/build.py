@@ -6,7 +6,7 @@ from vmcorefs.core.extents import Kind
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS
 from vmcorefs.tree.file import TreeFile
-from vmcorefs.tree.filtered import Filter
+from vmcorefs.tree.filtered import Filter, find_left_out
 from vmcorefs.tree.kcore import kcore_files
 from vmcorefs.tree.oldmem import oldmem_file
 from vmcorefs.tree.symbols import symbol_files
@@ -38,9 +38,7 @@ def build_tree(
     if image.config.holes == "error":
         faults |= {Kind.HOLE}
     files = [
-        dump_file(image, image.vmcore, faults)
-        if image.vmcore is not None and filtered is None
-        else vmcore_file(image, lay_out(image, filtered), faults, filtered),
+        _vmcore(image, faults, filtered),
         oldmem_file(image, faults),
         notes_file(image),
         *cpu_note_files(image),
@@ -50,5 +48,12 @@ def build_tree(
         *symbol_files(image, location),
     ]
     tree = {file.path: file for file in files}
-    tree["layout.json"] = layout_file(dict(tree))
+    tree["layout.json"] = layout_file(dict(tree), image.inputs)
     return tree
+
+
+def _vmcore(image: MemoryImage, faults: frozenset[Kind], filtered: Filter | None) -> TreeFile:
+    if image.vmcore is not None and filtered is None:
+        return dump_file(image, image.vmcore, faults)
+    filtered = filtered or find_left_out(image)
+    return vmcore_file(image, lay_out(image, filtered), faults, filtered)

@@ -12,6 +12,7 @@ from vmcorefs.core.elfcorehdr import Elfcorehdr
 from vmcorefs.core.extents import Extents, Kind, make_extents, overlay
 from vmcorefs.core.filtered_layout import MIN_RUN
 from vmcorefs.core.ranges import Ranges, normalise, subtract
+from vmcorefs.core.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError
 from vmcorefs.image import MemoryImage, find_page_kinds
 from vmcorefs.reader import Reader
@@ -75,12 +76,26 @@ def find_filter(image: MemoryImage, level: int) -> Filter:
             counts += np.bincount(kind, minlength=len(PageKind))
             edges = np.diff(np.concatenate(([False], unwanted[kind], [False])).astype(np.int8))
             found.append((first + np.flatnonzero(edges).reshape(-1, 2)) * size)
-    excluded = normalise(np.concatenate([np.empty((0, 2), dtype=np.int64), *found]))
+    excluded = normalise(np.concatenate((_excluded_before(image, size), *found)))
     zeros = excluded[:0]
     if unwanted[PageKind.ZERO]:
         zeros = _known_zeros(image, subtract(ram, excluded), size)
     told = dict(zip(PageKind, counts.tolist(), strict=True))
     return Filter(level, excluded, zeros, told, kinds.unknown)
+
+
+def find_left_out(image: MemoryImage) -> Filter | None:
+    """What an image that is a dump is without, if anything; no dump level is asked for."""
+    vmcoreinfo = image.notes.vmcoreinfo
+    excluded = _excluded_before(image, vmcoreinfo.page_size if vmcoreinfo else PAGE_SIZE)
+    return Filter(0, excluded, excluded[:0], {}, ()) if len(excluded) else None
+
+
+def _excluded_before(image: MemoryImage, page_size: int) -> Ranges:
+    """Whole pages that the image, a dump, is without."""
+    ranges = image.memory.only(Kind.EXCLUDED).ranges
+    inner = np.stack((-(-ranges[:, 0] // page_size), ranges[:, 1] // page_size), axis=1)
+    return normalise(inner * page_size)
 
 
 def by_address(elfcorehdr: Elfcorehdr) -> Elfcorehdr:

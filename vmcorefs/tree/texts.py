@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 
 from vmcorefs.core.extents import Kind
 from vmcorefs.core.memory_map import format_iomem
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.image import MemoryImage
+from vmcorefs.sources.file import FileSource
 from vmcorefs.tree.file import TreeFile, text_file
 
 
@@ -23,17 +24,33 @@ def text_files(image: MemoryImage) -> Iterator[TreeFile]:
         yield text_file("dmesg", lambda: log)
 
 
-def layout_file(files: Mapping[str, TreeFile]) -> TreeFile:
+def layout_file(files: Mapping[str, TreeFile], inputs: Sequence[FileSource] = ()) -> TreeFile:
     """``layout.json``: for every byte range of every file in ``files``, where its bytes come from.
 
     See docs/layout.md for the keys.
     """
-    return text_file("layout.json", lambda: "".join(_iter_layout(files)).encode())
+    return text_file("layout.json", lambda: "".join(_iter_layout(files, inputs)).encode())
 
 
-def _iter_layout(files: Mapping[str, TreeFile]) -> Iterator[str]:
+def describe_input(source: FileSource) -> dict[str, object]:
+    """Which file an input is, as ``layout.json`` and ``inspect --json`` have it."""
+    identity, digest = source.identity, source.digest
+    return {
+        "path": source.origin,
+        "role": source.role,
+        "kind": source.kind,
+        "size": source.size,
+        "device": identity.device,
+        "inode": identity.inode,
+        "mtime_ns": identity.mtime_ns,
+        "digest": {digest.algorithm: digest.value} if digest is not None else None,
+    }
+
+
+def _iter_layout(files: Mapping[str, TreeFile], inputs: Sequence[FileSource]) -> Iterator[str]:
     # one extent a line: for people, for grep, and for diff
-    yield '{\n "version": 1,\n "files": {'
+    rows = ",".join(f"\n  {json.dumps(describe_input(source))}" for source in inputs)
+    yield f'{{\n "version": 1,\n "inputs": [{rows}\n ],\n "files": {{'
     for number, (path, file) in enumerate(files.items()):
         yield f"{',' if number else ''}\n  {json.dumps(path)}: {{\n"
         try:

@@ -32,7 +32,14 @@ def test_a_journal_gets_a_line_every_five_seconds(monkeypatch: pytest.MonkeyPatc
     clock = Clock(monkeypatch)
     said: list[str] = []
     progress = _watch(said)
-    for now, done in ((1001, 10), (1004.9, 400), (1005, 40 * MIB), (1007, 60 * MIB), (1010, 25600)):
+    for now, done in (
+        (1000, 0),
+        (1001, 10),
+        (1004.9, 400),
+        (1005, 40 * MIB),
+        (1007, 60 * MIB),
+        (1010, 25600),
+    ):
         clock.now = now
         progress.pages(done, 400 * MIB)
     assert said == [
@@ -41,10 +48,32 @@ def test_a_journal_gets_a_line_every_five_seconds(monkeypatch: pytest.MonkeyPatc
     ]
 
 
+def test_looking_at_pages_is_progress_too_and_not_part_of_the_rate(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clock = Clock(monkeypatch)
+    said: list[str] = []
+    progress = _watch(said)
+    for now, page in ((1004, 1000), (1006, 2000), (1020, 8000)):
+        clock.now = now
+        progress.looked(page, 8000)
+    clock.now = 1030
+    progress.pages(0, 8 * MIB)
+    clock.now = 1036
+    progress.pages(6 * MIB, 8 * MIB)
+    assert said == [
+        "vmcore: looking at pages, 25 %",
+        "vmcore: looking at pages, 100 %",
+        "vmcore: 0 %, 0 of 2048 pages, 0 bytes/s",
+        "vmcore: 75 %, 1536 of 2048 pages, 1 MiB/s, 2 s left",
+    ]
+
+
 def test_what_is_lost_is_said_at_once_and_then_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     clock = Clock(monkeypatch)
     said: list[str] = []
     progress = _watch(said)
+    progress.pages(0, 2 * MIB)
     progress.lost(0x5000, 4096, "Input/output error")
     progress.lost(0x6000, 4096, "Input/output error")
     progress.lost(0x9000, 4096, "Input/output error")

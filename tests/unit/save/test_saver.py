@@ -5,15 +5,17 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from tests.matching import exactly, same_bytes
-from tests.save_builder import FREE, MEMORY, PAGE, PAGES, USER, TinyFormat, make_dump
-from vmcorefs.core.dump_level import PageKind
+from tests.save_builder import FREE, MEMORY, PAGE, PAGES, USER, Kinds, TinyFormat, make_dump
+from vmcorefs.core.dump_level import KindArray, PageKind
 from vmcorefs.errors import ConfigError, DiskFullError, OutputError, StoppedError
 from vmcorefs.save.dump import Dump
+from vmcorefs.save.local import LocalTarget
 from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console, Order, save
 
@@ -92,6 +94,17 @@ def test_a_log_of_another_crash_is_not_replaced(out: Path) -> None:
     assert _log(out).read_bytes() == LOG
 
 
+def test_going_on_keeps_the_log_and_refuses_another_one(out: Path) -> None:
+    with pytest.raises(OutputError):
+        _save(out, TinyFormat(_fail_at(5, OutputError("gone"))))
+    with pytest.raises(ConfigError, match=r"vmcore-dmesg\.txt: is not this machine's log"):
+        _save(out, log=b"another", resume=True)
+    assert _log(out).read_bytes() == LOG
+    before = _log(out).stat().st_ino
+    assert _save(out, resume=True).log == str(_log(out))
+    assert _log(out).stat().st_ino == before
+
+
 def test_pages_are_counted_by_kind(out: Path) -> None:
     report = _save(out, levels=(16,))
     assert report.left_out[PageKind.FREE] == len(FREE)
@@ -168,6 +181,34 @@ def test_without_room_the_next_level_is_tried(out: Path) -> None:
     assert report.warnings == ("no room for dump level 0; trying 16 (no room)",)
     kept = MEMORY[: FREE.start * PAGE] + MEMORY[FREE.stop * PAGE :]
     same_bytes(out.read_bytes(), b"TINY" + kept + b"DONE")
+
+
+def test_a_disk_that_says_so_when_it_is_synced_is_full_too(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """File systems that find room late, such as NFS, tell it by fsync(2)."""
+    sync = LocalTarget.sync
+    calls = 0
+
+    def full_once(target: LocalTarget) -> None:
+        nonlocal calls
+        calls += 1
+        if calls == 2:  # the first one is the log's
+            raise DiskFullError("no room")
+        sync(target)
+
+    monkeypatch.setattr(LocalTarget, "sync", full_once)
+    assert _save(out, levels=(0, 16)).level == 16
+
+
+def test_a_signal_stops_it_while_it_looks_at_pages(out: Path) -> None:
+    class SlowKinds(Kinds):
+        def of(self, first: int, count: int) -> KindArray:
+            signal.raise_signal(signal.SIGTERM)
+            return super().of(first, count)
+
+    with pytest.raises(StoppedError, match="stopped by SIGTERM before the first page"):
+        _save(out, dump=replace(make_dump(), kinds=SlowKinds()))
 
 
 def test_without_room_for_the_last_level_it_ends(out: Path) -> None:

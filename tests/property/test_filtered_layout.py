@@ -1,0 +1,137 @@
+"""A vmcore that pages were taken out of, against a page-by-page model of the whole one."""
+
+from __future__ import annotations
+
+import io
+from unittest import mock
+
+from elftools.elf.elffile import ELFFile
+from hypothesis import given, strategies as st
+
+from tests.builders import Phdr, load_phdr, note_phdr, pack_elf
+from vmcorefs.core import filtered_layout
+from vmcorefs.core.elfcorehdr import parse_elfcorehdr
+from vmcorefs.core.filtered_layout import leave_out
+from vmcorefs.core.layout import VmcoreLayout, lay_out_vmcore
+from vmcorefs.core.ranges import Ranges, make_ranges
+from vmcorefs.core.universal_layout import lay_out_universal
+from vmcorefs.core.vmcoreinfo import parse_vmcoreinfo
+
+PAGE = 4096
+NOWHERE = 2**64 - 1
+SLIDES = [0xFFFF888000000000, 0xFFFFFFFF7F000000]
+SPACE = 64
+
+Told = tuple[int, int, int, bool]
+"""Physical and virtual address of a byte, where it is in the file, and whether it is stored."""
+
+
+@st.composite
+def _loads(draw: st.DrawFn) -> Phdr:
+    start = draw(st.integers(0, SPACE * PAGE))
+    end = start + draw(st.integers(0, 24 * PAGE))
+    slide = draw(st.sampled_from([None, *SLIDES]))
+    return load_phdr(start, end, vaddr=0 if slide is None else slide + start)
+
+
+left_out = st.lists(
+    st.tuples(st.integers(0, SPACE + 24), st.integers(1, 9)).map(
+        lambda run: (run[0] * PAGE, (run[0] + run[1]) * PAGE)
+    ),
+    max_size=12,
+).map(make_ranges)
+
+
+def segments(layout: VmcoreLayout) -> list[dict[str, int]]:
+    return [dict(s.header) for s in ELFFile(io.BytesIO(layout.head)).iter_segments()]
+
+
+def told(layout: VmcoreLayout) -> list[Told]:
+    """The first and last byte of each page that a PT_LOAD tells of, in their order."""
+    _, *loads = segments(layout)
+    found = []
+    for load in loads:
+        alias = load["p_paddr"] == NOWHERE
+        # the last byte of an alias is no memory
+        size = load["p_memsz"] - (alias and load["p_filesz"] > 0)
+        inside = (load["p_vaddr"] if alias else load["p_paddr"]) % PAGE
+        edges = {0, size, *range(-inside % PAGE, size, PAGE)}
+        for at in sorted({*edges, *(edge - 1 for edge in edges)}):
+            if 0 <= at < size:
+                paddr = NOWHERE if alias else load["p_paddr"] + at
+                vaddr = load["p_vaddr"] + at if load["p_vaddr"] else 0
+                found.append((paddr, vaddr, load["p_offset"] + at, at < load["p_filesz"]))
+    return found
+
+
+def memory(layout: VmcoreLayout) -> dict[int, int]:
+    """Page of the file to the physical page that it shows."""
+    windows = layout.windows
+    shown = {}
+    for start, size, to in zip(
+        windows.start.tolist(), windows.size.tolist(), windows.to.tolist(), strict=True
+    ):
+        assert size > 0
+        for at in range(0, size, PAGE):
+            assert to + at not in shown
+            shown[to + at] = start + at
+    return shown
+
+
+@given(st.lists(_loads(), max_size=8), left_out, st.booleans(), st.integers(1, 6))
+def test_what_stays_is_as_it_was_and_all_of_it_is_told(
+    loads: list[Phdr], out: Ranges, universal: bool, least: int
+) -> None:
+    elfcorehdr = parse_elfcorehdr(pack_elf([note_phdr(0x1000, 16), *loads]))
+    if universal:
+        known = parse_vmcoreinfo(b"NUMBER(phys_base)=0\n")
+        whole = lay_out_universal(elfcorehdr, 16, known, page_size=PAGE, note_align=4)
+    else:
+        whole = lay_out_vmcore(elfcorehdr, 16, page_size=PAGE, note_align=4)
+    with mock.patch.object(filtered_layout, "MIN_RUN", least):
+        layout = leave_out(whole, out)
+
+    gone = {page for start, end in out.tolist() for page in range(start, end, PAGE)}
+    before, after = memory(whole), memory(layout)
+    note, *_ = segments(layout)
+    assert (note["p_filesz"], note["p_offset"]) == (16, len(layout.head))
+    # the file holds the same pages in the same order; what is missing was left out, in long runs
+    assert list(after) == list(range(len(layout.head) + PAGE, layout.size, PAGE))
+    pages, rest = list(before.values()), list(after.values())
+    assert [page for page in pages if page not in gone] == [p for p in rest if p not in gone]
+    assert layout.size - len(layout.head) == PAGE * (1 + len(rest))
+
+    # every address of every PT_LOAD is told as before, and what is stored shows the same page
+    was, now = told(whole), told(layout)
+    assert [(paddr, vaddr) for paddr, vaddr, *_ in was] == [(p, v) for p, v, *_ in now]
+    for (_, _, old, _), (_, _, new, stored) in zip(was, now, strict=True):
+        page = before[old // PAGE * PAGE]
+        if stored:
+            assert after[new // PAGE * PAGE] == page
+            assert new % PAGE == old % PAGE
+        else:
+            assert page in gone
+    for load in segments(layout)[1:]:
+        assert len(layout.head) + PAGE <= load["p_offset"] <= layout.size
+
+
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30))
+def test_runs_too_many_to_take_out_are_holes(runs: list[int]) -> None:
+    """Of every second page there is a run: at most three of them are taken out."""
+    out, at = [], 0
+    for pages in runs:
+        out.append((at, at + pages * PAGE))
+        at += (pages + 1) * PAGE
+    elfcorehdr = parse_elfcorehdr(pack_elf([note_phdr(0x1000, 16), load_phdr(0, at)]))
+    whole = lay_out_vmcore(elfcorehdr, 16, page_size=PAGE, note_align=4)
+    with (
+        mock.patch.object(filtered_layout, "MIN_RUN", 1),
+        mock.patch.object(filtered_layout, "MAX_LOADS", 3),
+    ):
+        layout = leave_out(whole, make_ranges(out))
+    cut = [load["p_memsz"] // PAGE for load in segments(layout)[1:] if not load["p_filesz"]]
+    assert len(cut) <= 3
+    longest = sorted(runs)[-4:]
+    assert cut == [run for run in runs if run in cut]
+    assert len(cut) == len([run for run in runs if run >= min(cut, default=99)])
+    assert cut or longest.count(longest[-1]) == 4 or max(runs) < 2 * longest[0]

@@ -1,0 +1,106 @@
+"""``vmcorefs save`` on a real kernel's memory, read by other people's tools."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from typing import TYPE_CHECKING
+
+from tests.real import tools
+from tests.real.marks import REAL, only
+from tests.real.trees import VMCOREFS, differences, vmcorefs
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from tests.lab.capture import Capture
+
+pytestmark = REAL
+
+PANICKED = "Kernel panic - not syncing: sysrq triggered crash"
+
+
+def _dump_dmesg(dump: Path) -> str:
+    out = dump.with_name(f"{dump.name}-log")
+    return tools.makedumpfile(dump, out, "--dump-dmesg").read_text()
+
+
+@only("kexec", "kexec-6.12")
+def test_a_dump_is_the_same_from_the_memory_and_from_the_kernels_own_vmcore(
+    capture: Capture, scratch: Path
+) -> None:
+    dump, again = scratch / "vmcore", scratch / "again"
+    report = json.loads(vmcorefs("save", "--quiet", "--json", capture.config, "-o", dump))
+    vmcorefs("save", "--quiet", capture.vmcore, "-o", again)
+    assert differences(dump, again) == (0, None)
+    assert report["files"] == [
+        {"name": str(dump), "sha256": hashlib.sha256(dump.read_bytes()).hexdigest()}
+    ]
+    assert (report["complete"], report["lost_bytes"], report["warnings"]) == (True, 0, [])
+    assert report["pages"]["free"]["left_out"] > report["pages"]["kernel"]["kept"] > 10_000
+    # the log beside it, the log in it, and the log of the truth
+    log = (scratch / "vmcore-dmesg.txt").read_text()
+    assert PANICKED in log
+    assert log == tools.vmcore_dmesg(capture.vmcore)
+    assert (
+        _dump_dmesg(dump)
+        == tools.makedumpfile(capture.vmcore, scratch / "log", "--dump-dmesg").read_text()
+    )
+    assert tools.crash_osrelease(dump) == f"{capture.kernel.name}\n"
+
+
+@only("kexec")
+def test_a_saver_that_is_killed_again_and_again_ends_with_the_same_dump(
+    capture: Capture, scratch: Path
+) -> None:
+    whole, dump = scratch / "whole", scratch / "vmcore"
+    start = time.monotonic()
+    vmcorefs("save", "--quiet", "-d", "1", capture.config, "-o", whole)
+    seconds = time.monotonic() - start
+    chance = random.Random(5)  # noqa: S311  # a test is to be the same each time
+    resume: list[str] = []
+    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
+        command = [VMCOREFS, "save", "--quiet", "-d", "1", str(capture.config), "-o", str(dump)]
+        saver = subprocess.Popen([*command, *resume], stderr=subprocess.DEVNULL)
+        time.sleep(chance.uniform(0.4, 0.7) * seconds)
+        saver.send_signal(number)
+        saver.wait(60)
+        assert not dump.exists()
+        incomplete = scratch / "vmcore.incomplete"
+        if incomplete.exists():
+            resume = ["--resume"]
+            if incomplete.stat().st_size > 4096:
+                said = tools.attempt(["makedumpfile", "--dump-dmesg", incomplete, scratch / "log"])
+                assert "This is incomplete dumpfile" in said.stdout or said.returncode != 0
+    vmcorefs("save", "--quiet", "-d", "1", capture.config, "-o", dump, *resume)
+    assert differences(dump, whole) == (0, None)
+    assert sorted(os.listdir(scratch))[:1] != ["vmcore.incomplete"]
+
+
+@only("kexec")
+def test_a_level_that_does_not_fit_gives_way_to_one_that_does(
+    capture: Capture, scratch: Path
+) -> None:
+    disk, dump = scratch / "disk", scratch / "dump"
+    disk.mkdir()
+    # a mount namespace of its own: the file system goes away with it
+    script = 'd=$1; to=$2; shift 2; mount -t tmpfs -o size=40m none "$d" && "$@"; s=$?; \
+        ls "$d"; cp "$d/vmcore" "$to"; exit $s'
+    save = [VMCOREFS, "save", "--quiet", "-d", "0,31", str(capture.config)]
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", script, "sh", disk, dump, *save, "-o", disk / "vmcore"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "vmcorefs: warning: no room for dump level 0; trying 31 (" in done.stderr
+    assert done.stdout.split() == ["vmcore", "vmcore-dmesg.txt"]
+    vmcorefs("save", "--quiet", capture.config, "-o", scratch / "at31")
+    assert differences(dump, scratch / "at31") == (0, None)

@@ -1,0 +1,194 @@
+"""``vmcore`` at a dump level: what it has, what it has not, and what says so."""
+
+from __future__ import annotations
+
+import io
+import json
+import struct
+from pathlib import Path
+
+import pytest
+from elftools.elf.elffile import ELFFile
+
+from tests.builders import bare_machine
+from tests.conftest import Opener
+from tests.kernel_builder import MIB, X86_RAM, DeadKernel, make_kernel
+from tests.matching import exactly
+from tests.page_builder import (
+    ANON,
+    FILE,
+    LRU,
+    POISON,
+    PRIVATE,
+    SECTION,
+    PageArray,
+    with_page_array,
+)
+from vmcorefs import Capture, ConfigError, FormatError
+from vmcorefs.core.dump_level import PageKind
+
+PAGE = 4096
+RAM = ((0x1000, 0x9FC00), (MIB, 128 * MIB))
+FREE, CACHE, USER, SHORT, BAD = (64, 72, 80, 92, 96)
+"""Where they begin, in MiB; each is 8 MiB but the two last."""
+FLAGS = LRU["6.12"]
+
+
+def dead_kernel() -> DeadKernel:
+    """A machine of 128 MiB, with a page of each kind that has something in it."""
+    pages = PageArray("6.12", SECTION)
+    for mib in range(FREE, FREE + 8, 4):
+        pages.free(mib * 256, 10)
+    for pfn in range(CACHE * 256, (CACHE + 8) * 256):
+        pages.put(pfn, flags=FLAGS | (PRIVATE["6.12"] if pfn % 2 else 0), mapping=FILE)
+    pages.compound(USER * 256, 11, flags=FLAGS, mapping=ANON)
+    for pfn in range(SHORT * 256, SHORT * 256 + 255):
+        pages.put(pfn, flags=FLAGS, mapping=FILE)
+    pages.put(BAD * 256, flags=POISON)
+    kernel = with_page_array(pages, RAM)
+    for mib in range(FREE, BAD + 1):
+        kernel.put(mib * MIB, b"".join(struct.pack("<Q", pfn) * 512 for pfn in range(256)))
+    return kernel
+
+
+@pytest.fixture
+def ram(tmp_path: Path) -> Path:
+    return dead_kernel().save(tmp_path / "ram")
+
+
+def loads(capture: Capture) -> list[dict[str, int]]:
+    vmcore = capture["vmcore"]
+    found = [dict(s.header) for s in ELFFile(io.BytesIO(vmcore.pread(1 << 16, 0))).iter_segments()]
+    assert found[0]["p_type"] == "PT_NOTE"
+    return found[1:]
+
+
+def page_at(capture: Capture, paddr: int) -> bytes | None:
+    """What the vmcore has of a page, or None if it has only its address."""
+    for load in loads(capture):
+        inside = paddr - load["p_paddr"]
+        if 0 <= inside < load["p_memsz"]:
+            if not load["p_filesz"]:
+                return None
+            return capture["vmcore"].pread(PAGE, load["p_offset"] + inside)
+    raise AssertionError(hex(paddr))
+
+
+def page(pfn: int) -> bytes:
+    """What ``dead_kernel`` puts into a page."""
+    return struct.pack("<Q", pfn % 256) * 512
+
+
+@pytest.mark.parametrize("layout", ["kernel", "universal"])
+@pytest.mark.parametrize(
+    ("level", "gone"),
+    [
+        (0, set()),
+        (2, {"cache"}),
+        (4, {"cache", "private"}),
+        (8, {"user"}),
+        (16, {"free"}),
+        (31, {"free", "cache", "private", "user"}),
+    ],
+)
+def test_pages_that_a_level_leaves_out(
+    ram: Path, open_capture: Opener, level: int, gone: set[str], layout: str
+) -> None:
+    capture = open_capture(ram, dump_level=level, layout=layout)
+    whole = open_capture(ram, layout=layout)
+    for name, pfn in {
+        "free": FREE * 256 + 700,
+        "cache": CACHE * 256 + 100,
+        "private": CACHE * 256 + 101,
+        "user": USER * 256 + 2000,
+        "kernel": (BAD + 1) * 256 - 1,
+    }.items():
+        found = page_at(capture, pfn * PAGE)
+        # a single page that is left out is a hole in what is stored
+        assert found == page(pfn) if name not in gone else found in (None, bytes(PAGE)), name
+        assert page_at(whole, pfn * PAGE) == page(pfn)
+    # at every level: nobody should read it
+    assert page_at(capture, BAD * MIB) == bytes(PAGE)
+    assert capture["vmcore"].size <= whole["vmcore"].size
+    assert "vmcore" in capture.files
+    assert capture["oldmem"].pread(PAGE, FREE * MIB) == whole["oldmem"].pread(PAGE, FREE * MIB)
+
+
+def test_long_runs_are_not_in_the_file_and_short_ones_are_holes(
+    ram: Path, open_capture: Opener
+) -> None:
+    capture = open_capture(ram, dump_level=30)
+    whole = open_capture(ram)
+    empty = [(p["p_paddr"], p["p_memsz"]) for p in loads(capture) if not p["p_filesz"]]
+    assert empty == [(FREE * MIB, 24 * MIB)]
+    told = sum(load["p_memsz"] for load in loads(capture))
+    assert told == sum(load["p_memsz"] for load in loads(whole))
+    assert capture["vmcore"].size == whole["vmcore"].size - 24 * MIB
+    text = json.loads(capture["layout.json"].pread(1 << 20, 0))
+    extents = text["files"]["vmcore"]["extents"]
+    holes = [(e["size"], e["kind"]) for e in extents if e["kind"] == "excluded"]
+    assert holes == [(255 * PAGE, "excluded"), (PAGE, "excluded")]
+    assert not {"excluded"} & {e["kind"] for e in text["files"]["oldmem"]["extents"]}
+
+
+def test_level_1_leaves_out_what_is_known_to_be_zeros(ram: Path, open_capture: Opener) -> None:
+    """The file is sparse: most of its memory was never written."""
+    capture = open_capture(ram, dump_level=1)
+    assert page_at(capture, 120 * MIB) is None
+    assert page_at(capture, FREE * MIB + PAGE) == page(1)
+    assert capture["vmcore"].size < 48 * MIB
+    everything = open_capture(ram)
+    stored = [(load["p_paddr"], load["p_filesz"]) for load in loads(capture) if load["p_filesz"]]
+    for paddr, size in stored:  # what is stored is the same
+        assert page_at(capture, paddr) == page_at(everything, paddr), (hex(paddr), size)
+
+
+def test_how_many_pages_there_are_of_each_kind(ram: Path, open_capture: Opener) -> None:
+    filtered = open_capture(ram, dump_level=31).filtered
+    assert filtered is not None
+    counts = {kind.name: count for kind, count in filtered.counts.items() if count}
+    assert counts == {
+        "KERNEL": 32768 - 256 + 0x9F - 4 * 2048 + 2048 - 255 - 1,
+        "CACHE": 1024 + 255,
+        "CACHE_PRIVATE": 1024,
+        "USER": 2048,
+        "FREE": 2048,
+        "HWPOISON": 1,
+    }
+    assert sum(filtered.counts.values()) == 0x9F + 127 * 256
+    assert filtered.warnings == ()
+    assert PageKind.ZERO in filtered.counts
+
+
+def test_what_cannot_be_told_is_a_warning(tmp_path: Path, open_capture: Opener) -> None:
+    kernel = dead_kernel()
+    at = kernel.text.index(b"NUMBER(PG_private)=14\n")
+    # the note is made of the same text
+    for number, (paddr, data) in enumerate(kernel.chunks):
+        kernel.chunks[number] = (paddr, data.replace(b"NUMBER(PG_private)", b"NUMBER(PG_PRIVATE)"))
+    assert at
+    capture = open_capture(kernel.save(tmp_path / "ram"), dump_level=2)
+    told = "neither VMCOREINFO nor BTF tells which cache is private: all is taken for it"
+    assert told in capture.image.warnings
+    assert page_at(capture, CACHE * MIB) == page(0)
+
+
+def test_no_page_array(tmp_path: Path, open_capture: Opener) -> None:
+    saved = make_kernel(ram=X86_RAM).save(tmp_path / "ram")
+    message = (
+        "what pages were used for cannot be told: VMCOREINFO: SIZE(page) is None, expected a number"
+    )
+    with pytest.raises(FormatError, match=exactly(message)):
+        open_capture(saved, dump_level=16)
+
+
+def test_no_vmcoreinfo(tmp_path: Path, open_capture: Opener) -> None:
+    saved = bare_machine().save(tmp_path)
+    with pytest.raises(FormatError, match="cannot be told without VMCOREINFO"):
+        open_capture(saved.ram, memory_map=saved.iomem, dump_level=16)
+
+
+@pytest.mark.parametrize("level", [-1, 32])
+def test_a_level_that_is_none(ram: Path, open_capture: Opener, level: int) -> None:
+    with pytest.raises(ConfigError, match=exactly(f"dump level {level}: expected 0 to 31")):
+        open_capture(ram, dump_level=level)

@@ -1,0 +1,351 @@
+"""kdump-compressed dumps: makedumpfile's, QEMU's and our own, in one file or split into several."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+
+from vmcorefs.core.diskdump import (
+    COMPRESSED,
+    DESC_SIZE,
+    MAX_HEADER_SIZE,
+    MAX_SUB_HEADER_SIZE,
+    BitArray,
+    Flag,
+    MainHeader,
+    Places,
+    SubHeader,
+    desc_dtype,
+    parse_main_header,
+    parse_sub_header,
+    places,
+    unpack_bits,
+)
+from vmcorefs.core.dump_headers import MAX_NOTES
+from vmcorefs.core.elf import (
+    ELFCLASS32,
+    ELFCLASS64,
+    EM_386,
+    EM_AARCH64,
+    EM_PPC64,
+    EM_RISCV,
+    EM_X86_64,
+)
+from vmcorefs.core.elfcorehdr import make_elfcorehdr
+from vmcorefs.core.extents import (
+    Extents,
+    Kind,
+    Windows,
+    exclude,
+    fill,
+    make_extents,
+    merge,
+    project,
+)
+from vmcorefs.core.ranges import (
+    Int64Array,
+    Ranges,
+    intersect,
+    make_ranges,
+    normalise,
+    subtract,
+    total_size,
+)
+from vmcorefs.core.units import MAX_ADDRESS, format_range, format_size
+from vmcorefs.errors import FormatError, UnsupportedError
+from vmcorefs.sources.base import Source
+from vmcorefs.sources.dump import DumpFile, File, NoteSegment
+from vmcorefs.sources.page_codecs import find_decompressor
+from vmcorefs.sources.pages import DumpPages
+
+MAX_RUNS = 1 << 23
+"""Most runs of stored pages: as tables they take 500 MB, those of 24 TiB of RAM a tenth of it."""
+
+_EM_ARM, _EM_S390 = 40, 22
+_MACHINES: Final = {
+    b"x86_64": EM_X86_64,
+    b"aarch64": EM_AARCH64,
+    b"riscv64": EM_RISCV,
+    b"ppc64": EM_PPC64,
+    b"ppc64le": EM_PPC64,
+    b"s390x": _EM_S390,
+    b"i686": EM_386,
+    b"i586": EM_386,
+    b"armv7l": _EM_ARM,
+}
+"""``e_machine`` by what ``uname -m`` says (arch/*/include, UTS_MACHINE)."""
+
+_CHUNK = 1 << 18  # bytes of a bitmap that are looked at together: those of 8 GiB
+_DESCS = 1 << 15
+_LAST = 1 << 12
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """One file of a dump.
+
+    Attributes:
+        file: The file.
+        main: Its main header.
+        sub: Its sub header.
+        where: Where its parts begin.
+        ram: Page frame numbers of RAM, a normal set.
+        stored: Page frame numbers of the pages that it stores, a normal set.
+        lost: Those of them that it has lost, a normal set.
+    """
+
+    file: File
+    main: MainHeader
+    sub: SubHeader
+    where: Places
+    ram: Ranges
+    stored: Ranges
+    lost: Ranges
+
+    @property
+    def span(self) -> tuple[int, int]:
+        """The page frame numbers that it speaks of."""
+        return _span(self.main, self.sub)
+
+
+def open_diskdump(files: Sequence[File]) -> DumpFile:
+    """Read the headers and bitmaps of a dump.
+
+    Args:
+        files: The dump, or the parts of one that was split, in any order; they are closed with what
+            is returned.
+
+    Raises:
+        FormatError: if a file is no such dump or cut off in its headers, or parts do not belong
+            together.
+        UnsupportedError: if a library that decompresses its pages is not installed.
+        SourceIOError: if a file cannot be read.
+    """
+    parts = sorted((_read_part(file) for file in files), key=lambda part: part.span)
+    _check_parts(parts)
+    first = parts[0]
+    page_size = first.main.block_size
+    ram = normalise(np.concatenate([array for p in parts for array in (p.ram, p.stored)]))
+    if not len(ram):
+        raise FormatError(f"{first.file.name}: a dump of no memory at all")
+    if int(ram[-1, 1]) > MAX_ADDRESS // page_size:
+        raise FormatError(f"{first.file.name}: pages beyond {MAX_ADDRESS:#x}")
+    tables = [_table(part, number, page_size) for number, part in enumerate(parts)]
+    lost = np.concatenate([_gaps(parts, ram), *(part.lost for part in parts)])
+    missing = normalise(lost * page_size)
+    held = exclude(merge(*tables), missing)
+    excluded = subtract(ram * page_size, missing)
+    notes, vmcoreinfo = _read_notes(first)
+    notes_in = make_extents(make_ranges([(0, first.file.size)]), kind=Kind.DATA, source=len(parts))
+    return DumpFile(
+        name=first.file.name,
+        format=_describe(parts),
+        sources=(*(_pages(part) for part in parts), first.file),
+        memory=fill(held, excluded, Kind.EXCLUDED),
+        plan=make_elfcorehdr(
+            ram * page_size,
+            e_machine=_MACHINES.get(first.main.utsname.machine, 0),
+            byte_order=first.main.abi.byte_order,
+            elf_class=ELFCLASS64 if first.main.abi.bits == 64 else ELFCLASS32,
+        ),
+        has_vaddrs=False,
+        missing=missing,
+        lost=_describe_loss(first, missing),
+        notes=notes,
+        notes_in=notes_in,
+        vmcoreinfo=vmcoreinfo,
+        warnings=tuple(_warnings(parts)),
+    )
+
+
+def _read_part(file: File) -> _Part:
+    try:
+        main = parse_main_header(_read(file, 0, MAX_HEADER_SIZE))
+        sub = parse_sub_header(main, _read(file, main.block_size, MAX_SUB_HEADER_SIZE))
+        for flag in Flag(main.status & COMPRESSED):
+            find_decompressor(flag)
+        mapped = sub.max_mapnr_64 or main.max_mapnr
+        where = _check_places(places(main, mapped), mapped, file.size)
+        first, end = _span(main, sub)
+        ram = _bits(file, where.ram, 0, mapped)
+        stored = _bits(file, where.stored, first, min(end, mapped))
+        return _Part(file, main, sub, where, ram, stored, _find_lost(file, main, where, stored))
+    except FormatError as error:
+        raise FormatError(f"{file.name}: {error}") from error
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{file.name}: {error}") from error
+
+
+def _check_places(where: Places, mapped: int, size: int) -> Places:
+    if where.descriptors > size or mapped > 8 * where.bitmap_size:
+        raise FormatError(
+            f"bitmaps of {where.bitmap_size} bytes for {mapped} pages, up to {where.descriptors},"
+            f" but the file has {size} bytes"
+        )
+    return where
+
+
+def _read(file: Source, offset: int, size: int) -> bytes:
+    if offset + size > file.size:
+        where = format_range(offset, offset + size)
+        raise FormatError(f"{file.size} bytes, but its header is at {where}")
+    buffer = bytearray(size)
+    file.pread_into(offset, memoryview(buffer))
+    return bytes(buffer)
+
+
+def _span(main: MainHeader, sub: SubHeader) -> tuple[int, int]:
+    if sub.split:
+        return sub.start_pfn_64, sub.end_pfn_64
+    return 0, sub.max_mapnr_64 or main.max_mapnr
+
+
+def _bits(file: Source, offset: int, first: int, end: int) -> Ranges:
+    """The runs of set bits of a bitmap, as a normal set within ``[first, end)``.
+
+    Raises:
+        FormatError: if there are more than ``MAX_RUNS``.
+    """
+    buffer = np.empty(_CHUNK, dtype=np.uint8)
+    found: list[Int64Array] = [np.empty((0, 2), dtype=np.int64)]
+    count, at, last = 0, first // 8, -(-end // 8)
+    while (at := file.next_data(offset + at, offset + last) - offset) < last:
+        size = min(_CHUNK, last - at)
+        file.pread_into(offset + at, buffer.data[:size])
+        found.append(_runs(unpack_bits(buffer[:size].tobytes())) + at * 8)
+        count += len(found[-1])
+        if count > MAX_RUNS:
+            raise FormatError(f"more than {MAX_RUNS} runs of pages")
+        at += size
+    return intersect(normalise(np.concatenate(found)), make_ranges([(first, end)]))
+
+
+def _find_lost(file: Source, main: MainHeader, where: Places, stored: Ranges) -> Ranges:
+    """Pages that a dump which was cut short, or says that it is incomplete, does not have."""
+    count = total_size(stored)
+    there = min(max(file.size - where.descriptors, 0) // DESC_SIZE, count)
+    dtype = desc_dtype(main.abi.byte_order)
+    # pages are written in order: if the last ones are there, so are the others
+    whole = there == count and not main.status & Flag.INCOMPLETE
+    first = max(count - _LAST, 0) if whole else 0
+    lost = _lost_descriptors(file, where, first, there, dtype)
+    if whole and len(lost):
+        lost = _lost_descriptors(file, where, 0, there, dtype)
+    ranks = normalise(np.concatenate((lost, np.array([[there, count]], dtype=np.int64))))
+    size = stored[:, 1] - stored[:, 0]
+    return project(
+        make_extents(ranks, kind=Kind.MISSING), Windows(_ranks(size), size, stored[:, 0])
+    ).ranges
+
+
+def _lost_descriptors(
+    file: Source, where: Places, first: int, end: int, dtype: np.dtype[np.void]
+) -> Ranges:
+    """Those of the descriptors ``[first, end)`` whose pages are not in the file."""
+    found: list[Ranges] = [np.empty((0, 2), dtype=np.int64)]
+    for start in range(first, end, _DESCS):
+        raw = bytearray((min(start + _DESCS, end) - start) * DESC_SIZE)
+        file.pread_into(where.descriptors + start * DESC_SIZE, memoryview(raw))
+        descs = np.frombuffer(raw, dtype=dtype)
+        room = file.size - descs["size"].astype(np.int64)
+        found.append(_runs((descs["offset"] == 0) | (descs["offset"] > room)) + start)
+    return normalise(np.concatenate(found))
+
+
+def _runs(bits: BitArray) -> Ranges:
+    edges = np.diff(np.concatenate(([False], bits, [False])).astype(np.int8))
+    return np.flatnonzero(edges).reshape(-1, 2).astype(np.int64)
+
+
+def _ranks(size: Int64Array) -> Int64Array:
+    """How many pages are stored before each run."""
+    return np.cumsum(size) - size
+
+
+def _check_parts(parts: Sequence[_Part]) -> None:
+    first = parts[0]
+    for before, part in pairwise(parts):
+        name, other = part.file.name, before.file.name
+        if not (before.sub.split and part.sub.split):
+            raise FormatError(
+                f"{name}: not a part of a dump that was split, and neither is {other}"
+            )
+        if part.span[0] < before.span[1]:
+            raise FormatError(f"{name}: the pages from {part.span[0]} on, which {other} has too")
+        if (part.main.block_size, part.main.utsname) != (first.main.block_size, first.main.utsname):
+            raise FormatError(f"{name}: a part of another dump than {other}")
+
+
+def _gaps(parts: Sequence[_Part], ram: Ranges) -> Ranges:
+    """Pages of RAM that only a part has which was not given."""
+    if not parts[0].sub.split:
+        return ram[:0]
+    return subtract(ram, make_ranges(part.span for part in parts))
+
+
+def _table(part: _Part, number: int, page_size: int) -> Extents:
+    size = part.stored[:, 1] - part.stored[:, 0]
+    return Extents(
+        part.stored[:, 0] * page_size,
+        size * page_size,
+        _ranks(size) * page_size,
+        np.full(len(size), number, dtype=np.int32),
+        np.full(len(size), Kind.DATA, dtype=np.int8),
+    )
+
+
+def _pages(part: _Part) -> DumpPages:
+    return DumpPages(
+        part.file,
+        descriptors=part.where.descriptors,
+        count=total_size(part.stored),
+        page_size=part.main.block_size,
+        byte_order=part.main.abi.byte_order,
+    )
+
+
+def _read_notes(part: _Part) -> tuple[tuple[NoteSegment, ...], bytes | None]:
+    """The notes; and VMCOREINFO, where it is beside them and not among them (version 3)."""
+    sub, file = part.sub, part.file
+    try:
+        if sub.size_note:
+            data = _read_some(file, sub.offset_note, sub.size_note)
+            return (NoteSegment(sub.offset_note, data),), None
+        if sub.size_vmcoreinfo:
+            return (), _read_some(file, sub.offset_vmcoreinfo, sub.size_vmcoreinfo)
+    except FormatError as error:
+        raise FormatError(f"{file.name}: notes: {error}") from error
+    return (), None
+
+
+def _read_some(file: Source, offset: int, size: int) -> bytes:
+    if size > MAX_NOTES:
+        raise FormatError(f"{size} bytes, expected {MAX_NOTES} at most")
+    return _read(file, offset, size)
+
+
+def _describe(parts: Sequence[_Part]) -> str:
+    level = parts[0].sub.dump_level
+    split = f" in {len(parts)} parts" if len(parts) > 1 else ""
+    return f"a kdump-compressed dump of level {level}{split}"
+
+
+def _describe_loss(part: _Part, missing: Ranges) -> str:
+    if not len(missing):
+        return ""
+    return (
+        f"{part.file.name}: {format_size(total_size(missing))} of memory that it should have are"
+        f" lost, first {format_range(*missing[0].tolist())}"
+    )
+
+
+def _warnings(parts: Sequence[_Part]) -> Iterator[str]:
+    for part in parts:
+        if part.main.status & Flag.INCOMPLETE:
+            yield f"{part.file.name}: it says of itself that it is incomplete"
+        if part.main.status & Flag.EXCLUDED_VMEMMAP:
+            yield f"{part.file.name}: the page array itself was left out of it, in part"

@@ -1,0 +1,58 @@
+"""Which file an input is: what tells later whether it is still the same."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Which file, and in which state.
+
+    Attributes:
+        device: ``MAJOR:MINOR`` of the file system that it lies on; of a device, its own.
+        inode: Its number there.
+        size: In bytes.
+        mtime_ns: When it was last written, in nanoseconds since 1970.
+        file: What stays the same when it is written to: the ``st_dev`` and ``st_ino`` of stat(2).
+    """
+
+    device: str
+    inode: int
+    size: int
+    mtime_ns: int
+    file: tuple[int, int]
+
+    def __str__(self) -> str:
+        return (
+            f"{self.size} bytes, device {self.device}, inode {self.inode},"
+            f" written {_format_time(self.mtime_ns)}"
+        )
+
+
+def _format_time(time_ns: int) -> str:
+    seconds, rest = divmod(time_ns, 1_000_000_000)
+    try:
+        return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
+    except (ValueError, OverflowError):  # some file systems keep 64 bits, and anybody may set them
+        return f"at {seconds}.{rest:09d}"
+
+
+def identify(status: os.stat_result, size: int | None = None) -> Identity:
+    """Identify an opened file.
+
+    Args:
+        status: What fstat(2) says of it.
+        size: Of a device, whose status does not tell it.
+    """
+    # of a device's node, st_dev is devtmpfs', which says nothing
+    device = status.st_rdev or status.st_dev
+    return Identity(
+        device=f"{os.major(device)}:{os.minor(device)}",
+        inode=status.st_ino,
+        size=status.st_size if size is None else size,
+        mtime_ns=status.st_mtime_ns,
+        file=(status.st_dev, status.st_ino),
+    )

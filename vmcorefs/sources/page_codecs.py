@@ -1,0 +1,107 @@
+"""Decompressing a page, each by the library of its codec; no page grows beyond its size."""
+
+from __future__ import annotations
+
+import importlib
+import zlib
+from collections.abc import Callable
+from typing import Any, Final
+
+from vmcorefs.core.diskdump import COMPRESSED, Flag
+from vmcorefs.errors import UnsupportedError
+
+Decompress = Callable[[bytes, int], bytes | bytearray]
+"""``(data, size)`` to the page, which has ``size`` bytes if all is well.
+
+Raises:
+    ValueError: saying why, if the data cannot be decompressed, or not to so few bytes.
+"""
+
+
+def find_decompressor(flags: int) -> Decompress:
+    """The way to decompress a page whose descriptor has these flags.
+
+    Raises:
+        UnsupportedError: if its library is not installed.
+        ValueError: if there is no such codec.
+    """
+    codec = flags & COMPRESSED
+    make = _CODECS.get(codec)
+    if make is None:
+        raise ValueError(f"its flags are {flags:#x}, expected one codec")
+    return make()
+
+
+def _none() -> Decompress:
+    return lambda data, _: data
+
+
+def _zlib() -> Decompress:
+    try:
+        deflate = importlib.import_module("deflate")
+    except ImportError:
+        return _checked(_inflate, zlib.error)
+    return _checked(deflate.zlib_decompress, deflate.DeflateError)
+
+
+def _inflate(data: bytes, size: int) -> bytes:
+    return zlib.decompressobj().decompress(data, size + 1)
+
+
+def _lzo() -> Decompress:
+    lzo = _library("lzo", "python-lzo")
+    no_header = False
+    return _checked(lambda data, size: bytes(lzo.decompress(data, no_header, size)), lzo.error)
+
+
+def _snappy() -> Decompress:
+    cramjam = _library("cramjam", "cramjam")
+
+    def decompress(data: bytes, size: int) -> bytearray:
+        page = bytearray(size)
+        count = cramjam.snappy.decompress_raw_into(data, page)
+        return page if count == size else page[:count]
+
+    return _checked(decompress, cramjam.DecompressionError)
+
+
+def _zstd() -> Decompress:
+    zstandard = _library("zstandard", "zstandard")
+
+    def decompress(data: bytes, size: int) -> bytes:
+        # a frame that tells its size is given so much memory, whatever it tells
+        if zstandard.frame_content_size(data) > size:
+            raise ValueError(f"it would be larger than {size} bytes")
+        # a decompressor must not be shared between threads
+        found: bytes = zstandard.ZstdDecompressor().decompress(data, max_output_size=size)
+        return found
+
+    return _checked(decompress, zstandard.ZstdError)
+
+
+def _checked(decompress: Decompress, error: type[Exception]) -> Decompress:
+    def checked(data: bytes, size: int) -> bytes | bytearray:
+        try:
+            return decompress(data, size)
+        except error as reason:
+            raise ValueError(str(reason)) from reason
+
+    return checked
+
+
+def _library(module: str, package: str) -> Any:  # noqa: ANN401  # compiled modules
+    try:
+        return importlib.import_module(module)
+    except ImportError as error:
+        raise UnsupportedError(
+            f"the Python package {package} is not installed; pip install 'vmcorefs[codecs]'"
+        ) from error
+
+
+_CODECS: Final[dict[int, Callable[[], Decompress]]] = {
+    0: _none,
+    Flag.ZLIB: _zlib,
+    Flag.LZO: _lzo,
+    Flag.SNAPPY: _snappy,
+    Flag.ZSTD: _zstd,
+}

@@ -1,0 +1,253 @@
+"""The pages of a kdump-compressed file as a source, decompressed when they are asked for.
+
+Its bytes are the stored pages, one behind the other, in the order of their descriptors: where each
+belongs in memory is the table's to say. Pages that were decompressed are kept in a bounded cache;
+who reads them in order finds the next ones there, read ahead by a thread.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import weakref
+from collections import OrderedDict
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+
+from vmcorefs.core.diskdump import COMPRESSED, DESC_SIZE, desc_dtype
+from vmcorefs.core.notes import ByteOrder
+from vmcorefs.errors import SourceIOError
+from vmcorefs.sources.base import Source
+from vmcorefs.sources.dump import File
+from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.page_codecs import Decompress, find_decompressor
+
+CACHE_SIZE = 32 << 20
+"""Bytes of decompressed pages that are kept."""
+
+BATCH = 64
+"""Pages that one thread decompresses at once."""
+
+AHEAD = 4
+"""Batches that are read ahead of who reads in order."""
+
+_AT_ONCE = 512  # pages of one answer that are held besides the cache
+_MAX_SPAN = 4 << 20
+_GAP = 4096
+
+Page = bytes | bytearray
+
+
+class DumpPages:
+    """The stored pages of a kdump-compressed file.
+
+    Attributes:
+        name: The file's.
+        origin: The file's.
+        role: The file's.
+        kind: What it is.
+        size: Bytes in all of the pages.
+        page_size: Bytes in one.
+    """
+
+    kind = "pages of a kdump-compressed dump"
+
+    def __init__(
+        self, file: File, *, descriptors: int, count: int, page_size: int, byte_order: ByteOrder
+    ) -> None:
+        """Prepare to read pages.
+
+        Args:
+            file: The dump; it is closed with this.
+            descriptors: Where the page descriptors begin in it, in bytes.
+            count: How many there are.
+            page_size: Bytes in a page.
+            byte_order: Of the descriptors.
+        """
+        self.name, self.origin, self.role = file.name, file.origin, file.role
+        self.size = count * page_size
+        self.page_size = page_size
+        self._file = file
+        self._descriptors = descriptors
+        self._dtype = desc_dtype(byte_order)
+        self._codecs: dict[int, Decompress] = {}
+        self._lock = threading.Lock()
+        self._pages: OrderedDict[int, Page] = OrderedDict()
+        self._loading: dict[int, Future[None]] = {}
+        self._expected = -1
+        self._workers = _workers()
+        # a daemon opens its dump before it goes to the background, and threads do not go with it
+        alive = weakref.ref(self)
+        os.register_at_fork(before=lambda: _stop_threads(alive))
+
+    @property
+    def file(self) -> FileSource:
+        """The file that all of this comes from."""
+        return self._file.file
+
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
+        """See ``Source.pread_into``."""
+        end = offset + len(buffer)
+        if offset < 0 or end > self.size:
+            reason = f"its pages have {self.size} bytes"
+            raise SourceIOError(self.name, offset, len(buffer), reason)
+        size = self.page_size
+        last = -(-end // size)
+        for first in range(offset // size, last, _AT_ONCE):
+            for number, page in enumerate(self._get(first, min(last, first + _AT_ONCE)), first):
+                low = max(offset - number * size, 0)
+                high = min(end - number * size, size)
+                at = number * size + low - offset
+                buffer[at : at + high - low] = memoryview(page)[low:high]
+        self._read_ahead(offset // size, last)
+
+    def is_hole(self, offset: int, size: int) -> bool:
+        """See ``Source.is_hole``."""
+        return False
+
+    def next_data(self, offset: int, end: int) -> int:
+        """See ``Source.next_data``."""
+        return offset
+
+    def close(self) -> None:
+        """See ``Source.close``."""
+        self._workers.shutdown(cancel_futures=True)
+        self._file.close()
+
+    def _get(self, first: int, end: int) -> list[Page]:
+        """The pages ``[first, end)``, from the cache as far as they are there."""
+        found: dict[int, Page] = {}
+        self._take(first, end, found)
+        if len(found) < end - first:
+            for loading in self._loading_of(first, end, found):
+                loading.exception()  # whoever reads such a page finds out again
+            self._take(first, end, found)
+        missing = np.array([n for n in range(first, end) if n not in found], dtype=np.int64)
+        for run in np.split(missing, np.flatnonzero(np.diff(missing) != 1) + 1):
+            if len(run):
+                found.update(self._load(int(run[0]), int(run[-1]) + 1))
+        return [found[number] for number in range(first, end)]
+
+    def _take(self, first: int, end: int, found: dict[int, Page]) -> None:
+        with self._lock:
+            for number in range(first, end):
+                page = self._pages.get(number)
+                if page is not None and number not in found:
+                    self._pages.move_to_end(number)
+                    found[number] = page
+
+    def _loading_of(self, first: int, end: int, found: dict[int, Page]) -> list[Future[None]]:
+        missing = {number // BATCH for number in range(first, end) if number not in found}
+        with self._lock:
+            return [self._loading[batch] for batch in missing if batch in self._loading]
+
+    def _load(self, first: int, end: int) -> dict[int, Page]:
+        """Decompress the pages ``[first, end)``, in several threads if they are many."""
+        if end - first <= BATCH:
+            pages = self._decompress(first, end)
+        else:
+            starts = range(first, end, BATCH)
+            parts = self._workers.map(lambda n: self._decompress(n, min(n + BATCH, end)), starts)
+            pages = [page for part in parts for page in part]
+        loaded = dict(enumerate(pages, first))
+        self._keep(loaded)
+        return loaded
+
+    def _keep(self, loaded: dict[int, Page]) -> None:
+        most = max(CACHE_SIZE // self.page_size, 1)
+        with self._lock:
+            self._pages.update(loaded)
+            while len(self._pages) > most:
+                self._pages.popitem(last=False)
+
+    def _read_ahead(self, first: int, end: int) -> None:
+        """Have the next batches read, if who asked goes on from where the last one ended."""
+        with self._lock:
+            in_order, self._expected = first in (self._expected, self._expected - 1), end
+            if not in_order:
+                return
+            next_batch = -(-end // BATCH)
+            for batch in range(next_batch, next_batch + AHEAD):
+                known = batch in self._loading or batch * BATCH in self._pages
+                if not known and batch * BATCH * self.page_size < self.size:
+                    future = self._workers.submit(self._load_batch, batch)
+                    self._loading[batch] = future
+
+    def _load_batch(self, batch: int) -> None:
+        try:
+            last = self.size // self.page_size
+            first, end = batch * BATCH, min((batch + 1) * BATCH, last)
+            self._keep(dict(enumerate(self._decompress(first, end), first)))
+        finally:
+            with self._lock:
+                self._loading.pop(batch, None)
+
+    def _decompress(self, first: int, end: int) -> list[Page]:
+        raw = _pread(self._file, self._descriptors + first * DESC_SIZE, (end - first) * DESC_SIZE)
+        descs = np.frombuffer(raw, dtype=self._dtype)
+        offsets: Sequence[int] = descs["offset"].tolist()
+        sizes: Sequence[int] = descs["size"].tolist()
+        flags: Sequence[int] = descs["flags"].tolist()
+        for number, (offset, size) in enumerate(zip(offsets, sizes, strict=True), first):
+            if offset <= 0 or not 0 < size <= self.page_size:
+                what = "was lost" if offset == 0 else f"has {size} bytes at {offset:#x}"
+                where = self._descriptors + number * DESC_SIZE
+                raise SourceIOError(self.name, where, DESC_SIZE, f"stored page {number} {what}")
+        done: dict[int, Page] = {}
+        data = dict(self._read(offsets, sizes))
+        for offset, size, flag in zip(offsets, sizes, flags, strict=True):
+            if offset not in done:  # all pages of zeros are one
+                done[offset] = self._page(data[offset][:size], offset, flag)
+        return [done[offset] for offset in offsets]
+
+    def _read(
+        self, offsets: Sequence[int], sizes: Sequence[int]
+    ) -> Iterator[tuple[int, memoryview]]:
+        """The bytes from each offset on, with what lies close together read at once."""
+        order = sorted(set(zip(offsets, sizes, strict=True)))
+        while order:
+            start, end, count = order[0][0], 0, 0
+            for offset, size in order:
+                reach = max(end, offset + size)
+                if count and (offset > end + _GAP or reach - start > _MAX_SPAN):
+                    break
+                end, count = reach, count + 1
+            span = memoryview(_pread(self._file, start, end - start))
+            for offset, _ in order[:count]:
+                yield offset, span[offset - start :]
+            order = order[count:]
+
+    def _page(self, data: memoryview, offset: int, flags: int) -> Page:
+        codec = flags & COMPRESSED
+        try:
+            decompress = self._codecs.get(codec)
+            if decompress is None:
+                decompress = self._codecs[codec] = find_decompressor(flags)
+            page = decompress(bytes(data), self.page_size)
+        except ValueError as error:
+            raise SourceIOError(self.name, offset, len(data), f"a page, but {error}") from error
+        if len(page) != self.page_size:
+            reason = f"a page of {len(page)} bytes, expected {self.page_size}"
+            raise SourceIOError(self.name, offset, len(data), reason)
+        return page
+
+
+def _workers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(
+        min(os.cpu_count() or 1, 4), "pages"
+    )  # starts none before it is asked
+
+
+def _stop_threads(alive: weakref.ref[DumpPages]) -> None:
+    pages = alive()
+    if pages is not None:
+        pages._workers.shutdown(cancel_futures=True)  # noqa: SLF001  # its own
+        pages._workers = _workers()  # noqa: SLF001
+
+
+def _pread(file: Source, offset: int, size: int) -> bytearray:
+    buffer = bytearray(size)
+    file.pread_into(offset, memoryview(buffer))
+    return buffer
