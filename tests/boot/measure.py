@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from tests.boot.armed import about_to_panic
+from tests.boot.armed import armed
 from tests.boot.crashes import Outcome, leave, panic
 from tests.boot.disk import disk
-from tests.boot.machine import CRASHKERNEL, MEMORY
+from tests.boot.machine import CRASHKERNEL, MEMORY, resumed
 from tests.lab import console
 from tests.lab.host import locked
 
@@ -96,7 +96,7 @@ def main() -> None:
     with (
         tempfile.TemporaryDirectory(prefix="vmcorefs-boot.") as directory,
         locked("guest"),
-        about_to_panic(made, Path(directory)) as machine,
+        resumed(made, armed(made), Path(directory)) as machine,
     ):
         click.echo(report(measured(machine)))
 
