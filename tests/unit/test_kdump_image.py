@@ -70,10 +70,10 @@ def test_the_vmcore_does_not_store_what_the_dump_has_not(
     # 299 pages are a run that is taken out; shorter ones are holes
     assert [
         (paddr // PAGE, filesz // PAGE, memsz // PAGE) for _, _, paddr, filesz, memsz in loads
-    ] == [(1, 300, 300), (301, 0, 298), (599, 1, 1)]
+    ] == [(1, 300, 300), (599, 1, 1)]
     same_bytes(vmcore.pread(PAGE, loads[0][0]), stamped_page(1))
     same_bytes(vmcore.pread(PAGE, loads[0][0] + 120 * PAGE), bytes(PAGE))
-    same_bytes(vmcore.pread(PAGE, loads[2][0]), stamped_page(599))
+    same_bytes(vmcore.pread(PAGE, loads[1][0]), stamped_page(599))
     assert NOTES in vmcore.pread(vmcore.size, 0)
 
 
