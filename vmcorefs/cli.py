@@ -41,6 +41,7 @@ from vmcorefs.options import (
 from vmcorefs.save.codecs import CODEC_NAMES
 from vmcorefs.save.command import (
     FORMATS,
+    MAX_DEFAULT_THREADS,
     default_threads,
     make_order,
     read_levels,
@@ -279,7 +280,10 @@ def extract(
     help="How pages are compressed (default: zlib; none in ELF).",
 )
 @click.option(
-    "--threads", type=click.IntRange(1, 1024), metavar="N", help="Threads (default: one per CPU)."
+    "--threads",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help=f"Threads (default: one per CPU, but at most {MAX_DEFAULT_THREADS}).",
 )
 @click.option(
     "--split",

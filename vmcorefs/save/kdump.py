@@ -33,6 +33,7 @@ from vmcorefs.save.written import Counts, Written, move_zeros, no_counts
 UInt32Array = npt.NDArray[np.uint32]
 
 _DESC_UNIT = 1 << 16
+_MAX_PENDING = 256  # batches: gigabytes of zeros would be as many descriptors in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -234,7 +235,9 @@ class _Writer:
         self._commit()
 
     def _commit(self) -> None:
-        """Let the descriptors go whose data is written."""
+        """Let the descriptors go whose data is written; zero pages have none, and must not wait."""
+        if len(self._pending) > _MAX_PENDING:
+            self._data.flush()
         while self._pending and self._pending[0][1] <= self._data.written:
             self._descriptors.append(self._pending.pop(0)[0].tobytes())
 
