@@ -88,7 +88,7 @@ def test_a_kdump_file_is_the_one_that_makedumpfile_writes(
 
     ours = write(capture, theirs, codec, scratch / "ours")
 
-    assert ours.stat().st_size > 30 << 20
+    assert ours.stat().st_size > 10 << 20
     assert differences(ours, wanted) == (0, None)
 
 
@@ -157,7 +157,7 @@ def test_makedumpfile_reads_it(capture: Capture, theirs: Path, scratch: Path, ho
     assert log == tools.makedumpfile(capture.vmcore, scratch / "want", "--dump-dmesg").read_text()
     again = tools.makedumpfile(ours, scratch / "again", "-l", "-d", str(LEVEL))
     wanted = tools.makedumpfile(theirs, scratch / "wanted", "-l", "-d", str(LEVEL))
-    assert again.stat().st_size > 30 << 20
+    assert again.stat().st_size > 10 << 20
     if how != "elf":
         assert differences(again, wanted) == (0, None)
 
