@@ -31,6 +31,7 @@ from vmcorefs.save.pages import (
     Loss,
     PageReader,
     Pages,
+    batch_pages,
     batches,
     find_runs,
     split_batches,
@@ -158,7 +159,8 @@ class _Writer:
 
     def _pages(self, start: int, size: int, threads: int) -> Iterator[tuple[Batch, Pages]]:
         page = self._reader.page_size
-        todo = batches(self._survey, page, start // page, (start + size) // page)
+        count = batch_pages(page, threads)
+        todo = batches(self._survey, count, start // page, (start + size) // page)
         with closing(map_in_order(self._read, todo, threads)) as results:
             yield from results
 
@@ -226,7 +228,7 @@ def _leave_out_zeros(survey: Survey, reader: PageReader, threads: int) -> None:
 
     def find(window: Window) -> BoolArray:
         zero = np.zeros(WINDOW, dtype=np.bool_)
-        todo = split_batches(window, reader.page_size)
+        todo = split_batches(window, batch_pages(reader.page_size, threads))
         with closing(map_in_order(read, todo, threads)) as results:
             for batch, is_zero in results:
                 zero[batch.pfns - window.first] = is_zero

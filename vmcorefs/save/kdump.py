@@ -24,7 +24,7 @@ from vmcorefs.save.codecs import Codec
 from vmcorefs.save.dump import Dump, Observer, Output
 from vmcorefs.save.kdump_plan import Part, bitmaps, plan_parts
 from vmcorefs.save.kdump_resume import Resumable, find_done
-from vmcorefs.save.pages import Batch, Loss, PageReader, Pages, batches
+from vmcorefs.save.pages import Batch, Loss, PageReader, Pages, batch_pages, batches
 from vmcorefs.save.pipeline import map_in_order
 from vmcorefs.save.resume import refuse_other
 from vmcorefs.save.survey import Survey
@@ -158,7 +158,13 @@ class _Writer:
             once: The file says so already.
         """
         part, done = self._part, before + self._skip
-        todo = batches(self._survey, part.main.block_size, part.first, part.end, skip=self._skip)
+        todo = batches(
+            self._survey,
+            batch_pages(part.main.block_size, threads),
+            part.first,
+            part.end,
+            skip=self._skip,
+        )
         try:
             with closing(map_in_order(self._pack, todo, threads)) as results:
                 for packed in results:
