@@ -112,7 +112,7 @@ def main(arguments: list[str]) -> None:
             f"{EXAMPLE}: missing: apt-get install --reinstall libfuse3-dev; if it stays away, see"
             " whether a path-exclude in /etc/dpkg/dpkg.cfg.d leaves /usr/share/doc out"
         )
-    capture = chosen.capture or _lab_capture()
+    capture = chosen.capture or lab_capture()
     with tempfile.TemporaryDirectory() as directory:
         bench = Bench(capture, Path(directory))
         bench.check()
@@ -122,7 +122,8 @@ def main(arguments: list[str]) -> None:
             print(line)
 
 
-def _lab_capture() -> Path:
+def lab_capture() -> Path:
+    """The directory of a crashed kernel's capture; it is made if the cache has none."""
     command = [sys.executable, "-m", "tests.lab.capture"]
     made = subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.PIPE, text=True)
     return Path(made.stdout.strip())

@@ -60,6 +60,16 @@ class MemoryOutput:
     data: bytearray = field(default_factory=bytearray)
     pieces: list[tuple[int, int]] = field(default_factory=list)
 
+    @property
+    def present(self) -> int:
+        return len(self.data)
+
+    def pread(self, size: int, offset: int) -> bytes:
+        return bytes(self.data[offset : offset + size])
+
+    def truncate(self, size: int) -> None:
+        del self.data[size:]
+
     def pwrite(self, data: bytes | bytearray | memoryview, offset: int) -> None:
         self.pieces.append((offset, len(data)))
         fits = data if self.room is None else data[: max(self.room - offset, 0)]

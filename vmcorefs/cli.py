@@ -16,6 +16,7 @@ from tqdm import tqdm
 from vmcorefs.api import Capture, open_capture
 from vmcorefs.check import format_check, make_check
 from vmcorefs.config import CaptureConfig
+from vmcorefs.confine.process import forbid_dumps
 from vmcorefs.core.units import format_size
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
 from vmcorefs.errors import ConfigError, IncompleteError, VmcorefsError
@@ -44,6 +45,8 @@ from vmcorefs.save.report import as_dict, describe_losses, format_summary
 from vmcorefs.save.saver import Console
 from vmcorefs.sources.file import FileSource
 from vmcorefs.verify import AUTO, expected_digests, verify as verify_inputs
+
+tqdm.monitor_interval = 0  # no thread of its own: a daemon could not take its privileges away
 
 
 class _Group(click.Group):
@@ -99,14 +102,17 @@ def main() -> None:
 )
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("--log", "log_path", metavar="FILE", help="Append the log to FILE.")
+@click.option("--no-seccomp", is_flag=True, help="Do not filter the daemon's system calls.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more than warnings, in the foreground.")
 def mount(
     images: tuple[str, ...],
     mountpoint: str,
+    *,
     allow_other: bool,
     mount_options: tuple[str, ...],
     foreground: bool,
     log_path: str | None,
+    no_seccomp: bool,
     verbose: bool,
     **options: Any,  # noqa: ANN401  # click's
 ) -> None:
@@ -128,9 +134,9 @@ def mount(
         click.echo(f"vmcorefs: warning: {warning}", err=True)
     if foreground:
         configure_logging(log_path, background=False, verbose=verbose)
-        run_in_foreground(capture, target)
+        run_in_foreground(capture, target, filtered=not no_seccomp)
     else:
-        run_in_background(capture, target, log_path)
+        run_in_background(capture, target, log_path, filtered=not no_seccomp)
 
 
 @main.command(short_help="Unmount a tree and wait until its daemon has gone.")
@@ -316,6 +322,7 @@ def verify(images: tuple[str, ...], sums: str) -> None:
 
     The other commands do the same first under --verify, with the very files that they have opened.
     """
+    forbid_dumps()
     config = images_config(images)
     pieces = [(piece, "image") for piece in config.images]
     pieces += [(config.backup, "backup")] if config.backup is not None else []
@@ -347,6 +354,7 @@ def _open_config(
         location: Where the tree will be found.
         thorough: Look through all of the memory.
     """
+    forbid_dumps()
     with tqdm(
         desc="looking through the memory",
         unit="B",

@@ -157,6 +157,9 @@ class _CaptureTable(msgspec.Struct, forbid_unknown_fields=True):
     dump_level: Annotated[int, msgspec.Meta(ge=0, le=MAX_DUMP_LEVEL)] | None = None
 
 
+_MAX_DESCRIPTION = 1 << 20
+
+
 def load_capture_file(path: str) -> CaptureConfig:
     """Read a capture description.
 
@@ -164,7 +167,11 @@ def load_capture_file(path: str) -> CaptureConfig:
         ConfigError: naming the file and the key, if it is not one.
     """
     try:
-        text = Path(path).read_text("utf-8")
+        with Path(path).open("rb") as file:
+            data = file.read(_MAX_DESCRIPTION + 1)
+        if len(data) > _MAX_DESCRIPTION:
+            raise ConfigError(f"{path}: more than 1 MiB, expected a capture description")
+        text = data.decode("utf-8")
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot read the capture description: {error}") from error
     try:

@@ -12,8 +12,10 @@ import logging.handlers
 import os
 import socket
 import sys
+from collections.abc import Callable
 
 from vmcorefs.api import Capture
+from vmcorefs.confine.confinement import Confinement
 from vmcorefs.errors import MountError, VmcorefsError
 from vmcorefs.fuse.serve import MountOptions, serve
 
@@ -22,8 +24,13 @@ log = logging.getLogger("vmcorefs")
 _READY = b"ready"
 
 
-def run_in_foreground(capture: Capture, options: MountOptions) -> None:
+def run_in_foreground(capture: Capture, options: MountOptions, *, filtered: bool = True) -> None:
     """Serve until unmounted, and tell systemd when the tree can be read.
+
+    Args:
+        capture: What to serve.
+        options: Where and how.
+        filtered: Filter the daemon's system calls, if libseccomp is here.
 
     Raises:
         MountError: if the tree cannot be mounted.
@@ -35,14 +42,22 @@ def run_in_foreground(capture: Capture, options: MountOptions) -> None:
         notify_systemd("READY=1", f"MAINPID={os.getpid()}", f"STATUS={options.mountpoint}: ready")
 
     try:
-        serve(capture.files, options, time=capture.image.time, ready=ready)
+        _serve(capture, options, ready, filtered=filtered)
     finally:
         notify_systemd("STOPPING=1")
         capture.close()
 
 
-def run_in_background(capture: Capture, options: MountOptions, log_path: str | None) -> None:
+def run_in_background(
+    capture: Capture, options: MountOptions, log_path: str | None, *, filtered: bool = True
+) -> None:
     """Serve from a child process; return when the tree can be read.
+
+    Args:
+        capture: What to serve.
+        options: Where and how.
+        log_path: A file to append the log to, or None for syslog.
+        filtered: Filter the daemon's system calls, if libseccomp is here.
 
     Raises:
         MountError: if the child could not mount; its message is the child's.
@@ -52,7 +67,7 @@ def run_in_background(capture: Capture, options: MountOptions, log_path: str | N
     sys.stderr.flush()
     if os.fork() == 0:
         os.close(read_end)
-        os._exit(_child(capture, options, log_path, write_end))
+        os._exit(_child(capture, options, log_path, write_end, filtered=filtered))
     os.close(write_end)
     capture.close()
     with os.fdopen(read_end, "rb") as pipe:
@@ -63,7 +78,9 @@ def run_in_background(capture: Capture, options: MountOptions, log_path: str | N
         )
 
 
-def _child(capture: Capture, options: MountOptions, log_path: str | None, pipe: int) -> int:
+def _child(
+    capture: Capture, options: MountOptions, log_path: str | None, pipe: int, *, filtered: bool
+) -> int:
     # nothing may leave this function: the stack and the exit handlers below are the parent's
     answer = _Answer(pipe)
     try:
@@ -71,7 +88,7 @@ def _child(capture: Capture, options: MountOptions, log_path: str | None, pipe: 
         configure_logging(log_path, background=True)
         os.chdir("/")
         _log_inputs(capture)
-        serve(capture.files, options, time=capture.image.time, ready=answer.ready)
+        _serve(capture, options, answer.ready, filtered=filtered)
     except VmcorefsError as error:
         log.error("%s", error)  # noqa: TRY400  # an error of the user, not a bug
         answer.send(os.fsencode(str(error)))
@@ -82,6 +99,24 @@ def _child(capture: Capture, options: MountOptions, log_path: str | None, pipe: 
         return 1
     else:
         return 0
+
+
+def _serve(
+    capture: Capture, options: MountOptions, ready: Callable[[], None], *, filtered: bool
+) -> None:
+    """Serve, and give up what that does not need."""
+    descriptors = [source.fileno() for source in capture.image.inputs]
+    confinement = Confinement(options.mountpoint, descriptors, filtered=filtered)
+    try:
+        serve(
+            capture.files,
+            options,
+            time=capture.image.time,
+            ready=ready,
+            confine=confinement.enter,
+        )
+    finally:
+        confinement.leave()
 
 
 def _log_inputs(capture: Capture) -> None:

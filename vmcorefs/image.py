@@ -50,6 +50,7 @@ from vmcorefs.sources.pieces import open_pieces
 from vmcorefs.sources.registry import open_dump
 
 _MAX_MAP_SIZE = 256 << 20
+_MAX_VALUE_SIZE = 4096  # a page, as sysfs has it
 _PCI_HOLE_END = 1 << 32
 
 
@@ -272,12 +273,24 @@ def load_map(path: str, config: CaptureConfig) -> MemoryMap:
 def _read_map(path: str) -> bytes:
     if os.path.isdir(path):  # /sys/firmware/memmap, or a copy of it
         files = sorted(Path(path).glob("*/*"))
-        return "".join(f"{f.parent.name}/{f.name}:{f.read_text()}\n" for f in files).encode()
+        return "".join(f"{f.parent.name}/{f.name}:{_read_value(f)}\n" for f in files).encode()
     with Path(path).open("rb") as file:
         data = file.read(_MAX_MAP_SIZE + 1)
     if len(data) > _MAX_MAP_SIZE:
         raise FormatError(f"more than {format_size(_MAX_MAP_SIZE)}, expected a memory map")
     return data
+
+
+def _read_value(path: Path) -> str:
+    """What a file of sysfs holds: a line. A copy may have come from anybody."""
+    source = FileSource(str(path), role="memory map")
+    try:
+        if source.size > _MAX_VALUE_SIZE:
+            raise FormatError(f"{path}: {source.size} bytes, expected a number or a name")
+        with os.fdopen(os.dup(source.fileno()), encoding="utf-8") as file:
+            return file.read(_MAX_VALUE_SIZE)
+    finally:
+        source.close()
 
 
 def _add_crash_kernel(memory_map: MemoryMap, plan: Plan) -> MemoryMap:

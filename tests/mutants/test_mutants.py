@@ -17,7 +17,7 @@ from tests.mutants.mutations import Mutant, damaged, make_mutant, seeded
 from tests.mutants.run import Tally, open_bases, run_cases
 
 SEED = 3
-SECONDS = 40.0
+SECONDS = 30.0
 
 
 @pytest.mark.mount

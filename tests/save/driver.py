@@ -16,6 +16,7 @@ from vmcorefs.core.extents import Kind, make_extents
 from vmcorefs.core.ranges import make_ranges
 from vmcorefs.core.vmcoreinfo import parse_vmcoreinfo
 from vmcorefs.reader import Reader
+from vmcorefs.save import kdump_resume
 from vmcorefs.save.command import EveryPage, make_order, make_writer
 from vmcorefs.save.dump import Dump
 from vmcorefs.save.report import Report
@@ -59,6 +60,7 @@ def make_dump() -> Dump:
 
 def run(output: str, *, resume: bool) -> Report:
     """Save it."""
+    kdump_resume.STEP_BACK = 16 * PAGE  # less than all of it
     order = make_order(output, (0,), None, "zlib", resume=resume)
     console = Console(bar=False, say=None, warn=print)
     return save(make_dump(), LOG, order, make_writer(order.format, order.codec, 2), console)

@@ -140,6 +140,48 @@ def test_a_pipe_takes_no_kdump_file_and_no_json(machine: Machine) -> None:
         assert done.stdout == ""
 
 
+def test_a_pipe_gets_what_makedumpfile_turns_into_the_same_file(
+    machine: Machine, out: Path
+) -> None:
+    assert _save(machine, out, "-d", "1").returncode == 0
+    again = out.with_name("again")
+    save = machine.command("save", *machine.sources, "-o", "-", "-d", "1")
+    with subprocess.Popen(save, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as saver:
+        done = subprocess.run(
+            ["makedumpfile", "-R", str(again)], stdin=saver.stdout, check=False, timeout=60
+        )
+        said = saver.communicate(timeout=60)[1]
+    assert (saver.returncode, done.returncode) == (0, 0), said
+    dumps = [bytearray(path.read_bytes()) for path in (out, again)]
+    for dump in dumps:
+        del dump[408:424]  # the machine told no time of its crash, so it is the saver's
+    assert dumps[0] == dumps[1]
+
+
+def test_a_pipe_that_closes_is_an_error(machine: Machine) -> None:
+    save = machine.command("save", *machine.sources, "-o", "-", "--codec", "none")
+    with subprocess.Popen(save, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as saver:
+        assert saver.stdout is not None
+        assert saver.stdout.read(12) == b"makedumpfile"
+        saver.stdout.close()
+        said = saver.stderr.read().decode() if saver.stderr else ""
+    assert saver.returncode == 6
+    assert "vmcorefs: standard output: cannot write: Broken pipe" in said
+
+
+def test_an_elf_dump_is_read_back_as_what_the_machine_held(
+    machine: Machine, memory: Path, out: Path
+) -> None:
+    assert _save(machine, out, "--format", "elf", "-d", "0").returncode == 0
+    held, again = memory.read_bytes(), machine.directory / "again"
+    done = machine.run("extract", "oldmem", str(out), "-o", str(again))
+    assert done.returncode == 0, done.stderr
+    found = again.read_bytes()
+    for start, end in ((0x1000, 0x9FC00), (0x100000, 0x400000), (0x500000, 0x800000)):
+        assert found[start:end] == held[start:end]
+    assert found[0x400000:0x500000] == bytes(1 << 20)
+
+
 def test_what_cannot_be_read_is_listed_and_all_else_is_saved(
     machine: Machine, memory: Path, out: Path
 ) -> None:

@@ -131,6 +131,7 @@ def test_a_kill_at_any_system_call_leaves_nothing_that_lies(
         if not (directory / NAME).exists():
             resumed.append(_resume(directory, undisturbed))
     assert resumed[0] == 0
+    assert max(resumed) > PAGES // 2, "nothing was gone on from"
 
 
 def test_a_kill_at_a_random_moment_leaves_nothing_that_lies(

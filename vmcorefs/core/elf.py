@@ -164,6 +164,14 @@ def make_ehdr(
     return ElfHeader(raw, elf_class, byte_order, ET_CORE, e_machine, size, 0)
 
 
+def with_flags(header: ElfHeader, e_flags: int) -> ElfHeader:
+    """The same header with other ``e_flags``."""
+    layout = header.byte_order + _EHDR_FORMAT[header.elf_class]
+    fields = list(struct.unpack_from(layout, header.raw, 16))
+    fields[_EHDR_FIELDS.index("e_flags")] = e_flags
+    return replace(header, raw=header.raw[:16] + struct.pack(layout, *fields))
+
+
 def parse_phdrs(header: ElfHeader, data: bytes, count: int | None = None) -> PhdrTable:
     """Read program headers.
 

@@ -16,6 +16,8 @@ from pathlib import Path
 from vmcorefs.errors import MountError
 
 FS_TYPE = "fuse.vmcorefs"
+DAEMON_NAME = "vmcorefs"
+"""What a daemon calls itself, in /proc/PID/comm."""
 _OCTAL = re.compile(r"\\([0-7]{3})")
 
 
@@ -33,7 +35,7 @@ class Mount:
 
     @property
     def is_alive(self) -> bool:
-        """Whether the daemon runs: a process of that id has /dev/fuse open."""
+        """Whether the daemon runs: a process of that id has /dev/fuse open, or its name."""
         return _has_fuse_open(self.pid)
 
 
@@ -173,8 +175,18 @@ def _has_fuse_open(pid: int) -> bool:
     try:
         descriptors = list(Path(f"/proc/{pid}/fd").iterdir())
         return any(os.readlink(fd) == "/dev/fuse" for fd in descriptors)
+    except PermissionError:
+        # a daemon keeps its descriptors from all others but root; what it calls itself is left
+        return _name_of(pid) == DAEMON_NAME
     except OSError:
         return False
+
+
+def _name_of(pid: int) -> str:
+    try:
+        return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
+    except OSError:
+        return ""
 
 
 def _wait_gone(daemon: int, timeout: float) -> bool:

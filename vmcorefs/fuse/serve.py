@@ -77,6 +77,7 @@ def serve(
     *,
     time: float,
     ready: Callable[[], None],
+    confine: Callable[[], None] = lambda: None,
 ) -> None:
     """Mount ``tree`` and serve it; return when it is unmounted, or after SIGTERM, SIGINT or SIGHUP.
 
@@ -85,9 +86,10 @@ def serve(
         options: Where and how.
         time: Of every file, in seconds since 1970.
         ready: Called once, as soon as the tree can be read.
+        confine: Called once it is mounted, before there are threads: to give up privileges.
 
     Raises:
-        MountError: if it cannot be mounted, or cannot be read once it is.
+        MountError: if it cannot be mounted, or cannot be read once it is; or as ``confine`` says.
     """
     # opening the image has left its garbage, and a daemon lives long
     gc.collect()
@@ -125,6 +127,7 @@ def serve(
     switch = Switch(_only(_fuse_descriptors() - others), answers)
     answers.open_backing = switch.open_backing
     try:
+        confine()
         trio.run(_run, switch, options.mountpoint, next(iter(tree)), ready)
     finally:
         switch.stop()

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 
@@ -12,15 +14,19 @@ from vmcorefs.config import CaptureConfig
 from vmcorefs.core.dump_level import MAX_DUMP_LEVEL, KindArray, PageKind
 from vmcorefs.core.ranges import subtract, total_size
 from vmcorefs.core.units import PAGE_SIZE
-from vmcorefs.errors import ConfigError, FormatError, UnsupportedError
+from vmcorefs.errors import ConfigError, FormatError
 from vmcorefs.image import find_page_kinds
 from vmcorefs.reader import Reader
 from vmcorefs.save.codecs import find_codec
-from vmcorefs.save.dump import Dump, PageKinds
+from vmcorefs.save.dump import Dump, Observer, PageKinds
+from vmcorefs.save.elf import ElfFormat
+from vmcorefs.save.flattened import FlattenedFormat
 from vmcorefs.save.kdump import KdumpFormat
 from vmcorefs.save.places import STDOUT, is_local
 from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console, Order, Write, save
+from vmcorefs.save.target import Target
+from vmcorefs.save.written import Written
 
 FORMATS = ("kdump", "elf", "flattened")
 
@@ -177,14 +183,24 @@ def read_log(capture: Capture) -> bytes | None:
 
 
 def make_writer(chosen: str, codec: str, threads: int) -> Write:
-    """The format by its name.
+    """The format of that name.
 
     Raises:
         UnsupportedError: if the codec's library is not installed.
     """
-    if chosen != "kdump":
-        raise UnsupportedError(f"the format {chosen} cannot be written yet")
-    return KdumpFormat(find_codec(codec), threads)
+    if chosen == "elf":
+        return partial(_write_elf, threads)
+    found = find_codec(codec)
+    if chosen == "flattened":
+        return FlattenedFormat(KdumpFormat(found, threads, once=True))
+    return KdumpFormat(found, threads)
+
+
+def _write_elf(
+    threads: int, dump: Dump, targets: Sequence[Target], observer: Observer, /
+) -> Written:
+    once = any(target.sequential for target in targets)
+    return ElfFormat(threads, once=once)(dump, targets, observer)
 
 
 def save_capture(capture: Capture, order: Order, threads: int, console: Console) -> Report:

@@ -15,23 +15,24 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vmcorefs.core.diskdump import DescArray, Flag, desc_dtype
-from vmcorefs.core.dump_level import BoolArray, PageKind
+from vmcorefs.core.diskdump import DESC_SIZE, DescArray, Flag, desc_dtype
+from vmcorefs.core.dump_level import BoolArray, PageKind, left_out
 from vmcorefs.core.ranges import Int64Array
 from vmcorefs.errors import OutputError
 from vmcorefs.save.append import Appender
 from vmcorefs.save.codecs import Codec
 from vmcorefs.save.dump import Dump, Observer, Output
 from vmcorefs.save.kdump_plan import Part, bitmaps, plan_parts
+from vmcorefs.save.kdump_resume import Resumable, find_done
 from vmcorefs.save.pages import Batch, Loss, PageReader, Pages, batches
 from vmcorefs.save.pipeline import map_in_order
+from vmcorefs.save.resume import refuse_other
 from vmcorefs.save.survey import Survey
-from vmcorefs.save.written import Counts, Written, no_counts
+from vmcorefs.save.written import Counts, Written, move_zeros, no_counts
 
 UInt32Array = npt.NDArray[np.uint32]
 
 _DESC_UNIT = 1 << 16
-_ZERO_LEVEL = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,42 +65,40 @@ class KdumpFormat:
     Attributes:
         codec: How pages are compressed.
         threads: That compress them.
+        once: Write each byte once, as for a stream: nothing in it can be taken back, so whoever
+            reads it must see at its end that it is complete.
     """
 
     codec: Codec
     threads: int
+    once: bool = False
 
     def __call__(self, dump: Dump, outputs: Sequence[Output], observer: Observer) -> Written:
         """Write ``dump`` into ``outputs``, a part of it into each.
 
         A page that cannot be read is not in the dump, and the header goes on to say that the dump
-        is incomplete; ``observer`` is told.
+        is incomplete; ``observer`` is told. An output that is ``Resumable`` and has the beginning
+        of the same dump is gone on with.
 
         Raises:
-            ConfigError: if there are too many parts.
+            ConfigError: if there are too many parts, or another dump is in an output.
             OutputError: if an output cannot be written; it opens as far as it got.
             SourceIOError: if what tells the kinds of pages cannot be read.
         """
-        with closing(Survey(dump)) as survey:
+        with closing(Survey(dump, self.threads)) as survey:
             parts = plan_parts(dump, survey, self.codec, len(outputs))
             counts = survey.kept.copy(), survey.left_out.copy()
-            done, size = 0, 0
+            no_zeros = bool(left_out(dump.level)[PageKind.ZERO])
+            done, size, resumed = 0, 0, 0
             for part, output in zip(parts, outputs, strict=True):
                 writer = _Writer(dump, survey, part, output, self.codec)
-                writer.begin()
-                writer.write(self.threads, observer, done)
-                _move_zeros(counts, writer.zero_kinds, left_out=bool(dump.level & _ZERO_LEVEL))
+                resumed += writer.begin(once=self.once)
+                writer.write(self.threads, observer, done, once=self.once)
+                move_zeros(counts, writer.zero_kinds, left_out=no_zeros)
                 done += part.pages
                 size += writer.end
             observer.pages(done, survey.pages)
-            return Written(*counts, size)
-
-
-def _move_zeros(counts: tuple[Counts, Counts], zero_kinds: Counts, *, left_out: bool) -> None:
-    """Count zero pages as such, and no more as what they were used for."""
-    kept, out = counts
-    kept -= zero_kinds
-    (out if left_out else kept)[PageKind.ZERO] += zero_kinds.sum()
+            return Written(*counts, size, resumed)
 
 
 class _Writer:
@@ -122,6 +121,7 @@ class _Writer:
         self._data = Appender(output, part.data)
         self._descriptors = Appender(output, part.where.descriptors, _DESC_UNIT)
         self._pending: list[tuple[DescArray, int]] = []  # and where the data of the last one ends
+        self._skip = 0
         self._has_losses = False
 
     @property
@@ -129,27 +129,35 @@ class _Writer:
         """Bytes in the file."""
         return self._data.end
 
-    def begin(self) -> None:
-        """Write everything in front of the pages; no page is there yet."""
-        self._output.pwrite(self._part.front(incomplete=True), 0)
-        maps = Appender(self._output, self._part.where.ram)
-        for piece in bitmaps(self._survey, self._part):
-            maps.append(piece)
-        maps.flush()
-        self._reserve()
-        # one page stands for all that are zero; makedumpfile puts it here too
-        self._data.append(bytes(self._part.main.block_size))
+    def begin(self, *, once: bool) -> int:
+        """Write everything in front of the pages, unless an earlier try did.
 
-    def write(self, threads: int, observer: Observer, before: int) -> None:
+        Returns:
+            How many of the first pages are there already.
+        """
+        if not self._take_up():
+            self._output.pwrite(self._part.front(incomplete=not once), 0)
+            maps = Appender(self._output, self._part.where.ram)
+            for piece in bitmaps(self._survey, self._part):
+                maps.append(piece)
+            maps.flush()
+            if not once:
+                self._reserve(0)
+            # one page stands for all that are zero; makedumpfile puts it here too
+            self._data.append(bytes(self._part.main.block_size))
+        return self._skip
+
+    def write(self, threads: int, observer: Observer, before: int, *, once: bool) -> None:
         """Write the pages, and say that the file is complete.
 
         Args:
             threads: That compress.
             observer: Told how far it is.
             before: Pages of the files before this one.
+            once: The file says so already.
         """
-        part, done = self._part, before
-        todo = batches(self._survey, part.main.block_size, part.first, part.end)
+        part, done = self._part, before + self._skip
+        todo = batches(self._survey, part.main.block_size, part.first, part.end, skip=self._skip)
         try:
             with closing(map_in_order(self._pack, todo, threads)) as results:
                 for packed in results:
@@ -165,15 +173,38 @@ class _Writer:
             with suppress(OutputError):
                 self._settle_descriptors()
             raise
-        self._output.pwrite(part.front(incomplete=self._has_losses), 0)
+        if self._has_losses or not once:
+            self._output.pwrite(part.front(incomplete=self._has_losses), 0)
 
-    def _reserve(self) -> None:
+    def _take_up(self) -> bool:
+        """Go on from where an earlier try got to; False if it was not the same dump."""
+        output, part = self._output, self._part
+        if not isinstance(output, Resumable) or not output.present:
+            return False
+        refuse_other(output.pread(part.where.ram, 0), part)
+        done = find_done(output, self._survey, part)
+        if done is None:
+            output.truncate(0)
+            return False
+        output.pwrite(part.front(incomplete=True), 0)
+        # first the descriptors: what they point to is about to be overwritten
+        self._reserve(done.pages)
+        output.truncate(done.end)
+        output.pwrite(bytes(part.main.block_size), part.data)
+        self._skip, self.zero_kinds = done.pages, done.zero_kinds
+        self._data = Appender(output, done.end)
+        at = part.where.descriptors + DESC_SIZE * done.pages
+        self._descriptors = Appender(output, at, _DESC_UNIT)
+        return True
+
+    def _reserve(self, first: int) -> None:
         """Fill in descriptors that have no page, so that later ones find their room on the disk."""
-        rows = _make_rows(self._dtype, min(self._part.pages, _DESC_UNIT))
+        count = self._part.pages - first
+        rows = _make_rows(self._dtype, min(count, _DESC_UNIT))
         rows["flags"] = Flag.ZLIB
-        fill = Appender(self._output, self._part.where.descriptors)
-        for done in range(0, self._part.pages, max(len(rows), 1)):
-            fill.append(rows[: self._part.pages - done].tobytes())
+        fill = Appender(self._output, self._part.where.descriptors + DESC_SIZE * first)
+        for done in range(0, count, _DESC_UNIT):
+            fill.append(rows[: count - done].tobytes())
         fill.flush()
 
     def _pack(self, batch: Batch) -> Packed:

@@ -28,14 +28,13 @@ from vmcorefs.core.diskdump import (
 )
 from vmcorefs.core.elf import ELFCLASS32, EM_386
 from vmcorefs.core.notes import NT_PRSTATUS, walk_notes
-from vmcorefs.core.ranges import Ranges
 from vmcorefs.core.units import align_up
 from vmcorefs.core.vmcoreinfo import NOTE_NAME
 from vmcorefs.errors import ConfigError, UnsupportedError
 from vmcorefs.save.codecs import Codec
 from vmcorefs.save.dump import Dump
 from vmcorefs.save.kernel_facts import find_phys_base, read_utsname
-from vmcorefs.save.survey import WINDOW, Survey
+from vmcorefs.save.survey import Survey, mark, window_starts
 
 _EM_ARM = 40
 _STEP = 64  # crash counts stored pages of a split file 64 at a time (diskdump.c, read_dump_header)
@@ -112,10 +111,8 @@ def bitmaps(survey: Survey, part: Part) -> Iterator[bytes]:
 
     ``makedumpfile --reassemble`` takes them from the first part (``reassemble_kdump_header``).
     """
-    size = part.where.bitmap_size
-    yield from _whole(
-        ((first, _ram_bits(survey.ram, first)) for first in _ram_windows(survey)), size
-    )
+    size, ram = part.where.bitmap_size, survey.ram
+    yield from _whole(((first, pack_bits(mark(ram, first))) for first in window_starts(ram)), size)
     yield from _whole(((each.first, pack_bits(each.kept)) for each in survey.windows()), size)
 
 
@@ -133,23 +130,6 @@ def _whole(windows: Iterator[tuple[int, bytes]], size: int) -> Iterator[bytes]:
 def _zeros(size: int) -> Iterator[bytes]:
     for at in range(0, size, len(_ZEROS)):
         yield _ZEROS[: min(len(_ZEROS), size - at)]
-
-
-def _ram_windows(survey: Survey) -> Iterator[int]:
-    done = 0
-    for start, end in survey.ram.tolist():
-        for first in range(max(start // WINDOW * WINDOW, done), end, WINDOW):
-            yield first
-            done = first + WINDOW
-
-
-def _ram_bits(ram: Ranges, first: int) -> bytes:
-    low = np.searchsorted(ram[:, 1], first, side="right")
-    high = np.searchsorted(ram[:, 0], first + WINDOW, side="left")
-    bits = np.zeros(WINDOW, dtype=np.bool_)
-    for start, end in (ram[low:high].clip(first, first + WINDOW) - first).tolist():
-        bits[start:end] = True
-    return pack_bits(bits)
 
 
 def _split(survey: Survey, count: int) -> list[tuple[int, int]]:

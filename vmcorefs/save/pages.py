@@ -9,10 +9,10 @@ import numpy as np
 import numpy.typing as npt
 
 from vmcorefs.core.dump_level import BoolArray, KindArray
-from vmcorefs.core.ranges import Int64Array, Ranges
+from vmcorefs.core.ranges import Int64Array, Ranges, normalise
 from vmcorefs.errors import FaultError, SourceIOError
 from vmcorefs.save.dump import Dump
-from vmcorefs.save.survey import Survey
+from vmcorefs.save.survey import Survey, Window
 
 _BATCH = 1 << 20
 """Bytes of pages that are read and compressed together."""
@@ -36,10 +36,7 @@ class Batch:
     @property
     def runs(self) -> Ranges:
         """The same pages as ranges of page frame numbers."""
-        last = np.flatnonzero(np.diff(self.pfns) != 1)
-        starts = np.concatenate((self.pfns[:1], self.pfns[last + 1]))
-        ends = np.concatenate((self.pfns[last], self.pfns[-1:])) + 1
-        return np.stack((starts, ends), axis=1)
+        return find_runs(self.pfns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +65,14 @@ class Pages:
     losses: tuple[Loss, ...]
 
 
+def find_runs(numbers: Int64Array) -> Ranges:
+    """Ascending numbers as ranges; a normal set."""
+    last = np.flatnonzero(np.diff(numbers) != 1)
+    starts = np.concatenate((numbers[:1], numbers[last + 1]))
+    ends = np.concatenate((numbers[last], numbers[-1:])) + 1
+    return np.stack((starts, ends), axis=1)
+
+
 def batches(
     survey: Survey, page_size: int, first: int = 0, end: int | None = None, *, skip: int = 0
 ) -> Iterator[Batch]:
@@ -80,16 +85,19 @@ def batches(
         end: The first that is not; None for all.
         skip: Kept pages that are passed over.
     """
-    count = max(_BATCH // page_size, 1)
     for window in survey.windows(first, end):
-        where = np.flatnonzero(window.kept)
-        if skip >= len(where):
-            skip -= len(where)
-            continue
-        where, skip = where[skip:], 0
-        for at in range(0, len(where), count):
-            part = where[at : at + count]
-            yield Batch(part + window.first, window.kinds[part])
+        kept = int(np.count_nonzero(window.kept))
+        yield from split_batches(window, page_size, skip=skip)
+        skip = max(skip - kept, 0)
+
+
+def split_batches(window: Window, page_size: int, *, skip: int = 0) -> Iterator[Batch]:
+    """The pages of one window that are kept, but the first ``skip`` of them."""
+    count = max(_BATCH // page_size, 1)
+    where = np.flatnonzero(window.kept)[skip:]
+    for at in range(0, len(where), count):
+        part = where[at : at + count]
+        yield Batch(part + window.first, window.kinds[part])
 
 
 class PageReader:
@@ -98,7 +106,8 @@ class PageReader:
     def __init__(self, dump: Dump) -> None:
         self.page_size = dump.kinds.page_size
         self._memory = dump.memory
-        self._ram = dump.ram
+        # dump.ram alone would make zeros of RAM that no input holds
+        self._ram = normalise(np.concatenate((dump.ram, dump.elfcorehdr.ram)))
 
     def read(self, batch: Batch) -> Pages:
         """Read the pages of ``batch``.

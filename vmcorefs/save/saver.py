@@ -12,17 +12,18 @@ import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack, closing, suppress
 from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Protocol
 
 from vmcorefs.core.dump_level import KindArray
 from vmcorefs.core.units import format_size
-from vmcorefs.errors import DiskFullError, OutputError, StoppedError
+from vmcorefs.errors import ConfigError, DiskFullError, OutputError, StoppedError
 from vmcorefs.save.dump import Dump, Observer
 from vmcorefs.save.places import STDOUT, is_local, local_path, log_name, open_target, part_names
 from vmcorefs.save.progress import Progress
 from vmcorefs.save.report import Report
 from vmcorefs.save.stop import Stop
-from vmcorefs.save.target import Target
+from vmcorefs.save.target import INCOMPLETE, Target
 from vmcorefs.save.written import Written
 
 
@@ -162,8 +163,11 @@ def _save_log(order: Order, log: bytes | None, warn: Callable[[str], None]) -> s
         warn("the kernel's log was not found, so none is saved beside the dump")
         return None
     name = log_name(order.output)
-    if order.resume and os.path.lexists(name):
-        return name  # it has its name, so it is whole
+    if order.resume and not order.force and os.path.exists(name):
+        # it has its name, so it is whole; but whose is it?
+        if Path(name).read_bytes() != log:
+            raise ConfigError(f"{name}: is not this machine's log; pass --force to replace it")
+        return name
     with closing(open_target(name, force=order.force or order.resume)) as target:
         target.pwrite(log, 0)
         target.sync()
@@ -183,6 +187,11 @@ def _write_to_the_end(
     watched = replace(dump, kinds=_WatchedKinds(dump, progress))
     try:
         return _write(watched, order, targets, write, progress, warn)
+    except ConfigError as error:
+        # of what an earlier try has left, which only its format knows
+        raise ConfigError(
+            f"{order.output}{INCOMPLETE}: {error}" if order.resume else str(error)
+        ) from None
     except StoppedError as error:
         _keep(targets)
         raise StoppedError(_describe_stop(error, order, progress)) from None

@@ -1,22 +1,26 @@
 """The first pass over a dump: which pages are kept, counted, and kept in mind for the second.
 
 A format must know how many pages are kept before it writes the first. They are told once, as the
-memory may be a live machine's and tell otherwise the second time, and kept as compressed windows of
-kinds: half a kilobyte for each GiB of memory, in a temporary file once there are too many.
+memory may be a live machine's and tell otherwise the second time, and kept in mind as compressed
+windows of kinds, in a temporary file once there are too many.
 """
 
 from __future__ import annotations
 
+import bisect
 import tempfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass
 
 import numpy as np
 
 from vmcorefs.core.dump_level import BoolArray, KindArray, PageKind, left_out
-from vmcorefs.core.ranges import Int64Array, Ranges, normalise
+from vmcorefs.core.extents import Kind
+from vmcorefs.core.ranges import Ranges, normalise
 from vmcorefs.save.dump import Dump
+from vmcorefs.save.pipeline import map_in_order
 from vmcorefs.save.written import Counts, no_counts
 
 WINDOW = 1 << 16
@@ -50,24 +54,36 @@ class Survey:
     """Which pages of a dump are kept.
 
     Attributes:
-        max_mapnr: One more than the highest page frame number of the RAM.
         ram: Page frame numbers of the pages that are RAM, if only in part; a normal set.
         kept: Pages that are kept, by kind, shape ``(8,)``.
-        left_out: Pages that are not.
+        left_out: Pages that are not: the dump level leaves them out, or whoever wrote the image
+            has left them out.
     """
 
-    def __init__(self, dump: Dump) -> None:
+    def __init__(self, dump: Dump, threads: int) -> None:
+        """Look at all of ``dump``'s pages.
+
+        Args:
+            dump: What is saved.
+            threads: That ask what the pages were used for.
+
+        Raises:
+            SourceIOError: if what tells their kinds cannot be read.
+        """
         self.ram = page_ranges(dump.ram, dump.kinds.page_size)
-        self.max_mapnr = int(self.ram[-1, 1]) if len(self.ram) else 0
         self.kept: Counts = no_counts()
         self.left_out: Counts = no_counts()
-        self._windows: list[tuple[int, int, int, int]] = []  # first, kept, position, size
-        self._store = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  # close()
+        self._store = _Store()
         try:
-            self._look(dump)
+            self._look(dump, threads)
         except BaseException:
             self.close()
             raise
+
+    @property
+    def max_mapnr(self) -> int:
+        """One more than the highest page frame number of the RAM."""
+        return int(self.ram[-1, 1]) if len(self.ram) else 0
 
     @property
     def pages(self) -> int:
@@ -75,69 +91,120 @@ class Survey:
         return int(self.kept.sum())
 
     def windows(self, first: int = 0, end: int | None = None) -> Iterator[Window]:
-        """The windows that have kept pages in ``[first, end)``, in order; others there are absent.
+        """Go through windows that have kept pages, in order; from one thread at a time.
 
-        Pages of such a window that are outside of the range are ``ABSENT``.
+        Args:
+            first: The first page frame number that is asked for.
+            end: The first that is not; None for all. What else is in a window is ``ABSENT``.
         """
         end = self.max_mapnr if end is None else end
-        for start, _kept, position, size in self._windows:
-            if start + WINDOW <= first or start >= end:
-                continue
-            self._store.seek(position)
-            kinds = np.frombuffer(zlib.decompress(self._store.read(size)), np.uint8).copy()
-            kinds[: max(first - start, 0)] = ABSENT
-            kinds[max(end - start, 0) :] = ABSENT
-            yield Window(start, kinds)
+        for window in self._store.windows(first - WINDOW + 1, end):
+            window.kinds[: max(first - window.first, 0)] = ABSENT
+            window.kinds[max(end - window.first, 0) :] = ABSENT
+            yield window
 
-    def counts(self) -> Int64Array:
-        """First page frame number and kept pages of each window that has any, shape ``(n, 2)``."""
-        rows = [(start, kept) for start, kept, _position, _size in self._windows]
-        return np.array(rows, dtype=np.int64).reshape(-1, 2)
+    def kept_ranges(self) -> Ranges:
+        """Page frame numbers of the pages that are kept, as a normal set."""
+        runs = [np.empty((0, 2), dtype=np.int64)]
+        for window in self.windows():
+            edges = np.diff(np.concatenate(([False], window.kept, [False])).astype(np.int8))
+            runs.append(np.flatnonzero(edges).reshape(-1, 2) + window.first)
+        return normalise(np.concatenate(runs))
+
+    def leave_out_zeros(self, find: Callable[[Window], BoolArray]) -> None:
+        """Leave out the pages that turn out to be zeros.
+
+        Args:
+            find: Which of a window's kept pages are, shape ``(WINDOW,)``.
+        """
+        before, self._store = self._store, _Store()
+        try:
+            for window in before.windows(0, self.max_mapnr):
+                zero = find(window)
+                self.kept -= np.bincount(window.kinds[zero], minlength=len(PageKind))
+                self.left_out[PageKind.ZERO] += np.count_nonzero(zero)
+                window.kinds[zero] = ABSENT
+                self._store.add(window)
+        finally:
+            before.close()
 
     def close(self) -> None:
         """Throw away what was kept in mind."""
         self._store.close()
 
-    def _look(self, dump: Dump) -> None:
-        leaves_out = left_out(dump.level)
-        for first in _window_starts(self.ram):
-            present = np.zeros(WINDOW, dtype=np.bool_)
-            for start, end in self._ram_in(first, first + WINDOW).tolist():
-                present[start - first : end - first] = True
-            kinds = self._ask(dump, first, present)
-            keep = present & ~leaves_out[kinds]
-            self.kept += np.bincount(kinds[keep], minlength=len(PageKind))
-            self.left_out += np.bincount(kinds[present & ~keep], minlength=len(PageKind))
-            if keep.any():
-                self._remember(first, np.where(keep, kinds, np.uint8(ABSENT)))
+    def _look(self, dump: Dump, threads: int) -> None:
+        unwanted = left_out(dump.level)
+        gone = _whole_pages(dump.memory.table.only(Kind.EXCLUDED).ranges, dump.kinds.page_size)
 
-    def _ram_in(self, first: int, end: int) -> Ranges:
-        low = np.searchsorted(self.ram[:, 1], first, side="right")
-        high = np.searchsorted(self.ram[:, 0], end, side="left")
-        return self.ram[low:high].clip(first, end)
+        def ask(first: int) -> tuple[int, BoolArray, KindArray]:
+            present = mark(self.ram, first)
+            return first, present, _ask(dump, first, present)
 
-    def _ask(self, dump: Dump, first: int, present: BoolArray) -> KindArray:
-        where = np.flatnonzero(present)
-        low, high = int(where[0]), int(where[-1]) + 1
-        kinds = np.zeros(WINDOW, dtype=np.uint8)
-        kinds[low:high] = dump.kinds.of(first + low, high - low)
-        return kinds
-
-    def _remember(self, first: int, kinds: KindArray) -> None:
-        data = zlib.compress(kinds.tobytes(), 1)
-        kept = int(np.count_nonzero(kinds != ABSENT))
-        self._windows.append((first, kept, self._store.tell(), len(data)))
-        self._store.write(data)
+        with closing(map_in_order(ask, window_starts(self.ram), threads)) as answers:
+            for first, present, kinds in answers:
+                keep = present & ~unwanted[kinds] & ~mark(gone, first)
+                self.kept += np.bincount(kinds[keep], minlength=len(PageKind))
+                self.left_out += np.bincount(kinds[present & ~keep], minlength=len(PageKind))
+                self._store.add(Window(first, np.where(keep, kinds, np.uint8(ABSENT))))
 
 
-def page_ranges(ram: Ranges, page_size: int) -> Ranges:
-    """The page frame numbers of all pages that have a byte in ``ram``, as a normal set."""
-    return normalise(np.stack((ram[:, 0] // page_size, -(-ram[:, 1] // page_size)), axis=1))
+class _Store:
+    """Windows, compressed, in the order in which they were added."""
+
+    def __init__(self) -> None:
+        self._places: list[tuple[int, int, int]] = []  # first, position, size
+        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  # close()
+
+    def add(self, window: Window) -> None:
+        if window.kept.any():
+            data = zlib.compress(window.kinds.tobytes(), 1)
+            self._places.append((window.first, self._file.tell(), len(data)))
+            self._file.write(data)
+
+    def windows(self, first: int, end: int) -> Iterator[Window]:
+        """Those that begin in ``[first, end)``."""
+        low, high = (bisect.bisect_left(self._places, (edge, 0, 0)) for edge in (first, end))
+        for start, position, size in self._places[low:high]:
+            self._file.seek(position)
+            data = zlib.decompress(self._file.read(size))
+            yield Window(start, np.frombuffer(data, dtype=np.uint8).copy())
+
+    def close(self) -> None:
+        self._file.close()
 
 
-def _window_starts(ram: Ranges) -> Iterator[int]:
+def mark(pages: Ranges, first: int) -> BoolArray:
+    """Which pages of the window at ``first`` are in a normal set, shape ``(WINDOW,)``."""
+    low = np.searchsorted(pages[:, 1], first, side="right")
+    high = np.searchsorted(pages[:, 0], first + WINDOW, side="left")
+    marked = np.zeros(WINDOW, dtype=np.bool_)
+    for start, end in (pages[low:high].clip(first, first + WINDOW) - first).tolist():
+        marked[start:end] = True
+    return marked
+
+
+def window_starts(pages: Ranges) -> Iterator[int]:
+    """Where the windows begin that have pages of a normal set."""
     done = 0
-    for start, end in ram.tolist():
+    for start, end in pages.tolist():
         for first in range(max(start // WINDOW * WINDOW, done), end, WINDOW):
             yield first
             done = first + WINDOW
+
+
+def _ask(dump: Dump, first: int, present: BoolArray) -> KindArray:
+    where = np.flatnonzero(present)
+    low, high = int(where[0]), int(where[-1]) + 1
+    kinds = np.zeros(WINDOW, dtype=np.uint8)
+    kinds[low:high] = dump.kinds.of(first + low, high - low)
+    return kinds
+
+
+def page_ranges(ranges: Ranges, page_size: int) -> Ranges:
+    """The page frame numbers of all pages that have a byte in a set of addresses."""
+    return normalise(np.stack((ranges[:, 0] // page_size, -(-ranges[:, 1] // page_size)), axis=1))
+
+
+def _whole_pages(ranges: Ranges, page_size: int) -> Ranges:
+    """The page frame numbers of the pages that are wholly in a set of addresses."""
+    return normalise(np.stack((-(-ranges[:, 0] // page_size), ranges[:, 1] // page_size), axis=1))

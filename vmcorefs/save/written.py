@@ -33,3 +33,16 @@ class Written:
 def no_counts() -> Counts:
     """No page of any kind."""
     return np.zeros(len(PageKind), dtype=np.int64)
+
+
+def move_zeros(counts: tuple[Counts, Counts], zero_kinds: Counts, *, left_out: bool) -> None:
+    """Count pages of zeros as such, and no more as what they were used for.
+
+    Args:
+        counts: Pages that are kept and left out; changed.
+        zero_kinds: Of those that are kept, the ones that are zeros, by what they were used for.
+        left_out: Whether the dump level leaves them out.
+    """
+    kept, out = counts
+    kept -= zero_kinds
+    (out if left_out else kept)[PageKind.ZERO] += zero_kinds.sum()

@@ -45,9 +45,8 @@ class FileSource:
         self.origin = os.path.abspath(path)
         self.role = role
         self.digest: Digest | None = None
-        # O_NONBLOCK: opening a pipe that nobody writes would wait for ever
         try:
-            self._fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK)
+            self._fd = self._open(path, may_be_character_device=size_if_unknown is not None)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path
             reason = error.strerror if isinstance(error, OSError) else error
             raise ConfigError(f"{path}: cannot open the {role}: {reason}") from error
@@ -58,22 +57,36 @@ class FileSource:
             os.close(self._fd)
             raise
 
+    def _open(self, path: str, *, may_be_character_device: bool) -> int:
+        """Look what it is before it is opened: opening a pipe waits, and a device may act on it.
+
+        The name is looked up once. What is looked at is what is opened, whatever the name has come
+        to mean in between.
+        """
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            self._refuse(os.fstat(place).st_mode, may_be_character_device=may_be_character_device)
+            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+            return os.open(f"/proc/self/fd/{place}", flags)
+        finally:
+            os.close(place)
+
+    def _refuse(self, mode: int, *, may_be_character_device: bool) -> None:
+        if stat.S_ISCHR(mode) and not may_be_character_device:
+            raise ConfigError(
+                f"{self.name}: a character device does not tell its size; give it, as in"
+                f" {self.name}@0:0+4G"
+            )
+        if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode) or stat.S_ISCHR(mode)):
+            raise ConfigError(f"{self.name}: a {_describe(mode)}, expected a file or a device")
+
     def _examine(self, size_if_unknown: int | None) -> tuple[str, int]:
         status = os.fstat(self._fd)
         if stat.S_ISREG(status.st_mode):
             return "proc file" if _is_on_proc(status) else "file", status.st_size
         if stat.S_ISBLK(status.st_mode):
             return "block device", os.lseek(self._fd, 0, os.SEEK_END)
-        if stat.S_ISCHR(status.st_mode):
-            if size_if_unknown is None:
-                raise ConfigError(
-                    f"{self.name}: a character device does not tell its size; give it, as in"
-                    f" {self.name}@0:0+4G"
-                )
-            return "character device", size_if_unknown
-        raise ConfigError(
-            f"{self.name}: a {_describe(status.st_mode)}, expected a file or a device"
-        )
+        return "character device", size_if_unknown or 0
 
     @property
     def file(self) -> FileSource:
@@ -88,7 +101,8 @@ class FileSource:
     @property
     def identity_now(self) -> Identity:
         """Which file it is, as it is now."""
-        return identify(os.fstat(self._fd), self.size if self.kind != "file" else None)
+        is_device = self.kind.endswith("device")
+        return identify(os.fstat(self._fd), self.size if is_device else None)
 
     def fileno(self) -> int:
         """Its descriptor, for what the kernel does with it by itself: mapping, passing through."""

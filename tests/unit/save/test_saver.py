@@ -94,6 +94,17 @@ def test_a_log_of_another_crash_is_not_replaced(out: Path) -> None:
     assert _log(out).read_bytes() == LOG
 
 
+def test_going_on_keeps_the_log_and_refuses_another_one(out: Path) -> None:
+    with pytest.raises(OutputError):
+        _save(out, TinyFormat(_fail_at(5, OutputError("gone"))))
+    with pytest.raises(ConfigError, match=r"vmcore-dmesg\.txt: is not this machine's log"):
+        _save(out, log=b"another", resume=True)
+    assert _log(out).read_bytes() == LOG
+    before = _log(out).stat().st_ino
+    assert _save(out, resume=True).log == str(_log(out))
+    assert _log(out).stat().st_ino == before
+
+
 def test_pages_are_counted_by_kind(out: Path) -> None:
     report = _save(out, levels=(16,))
     assert report.left_out[PageKind.FREE] == len(FREE)

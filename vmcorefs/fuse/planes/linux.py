@@ -19,7 +19,7 @@ _libc.syscall.restype = ctypes.c_long
 PROT_NONE, PROT_READ = 0, 1
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE = 0x1, 0x2, 0x10, 0x20, 0x4000
 _MAP_FAILED = ctypes.c_void_p(-1).value
-_MADV_DONTNEED = 4
+_MADV_DONTNEED, _MADV_DONTDUMP = 4, 16
 _M_MMAP_THRESHOLD = -3
 
 # the same on every architecture but alpha (include/uapi/asm-generic/unistd.h)
@@ -54,6 +54,11 @@ def unmap_memory(address: int, size: int) -> None:
 def forget_pages(address: int, size: int) -> None:
     """Let the process's hold on mapped pages go; the page cache keeps them (MADV_DONTNEED)."""
     _libc.madvise(address, size, _MADV_DONTNEED)
+
+
+def leave_out_of_dumps(address: int, size: int) -> None:
+    """Keep mapped pages out of core files, whatever /proc/PID/coredump_filter says."""
+    _libc.madvise(address, size, _MADV_DONTDUMP)
 
 
 def keep_heap_small() -> None:

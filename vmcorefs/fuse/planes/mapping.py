@@ -58,6 +58,7 @@ class Mapping:
         except BaseException:
             linux.unmap_memory(self._address, self._span)
             raise
+        linux.leave_out_of_dumps(self._address, self._span)
         block = (ctypes.c_char * pages.size).from_address(self._address)
         self.view = memoryview(block).cast("B").toreadonly()
         self._served = 0

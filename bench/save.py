@@ -1,0 +1,164 @@
+"""Dumps of ours beside makedumpfile's: ``python -m bench save [VMCORE]``.
+
+VMCORE is what a kernel gave (``python -m tests.lab.capture`` makes one, and it is made if none is
+named). It lies in the page cache. Seconds are of the whole command, ours with Python's start, the
+sync of what is written, which makedumpfile leaves to others, and the SHA-256 of the dump; name a
+directory in memory to leave the disk out of it. Both have the same number of threads.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from bench.peers import lab_capture
+
+PATH = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+MIB = 1 << 20
+
+OPTIONS = {"zlib": ["-c"], "lzo": ["-l"], "snappy": ["-p"], "zstd": ["-z"], "none": []}
+"""makedumpfile's, by codec."""
+
+BUILT = {"lzo": "lzo\tenabled", "snappy": "snappy\tenabled", "zstd": "zstd\tenabled"}
+"""What its ``-v`` says where it has a codec that it may lack."""
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run of a command took.
+
+    Attributes:
+        seconds: Wall clock.
+        cpu: CPU seconds, user and system.
+        peak: Most resident memory, in bytes.
+        size: Bytes in the dump.
+    """
+
+    seconds: float
+    cpu: float
+    peak: int
+    size: int
+
+
+def main(arguments: list[str]) -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser("python -m bench save", description=__doc__)
+    parser.add_argument("vmcore", type=Path, nargs="?")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--out", type=Path, help="directory for the dumps (a temporary one)")
+    parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--levels", default="31,0")
+    parser.add_argument("--codecs", default=",".join(OPTIONS))
+    chosen = parser.parse_args(arguments)
+    if not shutil.which("makedumpfile", path=PATH):
+        sys.exit("makedumpfile: not found; apt-get install makedumpfile")
+    vmcore = chosen.vmcore or lab_capture() / "vmcore"
+    levels = [int(level) for level in chosen.levels.split(",")]
+    with tempfile.TemporaryDirectory(dir=chosen.out) as out:
+        runs = measure(vmcore, Path(out), levels, chosen.codecs.split(","), chosen)
+    for line in format_table(vmcore, runs, chosen):
+        print(line)
+
+
+def measure(
+    vmcore: Path, out: Path, levels: list[int], codecs: list[str], chosen: argparse.Namespace
+) -> dict[tuple[str, int, str], list[Run]]:
+    """Runs by codec, level, and whose they are; the two take turns."""
+    subprocess.run(["cat", vmcore], stdout=subprocess.DEVNULL, check=True)
+    runs: defaultdict[tuple[str, int, str], list[Run]] = defaultdict(list)
+    for _ in range(chosen.rounds):
+        for level in levels:
+            for codec in codecs:
+                for whose, command in commands(vmcore, out, level, codec, chosen.threads).items():
+                    runs[codec, level, whose].append(run(command, out))
+    return runs
+
+
+def commands(vmcore: Path, out: Path, level: int, codec: str, threads: int) -> dict[str, list[str]]:
+    """Both commands, or ours alone where makedumpfile was built without the codec."""
+    dump = str(out / "dump")
+    many = ["--num-threads", str(threads)] if threads > 1 and codec != "none" else []
+    theirs = ["makedumpfile", *OPTIONS[codec], "-d", str(level), *many, str(vmcore), dump]
+    ours = [
+        *(sys.executable, "-m", "vmcorefs", "save", str(vmcore), "-o", dump, "--quiet"),
+        *("--dump-level", str(level), "--codec", codec, "--threads", str(threads)),
+    ]
+    version = subprocess.run(
+        ["makedumpfile", "-v"], capture_output=True, text=True, check=False, env={"PATH": PATH}
+    )
+    built = BUILT.get(codec, "") in version.stdout + version.stderr
+    return {"ours": ours} | ({"makedumpfile": theirs} if built else {})
+
+
+def run(command: list[str], out: Path) -> Run:
+    """Run a command that leaves ``dump`` in ``out``."""
+    began = time.perf_counter()
+    environment = {**os.environ, "PATH": PATH}
+    process = subprocess.Popen(
+        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    )
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.perf_counter() - began
+    process.returncode = os.waitstatus_to_exitcode(status)
+    if process.returncode:
+        raise RuntimeError(f"{command} ended with {process.returncode}")
+    size = (out / "dump").stat().st_size
+    for file in out.iterdir():
+        file.unlink()
+    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10, size)
+
+
+def format_table(
+    vmcore: Path, runs: dict[tuple[str, int, str], list[Run]], chosen: argparse.Namespace
+) -> Iterator[str]:
+    """What was measured, a line for each codec and level."""
+    day = datetime.now(tz=UTC).strftime("%Y-%m-%d %H:%M UTC")
+    where = f"{os.cpu_count()} CPUs, load {os.getloadavg()[0]:.1f}"
+    size = vmcore.stat().st_size / MIB
+    yield (
+        f"{day}, {where}, {vmcore} of {size:.0f} MiB, {chosen.threads} thread(s),"
+        f" {chosen.rounds} rounds"
+    )
+    yield ""
+    yield (
+        "| codec | level | seconds: makedumpfile | ours | ratio (least to most) | CPU ratio | size:"
+        " makedumpfile, MiB | ratio | peak MiB: makedumpfile | ours |"
+    )
+    yield "|---|---|---|---|---|---|---|---|---|---|"
+    for codec, level, whose in runs:
+        if whose == "ours":
+            yield format_row(codec, level, runs)
+
+
+def format_row(codec: str, level: int, runs: dict[tuple[str, int, str], list[Run]]) -> str:
+    """One codec and level."""
+    ours = runs[codec, level, "ours"]
+    theirs = runs.get((codec, level, "makedumpfile"), [])
+    seconds = statistics.median(each.seconds for each in ours)
+    peak = max(each.peak for each in ours) / MIB
+    if not theirs:
+        size = ours[0].size / MIB
+        return (
+            f"| {codec} | {level} | not built | {seconds:.2f} | | | ({size:.1f}) | | | {peak:.0f} |"
+        )
+    pairs = list(zip(ours, theirs, strict=True))
+    ratios = [mine.seconds / other.seconds for mine, other in pairs]
+    cpu = statistics.median(mine.cpu / other.cpu for mine, other in pairs)
+    return (
+        f"| {codec} | {level} | {statistics.median(each.seconds for each in theirs):.2f}"
+        f" | {seconds:.2f} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to"
+        f" {max(ratios):.2f}) | {cpu:.2f} | {theirs[0].size / MIB:.1f}"
+        f" | {ours[0].size / theirs[0].size:.3f} | {max(each.peak for each in theirs) / MIB:.0f}"
+        f" | {peak:.0f} |"
+    )
