@@ -6,10 +6,10 @@ PT_LOAD costs a tool time with every address that it looks up: crash and makedum
 of them.
 
 ``makedumpfile -E`` tells of such a run by a ``p_memsz`` above ``p_filesz`` (makedumpfile.c,
-``write_elf_pages_cyclic``). Its own reader, where a segment is page aligned so that it maps it, then
-takes all of ``p_memsz`` to be in the file (elf_info.c, ``offset_to_pt_load_end``): versions 1.7.2
-and 1.7.8 die of SIGBUS, or make another dump of it (docs/dump-level.md). And volatility3 and
-LeechCore pass over a segment whose sizes differ.
+``write_elf_pages_cyclic``). Its own reader, where a segment is page aligned so that it maps it,
+takes all of ``p_memsz`` to be in the file (elf_info.c, ``offset_to_pt_load_end``): 1.7.2 and
+1.7.8 die of SIGBUS, or make another dump of it (docs/dump-level.md). And volatility3 and LeechCore
+pass over a segment whose sizes differ.
 """
 
 from __future__ import annotations
