@@ -5,13 +5,13 @@ import sys
 from bench import dump_level, extents, mount, peers, reads, save, scan, tools
 
 ALONE = {"extents": extents.main, "mount": mount.main, "reads": reads.main, "scan": scan.main}
-WITH_CAPTURES = {
+BENCHMARKS = {
+    **ALONE,
     "dump-level": dump_level.main,
     "peers": peers.main,
     "save": save.main,
     "tools": tools.main,
 }
-BENCHMARKS = {**ALONE, **WITH_CAPTURES}
 
 if __name__ == "__main__":
     name, arguments = (*sys.argv[1:2], "")[0], sys.argv[2:]

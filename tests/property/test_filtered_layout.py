@@ -125,10 +125,10 @@ def test_what_stays_is_as_it_was_and_all_of_it_is_told(
     empty = [load for load in segments(whole)[1:] if not load["p_filesz"]]
     after_them = [load for load in segments(layout)[1:] if not load["p_filesz"]]
     assert [load["p_paddr"] for load in empty] == [load["p_paddr"] for load in after_them]
-    for one, other in zip(empty, after_them, strict=True):
-        behind = [page for at, page in before.items() if at >= one["p_offset"] // PAGE * PAGE]
+    for was_empty, is_empty in zip(empty, after_them, strict=True):
+        behind = [page for at, page in before.items() if at >= was_empty["p_offset"] // PAGE * PAGE]
         stays = [page for page in behind if page not in gone]
-        rest = [page for at, page in after.items() if at >= other["p_offset"] // PAGE * PAGE]
+        rest = [page for at, page in after.items() if at >= is_empty["p_offset"] // PAGE * PAGE]
         assert [page for page in rest if page not in gone] == stays
 
 

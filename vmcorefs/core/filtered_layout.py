@@ -1,15 +1,15 @@
 """A vmcore without the pages that a dump level leaves out.
 
-A long run of pages that are left out is not in the file, and no PT_LOAD tells of it: reading it is
-an error, as it is in a kdump-compressed dump. Shorter runs stay in the file as holes, for each
-PT_LOAD costs a tool time with every address that it looks up: crash and makedumpfile go through all
-of them.
+A long run of pages that are left out is not in the file. Shorter runs stay in the file as holes,
+for each PT_LOAD costs a tool time with every address that it looks up: crash and makedumpfile go
+through all of them.
 
 ``makedumpfile -E`` tells of such a run by a ``p_memsz`` above ``p_filesz`` (makedumpfile.c,
-``write_elf_pages_cyclic``). Its own reader, where a segment is page aligned so that it maps it,
-takes all of ``p_memsz`` to be in the file (elf_info.c, ``offset_to_pt_load_end``): 1.7.2 and
-1.7.8 die of SIGBUS, or make another dump of it (docs/dump-level.md). And volatility3 and LeechCore
-pass over a segment whose sizes differ.
+``write_elf_pages_cyclic``). Its own reader, where a segment is page aligned so that it can be
+mapped, then looks for pages as if all of ``p_memsz`` were in the file (elf_info.c,
+``offset_to_pt_load_end``): it copies the wrong ones, or dies of SIGBUS. So a file whose segments
+are aligned has no PT_LOAD of such a run, and one whose segments are not has one of its own, with
+no bytes: volatility3 and LeechCore pass over a segment that has some of its bytes.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ MAX_LOADS = 1 << 13
 """PT_LOADs up to which ``MIN_RUN`` counts; if there were more, only longer runs are taken out."""
 
 
-def leave_out(layout: VmcoreLayout, left_out: Ranges) -> VmcoreLayout:
+def leave_out(layout: VmcoreLayout, left_out: Ranges, *, tell: bool = False) -> VmcoreLayout:
     """Take pages out of a vmcore.
 
     ::
@@ -43,18 +43,20 @@ def leave_out(layout: VmcoreLayout, left_out: Ranges) -> VmcoreLayout:
         layout: A vmcore with all of its memory, of either kind.
         left_out: Physical addresses of what is left out, whole pages, a normal set. Not pages of
             zeros, which tools must be able to read: those belong into the file, as holes.
+        tell: Give each run that is taken out a PT_LOAD with a ``p_filesz`` of 0. The caller then
+            puts the segments where they are not page aligned.
 
     Returns:
         The vmcore without them. Its ``windows`` still show the runs that were too short to be taken
         out: what of ``left_out`` is in them is for the caller to leave empty. A PT_LOAD of which
-        nothing stays is gone.
+        nothing stays is gone, unless its memory is told of.
     """
     runs = _in_file(layout, left_out)
     least = MIN_RUN * layout.page_size
     while True:
         cuts = runs[runs[:, 1] - runs[:, 0] >= least]
         if len(cuts) <= MAX_LOADS:
-            return _cut(layout, cuts)
+            return _cut(layout, cuts, tell=tell)
         least *= 2
 
 
@@ -69,14 +71,15 @@ def _in_file(layout: VmcoreLayout, left_out: Ranges) -> Ranges:
     return np.stack((low, high), axis=1)
 
 
-def _cut(layout: VmcoreLayout, cuts: Ranges) -> VmcoreLayout:
+def _cut(layout: VmcoreLayout, cuts: Ranges, *, tell: bool) -> VmcoreLayout:
     """Take ranges of the file out of it; they are sorted and do not overlap, but may touch."""
     is_load = layout.phdrs["p_type"] == PT_LOAD
     loads = layout.phdrs[is_load]
     start = loads["p_offset"].astype(np.int64)
     end = start + loads["p_filesz"].astype(np.int64)
     pieces = _split(start, end, cuts)
-    phnum = len(layout.phdrs) - len(loads) + len(pieces.row)
+    told = _taken(start, end, cuts if tell else cuts[:0])
+    phnum = len(layout.phdrs) - len(loads) + len(pieces.row) + len(told.row)
     head_size = align_up(headers_size(layout.header, phnum), layout.page_size)
     grown = head_size - len(layout.head)
     gone = np.concatenate(([0], np.cumsum(cuts[:, 1] - cuts[:, 0])))
@@ -90,7 +93,11 @@ def _cut(layout: VmcoreLayout, cuts: Ranges) -> VmcoreLayout:
     notes = layout.phdrs[~is_load].copy()
     notes["p_offset"] += np.uint64(grown)
     to = moved(pieces.start)
-    phdrs = np.concatenate((notes, _load_phdrs(loads, pieces, to)))
+    stored = _load_phdrs(loads, pieces, to)
+    empty = _load_phdrs(loads, told, moved(told.start))
+    empty["p_filesz"] = 0
+    order = np.lexsort((np.r_[pieces.start, told.start], np.r_[pieces.row, told.row]))
+    phdrs = np.concatenate((notes, np.concatenate((stored, empty))[order]))
     windows = layout.windows
     shown = _split(windows.to, windows.to + windows.size, cuts)
     return replace(
@@ -138,6 +145,12 @@ def _split(start: Int64Array, end: Int64Array, cuts: Ranges) -> _Pieces:
     stop = np.concatenate((cuts[cut, 0], end))[last]
     stays = (begin < stop) | empty[rows]
     return _Pieces(rows[stays], begin[stays], stop[stays])
+
+
+def _taken(start: Int64Array, end: Int64Array, cuts: Ranges) -> _Pieces:
+    """What is cut out of ranges of the file."""
+    row, cut = pair_overlaps(start, end, cuts[:, 0], cuts[:, 1])
+    return _Pieces(row, np.maximum(start[row], cuts[cut, 0]), np.minimum(end[row], cuts[cut, 1]))
 
 
 def _load_phdrs(loads: PhdrTable, pieces: _Pieces, offset: Int64Array) -> PhdrTable:

@@ -1,10 +1,9 @@
 """Writing an ELF dump: a vmcore without what the dump level leaves out.
 
 Where things stand is ``core/filtered_layout``'s business. What is left out within a PT_LOAD, and
-pages of zeros, are holes of the file: they read as zeros, as in makedumpfile's ELF dumps. No
-PT_LOAD has a long run that is left out, nor in the end a page that could not be read; ``e_flags``
-then says, as it does until the dump is whole, that it is incomplete (makedumpfile: elf_info.h,
-DUMP_ELF_INCOMPLETE).
+pages of zeros, are holes of the file: they read as zeros, as in makedumpfile's ELF dumps. A page
+that could not be read must not, so no PT_LOAD has it in the end; ``e_flags`` then says, as it does
+until the dump is whole, that it is incomplete (makedumpfile: elf_info.h, DUMP_ELF_INCOMPLETE).
 """
 
 from __future__ import annotations
@@ -44,6 +43,9 @@ from vmcorefs.tree.filtered import by_address
 _SPARE = 1 << 16
 """Bytes behind the program headers for those that lost pages make: a thousand of them."""
 
+_OUT_OF_LINE = 4
+"""Bytes by which segments miss page alignment, as makedumpfile's do (core/filtered_layout.py)."""
+
 _MIN_HOLE = 16
 """Pages in the shortest run of zeros that becomes a hole: to write less is more work."""
 
@@ -80,12 +82,10 @@ class ElfFormat:
             raise ConfigError(f"{len(outputs)} parts: an ELF dump is one file")
         reader = PageReader(dump)
         with closing(Survey(dump, self.threads)) as survey:
-            # pages of zeros are holes at any level: what no PT_LOAD has is an error to read
-            shown = survey.kept_ranges()
             if left_out(dump.level)[PageKind.ZERO]:
                 _leave_out_zeros(survey, reader, self.threads)
             once = self.once or _is_sequential(outputs[0])
-            writer = _Writer(dump, survey, shown, reader, outputs[0], once=once)
+            writer = _Writer(dump, survey, reader, outputs[0], once=once)
             writer.write(self.threads, observer)
             counts = survey.kept.copy(), survey.left_out.copy()
             move_zeros(counts, writer.zero_kinds, left_out=False)
@@ -101,16 +101,9 @@ class _Writer:
     """
 
     def __init__(
-        self,
-        dump: Dump,
-        survey: Survey,
-        shown: Ranges,
-        reader: PageReader,
-        output: Output,
-        *,
-        once: bool,
+        self, dump: Dump, survey: Survey, reader: PageReader, output: Output, *, once: bool
     ) -> None:
-        self.layout = _lay_out(dump, subtract(survey.ram, shown))
+        self.layout = _lay_out(dump, survey)
         self.zero_kinds = no_counts()
         self._notes = dump.notes
         self._survey = survey
@@ -245,8 +238,8 @@ def _leave_out_zeros(survey: Survey, reader: PageReader, threads: int) -> None:
     survey.leave_out_zeros(find)
 
 
-def _lay_out(dump: Dump, without: Ranges) -> VmcoreLayout:
-    """Lay out the file without these pages, with room for more program headers."""
+def _lay_out(dump: Dump, survey: Survey) -> VmcoreLayout:
+    """Lay out the file, with room for more program headers."""
     release = dump.vmcoreinfo.release_version if dump.vmcoreinfo else None
     size = dump.kinds.page_size
     layout = lay_out_vmcore(
@@ -255,8 +248,8 @@ def _lay_out(dump: Dump, without: Ranges) -> VmcoreLayout:
         page_size=size,
         note_align=0 if release is not None and release < NOTE_ALIGN_RELEASE else 4,
     )
-    layout = leave_out(layout, without * size)
-    spare = align_up(_SPARE, size)
+    layout = leave_out(layout, subtract(survey.ram, survey.kept_ranges()) * size, tell=True)
+    spare = align_up(_SPARE, size) + _OUT_OF_LINE
     phdrs, windows = layout.phdrs.copy(), layout.windows
     phdrs["p_offset"] += np.uint64(spare)
     return replace(
