@@ -161,6 +161,7 @@ def open_diskdump(files: Sequence[File]) -> DumpFile:
         notes=notes,
         notes_in=notes_in,
         vmcoreinfo=vmcoreinfo,
+        granule=page_size,
         warnings=tuple(_warnings(parts)),
     )
 
