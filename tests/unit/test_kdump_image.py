@@ -15,7 +15,14 @@ from tests.conftest import Opener
 from tests.elf_dumps import pack_dump
 from tests.kdumps import CODECS, NOTES, PAGE, Kdump, flatten, stamped_page
 from tests.matching import exactly, same_bytes
-from vmcorefs import ConfigError, FaultError, FormatError, SourceIOError, TruncatedError
+from vmcorefs import (
+    ConfigError,
+    FaultError,
+    FormatError,
+    LayoutError,
+    SourceIOError,
+    TruncatedError,
+)
 from vmcorefs.core.extents import Kind
 from vmcorefs.errors import UnsupportedError
 
@@ -58,6 +65,16 @@ def test_what_it_says_of_the_machine(tmp_path: Path, open_capture: Opener) -> No
     assert [len(slot.notes) for slot in image.notes.cpu_slots] == [1]
     assert image.notes.vmcoreinfo is not None
     assert image.notes.vmcoreinfo.text == vmcoreinfo_text()
+
+
+def test_a_given_map_may_end_within_a_page(tmp_path: Path, open_capture: Opener) -> None:
+    path = save(tmp_path, Kdump(KEPT, RAM).pack())
+    iomem = tmp_path / "iomem"
+    iomem.write_text("00001000-00257bff : System RAM\n")  # a page less 1 KiB
+    assert open_capture(path, memory_map=iomem)["oldmem"].size == 600 * PAGE - 1024
+    iomem.write_text("00001000-00256fff : System RAM\n")
+    with pytest.raises(LayoutError, match=r"it has RAM at \[0x257000, 0x258000\), where"):
+        open_capture(path, memory_map=iomem)
 
 
 def test_the_vmcore_does_not_store_what_the_dump_has_not(
