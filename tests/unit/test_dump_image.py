@@ -287,7 +287,6 @@ def test_a_dump_is_given_alone(tmp_path: Path, open_capture: Opener) -> None:
             "PT_LOAD of [0x1000, 0x2000): p_filesz 0x1001 is more than p_memsz 0x1000",
         ),
         (pack_dump()[:4100], FormatError, "the PT_NOTE at [0x1000, 0x"),
-        (b"makedumpfile\0\0\0\0".ljust(4096, b"\0"), UnsupportedError, "a flattened dump"),
     ],
 )
 def test_what_is_no_dump_of_a_machine(
@@ -348,3 +347,22 @@ def test_a_dump_that_knows_no_kernel_is_laid_out_by_the_one_in_its_memory(
     assert "crash_notes.d/cpu1" not in capture.files
     vmcore = capture["vmcore"]
     assert kernel.text in vmcore.pread(1 << 20, 0)
+
+
+FLATTENED_NOTHING = (
+    (b"makedumpfile\0\0\0\0" + struct.pack(">QQ", 1, 1)).ljust(4096, b"\0")
+    + struct.pack(">qq", 0, 64)
+    + bytes(64)
+    + struct.pack(">qq", -1, -1)
+)
+
+
+def test_a_flattened_dump_of_nothing_that_is_known_is_refused(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    # found by damaging flattened dumps: the first bytes of what is inside were changed
+    path = save_dump(tmp_path, FLATTENED_NOTHING)
+    with pytest.raises(UnsupportedError, match=r"dump: a flattened dump of what is no known dump$"):
+        open_capture(path)
+    with pytest.raises(ConfigError, match=r"dump: a dump says itself where its memory belongs"):
+        open_capture([path, path])

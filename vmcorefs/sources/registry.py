@@ -65,9 +65,10 @@ def _open_dump(files: list[File], formats: list[_Format | None], count: int) -> 
         return one.open_one(files[0])
     if one is not None and one.open_parts is not None and formats == [one] * count:
         return one.open_parts(files)
-    strange = next(f for f, found in zip(files, formats, strict=True) if found is not None)
     if len(files) == count == 1:
-        raise UnsupportedError(f"{strange.name}: a flattened dump of what is no known dump")
+        raise UnsupportedError(f"{files[0].name}: a flattened dump of what is no known dump")
+    known = (f for f, found in zip(files, formats, strict=True) if found is not None)
+    strange = next(known, files[0])
     raise ConfigError(
         f"{strange.name}: a dump says itself where its memory belongs: give it alone, or say that"
         f" it is raw memory by its address, as in {strange.name}@0"
