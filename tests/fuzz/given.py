@@ -159,6 +159,8 @@ KDUMP = _kdump("zlib")
         KDUMP[:4096],
         KDUMP[:-3],
         KDUMP[:8192] + b"\xff" * 8192 + KDUMP[16384:],  # the bitmaps say that all is there
+        # found by damaging dumps: the second of two parts, up to a page that cannot be
+        KDUMP[:4108] + struct.pack("<I", 1) + KDUMP[4112:4176] + b"\xff" * 16 + KDUMP[4192:],
         KDUMP[:16384] + b"\xff" * (len(KDUMP) - 16384),
         _flattened(KDUMP)[:-16],
         _flattened(_flattened(KDUMP)),

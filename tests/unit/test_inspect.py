@@ -21,7 +21,7 @@ from tests.builders import (
     pack_note,
 )
 from tests.conftest import Opener
-from tests.dump_builders import pack_dump, save_dump
+from tests.elf_dumps import pack_dump, save_dump
 from vmcorefs import Capture
 from vmcorefs.inspect import format_report, make_report
 

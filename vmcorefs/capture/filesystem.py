@@ -23,7 +23,7 @@ _BY = {
 
 
 @contextmanager
-def open_directory(target: TargetSettings, mountpoint: str = MOUNTPOINT) -> Iterator[str]:
+def open_directory(target: TargetSettings) -> Iterator[str]:
     """Give the directory for dumps, its file system mounted; unmount that at the end.
 
     Raises:
@@ -33,6 +33,7 @@ def open_directory(target: TargetSettings, mountpoint: str = MOUNTPOINT) -> Iter
         yield _make_directory(target.directory)
         return
     device = wait_for_device(target.filesystem, target.wait_seconds)
+    mountpoint = MOUNTPOINT
     os.makedirs(mountpoint, mode=0o700, exist_ok=True)
     mount(device, mountpoint, target.type, target.options)
     try:

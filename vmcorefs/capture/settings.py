@@ -31,7 +31,7 @@ import re
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args, get_type_hints
 
 import msgspec
 
@@ -205,6 +205,9 @@ def parse_settings(text: str, name: str = SETTINGS_PATH) -> Settings:
         if unknown:
             key = f"{key}.{unknown[1]}".lstrip(".")
             message = f"no such key; {_keys_beside(key)}"
+        choice = re.fullmatch(r"Invalid enum value '(.*)'", message)
+        if choice:
+            message = f"{choice[1]!r}: expected {_choices(key)}"
         raise ConfigError(_locate(name, text, key, message[:1].lower() + message[1:])) from None
     except (ValueError, RecursionError) as error:  # tomllib's own, with the line in it
         raise ConfigError(f"{name}: {error}") from None
@@ -276,9 +279,18 @@ def _keys_beside(key: str) -> str:
     return "there are " + ", ".join(table.__struct_fields__)
 
 
+def _choices(key: str) -> str:
+    """The words that ``key`` may have, as its type says."""
+    table, _, last = key.partition(".")
+    hints = get_type_hints(type(getattr(Settings(), table)))
+    *words, final = get_args(hints[last])
+    return f"{', '.join(words)} or {final}"
+
+
 def _locate(name: str, text: str, key: str, message: str) -> str:
     """A message with the file, the line if the key stands in one, and the key."""
-    table, _, last = key.rpartition(".")
+    key_in_file = key.partition("[")[0]
+    table, _, last = key_in_file.rpartition(".")
     current = ""
     for number, line in enumerate(text.splitlines(), 1):
         header = re.match(r"\s*\[\s*([\w.\s-]+?)\s*\]", line)
@@ -289,6 +301,6 @@ def _locate(name: str, text: str, key: str, message: str) -> str:
         assignment = re.match(r"\s*([\w.-]+|\"[^\"]*\")\s*=", line)
         if assignment:
             full = ".".join(part for part in (current, assignment[1].strip('"')) if part)
-            if full == key:
+            if full == key_in_file:
                 return f"{name}:{number}: {key}: {message}"
     return f"{name}: {key}: {message}"

@@ -1,0 +1,58 @@
+"""vmcorefs and all that it needs as wheels: the guests have no network and no compiler."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import tempfile
+import tomllib
+from pathlib import Path
+from typing import Final
+
+from tests.boot.store import digest, files_below, kept
+from tests.lab.host import LabError, run
+
+TREE: Final = Path(__file__).parents[2]
+GUEST_PYTHON: Final = (3, 11)
+"""What Debian 12 has; wheels that are compiled are for one version."""
+
+_NOT_INSTALLED: Final = shutil.ignore_patterns(
+    *(".*", "tests", "bench", "docs", "build", "*.egg-info", "__pycache__")
+)
+
+
+def make_product_wheel(directory: Path) -> tuple[Path, str]:
+    """Build the wheel of vmcorefs as it is in the tree now.
+
+    Out of a copy: a build leaves directories in the tree, and takes up what an earlier one left.
+
+    Returns:
+        The wheel, and a name for what went into it.
+    """
+    with tempfile.TemporaryDirectory() as scratch:
+        copy = Path(scratch) / "vmcorefs"
+        shutil.copytree(TREE, copy, ignore=_NOT_INSTALLED)
+        key = digest(files_below(copy))
+        _pip_wheel(directory, "--no-deps", str(copy))
+    return next(directory.glob("vmcorefs-*.whl")), key
+
+
+def dependency_wheels() -> Path:
+    """Return a directory with the wheels of all that vmcorefs depends on, pyfuse3's compiled here.
+
+    Raises:
+        LabError: if the Python that runs the tests is not of the guest's version.
+    """
+    if sys.version_info[:2] != GUEST_PYTHON:
+        raise LabError(
+            f"this is Python {sys.version_info[0]}.{sys.version_info[1]}, but Debian 12's is 3.11: "
+            "a wheel that is compiled here would not work in the guest"
+        )
+    with (TREE / "pyproject.toml").open("rb") as file:
+        needed: list[str] = tomllib.load(file)["project"]["dependencies"]
+    key = digest([*(name.encode() for name in needed), sys.version.encode()])
+    return kept("wheels", key, lambda directory: _pip_wheel(directory, *needed))
+
+
+def _pip_wheel(directory: Path, *what: str) -> None:
+    run([sys.executable, "-m", "pip", "wheel", "-q", "--wheel-dir", directory, *what])

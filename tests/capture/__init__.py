@@ -1,0 +1,1 @@
+"""What runs in the capture kernel, and what prepares it."""

@@ -1,0 +1,86 @@
+"""vmcorefs as a capture initramfs carries it: run in a root that holds nothing else."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from vmcorefs.capture.initramfs import fill
+from vmcorefs.capture.settings import DumpSettings, KeepSettings, Settings, TargetSettings
+
+SETTINGS = Settings(
+    target=TargetSettings(filesystem="LABEL=unused"), dump=DumpSettings(), keep=KeepSettings(free=1)
+)
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """What an initramfs has besides: a shell, and a few directories."""
+    root = tmp_path_factory.mktemp("initramfs")
+    for name in ("bin", "dev", "proc", "run", "tmp"):
+        (root / name).mkdir()
+    shutil.copy("/bin/busybox", root / "bin/busybox")
+    for name in ("sh", "ls"):
+        (root / "bin" / name).symlink_to("busybox")
+    (root / "dev/null").touch()
+    bundle = fill(str(root), SETTINGS)
+    assert not bundle.has_blas
+    assert bundle.size < 64 << 20
+    return root
+
+
+def chroot(root: Path, *command: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["chroot", root, *command], capture_output=True, text=True, check=False, timeout=60
+    )
+
+
+def test_it_saves_there_as_here(root: Path, vmcore: Path) -> None:
+    shutil.copy(vmcore, root / "vmcore")
+    for number, (kind, level) in enumerate([("vmcore", 0), ("kdump", 0), ("kdump", 31)]):
+        (root / f"{number}.toml").write_text(
+            f'[target]\ndirectory = "/crash{number}"\n[keep]\nfree = 0\n'
+            f'[dump]\nformat = "{kind}"\nlevel = {level}\n'
+        )
+        done = chroot(
+            root,
+            "/usr/bin/vmcorefs",
+            *("capture", "save", "--config", f"/{number}.toml", "--vmcore", "/vmcore"),
+        )
+        assert done.returncode == 0, done.stderr
+        (dump,) = (root / f"crash{number}").iterdir()
+        assert json.loads((dump / "summary.json").read_text())["complete"] is True
+        if kind == "vmcore":
+            assert filecmp.cmp(dump / "vmcore", vmcore, shallow=False)
+
+
+@pytest.mark.parametrize(
+    "command", [["--help"], ["capture", "--help"], ["mount", "--help"], ["capture", "try"]]
+)
+def test_every_module_is_there(root: Path, command: list[str]) -> None:
+    done = chroot(root, "/usr/bin/vmcorefs", *command)
+    assert done.returncode == 0, done.stderr
+
+
+def test_no_source_and_no_linear_algebra_is_carried(root: Path) -> None:
+    names = {path.name for path in root.rglob("*") if path.is_file()}
+    assert [name for name in names if name.endswith(".py")] == ["main.py"]
+    assert [name for name in names if re.search("(blas|gfortran).*[.]so", name)] == []
+
+
+def test_mount_is_util_linux_without_its_setuid_bit(root: Path) -> None:
+    assert (root / "usr/lib/vmcorefs/bin/mount").stat().st_mode & 0o7777 == 0o755
+    done = chroot(root, "/usr/lib/vmcorefs/bin/mount", "--version")
+    assert "util-linux" in done.stdout
+
+
+def test_the_settings_are_there_with_the_limits_of_the_shell_that_watches(root: Path) -> None:
+    assert 'filesystem = "LABEL=unused"' in (root / "etc/vmcorefs.toml").read_text()
+    run = (root / "usr/lib/vmcorefs/run.conf").read_text()
+    assert run == "limit=1890\npatience=180\nmount=no\n"  # 30 min, 60 s for the device, 30 s

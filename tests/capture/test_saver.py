@@ -1,0 +1,138 @@
+"""Saving a small /proc/vmcore: order, completeness, and what happens when it does not work."""
+
+from __future__ import annotations
+
+import filecmp
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vmcorefs.capture.saver import save
+from vmcorefs.capture.settings import (
+    DumpSettings,
+    KeepSettings,
+    Settings,
+    TargetSettings,
+)
+from vmcorefs.errors import DiskFullError, OutputError
+
+
+def settings(target: Path, *, kind: str = "kdump", free: str = "1M") -> Settings:
+    return Settings(
+        target=TargetSettings(directory=str(target)),
+        dump=DumpSettings(format=kind),  # type: ignore[arg-type]  # one of its words
+        keep=KeepSettings(dumps=2, free=free),
+    )
+
+
+def only(directory: Path) -> Path:
+    (dump,) = directory.iterdir()
+    return dump
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of 18 MiB, 16 of which stay free in any case."""
+    path = tmp_path / "small"
+    path.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=18M", "tmpfs", path], check=True)
+    yield path
+    subprocess.run(["umount", path], check=True)
+
+
+def test_a_copy_of_proc_vmcore_is_one(vmcore: Path, tmp_path: Path) -> None:
+    said: list[str] = []
+    saved = save(settings(tmp_path / "crash", kind="vmcore"), str(vmcore), said.append)
+    dump = only(tmp_path / "crash")
+    assert saved.path == str(dump)
+    assert sorted(path.name for path in dump.iterdir()) == ["layout.json", "summary.json", "vmcore"]
+    assert filecmp.cmp(dump / "vmcore", vmcore, shallow=False)
+    assert json.loads((dump / "summary.json").read_text())["complete"] is True
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in dump.iterdir())
+    assert dump.stat().st_mode & 0o777 == 0o700
+    assert said[-1].startswith(f"{dump}: complete after ")
+
+
+def test_a_kdump_file_says_what_is_in_it(vmcore: Path, tmp_path: Path) -> None:
+    save(settings(tmp_path / "crash"), str(vmcore), lambda _: None)
+    dump = only(tmp_path / "crash")
+    assert (dump / "vmcore").read_bytes()[:8] == b"KDUMP   "
+    summary = json.loads((dump / "summary.json").read_text())
+    assert summary["format"] == "kdump"
+    assert summary["complete"] is True
+    assert summary["dmesg"] is None  # this machine has no kernel, and no log
+
+
+def test_to_save_again_replaces_what_is_there(vmcore: Path, tmp_path: Path) -> None:
+    for _ in range(2):
+        save(settings(tmp_path / "crash"), str(vmcore), lambda _: None)
+    assert len(list((tmp_path / "crash").iterdir())) == 1
+
+
+def test_a_target_that_is_not_there_is_no_target(vmcore: Path, tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match=r"^.*/missing/crash: cannot make the target dir.*$"):
+        save(settings(tmp_path / "missing" / "crash"), str(vmcore), lambda _: None)
+    assert not (tmp_path / "missing").exists()
+
+
+def test_a_device_that_does_not_come_is_waited_for_no_longer_than_said(
+    vmcore: Path, tmp_path: Path
+) -> None:
+    target = TargetSettings(filesystem="UUID=no-such-thing", wait=1)
+    with pytest.raises(OutputError, match=r"^UUID=no-such-thing: no such device after 1 s .*$"):
+        save(Settings(target=target), str(vmcore), lambda _: None)
+
+
+def test_a_full_target_leaves_no_complete_dump(vmcore: Path, small_disk: Path) -> None:
+    with pytest.raises(DiskFullError, match=r"^.*: .* free, and 16 MiB are to stay free .*$"):
+        save(settings(small_disk / "crash", kind="vmcore"), str(vmcore), lambda _: None)
+    dump = only(small_disk / "crash")
+    assert [path.name for path in dump.iterdir()] == ["vmcore.incomplete"]
+
+
+def test_a_killed_saver_leaves_no_complete_dump(vmcore: Path, tmp_path: Path) -> None:
+    script = (
+        "import os, sys\n"
+        "from vmcorefs.capture import saver\n"
+        "from vmcorefs.capture.settings import *\n"
+        "saver._Progress.__call__ = lambda self, count: os.kill(os.getpid(), 9)\n"
+        "target, dump = TargetSettings(directory=sys.argv[1]), DumpSettings(format='vmcore')\n"
+        "saver.save(Settings(target=target, dump=dump), sys.argv[2], print)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path / "crash"), str(vmcore)],
+        cwd=Path(__file__).parents[2],
+        check=False,
+        capture_output=True,
+    )
+    assert done.returncode == -9, done.stderr
+    dump = only(tmp_path / "crash")
+    assert [path.name for path in dump.iterdir()] == ["vmcore.incomplete"]
+    # and the next one takes over
+    save(settings(tmp_path / "crash", kind="vmcore"), str(vmcore), lambda _: None)
+    assert filecmp.cmp(only(tmp_path / "crash") / "vmcore", vmcore, shallow=False)
+
+
+def test_a_file_system_is_mounted_for_the_dump_and_unmounted(
+    vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    image = tmp_path / "disk"
+    image.touch()
+    os.truncate(image, 64 << 20)
+    subprocess.run(["mke2fs", "-q", "-t", "ext4", image], check=True)
+    mountpoint = tmp_path / "mnt"
+    monkeypatch.setattr("vmcorefs.capture.filesystem.MOUNTPOINT", str(mountpoint))
+    monkeypatch.setattr("vmcorefs.capture.filesystem.device_path", lambda _: str(image))
+    target = TargetSettings(filesystem="UUID=1", directory="/dumps", options="loop")
+    save(Settings(target=target, keep=KeepSettings(free="1M")), str(vmcore), lambda _: None)
+    assert not os.path.ismount(mountpoint)
+    done = subprocess.run(
+        ["debugfs", "-R", "ls -p /dumps", image], capture_output=True, text=True, check=True
+    )
+    names = [line.split("/")[5] for line in done.stdout.splitlines() if line.startswith("/")]
+    assert len(names) == 3  # ., .. and the dump
