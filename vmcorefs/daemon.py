@@ -105,7 +105,8 @@ def _serve(
     capture: Capture, options: MountOptions, ready: Callable[[], None], *, filtered: bool
 ) -> None:
     """Serve, and give up what that does not need."""
-    descriptors = [source.fileno() for source in capture.image.inputs]
+    # EROFS opens regular files alone; opening a device again might do something
+    descriptors = [s.fileno() for s in capture.image.inputs if s.kind == "file"]
     confinement = Confinement(options.mountpoint, descriptors, filtered=filtered)
     try:
         serve(
