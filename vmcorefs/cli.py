@@ -18,12 +18,8 @@ from vmcorefs.check import format_check, make_check
 from vmcorefs.config import CaptureConfig
 from vmcorefs.confine.process import forbid_dumps
 from vmcorefs.core.units import format_size
-from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
 from vmcorefs.errors import ConfigError, IncompleteError, VmcorefsError
 from vmcorefs.extract import Outcome, Progress, extract as extract_file, stream
-from vmcorefs.fuse.mounts import check_mountpoint, unmount
-from vmcorefs.fuse.planes.linux import keep_heap_small
-from vmcorefs.fuse.serve import parse_mount_options
 from vmcorefs.inspect import format_report, make_report
 from vmcorefs.options import (
     IMAGES_HELP,
@@ -125,6 +121,16 @@ def mount(
     iomem and layout.json, read-only and for their owner alone. What the image does not tell is left
     out.
     """
+    # here: a capture kernel that saves need not have FUSE, nor memory for what serves it
+    from vmcorefs.daemon import (  # noqa: PLC0415
+        configure_logging,
+        run_in_background,
+        run_in_foreground,
+    )
+    from vmcorefs.fuse.mounts import check_mountpoint  # noqa: PLC0415
+    from vmcorefs.fuse.planes.linux import keep_heap_small  # noqa: PLC0415
+    from vmcorefs.fuse.serve import parse_mount_options  # noqa: PLC0415
+
     keep_heap_small()
     target = parse_mount_options(
         check_mountpoint(mountpoint), mount_options, allow_other=allow_other
@@ -150,6 +156,8 @@ def umount(mountpoints: tuple[str, ...], lazy: bool, timeout: float) -> None:
 
     Also cleans up where the daemon has died ("Transport endpoint is not connected").
     """
+    from vmcorefs.fuse.mounts import unmount  # noqa: PLC0415  # as in mount
+
     for mountpoint in mountpoints:
         unmount(mountpoint, lazy=lazy, timeout=timeout)
 
