@@ -99,7 +99,10 @@ def save(settings: Settings, vmcore: str, say: Say) -> Saved:
 
 def check_memory(say: Say, path: str = MEMINFO) -> None:
     """Say so if this kernel has too little memory left: what follows may be killed for it."""
-    info = read_meminfo(path)
+    try:
+        info = read_meminfo(path)
+    except UnsupportedError:
+        return  # nothing here may keep the memory from being saved
     available = info.get("MemAvailable", info["MemFree"])
     if available < NEEDED_AVAILABLE:
         say(
