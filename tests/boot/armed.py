@@ -5,12 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from tests.boot.machine import Machine, booted, resumed
+from tests.boot.machine import Machine, booted
 from tests.boot.store import digest, kept
 
 if TYPE_CHECKING:
-    from contextlib import AbstractContextManager
-
     from tests.boot.disk import Disk
 
 _BOOT_SECONDS = 300
@@ -38,8 +36,3 @@ def wait_until_armed(machine: Machine) -> None:
     failed = machine.ask("systemctl --failed --plain --no-legend")
     assert failed == "", failed + machine.ask("journalctl --boot --no-pager --priority=warning")
     assert machine.ask("cat /sys/kernel/kexec_crash_loaded").strip() == "1"
-
-
-def about_to_panic(disk: Disk, directory: Path) -> AbstractContextManager[Machine]:
-    """Give the machine of ``armed`` again, in an empty directory, for the block's length."""
-    return resumed(disk, armed(disk), directory)

@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Final
 
 import pytest
 
-from tests.boot.armed import about_to_panic, armed
+from tests.boot.armed import armed
 from tests.boot.disk import Disk, disk as boot_disk
+from tests.boot.machine import resumed
 from tests.lab.host import locked
 
 if TYPE_CHECKING:
@@ -40,14 +41,15 @@ def outcomes(request: pytest.FixtureRequest, disk: Disk) -> Iterator[dict[Crash,
     crashes: dict[Crash, None] = dict.fromkeys(marker.args[0] for marker in markers if marker)
     scratch = Path(tempfile.mkdtemp(prefix="vmcorefs-boot."))  # gigabytes: pytest would keep them
 
-    def crash(function: Crash) -> Outcome:
-        directory = scratch / function.__name__
-        directory.mkdir()
-        with about_to_panic(disk, directory) as machine:
-            return function(machine)
-
     with locked("guest"):  # no capture of tests/lab is made meanwhile
-        armed(disk)
+        about_to_panic = armed(disk)
+
+        def crash(function: Crash) -> Outcome:
+            directory = scratch / function.__name__
+            directory.mkdir()
+            with resumed(disk, about_to_panic, directory) as machine:
+                return function(machine)
+
         with ThreadPoolExecutor(_AT_A_TIME) as pool:
             try:
                 yield {function: pool.submit(crash, function) for function in crashes}

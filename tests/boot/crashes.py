@@ -6,11 +6,15 @@ at one. Crashes run two at a time, as conftest.py starts them.
 
 from __future__ import annotations
 
+import re
 import time
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Final
 
+from elftools.elf.elffile import ELFFile
+
 from tests.boot.armed import wait_until_armed
+from tests.boot.machine import ROOT, VMCORE
 from tests.boot.store import tool
 from tests.lab.host import run
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 _BOOT_SECONDS: Final = 300
 _SAVE_SECONDS: Final = 600
 _FAIL_SECONDS: Final = 300
+_PAGE_SIZE: Final = 4096
 _FAILURE: Final = ("[finish]", 'failure = "poweroff"')
 """Settings that let a failure be told from a success, which reboots."""
 
@@ -44,16 +49,34 @@ class Outcome:
     end: str
     seconds: float
 
+    @property
+    def truth(self) -> Path:
+        """The copy of /proc/vmcore that was made in the same boot, cut to its size."""
+        path = self.directory / VMCORE
+        with path.open("r+b") as file:
+            segments = [segment.header for segment in ELFFile(file).iter_segments("PT_LOAD")]
+            end = max(segment["p_offset"] + segment["p_filesz"] for segment in segments)
+            file.truncate(-(-end // _PAGE_SIZE) * _PAGE_SIZE)
+        return path
+
     def files(self, path: str) -> Path:
         """Return a copy of a directory of the machine's root file system."""
         image = self.directory / "root.raw"
         if not image.exists():
-            overlay = self.directory / "root.qcow2"
-            run([tool("qemu-img"), "convert", "-O", "raw", overlay, image])
-            run([tool("e2fsck"), "-f", "-p", "-E", "journal_only", image])
-        copy = self.directory / "files" / path.lstrip("/")
+            run([tool("qemu-img"), "convert", "-O", "raw", self.directory / ROOT, image])
+        return self._copy(image, path)
+
+    def files_on(self, label: str) -> Path:
+        """Return a copy of the whole of another of its file systems."""
+        return self._copy(self.directory / f"{label}.img", "/")
+
+    def _copy(self, image: Path, path: str) -> Path:
+        parent = self.directory / f"{image.name}.files"
+        copy = parent / path.lstrip("/")
         if not copy.exists():
-            copy.parent.mkdir(parents=True, exist_ok=True)
+            parent.mkdir(exist_ok=True)
+            # what the machine had only in the journal when it ended
+            run([tool("e2fsck"), "-p", "-E", "journal_only", image])
             run([tool("debugfs"), "-R", f"rdump {path} {copy.parent}", image])
         return copy
 
@@ -109,7 +132,7 @@ def saved_on_root(machine: Machine) -> Outcome:
 
 
 def saved_by_initramfs(machine: Machine) -> Outcome:
-    """Save from within an initramfs, to a file system of its own; no root file system is mounted."""
+    """Save from within an initramfs, to a file system of its own, with no root mounted."""
     machine.ask("cp --preserve=timestamps /opt/lab/initramfs.toml /etc/vmcorefs.toml")
     machine.ask("systemctl restart vmcorefs-load.service", _BOOT_SECONDS)
     return panic(machine, _SAVE_SECONDS)
@@ -148,7 +171,58 @@ def saver_killed(machine: Machine) -> Outcome:
     leave(
         machine,
         "mounted",
-        "(until ls /var/crash/*/*.incomplete; do sleep 0.1; done; sleep 1;"
+        "(until [ -e /var/crash/*/vmcore.incomplete ]; do sleep 0.1; done;"
         " systemctl kill --signal=KILL vmcorefs-save.service; echo LAB-KILLED) &",
     )
     return panic(machine, _FAIL_SECONDS)
+
+
+def time_over(machine: Machine) -> Outcome:
+    """Give saving no more time than it cannot do with, and power off."""
+    configure(machine, *_FAILURE, 'timeout = "2s"')
+    return panic(machine, _FAIL_SECONDS)
+
+
+def page_unreadable(machine: Machine) -> Outcome:
+    """Save a /proc/vmcore that has a page of the kernel's text that is an error to read.
+
+    The error is not the kernel's: guest/fault.py stands in front of its file.
+    """
+    iomem = machine.ask("cat /proc/iomem")
+    text = re.search(r"^ *([0-9a-f]+)-[0-9a-f]+ : Kernel code$", iomem, re.MULTILINE)
+    assert text is not None, iomem
+    bad = (int(text[1], 16) + (1 << 20)) & -_PAGE_SIZE
+    configure(machine, *_FAILURE)
+    leave(
+        machine,
+        "before",
+        "modprobe fuse",
+        f"systemd-run --unit=lab-fault --property=StandardOutput=file:/dev/ttyS1"
+        f" /opt/vmcorefs/bin/python /opt/lab/fault.py {bad:#x} {_PAGE_SIZE:#x}",
+        "until mountpoint -q /proc/vmcore; do sleep 0.2; done",
+    )
+    return panic(machine, _SAVE_SECONDS)
+
+
+def reserved_too_little(machine: Machine) -> Outcome:
+    """Have the crash kernel's memory be too little for vmcorefs, and power off."""
+    configure(machine, *_FAILURE)
+    shrink(machine, 96)
+    return panic(machine, _SAVE_SECONDS)
+
+
+def reserved_far_too_little(machine: Machine) -> Outcome:
+    """Have the crash kernel's memory be too little for the capture kernel itself."""
+    configure(machine, *_FAILURE)
+    shrink(machine, 48)
+    return panic(machine, _SAVE_SECONDS)
+
+
+def shrink(machine: Machine, size: int) -> None:
+    """Shrink the memory that crashkernel= has reserved to ``size`` MiB, and load into that.
+
+    kernel/kexec_core.c, crash_shrink_memory: what remains is as if it had been asked for at boot.
+    """
+    machine.ask("systemctl stop vmcorefs-load.service")
+    machine.ask(f"echo {size << 20} >/sys/kernel/kexec_crash_size")
+    machine.ask("systemctl start vmcorefs-load.service", _BOOT_SECONDS)

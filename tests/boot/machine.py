@@ -38,8 +38,9 @@ _CMDLINE: Final = (
     "console=ttyS0 root=/dev/vda rw fsck.mode=skip noresume oops=panic panic=10 quiet"
     f" crashkernel={CRASHKERNEL}"
 )
-_ROOT: Final = "root.qcow2"
-_TARGETS: Final = {"lab-crash": "512M", "lab-full": "8M"}
+ROOT: Final = "root.qcow2"
+"""The file behind vda."""
+_TARGETS: Final = {"lab-crash": "512M", "lab-full": "32M"}
 _STATE: Final = "state"
 _POLL_SECONDS: Final = 0.2
 _STOP_SECONDS: Final = 20
@@ -195,7 +196,7 @@ class Machine:
 @contextmanager
 def booted(disk: Disk, directory: Path) -> Iterator[Machine]:
     """Boot a disk, which itself does not change, for the block's length."""
-    _overlay(disk.image, "raw", directory / _ROOT)
+    _overlay(disk.image, "raw", directory / ROOT)
     for label, size in _TARGETS.items():
         run([tool("mke2fs"), "-q", "-t", "ext4", "-L", label, directory / f"{label}.img", size])
     with _running(disk, directory) as machine:
@@ -205,7 +206,7 @@ def booted(disk: Disk, directory: Path) -> Iterator[Machine]:
 @contextmanager
 def resumed(disk: Disk, kept: Path, directory: Path) -> Iterator[Machine]:
     """Go on with a machine that was kept; ``kept`` itself does not change."""
-    _overlay(kept / _ROOT, "qcow2", directory / _ROOT)
+    _overlay(kept / ROOT, "qcow2", directory / ROOT)
     for label in _TARGETS:
         run(["cp", "--sparse=always", kept / f"{label}.img", directory])
     with _running(disk, directory, "-incoming", f"exec:cat '{kept / _STATE}'") as machine:
@@ -257,7 +258,7 @@ def _command(disk: Disk, monitor: int, agent: int) -> list[str]:
         *(str(program("qemu-system-x86_64")), "-machine", "q35,accel=tcg", "-cpu", "max"),
         *("-smp", str(CPUS), "-m", MEMORY),
         *("-kernel", str(disk.vmlinuz), "-initrd", str(disk.initrd), "-append", _CMDLINE),
-        *("-drive", f"file={_ROOT},format=qcow2,if=virtio,cache=unsafe"),
+        *("-drive", f"file={ROOT},format=qcow2,if=virtio,cache=unsafe"),
         *("-drive", f"file={VMCORE},format=raw,if=virtio,cache=unsafe,detect-zeroes=on"),
         *(
             word

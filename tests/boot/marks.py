@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import pytest
 
@@ -12,11 +12,12 @@ if TYPE_CHECKING:
     from tests.boot.crashes import Outcome
     from tests.boot.machine import Machine
 
+BOOT: Final = [
+    pytest.mark.boot,
+    pytest.mark.timeout(2400),  # any test may be the first to want the disk
+]
 
-def looks_at(crash: Callable[[Machine], Outcome]) -> list[pytest.MarkDecorator]:
-    """Mark tests of what came of a crash."""
-    return [
-        pytest.mark.boot,
-        pytest.mark.timeout(2400),  # any test may be the first to want the disk
-        pytest.mark.crash.with_args(crash),
-    ]
+
+def looks_at(crash: Callable[[Machine], Outcome]) -> pytest.MarkDecorator:
+    """Mark a test of what came of a crash."""
+    return pytest.mark.crash.with_args(crash)

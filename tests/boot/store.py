@@ -74,18 +74,33 @@ def kept(kind: str, key: str, build: Callable[[Path], None], *, keep: int = 2) -
         build: fills an empty directory, which is renamed afterwards.
         keep: how many of the kind stay: those used last, and all that are in use.
     """
-    parent = cache_root() / kind
-    final = parent / key
-    with locked(kind):
-        if not final.exists():
-            with building(final) as partial:
-                LOG.info("making %s", final)
-                build(partial)
-        _claims.append(open_directory(final))
-        fcntl.flock(_claims[-1], fcntl.LOCK_SH)
-        os.utime(final)
-        finished = [entry for entry in parent.iterdir() if not entry.name.startswith(".")]
-        for old in sorted(finished, key=lambda entry: entry.stat().st_mtime, reverse=True)[keep:]:
-            if remove_unused(old):
-                LOG.info("removed %s: the cache keeps %s of %s", old, keep, kind)
+    final = cache_root() / kind / key
+    if not _claim(final):
+        with locked(kind):
+            if not _claim(final):  # nobody else made it while we waited
+                with building(final) as partial:
+                    LOG.info("making %s", final)
+                    build(partial)
+                _claim(final)
+            _prune(final.parent, keep)
     return final
+
+
+def _claim(directory: Path) -> bool:
+    """Keep a directory from being removed while this process lives; False if there is none."""
+    try:
+        descriptor = open_directory(directory)
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        _claims.append(descriptor)
+        os.utime(directory)  # used last now
+        return directory.samefile(f"/proc/self/fd/{descriptor}")
+    except FileNotFoundError:
+        return False
+
+
+def _prune(parent: Path, keep: int) -> None:
+    """Remove all but those used last; the caller holds the kind's lock."""
+    finished = [entry for entry in parent.iterdir() if not entry.name.startswith(".")]
+    for old in sorted(finished, key=lambda entry: entry.stat().st_mtime, reverse=True)[keep:]:
+        if remove_unused(old):
+            LOG.info("removed %s: the cache keeps %s in %s", old, keep, parent)

@@ -3,26 +3,18 @@
 from __future__ import annotations
 
 import json
-from pathlib import Path
-
-import pytest
+from typing import TYPE_CHECKING
 
 from tests.boot.crashes import Outcome, saved_on_root
-from tests.boot.marks import looks_at
+from tests.boot.dumps import assert_dump_is_as_good_as
+from tests.boot.marks import BOOT, looks_at
 from tests.lab import console
-from tests.lab.capture import debug_vmlinux
 from tests.real import tools
 
-pytestmark = looks_at(saved_on_root)
+if TYPE_CHECKING:
+    from pathlib import Path
 
-
-@pytest.fixture
-def truth(outcome: Outcome) -> Path:
-    """The copy of /proc/vmcore that was made in the same boot."""
-    size = int(console.expect(outcome.said, "VMCORE"))
-    with (outcome.directory / "vmcore").open("r+b") as file:
-        file.truncate(size)
-    return outcome.directory / "vmcore"
+pytestmark = [*BOOT, looks_at(saved_on_root)]
 
 
 def test_the_capture_kernel_reboots(outcome: Outcome) -> None:
@@ -35,20 +27,22 @@ def test_the_mounted_vmcore_is_proc_vmcore(outcome: Outcome) -> None:
     assert console.event(outcome.said, "EQUAL") is not None, outcome.said
 
 
-def test_the_machine_comes_up_again_with_a_dump(outcome: Outcome, truth: Path) -> None:
-    (dump,) = outcome.files("/var/crash").iterdir()
-    assert json.loads((dump / "summary.json").read_text())["complete"] is True
-    assert (dump / "dmesg").read_text() == tools.vmcore_dmesg(truth)
+def test_the_tree_is_that_of_any_image(outcome: Outcome) -> None:
+    tree = console.sections(outcome.said)["tree"]
+    sizes = {line.split()[-1]: int(line.split()[4]) for line in tree.splitlines()[1:]}
+    assert {"vmcore", "oldmem", "crash_notes", "dmesg", "kcore"} <= set(sizes)
+    assert sizes["vmcore"] == int(console.expect(outcome.said, "VMCORE"))
+    assert sizes["vmcore"] == outcome.truth.stat().st_size
+    seen = outcome.files("/var/lab")
+    assert (seen / "dmesg").read_text() == tools.vmcore_dmesg(outcome.truth)
+    notes = (seen / "crash_notes").read_bytes()
+    with outcome.truth.open("rb") as file:
+        assert notes in file.read(1 << 20)
+    assert len(notes) == sizes["crash_notes"] > 0
 
 
-def test_crash_and_makedumpfile_answer_on_the_dump_as_on_proc_vmcore(
-    outcome: Outcome, truth: Path, tmp_path: Path
-) -> None:
+def test_the_machine_comes_up_again_with_a_dump(outcome: Outcome, tmp_path: Path) -> None:
     (directory,) = outcome.files("/var/crash").iterdir()
-    dump = directory / "vmcore"
-    vmlinux = debug_vmlinux("6.1")
-    commands = ("sys", "bt -a", "ps", "log", "mod", "kmem -i", "rd -p 0x1000 16")
-    assert tools.crash(vmlinux, dump, *commands) == tools.crash(vmlinux, truth, *commands)
-    of_dump = tools.makedumpfile(dump, tmp_path / "dump", "-c", "-d", "31")
-    of_truth = tools.makedumpfile(truth, tmp_path / "truth", "-c", "-d", "31")
-    assert of_dump.read_bytes() == of_truth.read_bytes()
+    assert json.loads((directory / "summary.json").read_text())["complete"] is True
+    assert (directory / "dmesg").read_text() == tools.vmcore_dmesg(outcome.truth)
+    assert_dump_is_as_good_as(outcome.truth, directory / "vmcore", tmp_path)

@@ -1,0 +1,108 @@
+"""Whatever goes wrong in a capture kernel, it ends as the settings say, and in time.
+
+They say "poweroff" for a failure: the hardware can tell that from the reboot after a success.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING
+
+from tests.boot.crashes import (
+    Outcome,
+    page_unreadable,
+    reserved_far_too_little,
+    reserved_too_little,
+    saver_killed,
+    target_full,
+    target_missing,
+    time_over,
+)
+from tests.boot.marks import BOOT, looks_at
+from tests.lab import console
+from tests.real import tools
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+pytestmark = BOOT
+
+_NOT_SAVED = "vmcorefs: THE CRASHED KERNEL'S MEMORY WAS NOT SAVED (see above); now: poweroff"
+
+
+def dump_in(directory: Path) -> Path:
+    (dump,) = (path for path in directory.iterdir() if re.match("[0-9]{4}-", path.name))
+    return dump
+
+
+def assert_ended_as_configured(outcome: Outcome, seconds: float) -> None:
+    assert _NOT_SAVED in outcome.panicked
+    assert outcome.end == "guest-shutdown"
+    assert outcome.seconds < seconds
+
+
+def assert_log_was_saved(dump: Path) -> None:
+    """The log goes first: it is there even where the rest is not."""
+    log = (dump / "dmesg").read_text()
+    assert "sysrq: Trigger a crash" in log
+    assert "Kernel panic - not syncing: sysrq triggered crash" in log
+
+
+@looks_at(target_full)
+def test_a_full_target(outcome: Outcome) -> None:
+    assert_ended_as_configured(outcome, 240)
+    assert re.search(r"vmcorefs: .*to stay free \(\[keep\] free\)", outcome.panicked)
+    dump = dump_in(outcome.files_on("lab-full"))
+    assert_log_was_saved(dump)
+    assert not (dump / "summary.json").exists()
+    assert not (dump / "vmcore").exists()
+
+
+@looks_at(target_missing)
+def test_a_target_that_is_not_there(outcome: Outcome) -> None:
+    assert_ended_as_configured(outcome, 240)
+    assert "vmcorefs: LABEL=no-such-label: no such device after 10 s" in outcome.panicked
+
+
+@looks_at(saver_killed)
+def test_a_saver_that_is_killed_in_the_middle(outcome: Outcome) -> None:
+    assert console.event(outcome.said, "KILLED") is not None
+    assert_ended_as_configured(outcome, 240)
+    dump = dump_in(outcome.files("/var/crash"))
+    assert_log_was_saved(dump)
+    assert sorted(path.name for path in dump.iterdir()) == ["dmesg", "vmcore.incomplete"]
+
+
+@looks_at(time_over)
+def test_a_saver_that_takes_too_long(outcome: Outcome) -> None:
+    assert_ended_as_configured(outcome, 240)
+    assert "vmcorefs: not done after 2 s: giving up" in outcome.panicked
+
+
+@looks_at(page_unreadable)
+def test_a_page_that_cannot_be_read(outcome: Outcome, tmp_path: Path) -> None:
+    """All the rest is saved, and what is missing is said."""
+    assert console.expect(outcome.said, "BAD").count("-") >= 2  # the text is mapped twice
+    assert_ended_as_configured(outcome, 600)
+    assert re.search("vmcorefs: .*: 4096 bytes could not be read", outcome.panicked)
+    dump = dump_in(outcome.files("/var/crash"))
+    assert_log_was_saved(dump)
+    summary = json.loads((dump / "summary.json").read_text())
+    assert summary["complete"] is False
+    assert summary["lost_bytes"] == 4096
+    assert "makedumpfile Completed" in tools.run(
+        ["makedumpfile", "--dump-dmesg", dump / "vmcore.incomplete", tmp_path / "log"], dump
+    )
+
+
+@looks_at(reserved_too_little)
+def test_a_crash_kernel_with_too_little_memory_for_saving(outcome: Outcome) -> None:
+    assert_ended_as_configured(outcome, 400)
+
+
+@looks_at(reserved_far_too_little)
+def test_a_crash_kernel_with_too_little_memory_for_itself(outcome: Outcome) -> None:
+    """No program ran: "panic=" on its command line makes the machine reboot."""
+    assert outcome.end == "guest-reset"
+    assert "Kernel panic" in outcome.panicked.partition("Linux version")[2]
