@@ -203,10 +203,28 @@ def check(
     click.echo(json.dumps(report, indent=1) if as_json else format_check(report), nl=as_json)
 
 
+def _say_needs(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    """Print what a dump of this machine will need, and nothing else."""
+    if value:
+        from vmcorefs.capture.commands import say_needs  # noqa: PLC0415  # as the group's lazy ones
+
+        say_needs()
+        context.exit()
+
+
 @main.command(epilog=IMAGES_HELP, short_help="Say how large a dump would be at each level.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @capture_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; sizes are in bytes.")
+@click.option(
+    "--crashkernel",
+    is_flag=True,
+    is_eager=True,  # needs no IMAGE
+    expose_value=False,
+    callback=_say_needs,
+    help="Say instead what this machine should reserve with crashkernel=, and the disk that a dump"
+    " takes, by /etc/vmcorefs.toml.",
+)
 def estimate(
     images: tuple[str, ...],
     as_json: bool,

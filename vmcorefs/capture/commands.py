@@ -13,10 +13,17 @@ import click
 from vmcorefs.capture.actions import VMCORE, perform, require_capture_kernel, run_shell
 from vmcorefs.capture.checks import check_all, format_checks, has_error, to_json
 from vmcorefs.capture.crash import crash_now, describe_crash
+from vmcorefs.capture.estimate import describe_needs
 from vmcorefs.capture.initramfs import fill, make_initramfs
 from vmcorefs.capture.install import install as install_files, uninstall as uninstall_files
 from vmcorefs.capture.limit import time_limit
-from vmcorefs.capture.load import is_outdated, load_crash_kernel, plan_load, unload_crash_kernel
+from vmcorefs.capture.load import (
+    is_outdated,
+    load_crash_kernel,
+    plan_load,
+    reserved_size,
+    unload_crash_kernel,
+)
 from vmcorefs.capture.saver import save as save_memory
 from vmcorefs.capture.settings import SETTINGS_PATH, Settings, load_settings
 from vmcorefs.core.units import format_size
@@ -200,6 +207,15 @@ def test_crash(config_path: str, *, is_sure: bool) -> None:
         if click.prompt("Crash it now? Type yes in capitals") != "YES":
             raise ConfigError("nothing was done")
     crash_now()
+
+
+def say_needs() -> None:
+    """Print what a dump of this machine needs, by its settings."""
+    try:
+        reserved = reserved_size()
+    except UnsupportedError:
+        reserved = None
+    click.echo(describe_needs(load_settings().dump, reserved), nl=False)
 
 
 def _failure_reason() -> str:
