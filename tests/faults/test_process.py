@@ -234,11 +234,13 @@ def test_the_daemon_is_stopped_for_good(scene: Scene, holds: Callable[..., None]
     before = scene.open()
     stop(daemon)
     began = time.monotonic()
-    with pytest.raises(OSError, match=r"connect|abort") as error:
-        os.pread(before, 4096, LOST)
+    try:
+        with pytest.raises(OSError, match=r"connect|abort") as error:
+            os.pread(before, 4096, LOST)
+    finally:
+        os.kill(daemon, signal.SIGCONT)
     took = time.monotonic() - began
     assert error.value.errno in GONE
-    os.kill(daemon, signal.SIGCONT)
     wait_until_gone(daemon)
     scene.check_log()
     holds(
