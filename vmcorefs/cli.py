@@ -101,7 +101,8 @@ def main() -> None:
     multiple=True,
     metavar="OPTION",
     help="plane=kernel|mapped|plain: serve reads by no better plane than this; direct_io: keep"
-    " them out of the page cache, for bulk copies in little memory.",
+    " them out of the page cache, for bulk copies in little memory; read_timeout=SECONDS: how long"
+    " an input may take to answer before that is an error (30; 0: any time).",
 )
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("--log", "log_path", metavar="FILE", help="Append the log to FILE.")

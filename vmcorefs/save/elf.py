@@ -34,10 +34,9 @@ from vmcorefs.save.pages import (
     batch_pages,
     batches,
     find_runs,
-    split_batches,
 )
 from vmcorefs.save.pipeline import map_in_order
-from vmcorefs.save.survey import WINDOW, Survey, Window, page_ranges
+from vmcorefs.save.survey import Survey, page_ranges
 from vmcorefs.save.written import Written, move_zeros, no_counts
 from vmcorefs.tree.filtered import by_address
 
@@ -80,13 +79,12 @@ class ElfFormat:
             raise ConfigError(f"{len(outputs)} parts: an ELF dump is one file")
         reader = PageReader(dump)
         with closing(Survey(dump, self.threads)) as survey:
-            if left_out(dump.level)[PageKind.ZERO]:
-                _leave_out_zeros(survey, reader, self.threads)
             once = self.once or _is_sequential(outputs[0])
             writer = _Writer(dump, survey, reader, outputs[0], once=once)
             writer.write(self.threads, observer)
             counts = survey.kept.copy(), survey.left_out.copy()
-            move_zeros(counts, writer.zero_kinds, left_out=False)
+            without = bool(left_out(dump.level)[PageKind.ZERO])
+            move_zeros(counts, writer.zero_kinds, left_out=without)
             return Written(*counts, writer.layout.size)
 
 
@@ -218,23 +216,6 @@ class _Writer:
 def _is_sequential(output: Output) -> bool:
     """Whether it takes bytes in order alone (``Target.sequential``)."""
     return bool(getattr(output, "sequential", False))
-
-
-def _leave_out_zeros(survey: Survey, reader: PageReader, threads: int) -> None:
-    """Read all that is kept, to leave out the pages of zeros: the headers cannot wait for them."""
-
-    def read(batch: Batch) -> tuple[Batch, BoolArray]:
-        return batch, reader.read(batch).zero
-
-    def find(window: Window) -> BoolArray:
-        zero = np.zeros(WINDOW, dtype=np.bool_)
-        todo = split_batches(window, batch_pages(reader.page_size, threads))
-        with closing(map_in_order(read, todo, threads)) as results:
-            for batch, is_zero in results:
-                zero[batch.pfns - window.first] = is_zero
-        return zero
-
-    survey.leave_out_zeros(find)
 
 
 def _lay_out(dump: Dump, survey: Survey) -> VmcoreLayout:
