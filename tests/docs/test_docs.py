@@ -15,7 +15,19 @@ from vmcorefs.config import load_capture_file
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FOREIGN_OPTIONS = frozenset(
-    {"--osrelease", "--help", "--seconds", "--corpus", "--now", "--offline", "--bind"}
+    {
+        "--osrelease",
+        "--help",
+        "--seconds",
+        "--corpus",
+        "--now",
+        "--offline",
+        "--bind",
+        "--seed",
+        "--cases",
+        "--only",
+        "--real",
+    }
 )
 
 
