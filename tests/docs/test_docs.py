@@ -25,8 +25,9 @@ FOREIGN_OPTIONS = frozenset(
         "--now",
         "--offline",
         "--bind",
-        "--cases",
         "--seed",
+        "--cases",
+        "--only",
         "--real",
     }
 )
