@@ -106,9 +106,8 @@ def test_a_flattened_dump(capture: Capture, tree: Path, scratch: Path) -> None:
 
 
 @stopped("none")
-@pytest.mark.parametrize("kind", ["kdump-zlib", "kdump-lzo", "kdump-snappy"])
-def test_qemus_compressed_dump_of_a_guest(snapshot: Snapshot, scratch: Path, kind: str) -> None:
-    dump = dump_guest_memory(snapshot, scratch / "dump", kind)  # flattened
+def test_qemus_compressed_dump_of_a_guest(snapshot: Snapshot, scratch: Path) -> None:
+    dump = dump_guest_memory(snapshot, scratch / "dump", "kdump-zlib")  # flattened
     with mounted(scratch, dump) as ours:
         assert (
             tools.crash_osrelease(ours / "vmcore").strip() in vmcoreinfo(ours / "vmcore").decode()
