@@ -2,10 +2,16 @@
 
 import sys
 
-from bench import extents, mount, peers, reads, save, scan, tools
+from bench import dump_level, extents, mount, peers, reads, save, scan, tools
 
 ALONE = {"extents": extents.main, "mount": mount.main, "reads": reads.main, "scan": scan.main}
-BENCHMARKS = {**ALONE, "peers": peers.main, "save": save.main, "tools": tools.main}
+BENCHMARKS = {
+    **ALONE,
+    "dump-level": dump_level.main,
+    "peers": peers.main,
+    "save": save.main,
+    "tools": tools.main,
+}
 
 if __name__ == "__main__":
     name, arguments = (*sys.argv[1:2], "")[0], sys.argv[2:]

@@ -20,6 +20,12 @@ from vmcorefs.confine.process import forbid_dumps
 from vmcorefs.core.units import format_size
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
 from vmcorefs.errors import ConfigError, IncompleteError, VmcorefsError
+from vmcorefs.estimate import (
+    Progress as PagesProgress,
+    estimate as estimate_dumps,
+    format_report as format_estimate,
+    make_report as make_estimate_report,
+)
 from vmcorefs.extract import Outcome, Progress, extract as extract_file, stream
 from vmcorefs.fuse.mounts import check_mountpoint, unmount
 from vmcorefs.fuse.planes.linux import keep_heap_small
@@ -187,6 +193,26 @@ def check(
     with _open(images, options, thorough=True) as capture:
         report = make_check(capture)
     click.echo(json.dumps(report, indent=1) if as_json else format_check(report), nl=as_json)
+
+
+@main.command(epilog=IMAGES_HELP, short_help="Say how large a dump would be at each level.")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@capture_options
+@click.option("--json", "as_json", is_flag=True, help="Print JSON; sizes are in bytes.")
+def estimate(
+    images: tuple[str, ...],
+    as_json: bool,
+    **options: Any,  # noqa: ANN401  # click's
+) -> None:
+    """Say what the pages in IMAGE... are used for, and how large a dump would be at each level.
+
+    All pages are counted; a sample of each kind is compressed, in every codec that there is, and a
+    size is told with how far it may be off (95 %). IMAGE may be the /proc/kcore of the machine that
+    runs.
+    """
+    with _open(images, options) as capture, _pages_bar() as progress:
+        report = make_estimate_report(estimate_dumps(capture, progress=progress))
+    click.echo(json.dumps(report, indent=1) if as_json else format_estimate(report), nl=as_json)
 
 
 @main.command(epilog=IMAGES_HELP)
@@ -385,6 +411,17 @@ def _verify(inputs: Sequence[FileSource], sums: str) -> list[str]:
     total = sum(source.size for source, _ in expected)
     with _bar(total, "verifying") as progress:
         return list(verify_inputs(expected, progress))
+
+
+@contextmanager
+def _pages_bar() -> Iterator[PagesProgress]:
+    with tqdm(desc="counting pages", unit="pages", disable=None, delay=1, leave=False) as bar:
+
+        def progress(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield progress
 
 
 @contextmanager

@@ -10,12 +10,14 @@ from typing import Any
 from vmcorefs.api import Capture
 from vmcorefs.config import machine_names
 from vmcorefs.core.elf import ELFCLASS32, PT_LOAD, PhdrTable
+from vmcorefs.core.ranges import total_size
 from vmcorefs.core.units import format_range, format_size
 from vmcorefs.discovery.notes import NoteSlot
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.fuse.planes.choose import expected_plane
 from vmcorefs.image import MemoryImage
 from vmcorefs.tree.file import TreeFile
+from vmcorefs.tree.filtered import Filter
 from vmcorefs.tree.texts import describe_input
 
 Report = dict[str, Any]
@@ -49,11 +51,22 @@ def make_report(capture: Capture) -> Report:
         "backup": _backup(image),
         "cpus": [_cpu(image, slot) for slot in image.notes.cpu_slots],
         "vmcoreinfo": _vmcoreinfo(image),
+        "dump_level": _dump_level(capture.filtered),
         "missing": image.missing.tolist(),
         "findings": [finding.plain() for finding in image.findings],
         "files": {path: _size_of(file) for path, file in capture.files.items()},
         "planes": dict(_planes(capture)),
         "warnings": list(image.warnings),
+    }
+
+
+def _dump_level(filtered: Filter | None) -> Report | None:
+    if filtered is None:
+        return None
+    return {
+        "level": filtered.level,
+        "left_out": total_size(filtered.excluded),
+        "pages": {kind.name.lower(): n for kind, n in filtered.counts.items() if n},
     }
 
 
@@ -138,6 +151,7 @@ def format_report(report: Report) -> str:
         rows.append(("low memory", f"{span} from {backup['origin']}"))
     rows += _format_kernel(report["vmcoreinfo"])
     rows += [(f"cpu {n}", _format_cpu(cpu)) for n, cpu in enumerate(report["cpus"])]
+    rows += _format_dump_level(report["dump_level"])
     rows += [("missing", f"{format_range(*r)}: reads fail") for r in report["missing"]]
     rows += [("file", _format_file(path, size)) for path, size in report["files"].items()]
     rows += [("plane", f"{path}  {_format_plane(p)}") for path, p in report["planes"].items()]
@@ -198,6 +212,13 @@ def _format_kernel(vmcoreinfo: Report | None) -> Iterator[tuple[str, str]]:
         else "not yet: VMCOREINFO has no CRASHTIME"
     )
     yield "crashed", when
+
+
+def _format_dump_level(dump_level: Report | None) -> Iterator[tuple[str, str]]:
+    if dump_level is not None:
+        pages = ", ".join(f"{count} {kind}" for kind, count in dump_level["pages"].items())
+        size = format_size(dump_level["left_out"])
+        yield "dump level", f"{dump_level['level']}: {size} left out of vmcore; pages: {pages}"
 
 
 def _format_cpu(cpu: Report) -> str:

@@ -110,9 +110,9 @@ _LEVEL_OPTION = click.option(
     "--dump-level",
     type=click.IntRange(0, MAX_DUMP_LEVEL),
     metavar="LEVEL",
-    help="Leave pages out of vmcore, as makedumpfile -d does: the sum of 1 (known zeros), 2"
-    " (cache), 4 (cache, private too), 8 (user data) and 16 (free pages). Default: leave"
-    " nothing out.",
+    help="Leave pages out of vmcore, as makedumpfile -d does: the sum of 2 (cache), 4 (cache,"
+    " private too), 8 (user data) and 16 (free pages); 1 (zeros) changes nothing here. Default:"
+    " leave nothing out.",
 )
 
 

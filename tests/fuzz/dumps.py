@@ -2,16 +2,36 @@
 
 from __future__ import annotations
 
+import resource
+
 from tests import builders
-from tests.dump_builders import LOADS, NOTES, TEXT, Load, direct, pack_dump
+from tests.elf_dumps import LOADS, NOTES, TEXT, Load, direct, pack_dump
 from tests.fuzz.target import target
+from tests.kdumps import CODECS, Kdump, flatten
 from vmcorefs.core.dump_headers import MAX_NOTES, MAX_PHDRS, read_dump_headers
 from vmcorefs.core.dump_memory import read_dump_memory
 from vmcorefs.core.extents import Kind
 from vmcorefs.core.notes import walk_notes
 from vmcorefs.discovery.dump import cut_into_slots
+from vmcorefs.errors import FaultError, SourceIOError
+from vmcorefs.reader import Reader
+from vmcorefs.sources.base import BytesSource
+from vmcorefs.sources.diskdump import open_diskdump
+from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.flattened import Unflattened
 
 HUGE = (1 << 64) - 1
+_MOST_PAGES = 200
+
+
+class BytesFile(BytesSource):
+    """A file in memory."""
+
+    kind = "bytes"
+
+    @property
+    def file(self) -> FileSource:
+        raise AssertionError("there is none")
 
 
 @target(
@@ -45,3 +65,63 @@ def _elf_dump(data: bytes) -> None:
         slots = list(cut_into_slots(notes, offset, walk.notes, walk.size))
         assert sum(slot.size for slot in slots) == walk.size
         assert sum(len(slot.notes) for slot in slots) == len(walk.notes)
+
+
+def _packed(codec: str) -> bytes:
+    return Kdump([*range(3, 20), 25], range(2, 30), zeros=[5], codec=codec).pack()
+
+
+@target(
+    "kdump",
+    valid=[
+        *(_packed(codec) for codec in CODECS),
+        Kdump([3], order=">").pack(),
+        Kdump([1, 2, 3], notes=None).pack(),
+        Kdump([1, 2, 3], split=(2, 3)).pack(),
+        Kdump([1, 2, 3], lost=[2], status=8).pack(),
+    ],
+    nasty=[
+        b"KDUMP   ",
+        _packed("zlib")[: 5 * 4096],
+        Kdump([1], mapped=4096 * 8).pack(max_mapnr=0xFFFFFFFF, bitmap_blocks=0xFFFFFFFF),
+        Kdump([1]).pack(header_version=0x7FFFFFFF),
+    ],
+)
+def _kdump(data: bytes) -> None:
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    dump = open_diskdump([BytesFile("dump", data)])
+    try:
+        memory = Reader("memory", dump.memory, dump.sources)
+        stored = dump.memory.only(Kind.DATA)
+        assert (stored.offset + stored.size <= dump.sources[0].size).all()
+        size = int(dump.sources[0].size)
+        for paddr in stored.start[:_MOST_PAGES].tolist():
+            try:
+                assert len(memory.pread(4096, paddr)) == 4096
+            except (FaultError, SourceIOError) as error:
+                assert str(error)  # noqa: PT017  # it must say something
+        assert dump.memory.ranges.max(initial=0) <= 1 << 62
+        assert size >= 0
+    finally:
+        dump.close()
+    grown = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before
+    assert grown < 256 << 10, f"{grown} KiB for {len(data)} bytes"
+
+
+@target(
+    "flattened-dump",
+    valid=[
+        flatten([(0, b"abc"), (100, b"def"), (1, b"xyz")]),
+        flatten([(10, b"abc")], ends=False),
+        flatten([]),
+    ],
+    nasty=[flatten([(0, b"abc")])[:4100], flatten([(1 << 61, b"x")])],
+)
+def _flattened_dump(data: bytes) -> None:
+    dump = Unflattened(BytesFile("dump", data))
+    for offset in {0, min(dump.size, 1), max(dump.size - 10, 0)}:
+        buffer = bytearray(min(dump.size - offset, 1 << 16))
+        try:
+            dump.pread_into(offset, memoryview(buffer))
+        except SourceIOError:
+            assert dump.is_cut

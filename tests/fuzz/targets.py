@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.fuzz import binaries, discovery, dumps, kernel, pages, paging, texts
+from tests.fuzz import binaries, discovery, dumps, given, kernel, pages, paging, texts
 from tests.fuzz.target import TARGETS, Target
 
 __all__ = [
@@ -11,6 +11,7 @@ __all__ = [
     "binaries",
     "discovery",
     "dumps",
+    "given",
     "kernel",
     "pages",
     "paging",

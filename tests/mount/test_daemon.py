@@ -70,6 +70,21 @@ def test_umount_waits_until_the_daemon_has_gone(machine: Machine) -> None:
         assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
+def test_umount_names_who_keeps_the_mount_alive_in_another_namespace(machine: Machine) -> None:
+    with machine.mounted() as mnt:
+        with subprocess.Popen(["unshare", "--mount", "sleep", "60"]) as other:
+            while Path(f"/proc/{other.pid}/comm").read_text() != "sleep\n":
+                time.sleep(0.01)
+            done = machine.run("umount", "--timeout", "1", str(mnt))
+            assert done.returncode == 3
+            assert f"lives on in the namespace of sleep({other.pid})" in done.stderr
+            assert find_mount(str(mnt)) is None
+            pid = int(done.stderr.split("the daemon, ")[1].split(",")[0])
+            assert Path(f"/proc/{pid}").exists()
+            other.terminate()
+        wait_until_gone(pid)
+
+
 def test_umount_of_a_busy_tree_names_who_uses_it_and_lazy_detaches(machine: Machine) -> None:
     with machine.mounted() as mnt:
         with (mnt / "vmcore").open("rb") as file:

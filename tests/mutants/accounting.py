@@ -17,7 +17,7 @@ from typing import Any, Final
 Read = Callable[[str, int, int], bytes | None]
 """Reads a file of the tree: path, size, offset; None where that is an error."""
 
-KINDS: Final = {"data", "zero", "hole", "missing"}
+KINDS: Final = {"data", "zero", "hole", "missing", "excluded"}
 _WINDOW: Final = 1 << 16
 _MANY: Final = 24
 """Extents of a file that are looked at: the first, the last, and some between."""
@@ -94,8 +94,10 @@ class Judge:
 
     def _is_fault(self, path: str, extent: Extent) -> bool:
         kind = extent["kind"]
-        return kind == "missing" or (
-            kind == "hole" and (path == "kcore" or (self.holes == "error"))
+        return (
+            kind == "missing"
+            or (kind == "excluded" and path != "vmcore")
+            or (kind == "hole" and (path == "kcore" or self.holes == "error"))
         )
 
     def _windows(self, extent: Extent, *, cut: bool) -> Iterator[tuple[int, int]]:

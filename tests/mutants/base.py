@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import vmcorefs
 from tests.builders import ELFCOREHDR, VMCOREINFO, dead_machine
 from tests.kernel_builder import (
     ARM,
@@ -85,7 +86,9 @@ def make_bases(directory: Path) -> Iterator[Base]:
     yield _kernel_base(directory / "arm64", arm, arm.concatenated())
     riscv = make_kernel(RISCV, riscv_ram, base=2 * GIB + 16 * MIB)
     yield _kernel_base(directory / "riscv64", riscv, riscv.concatenated())
-    yield _kexec_base(directory / "kexec")
+    kexec = _kexec_base(directory / "kexec")
+    yield kexec
+    yield _dump_base(directory / "elf-dump", kexec)
 
 
 def _kernel_base(directory: Path, kernel: DeadKernel, placed: Sequence[Placed] = ()) -> Base:
@@ -130,6 +133,24 @@ def _kexec_base(directory: Path) -> Base:
         Spot("VMCOREINFO", IMAGE, VMCOREINFO, 200),
         Spot("memory map", "iomem"),
         Spot("memory map", "iomem"),
+        Spot("description", DESCRIPTION),
+    )
+    return Base(directory.name, directory, spots)
+
+
+def _dump_base(directory: Path, capture: Base) -> Base:
+    """The vmcore of another capture as an image of its own: headers and notes, then memory."""
+    directory.mkdir()
+    with vmcorefs.open(capture.description) as opened:
+        vmcore = opened["vmcore"]
+        (directory / IMAGE).write_bytes(vmcore.pread(vmcore.size, 0))
+        notes = opened["crash_notes"].size
+    (directory / DESCRIPTION).write_text(f'[[image]]\npath = "{IMAGE}"\n')
+    spots = (
+        Spot("ELF header", IMAGE, 0, 64),
+        Spot("program headers", IMAGE, 64, 56 * 6),
+        Spot("program headers", IMAGE, 64, 56 * 6),
+        Spot("notes", IMAGE, 4096, notes),
         Spot("description", DESCRIPTION),
     )
     return Base(directory.name, directory, spots)

@@ -180,6 +180,7 @@ _KEYWORDS: Final[dict[str, tuple[str, object]]] = {
     "error": ("holes", "error"),
     "--raw-reserved": ("raw_reserved", True),
     "--drop-torn-notes": ("drop_torn_notes", True),
+    "31": ("dump_level", 31),
 }
 
 

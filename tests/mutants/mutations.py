@@ -34,6 +34,7 @@ OPTIONS: Final = (
     ("--drop-torn-notes",),
     ("--elfcorehdr", "none"),
     ("--vmcoreinfo", "none"),
+    ("--dump-level", "31"),
 )
 
 

@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import errno
+import hashlib
+import json
 import random
-from typing import TYPE_CHECKING, Final
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
@@ -15,14 +20,13 @@ from tests.real.trees import compare, differences, mounted, read
 from tests.real.truth import by_address, in_memory, segments, vmcoreinfo
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from tests.lab.capture import Capture, Snapshot
 
 pytestmark = REAL
 
 _TEXTS: Final = ("crash_notes", "dmesg", "kallsyms", "version", "vmcoreinfo", "cpu/1/registers")
 _PAGE: Final = 4096
+_PAGES: Final = Path(__file__).with_name("kdumpfile_pages.py")
 _COMPARED: Final = 128 << 20
 
 
@@ -70,6 +74,78 @@ def test_a_filtered_elf_dump(capture: Capture, tree: Path, scratch: Path) -> Non
                     read(ours / "oldmem", start + size, 1)
     assert len(held) > 5000
     assert left_out > 500 << 20
+
+
+_KDUMPS: Final = {
+    "zlib": ("-c", "-d", "31"),
+    "lzo": ("-l", "-d", "31"),
+    "none": ("-d", "31"),
+}
+
+
+@only("kexec")
+@pytest.mark.parametrize("options", _KDUMPS)
+def test_a_kdump_compressed_dump(capture: Capture, tree: Path, scratch: Path, options: str) -> None:
+    dump = tools.makedumpfile(capture.vmcore, scratch / "dump", *_KDUMPS[options])
+    _compare_with_libkdumpfile(dump, tree, scratch)
+
+
+@only("kexec")
+def test_a_flattened_dump(capture: Capture, tree: Path, scratch: Path) -> None:
+    flat = scratch / "flat"
+    with flat.open("wb") as file:
+        subprocess.run(
+            ["makedumpfile", "-F", "-c", "-d", "31", capture.vmcore],
+            stdout=file,
+            stderr=subprocess.DEVNULL,
+            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
+            check=True,
+            timeout=300,
+        )
+    _compare_with_libkdumpfile(flat, tree, scratch)
+
+
+@stopped("none")
+@pytest.mark.parametrize("kind", ["kdump-zlib", "kdump-lzo", "kdump-snappy"])
+def test_qemus_compressed_dump_of_a_guest(snapshot: Snapshot, scratch: Path, kind: str) -> None:
+    dump = dump_guest_memory(snapshot, scratch / "dump", kind)  # flattened
+    with mounted(scratch, dump) as ours:
+        assert (
+            tools.crash_osrelease(ours / "vmcore").strip() in vmcoreinfo(ours / "vmcore").decode()
+        )
+        start, size = 1 << 20, snapshot.recipe.memory_size - (1 << 20)
+        assert compare(ours / "oldmem", start, snapshot.ram, start, size) == (0, None)
+
+
+def _compare_with_libkdumpfile(dump: Path, tree: Path, scratch: Path) -> None:
+    """Every page that libkdumpfile finds in a dump is ours and the true one; we have no others."""
+    said = tools.run(["/usr/bin/python3", _PAGES, dump, tree / "oldmem"], dump)
+    report: dict[str, Any] = json.loads(said.splitlines()[-1])
+    assert report["different"] == 0
+    assert report["pages"] > 10_000
+    with mounted(scratch, dump) as ours:
+        layout = json.loads((ours / "layout.json").read_text())["files"]["oldmem"]["extents"]
+        held = [row for row in layout if row["kind"] == "data"]
+        assert sum(row["size"] for row in held) == report["pages"] * _PAGE
+        digest = hashlib.sha256()
+        for row in held:
+            for at in range(row["offset"], row["offset"] + row["size"], _COMPARED):
+                end = min(at + _COMPARED, row["offset"] + row["size"])
+                digest.update(read(ours / "oldmem", at, end - at))
+        assert digest.hexdigest() == report["sha256"]
+        excluded = [row["offset"] for row in layout if row["kind"] == "excluded"]
+        assert all(_is_an_error(ours / "oldmem", at) for at in excluded[:50])
+        for text in _TEXTS:
+            assert (ours / text).read_bytes() == (tree / text).read_bytes(), text
+        assert tools.crash_osrelease(ours / "vmcore") == tools.crash_osrelease(dump)
+
+
+def _is_an_error(path: Path, offset: int) -> bool:
+    try:
+        read(path, offset, 1)
+    except OSError as error:
+        return error.errno == errno.EIO
+    return False
 
 
 @stopped("none")

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import random
 import signal
+import struct
 import subprocess
 import time
 from typing import TYPE_CHECKING
@@ -58,28 +57,39 @@ def test_a_dump_is_the_same_from_the_memory_and_from_the_kernels_own_vmcore(
 def test_a_saver_that_is_killed_again_and_again_ends_with_the_same_dump(
     capture: Capture, scratch: Path
 ) -> None:
-    whole, dump = scratch / "whole", scratch / "vmcore"
-    start = time.monotonic()
+    whole, dump, incomplete = (scratch / name for name in ("whole", "vmcore", "vmcore.incomplete"))
     vmcorefs("save", "--quiet", "-d", "1", capture.config, "-o", whole)
-    seconds = time.monotonic() - start
-    chance = random.Random(5)  # noqa: S311  # a test is to be the same each time
-    resume: list[str] = []
-    for number in (signal.SIGKILL, signal.SIGTERM, signal.SIGKILL):
-        command = [VMCOREFS, "save", "--quiet", "-d", "1", str(capture.config), "-o", str(dump)]
-        saver = subprocess.Popen([*command, *resume], stderr=subprocess.DEVNULL)
-        time.sleep(chance.uniform(0.4, 0.7) * seconds)
-        saver.send_signal(number)
-        saver.wait(60)
+    size = whole.stat().st_size
+    command = [VMCOREFS, "save", "--quiet", "-d", "1", str(capture.config), "-o", str(dump)]
+    for number, part in ((signal.SIGKILL, 0.3), (signal.SIGTERM, 0.5), (signal.SIGKILL, 0.7)):
+        with subprocess.Popen(command, stderr=subprocess.DEVNULL) as saver:
+            while saver.poll() is None and not _is_long(incomplete, int(part * size)):
+                time.sleep(0.001)
+            saver.send_signal(number)
+        assert saver.returncode == (-number if number == signal.SIGKILL else 6)
         assert not dump.exists()
-        incomplete = scratch / "vmcore.incomplete"
-        if incomplete.exists():
-            resume = ["--resume"]
-            if incomplete.stat().st_size > 4096:
-                said = tools.attempt(["makedumpfile", "--dump-dmesg", incomplete, scratch / "log"])
-                assert "This is incomplete dumpfile" in said.stdout or said.returncode != 0
-    vmcorefs("save", "--quiet", "-d", "1", capture.config, "-o", dump, *resume)
+        assert tools.crash_osrelease(incomplete) == f"{capture.kernel.name}\n"
+        assert _is_marked_incomplete(incomplete)
+        said = tools.attempt(["makedumpfile", "--dump-dmesg", incomplete, scratch / "log"])
+        assert "makedumpfile Failed" in said.stdout  # it lacks a page of the log, and says so
+        command = [*command[:8], "--resume"]
+    report = json.loads(vmcorefs(*command[1:], "--json"))
+    assert report["resumed_pages"] > 10_000
     assert differences(dump, whole) == (0, None)
-    assert sorted(os.listdir(scratch))[:1] != ["vmcore.incomplete"]
+    assert not incomplete.exists()
+
+
+def _is_marked_incomplete(dump: Path) -> bool:
+    """DUMP_DH_COMPRESSED_INCOMPLETE in ``status`` (makedumpfile: diskdump_mod.h)."""
+    (status,) = struct.unpack_from("<I", dump.read_bytes(), 424)
+    return bool(status & 0x8)
+
+
+def _is_long(file: Path, size: int) -> bool:
+    try:
+        return file.stat().st_size >= size
+    except FileNotFoundError:
+        return False
 
 
 @only("kexec")

@@ -24,7 +24,7 @@ from tests.builders import (
     vmcoreinfo_text,
 )
 from tests.conftest import Opener
-from tests.dump_builders import NOTES, TEXT, Load, direct, pack_dump, save_dump
+from tests.elf_dumps import NOTES, TEXT, Load, direct, pack_dump, save_dump
 from tests.kernel_builder import make_kernel
 from tests.matching import exactly, same_bytes
 from vmcorefs import ConfigError, FaultError, FormatError, LayoutError, TruncatedError
@@ -287,7 +287,6 @@ def test_a_dump_is_given_alone(tmp_path: Path, open_capture: Opener) -> None:
             "PT_LOAD of [0x1000, 0x2000): p_filesz 0x1001 is more than p_memsz 0x1000",
         ),
         (pack_dump()[:4100], FormatError, "the PT_NOTE at [0x1000, 0x"),
-        (b"makedumpfile\0\0\0\0".ljust(4096, b"\0"), UnsupportedError, "a flattened dump"),
     ],
 )
 def test_what_is_no_dump_of_a_machine(

@@ -86,8 +86,9 @@ def spread(told: Told) -> KindArray:
     kinds = told.kind.copy()
     last = (len(kinds) - 1).bit_length()
     order = np.minimum(told.order, last)
+    spans = np.flatnonzero(order)
     for size in range(1, last + 1):  # the larger ones later: they overrule those within them
-        firsts = np.flatnonzero(order == size)
+        firsts = spans[order[spans] == size]
         if len(firsts):
             kinds.reshape(-1, 1 << size)[firsts >> size] = told.kind[firsts][:, None]
     kinds[told.poisoned] = PageKind.HWPOISON

@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from vmcorefs.core.elf import EM_AARCH64, EM_RISCV, EM_X86_64
-from vmcorefs.core.extents import Kind
+from vmcorefs.core.extents import Extents, Kind
 from vmcorefs.core.notes import ByteOrder
 from vmcorefs.core.paging import Limits, ReadTables, walk
 from vmcorefs.core.paging_formats import PageTableFormat, arm64, riscv64, x86_64
@@ -116,10 +116,12 @@ _MACHINES: Final[dict[int, Callable[[Vmcoreinfo], tuple[PageTableFormat, int]]]]
 def table_reader(memory: Reader, fmt: PageTableFormat, byte_order: ByteOrder = "<") -> ReadTables:
     """Return a ``read_tables`` for ``walk`` that reads tables of ``fmt`` through ``memory``."""
     dtype = np.dtype(f"{byte_order}u8")
+    # what is not RAM (HOLE) may read as zeros, but there is no table in it
+    held = memory.table.only(Kind.DATA, Kind.ZERO)
 
     def read_tables(paddrs: Int64Array) -> tuple[UInt64Array, BoolArray]:
         raw = np.zeros((len(paddrs), fmt.entries), dtype=dtype)
-        readable = _are_held(memory, paddrs)
+        readable = _are_held(held, paddrs)
         for row in np.flatnonzero(readable).tolist():
             try:
                 memory.pread_into(int(paddrs[row]), memoryview(raw[row]).cast("B"))
@@ -150,12 +152,8 @@ class TableLookup:
         return translate_pages(self._fmt, self._root, vaddrs.astype(np.int64), self._read_tables)
 
 
-def _are_held(memory: Reader, paddrs: Int64Array) -> BoolArray:
-    """Whether each table begins in RAM that is held: hostile ones mostly do not, and cost nothing.
-
-    What is not RAM (``HOLE``) may read as zeros, but there is no table in it.
-    """
-    table = memory.table.only(Kind.DATA, Kind.ZERO)
+def _are_held(table: Extents, paddrs: Int64Array) -> BoolArray:
+    """Whether each page table begins in an extent: hostile ones mostly do not, and cost nothing."""
     if not len(table):
         return np.zeros(len(paddrs), dtype=bool)
     row = np.searchsorted(table.start, paddrs, side="right") - 1

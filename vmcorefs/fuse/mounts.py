@@ -10,6 +10,7 @@ import os
 import re
 import select
 import subprocess
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -113,8 +114,11 @@ def unmount(path: str, *, lazy: bool, timeout: float) -> None:
     try:
         _run_umount(mount.mountpoint, lazy=lazy)
         if daemon >= 0 and not lazy and not _wait_gone(daemon, timeout):
+            holders = ", ".join(_holders_of(mount.pid))
+            why = f": the mount lives on in the namespace of {holders}" if holders else ""
             raise MountError(
                 f"{path}: unmounted, but the daemon, {mount.pid}, still runs after {timeout:g} s"
+                f"{why}"
             )
     finally:
         if daemon >= 0:
@@ -157,6 +161,19 @@ def _users_of(mountpoint: str) -> list[str]:
         if any(f"{target}/".startswith(prefix) for target in targets):
             users.append(f"{name}({process.name})")
     return users
+
+
+def _holders_of(pid: int) -> Iterator[str]:
+    """Processes whose mount namespace still has the mount of a daemon: ``name(pid)``.
+
+    A namespace that is made while a tree is mounted has a copy of it, which keeps it alive.
+    """
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if f" {fsname(pid)} " in (process / "mountinfo").read_text("utf-8", "replace"):
+                yield f"{(process / 'comm').read_text().strip()}({process.name})"
+        except OSError:
+            continue
 
 
 def _open_daemon(pid: int) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
@@ -61,7 +62,8 @@ def parse_levels(text: str) -> tuple[int, ...]:
     """
     levels = []
     for word in text.split(","):
-        level = int(word) if word.isascii() and word.isdecimal() else -1
+        # no longer than it can be: Python refuses to convert thousands of digits
+        level = int(word) if re.fullmatch("[0-9]{1,3}", word) else -1
         if not 0 <= level <= MAX_DUMP_LEVEL:
             raise ConfigError(
                 f"dump level {word!r}: expected 0 to {MAX_DUMP_LEVEL}, or several with commas"

@@ -43,6 +43,9 @@ from vmcorefs.tree.filtered import by_address
 _SPARE = 1 << 16
 """Bytes behind the program headers for those that lost pages make: a thousand of them."""
 
+_OUT_OF_LINE = 4
+"""Bytes by which segments miss page alignment, as makedumpfile's do (core/filtered_layout.py)."""
+
 _MIN_HOLE = 16
 """Pages in the shortest run of zeros that becomes a hole: to write less is more work."""
 
@@ -245,8 +248,8 @@ def _lay_out(dump: Dump, survey: Survey) -> VmcoreLayout:
         page_size=size,
         note_align=0 if release is not None and release < NOTE_ALIGN_RELEASE else 4,
     )
-    layout = leave_out(layout, subtract(survey.ram, survey.kept_ranges()) * size)
-    spare = align_up(_SPARE, size)
+    layout = leave_out(layout, subtract(survey.ram, survey.kept_ranges()) * size, tell=True)
+    spare = align_up(_SPARE, size) + _OUT_OF_LINE
     phdrs, windows = layout.phdrs.copy(), layout.windows
     phdrs["p_offset"] += np.uint64(spare)
     return replace(

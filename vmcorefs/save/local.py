@@ -45,6 +45,8 @@ class LocalTarget:
                 left its file and neither ``force`` nor ``resume`` says what to do about that.
             OutputError: if it cannot be made.
         """
+        if not os.path.basename(path):
+            raise ConfigError(f"{path!r}: expected the name of a file")
         self.name = path
         self.incomplete = f"{path}{INCOMPLETE}"
         self._force = force
@@ -111,7 +113,7 @@ class LocalTarget:
             raise ConfigError(f"{self.incomplete}: exists and is no file of an earlier try")
         if status.st_uid != os.geteuid():
             raise ConfigError(f"{self.incomplete}: belongs to user {status.st_uid}")
-        if not (force or resume):
+        if status.st_size and not (force or resume):
             raise ConfigError(
                 f"{self.incomplete}: an earlier try has left it; --resume goes on from there,"
                 " --force starts anew"
@@ -244,5 +246,8 @@ def _sync_directory(path: str) -> None:
     directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # fsync(2): some file systems have nothing to sync there
+            raise
     finally:
         os.close(directory)

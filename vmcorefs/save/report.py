@@ -12,7 +12,7 @@ from vmcorefs.save.written import Counts
 _MAX_LISTED = 1000
 """Ranges that are listed one by one; a report is no place for a million."""
 
-_NAMES: Mapping[PageKind, str] = {
+NAMES: Mapping[PageKind, str] = {
     PageKind.KERNEL: "kernel",
     PageKind.ZERO: "zero",
     PageKind.CACHE: "cache",
@@ -22,6 +22,7 @@ _NAMES: Mapping[PageKind, str] = {
     PageKind.HWPOISON: "hwpoison",
     PageKind.OFFLINE: "offline",
 }
+"""What people and programs call each kind."""
 
 
 @dataclass(slots=True)
@@ -162,7 +163,7 @@ def describe_losses(report: Report) -> str:
 
 def _pages(report: Report) -> list[str]:
     lines = [f"{'pages':<14}{'kept':>12}{'left out':>12}   of {report.page_size} bytes"]
-    for kind, name in _NAMES.items():
+    for kind, name in NAMES.items():
         kept, left_out = int(report.kept[kind]), int(report.left_out[kind])
         if kept or left_out:
             lines.append(f"{name:<14}{kept:>12}{left_out:>12}")

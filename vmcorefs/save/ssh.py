@@ -27,20 +27,25 @@ _OPTIONS = (
     *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"),
 )
 _READY = b"ready\n"
-_EXISTS = 17
+_EXISTS, _LEFT = 17, 18
 _PATIENCE = 60.0
-_SYNC = "sync -- {path} 2>/dev/null || sync"
-"""coreutils' sync takes files, others' only all of the machine."""
 
+_REFUSE = """
+if [ -e {path} ] || [ -L {path} ]; then exit {exists}; fi
+if [ -e {incomplete} ] || [ -L {incomplete} ]; then exit {left}; fi
+"""
+_REMOVE = "rm -f -- {incomplete}"
+
+# coreutils' sync takes files; older and smaller ones sync all of the machine whatever they are told
 _RECEIVE = """
 umask 077
-if [ -e {path} ] || [ -L {path} ]; then exit {exists}; fi
-{exclusive}
+{prepare}
+set -C
 exec 3>{incomplete} || exit 1
 echo ready
 cat >&3 || exit 1
 exec 3>&-
-{sync_incomplete}
+sync -- {incomplete}
 """
 
 _PUBLISH = """
@@ -51,7 +56,7 @@ if [ "$size" -ne {size} ]; then
 fi
 {refuse}
 mv -f -- {incomplete} {path} || exit 1
-{sync_directory}
+sync -- {directory}
 """
 
 
@@ -137,14 +142,13 @@ class SshTarget(SequentialTarget):
             raise
 
     def _start(self) -> subprocess.Popen[bytes]:
-        path = shlex.quote(self._place.path)
-        script = _RECEIVE.format(
-            path=path if not self._force else "/dev/null/none",
-            exists=_EXISTS,
-            exclusive="set -C" if not self._force else "",
-            incomplete=shlex.quote(self._place.path + INCOMPLETE),
-            sync_incomplete=_SYNC.format(path=shlex.quote(self._place.path + INCOMPLETE)),
-        )
+        names = {
+            "path": shlex.quote(self._place.path),
+            "incomplete": shlex.quote(self._place.path + INCOMPLETE),
+        }
+        prepare = _REMOVE if self._force else _REFUSE
+        prepare = prepare.format(exists=_EXISTS, left=_LEFT, **names)
+        script = _RECEIVE.format(prepare=prepare, **names)
         try:
             return subprocess.Popen(
                 self._place.command(script),
@@ -164,6 +168,11 @@ class SshTarget(SequentialTarget):
         status = self._ssh.wait()
         if status == _EXISTS:
             raise ConfigError(f"{self.name}: exists already; pass --force to replace it")
+        if status == _LEFT:
+            raise ConfigError(
+                f"{self.incomplete}: an earlier try has left it, or another process is writing it;"
+                " --force starts anew"
+            )
         raise self._failed(f"ssh ended with status {status}")
 
     def _send(self, data: memoryview) -> None:
@@ -195,7 +204,7 @@ class SshTarget(SequentialTarget):
             refuse=""
             if self._force
             else f"if [ -e {quoted} ] || [ -L {quoted} ]; then echo exists >&2; exit 1; fi",
-            sync_directory=_SYNC.format(path=shlex.quote(path.rpartition("/")[0] or "/")),
+            directory=shlex.quote(path.rpartition("/")[0] or "/"),
         )
         done = subprocess.run(
             self._place.command(script),
@@ -229,5 +238,6 @@ class SshTarget(SequentialTarget):
         self._errors.seek(0)
         said = self._errors.read(65536).decode("utf-8", "replace").strip().splitlines()
         words = "; ".join(line.strip() for line in said[-4:] if line.strip())
+        words = "".join(letter if letter.isprintable() else "?" for letter in words)
         message = f"{self.name}: {words or reason}"
         return (DiskFullError if "No space left" in words else OutputError)(message)

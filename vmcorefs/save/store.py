@@ -116,7 +116,7 @@ class StoreTarget(SequentialTarget):
     def close(self) -> None:
         """See ``Target.close``; an upload that did not end is called off where that can be done."""
         file, self._file = self._file, None
-        if file is None or file.closed:
+        if file is None or getattr(file, "closed", False):
             return
         with suppress(Exception):
             if hasattr(file, "discard"):

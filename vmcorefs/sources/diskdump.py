@@ -56,9 +56,10 @@ from vmcorefs.core.ranges import (
     total_size,
 )
 from vmcorefs.core.units import MAX_ADDRESS, format_range, format_size
-from vmcorefs.errors import FormatError, UnsupportedError
+from vmcorefs.errors import FormatError, SourceIOError, UnsupportedError
 from vmcorefs.sources.base import Source
 from vmcorefs.sources.dump import DumpFile, File, NoteSegment
+from vmcorefs.sources.flattened import Unflattened
 from vmcorefs.sources.page_codecs import find_decompressor
 from vmcorefs.sources.pages import DumpPages
 
@@ -80,7 +81,7 @@ _MACHINES: Final = {
 """``e_machine`` by what ``uname -m`` says (arch/*/include, UTS_MACHINE)."""
 
 _CHUNK = 1 << 18  # bytes of a bitmap that are looked at together: those of 8 GiB
-_DESCS = 1 << 15
+_DESCS, _DESCS_OF_CUT = 1 << 15, 64
 _LAST = 1 << 12
 
 
@@ -230,7 +231,7 @@ def _find_lost(file: Source, main: MainHeader, where: Places, stored: Ranges) ->
     there = min(max(file.size - where.descriptors, 0) // DESC_SIZE, count)
     dtype = desc_dtype(main.abi.byte_order)
     # pages are written in order: if the last ones are there, so are the others
-    whole = there == count and not main.status & Flag.INCOMPLETE
+    whole = there == count and not main.status & Flag.INCOMPLETE and not _is_cut(file)
     first = max(count - _LAST, 0) if whole else 0
     lost = _lost_descriptors(file, where, first, there, dtype)
     if whole and len(lost):
@@ -247,13 +248,23 @@ def _lost_descriptors(
 ) -> Ranges:
     """Those of the descriptors ``[first, end)`` whose pages are not in the file."""
     found: list[Ranges] = [np.empty((0, 2), dtype=np.int64)]
-    for start in range(first, end, _DESCS):
-        raw = bytearray((min(start + _DESCS, end) - start) * DESC_SIZE)
-        file.pread_into(where.descriptors + start * DESC_SIZE, memoryview(raw))
+    step = _DESCS_OF_CUT if _is_cut(file) else _DESCS
+    for start in range(first, end, step):
+        raw = bytearray((min(start + step, end) - start) * DESC_SIZE)
+        try:
+            file.pread_into(where.descriptors + start * DESC_SIZE, memoryview(raw))
+        except SourceIOError:
+            if not _is_cut(file):
+                raise
+            raw[:] = bytes(len(raw))  # a descriptor of zeros is that of a lost page
         descs = np.frombuffer(raw, dtype=dtype)
         room = file.size - descs["size"].astype(np.int64)
         found.append(_runs((descs["offset"] == 0) | (descs["offset"] > room)) + start)
     return normalise(np.concatenate(found))
+
+
+def _is_cut(file: Source) -> bool:
+    return isinstance(file, Unflattened) and file.is_cut
 
 
 def _runs(bits: BitArray) -> Ranges:

@@ -1,32 +1,21 @@
 """makedumpfile's flattened format, as the dump that the stream would make.
 
-A dump that went through a pipe or ssh is a block of 4096 bytes, then records: where bytes belong,
-how many, and the bytes; numbers are big-endian. One pass over the records gives a table, and the
-dump is read through it where it stands (makedumpfile.c, ``write_start_flat_header``,
-``write_buffer``, ``rearrange_dumpdata``).
+It is what a dump is that went through a pipe or ssh. One pass over its records gives a table, and
+the dump is read through that where it stands; nothing is rearranged.
 """
 
 from __future__ import annotations
 
-import struct
 from array import array
-from typing import Final
 
 import numpy as np
 
+from vmcorefs.core.flattened import RECORD_SIZE, START_SIZE, check_start, parse_record
 from vmcorefs.core.ranges import Int64Array
-from vmcorefs.core.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError, SourceIOError
 from vmcorefs.sources.dump import File
 from vmcorefs.sources.file import FileSource
 
-SIGNATURE = b"makedumpfile\0\0\0\0"
-
-_START_SIZE = 4096
-_START: Final = struct.Struct(">16sqq")
-_RECORD: Final = struct.Struct(">qq")
-_KNOWN = (SIGNATURE, 1, 1)
-_END = (-1, -1)
 _MAX_REWRITTEN = 4096
 
 
@@ -56,9 +45,11 @@ class Unflattened:
         """
         self.name, self.origin, self.role = file.name, file.origin, file.role
         self._file = file
-        if file.size < _START_SIZE or _START.unpack(self._pread(0, _START.size)) != _KNOWN:
-            raise FormatError(f"{file.name}: no flattened dump of type 1 and version 1")
-        rows, self.is_cut = self._read_records()
+        try:
+            check_start(self._pread(0, min(START_SIZE, file.size)))
+            rows, self.is_cut = self._read_records()
+        except FormatError as error:
+            raise FormatError(f"{file.name}: {error}") from error
         self._to, self._size, self._at = _in_order(file.name, rows)
         self.size = int((self._to + self._size).max(initial=0))
 
@@ -111,29 +102,26 @@ class Unflattened:
     def _read_records(self) -> tuple[Int64Array, bool]:
         """Where each record belongs, its size, and where its bytes are; whether there is no end."""
         rows = array("q")
-        at, end, is_cut = _START_SIZE, self._file.size, False
-        while True:
-            if at + _RECORD.size > end:
-                is_cut = True
-                break
-            to, size = record = _RECORD.unpack(self._pread(at, _RECORD.size))
-            if record == _END:
-                break
-            if to < 0 or size <= 0 or to + size > MAX_ADDRESS:
-                raise FormatError(
-                    f"{self.name}: a record of {size} bytes for {to:#x}, at offset {at:#x}"
-                )
-            at += _RECORD.size
-            held = min(size, end - at)
+        at, end = START_SIZE, self._file.size
+        while at + RECORD_SIZE <= end:
+            record = parse_record(self._pread(at, RECORD_SIZE))
+            if record is None:
+                return _as_table(rows), False
+            at += RECORD_SIZE
+            held = min(record.size, end - at)
             if held:
-                rows.extend((to, held, at))
-            at += size
-        return np.frombuffer(rows, dtype=np.int64).reshape(-1, 3), is_cut
+                rows.extend((record.offset, held, at))
+            at += record.size
+        return _as_table(rows), True
 
-    def _pread(self, offset: int, size: int) -> bytearray:
+    def _pread(self, offset: int, size: int) -> bytes:
         buffer = bytearray(size)
         self._file.pread_into(offset, memoryview(buffer))
-        return buffer
+        return bytes(buffer)
+
+
+def _as_table(rows: array[int]) -> Int64Array:
+    return np.frombuffer(rows, dtype=np.int64).reshape(-1, 3)
 
 
 def _in_order(name: str, rows: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:

@@ -33,6 +33,7 @@ BATCH = 64
 AHEAD = 4
 """Batches that are read ahead of who reads in order."""
 
+_CODEC = int(COMPRESSED)
 _AT_ONCE = 512  # pages of one answer that are held besides the cache
 _MAX_SPAN = 4 << 20
 _GAP = 4096
@@ -220,7 +221,7 @@ class DumpPages:
             order = order[count:]
 
     def _page(self, data: memoryview, offset: int, flags: int) -> Page:
-        codec = flags & COMPRESSED
+        codec = flags & _CODEC
         try:
             decompress = self._codecs.get(codec)
             if decompress is None:

@@ -10,12 +10,13 @@ from typing import Final
 from vmcorefs.config import Piece
 from vmcorefs.core.diskdump import SIGNATURE as KDUMP
 from vmcorefs.core.elf import ELF_MAGIC
+from vmcorefs.core.flattened import SIGNATURE as FLATTENED
 from vmcorefs.errors import ConfigError, UnsupportedError
 from vmcorefs.sources.diskdump import open_diskdump
 from vmcorefs.sources.dump import DumpFile, File
 from vmcorefs.sources.elf import open_elf
 from vmcorefs.sources.file import FileSource
-from vmcorefs.sources.flattened import SIGNATURE as FLATTENED, Unflattened
+from vmcorefs.sources.flattened import Unflattened
 
 _VMCORE = "vmcore"
 _LONGEST_MAGIC = 16
@@ -65,9 +66,10 @@ def _open_dump(files: list[File], formats: list[_Format | None], count: int) -> 
         return one.open_one(files[0])
     if one is not None and one.open_parts is not None and formats == [one] * count:
         return one.open_parts(files)
-    strange = next(f for f, found in zip(files, formats, strict=True) if found is not None)
-    if len(files) == count == 1:
-        raise UnsupportedError(f"{strange.name}: a flattened dump of what is no known dump")
+    dumps = [file for file, found in zip(files, formats, strict=True) if found is not None]
+    if not dumps or (one is not None and one.is_flattened):
+        raise UnsupportedError(f"{files[0].name}: a flattened stream of what is no known dump")
+    strange = dumps[0]
     raise ConfigError(
         f"{strange.name}: a dump says itself where its memory belongs: give it alone, or say that"
         f" it is raw memory by its address, as in {strange.name}@0"

@@ -47,7 +47,7 @@ def lay_out(image: MemoryImage, filtered: Filter | None = None) -> VmcoreLayout:
     """
     if filtered is None:
         return _lay_out_all(image, image.plan.elfcorehdr)
-    return leave_out(_lay_out_all(image, by_address(image.plan.elfcorehdr)), filtered.left_out)
+    return leave_out(_lay_out_all(image, by_address(image.plan.elfcorehdr)), filtered.excluded)
 
 
 def _lay_out_all(image: MemoryImage, plan: Elfcorehdr) -> VmcoreLayout:

@@ -101,6 +101,18 @@ def test_compound_pages(series: Series, first: int) -> None:
 
 
 @both
+def test_fields_of_a_tail_mean_other_things(series: Series) -> None:
+    pages = PageArray(series, 16)
+    pages.compound(0, 3)
+    pages.compound(8, 3, flags=LRU[series], mapping=FILE)
+    for pfn in (1, 9):
+        pages.put(pfn, flags=LRU[series], mapping=ANON, tail=True)
+        pages.put(pfn + 1, mapcount=OFFLINE[series], private=1, tail=True)
+    pages.set_order(8, 3)
+    assert kinds(pages) == [KERNEL] * 8 + [CACHE] * 8
+
+
+@both
 @pytest.mark.parametrize(("pfn", "order"), [(2, 2), (4, 3), (4, 23), (0, 23), (0, 63), (0, 200)])
 def test_an_order_that_cannot_be_tells_for_one_page(series: Series, pfn: int, order: int) -> None:
     pages = PageArray(series, 8)

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import struct
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import pytest
 
 from tests.builders import load_phdr, pack_elf, stamped
 from tests.dump_builder import PAGE, MemoryOutput, Watch, small_dump
+from tests.elf_reader import ElfFile
 from vmcorefs.core.dump_level import PageKind
 from vmcorefs.core.elfcorehdr import parse_elfcorehdr
 from vmcorefs.core.extents import restrict
@@ -23,33 +23,6 @@ from vmcorefs.save.written import Written
 PAGES = 2048
 FREE = range(1000, 1300)
 SHORT = range(20, 30)
-
-
-@dataclass(frozen=True)
-class ElfFile:
-    data: bytes
-
-    @property
-    def flags(self) -> int:
-        value: int = struct.unpack_from("<I", self.data, 48)[0]
-        return value
-
-    @property
-    def phdrs(self) -> list[tuple[int, ...]]:
-        """p_type, p_flags, p_offset, p_vaddr, p_paddr, p_filesz, p_memsz, p_align of each."""
-        (count,) = struct.unpack_from("<H", self.data, 56)
-        return [struct.unpack_from("<IIQQQQQQ", self.data, 64 + 56 * n) for n in range(count)]
-
-    def page(self, pfn: int) -> bytes | None:
-        """A page as tools see it, or None if no PT_LOAD has it, or the file ends before it."""
-        for kind, _flags, offset, _vaddr, paddr, filesz, memsz, _align in self.phdrs:
-            inside = pfn * PAGE - paddr
-            if kind == 1 and 0 <= inside < filesz:
-                stored = self.data[offset + inside : offset + inside + PAGE]
-                return stored if len(stored) == PAGE else None
-            if kind == 1 and 0 <= inside < memsz:
-                return bytes(PAGE)
-        return None
 
 
 def page(pfn: int) -> bytes:

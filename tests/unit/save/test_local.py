@@ -183,6 +183,20 @@ def test_a_file_that_was_never_written_goes_away(out: Path) -> None:
     assert not _incomplete(out).exists()
 
 
+def test_an_empty_file_of_an_earlier_try_has_nothing_to_be_lost(out: Path) -> None:
+    _incomplete(out).touch()
+    with closing(_open(out)) as target:
+        target.pwrite(b"dump", 0)
+        _finish(target)
+    assert out.read_bytes() == b"dump"
+
+
+@pytest.mark.parametrize("path", ["", "crash/"])
+def test_a_name_that_names_no_file_is_refused(path: str) -> None:
+    with pytest.raises(ConfigError, match="expected the name of a file"):
+        LocalTarget(path, force=False)
+
+
 def test_an_empty_file_of_an_earlier_try_is_not_ours_to_remove(out: Path) -> None:
     _incomplete(out).touch()
     _open(out, resume=True).close()
