@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
-import socket
 import sys
 from collections.abc import Callable
 
@@ -18,6 +17,7 @@ from vmcorefs.api import Capture
 from vmcorefs.confine.confinement import Confinement
 from vmcorefs.errors import MountError, VmcorefsError
 from vmcorefs.fuse.serve import MountOptions, serve
+from vmcorefs.notify import notify_systemd
 
 log = logging.getLogger("vmcorefs")
 
@@ -176,16 +176,3 @@ def configure_logging(path: str | None, *, background: bool, verbose: bool = Fal
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO if verbose or background else logging.WARNING)
-
-
-def notify_systemd(*lines: str) -> None:
-    """Tell the service manager, if one asked (sd_notify(3)); a failure is none of ours."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address[:1] not in ("/", "@"):
-        return
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
-            notify.connect("\0" + address[1:] if address[0] == "@" else address)
-            notify.sendall("\n".join(lines).encode())
-    except OSError as error:
-        log.warning("cannot notify systemd at %s: %s", address, error.strerror)
