@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -25,6 +27,7 @@ from vmcorefs import (
 )
 from vmcorefs.core.extents import Kind
 from vmcorefs.errors import UnsupportedError
+from vmcorefs.sources.pages import DumpPages
 
 RAM = range(1, 600)
 KEPT = [*range(1, 100), *range(200, 230), 300, 599]
@@ -299,6 +302,27 @@ def test_many_threads_read_pages_in_any_order(tmp_path: Path, open_capture: Open
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_what_was_being_read_ahead_when_a_daemon_forked_is_read_there(
+    tmp_path: Path, open_capture: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last, decompress = 2000, DumpPages._decompress
+
+    def slowly(pages: DumpPages, first: int, end: int) -> list[bytes | bytearray]:
+        time.sleep(0.02)
+        return decompress(pages, first, end)
+
+    monkeypatch.setattr(DumpPages, "_decompress", slowly)
+    oldmem = open_capture(save(tmp_path, Kdump(range(1, last + 1)).pack()))["oldmem"]
+    for first in range(1, 17, 4):
+        oldmem.pread(4 * PAGE, first * PAGE)  # in order: more batches are queued than threads
+    child = os.fork()
+    if not child:
+        right = oldmem.pread(last * PAGE, PAGE) == stamped(PAGE, (last + 1) * PAGE)
+        os._exit(0 if right else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    same_bytes(oldmem.pread(last * PAGE, PAGE), stamped(PAGE, (last + 1) * PAGE))
 
 
 def shuffled(data: bytes, size: int = 5000) -> list[tuple[int, bytes]]:
