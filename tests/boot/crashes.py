@@ -215,7 +215,7 @@ def reserved_too_little(machine: Machine) -> Outcome:
 def reserved_far_too_little(machine: Machine) -> Outcome:
     """Have the crash kernel's memory be too little for the capture kernel itself."""
     configure(machine, *_FAILURE)
-    shrink(machine, 48)
+    shrink(machine, 72)
     return panic(machine, _SAVE_SECONDS)
 
 
