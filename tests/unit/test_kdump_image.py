@@ -319,8 +319,11 @@ def test_what_was_being_read_ahead_when_a_daemon_forked_is_read_there(
         oldmem.pread(4 * PAGE, first * PAGE)  # in order: more batches are queued than threads
     child = os.fork()
     if not child:
-        right = oldmem.pread(last * PAGE, PAGE) == stamped(PAGE, (last + 1) * PAGE)
-        os._exit(0 if right else 1)
+        right = False
+        try:
+            right = oldmem.pread(last * PAGE, PAGE) == stamped(PAGE, (last + 1) * PAGE)
+        finally:
+            os._exit(not right)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     same_bytes(oldmem.pread(last * PAGE, PAGE), stamped(PAGE, (last + 1) * PAGE))
 
