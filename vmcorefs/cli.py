@@ -18,7 +18,6 @@ from vmcorefs.check import format_check, make_check
 from vmcorefs.config import CaptureConfig
 from vmcorefs.confine.process import forbid_dumps
 from vmcorefs.core.units import format_size
-from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
 from vmcorefs.errors import ConfigError, IncompleteError, VmcorefsError
 from vmcorefs.estimate import (
     Progress as PagesProgress,
@@ -27,9 +26,6 @@ from vmcorefs.estimate import (
     make_report as make_estimate_report,
 )
 from vmcorefs.extract import Outcome, Progress, extract as extract_file, stream
-from vmcorefs.fuse.mounts import check_mountpoint, unmount
-from vmcorefs.fuse.planes.linux import keep_heap_small
-from vmcorefs.fuse.serve import parse_mount_options
 from vmcorefs.inspect import format_report, make_report
 from vmcorefs.options import (
     IMAGES_HELP,
@@ -41,6 +37,7 @@ from vmcorefs.options import (
 from vmcorefs.save.codecs import CODEC_NAMES
 from vmcorefs.save.command import (
     FORMATS,
+    MAX_DEFAULT_THREADS,
     default_threads,
     make_order,
     read_levels,
@@ -104,7 +101,8 @@ def main() -> None:
     multiple=True,
     metavar="OPTION",
     help="plane=kernel|mapped|plain: serve reads by no better plane than this; direct_io: keep"
-    " them out of the page cache, for bulk copies in little memory.",
+    " them out of the page cache, for bulk copies in little memory; read_timeout=SECONDS: how long"
+    " an input may take to answer before that is an error (30; 0: any time).",
 )
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("--log", "log_path", metavar="FILE", help="Append the log to FILE.")
@@ -131,6 +129,16 @@ def mount(
     iomem and layout.json, read-only and for their owner alone. What the image does not tell is left
     out.
     """
+    # here: a capture kernel that saves need not have FUSE, nor memory for what serves it
+    from vmcorefs.daemon import (  # noqa: PLC0415
+        configure_logging,
+        run_in_background,
+        run_in_foreground,
+    )
+    from vmcorefs.fuse.mounts import check_mountpoint  # noqa: PLC0415
+    from vmcorefs.fuse.planes.linux import keep_heap_small  # noqa: PLC0415
+    from vmcorefs.fuse.serve import parse_mount_options  # noqa: PLC0415
+
     keep_heap_small()
     target = parse_mount_options(
         check_mountpoint(mountpoint), mount_options, allow_other=allow_other
@@ -156,6 +164,8 @@ def umount(mountpoints: tuple[str, ...], lazy: bool, timeout: float) -> None:
 
     Also cleans up where the daemon has died ("Transport endpoint is not connected").
     """
+    from vmcorefs.fuse.mounts import unmount  # noqa: PLC0415  # as in mount
+
     for mountpoint in mountpoints:
         unmount(mountpoint, lazy=lazy, timeout=timeout)
 
@@ -195,10 +205,28 @@ def check(
     click.echo(json.dumps(report, indent=1) if as_json else format_check(report), nl=as_json)
 
 
+def _say_needs(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
+    """Print what a dump of this machine will need, and nothing else."""
+    if value:
+        from vmcorefs.capture.commands import say_needs  # noqa: PLC0415  # as the group's lazy ones
+
+        say_needs()
+        context.exit()
+
+
 @main.command(epilog=IMAGES_HELP, short_help="Say how large a dump would be at each level.")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @capture_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; sizes are in bytes.")
+@click.option(
+    "--crashkernel",
+    is_flag=True,
+    is_eager=True,  # needs no IMAGE
+    expose_value=False,
+    callback=_say_needs,
+    help="Say instead what this machine should reserve with crashkernel=, and the disk that a dump"
+    " takes, by /etc/vmcorefs.toml.",
+)
 def estimate(
     images: tuple[str, ...],
     as_json: bool,
@@ -279,7 +307,10 @@ def extract(
     help="How pages are compressed (default: zlib; none in ELF).",
 )
 @click.option(
-    "--threads", type=click.IntRange(1, 1024), metavar="N", help="Threads (default: one per CPU)."
+    "--threads",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help=f"Threads (default: one per CPU, but at most {MAX_DEFAULT_THREADS}).",
 )
 @click.option(
     "--split",

@@ -10,7 +10,6 @@ from __future__ import annotations
 import logging
 import logging.handlers
 import os
-import socket
 import sys
 from collections.abc import Callable
 
@@ -18,6 +17,8 @@ from vmcorefs.api import Capture
 from vmcorefs.confine.confinement import Confinement
 from vmcorefs.errors import MountError, VmcorefsError
 from vmcorefs.fuse.serve import MountOptions, serve
+from vmcorefs.logfile import LogFile
+from vmcorefs.notify import notify_systemd
 
 log = logging.getLogger("vmcorefs")
 
@@ -105,7 +106,8 @@ def _serve(
     capture: Capture, options: MountOptions, ready: Callable[[], None], *, filtered: bool
 ) -> None:
     """Serve, and give up what that does not need."""
-    descriptors = [source.fileno() for source in capture.image.inputs]
+    # EROFS opens regular files alone; opening a device again might do something
+    descriptors = [s.fileno() for s in capture.image.inputs if s.kind == "file"]
     confinement = Confinement(options.mountpoint, descriptors, filtered=filtered)
     try:
         serve(
@@ -113,6 +115,7 @@ def _serve(
             options,
             time=capture.image.time,
             ready=ready,
+            inputs=capture.image.inputs,
             confine=confinement.enter,
         )
     finally:
@@ -162,8 +165,9 @@ def configure_logging(path: str | None, *, background: bool, verbose: bool = Fal
         verbose: Log more than warnings and errors.
     """
     handler: logging.Handler
+    logging.raiseExceptions = False  # a log that cannot be written is no reason to print tracebacks
     if path is not None:
-        handler = logging.FileHandler(path)
+        handler = LogFile(path)
     elif not background:
         handler = logging.StreamHandler()
     elif os.path.exists("/dev/log"):
@@ -176,16 +180,3 @@ def configure_logging(path: str | None, *, background: bool, verbose: bool = Fal
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO if verbose or background else logging.WARNING)
-
-
-def notify_systemd(*lines: str) -> None:
-    """Tell the service manager, if one asked (sd_notify(3)); a failure is none of ours."""
-    address = os.environ.get("NOTIFY_SOCKET", "")
-    if address[:1] not in ("/", "@"):
-        return
-    try:
-        with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as notify:
-            notify.connect("\0" + address[1:] if address[0] == "@" else address)
-            notify.sendall("\n".join(lines).encode())
-    except OSError as error:
-        log.warning("cannot notify systemd at %s: %s", address, error.strerror)

@@ -34,7 +34,7 @@ def disk() -> Disk:
     return boot_disk()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="package")  # no longer: the lock is the lab's too
 def outcomes(request: pytest.FixtureRequest, disk: Disk) -> Iterator[dict[Crash, Future[Outcome]]]:
     """The outcomes of all crashes that tests of this run look at, running or done."""
     markers = [item.get_closest_marker("crash") for item in request.session.items]
@@ -52,7 +52,8 @@ def outcomes(request: pytest.FixtureRequest, disk: Disk) -> Iterator[dict[Crash,
 
         with ThreadPoolExecutor(_AT_A_TIME) as pool:
             try:
-                yield {function: pool.submit(crash, function) for function in crashes}
+                # the longest are collected last, and begin first
+                yield {function: pool.submit(crash, function) for function in reversed(crashes)}
             finally:
                 pool.shutdown(cancel_futures=True)
                 shutil.rmtree(scratch)

@@ -71,13 +71,14 @@ class Outcome:
         return self._copy(self.directory / f"{label}.img", "/")
 
     def _copy(self, image: Path, path: str) -> Path:
-        parent = self.directory / f"{image.name}.files"
-        copy = parent / path.lstrip("/")
+        root = self.directory / f"{image.name}.files"
+        copy = root / path.lstrip("/")
         if not copy.exists():
-            parent.mkdir(exist_ok=True)
+            into = root if path == "/" else copy.parent
+            into.mkdir(parents=True, exist_ok=True)
             # what the machine had only in the journal when it ended
             run([tool("e2fsck"), "-p", "-E", "journal_only", image])
-            run([tool("debugfs"), "-R", f"rdump {path} {copy.parent}", image])
+            run([tool("debugfs"), "-R", f"rdump {path} {into}", image])
         return copy
 
 
@@ -199,7 +200,7 @@ def page_unreadable(machine: Machine) -> Outcome:
         "modprobe fuse",
         f"systemd-run --unit=lab-fault --property=StandardOutput=file:/dev/ttyS1"
         f" /opt/vmcorefs/bin/python /opt/lab/fault.py {bad:#x} {_PAGE_SIZE:#x}",
-        "until mountpoint -q /proc/vmcore; do sleep 0.2; done",
+        "timeout 60 sh -c \"until mountpoint -q /proc/vmcore; do sleep 0.2; done\"",
     )
     return panic(machine, _SAVE_SECONDS)
 

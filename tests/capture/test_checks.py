@@ -16,7 +16,7 @@ from vmcorefs.capture import check_system, check_target, load
 from vmcorefs.capture.check_system import check_system as system_checks
 from vmcorefs.capture.check_target import check_target as target_checks
 from vmcorefs.capture.checks import check_all
-from vmcorefs.capture.estimate import estimate_dump
+from vmcorefs.capture.estimate import describe_needs, estimate_dump, needed_memory
 from vmcorefs.capture.initramfs import resolve_target
 from vmcorefs.capture.load import plan_load
 from vmcorefs.capture.mount_table import Mounted, find_mounted, fstab_mountpoints
@@ -271,6 +271,23 @@ def test_a_dump_is_what_the_level_does_not_leave_out(
 ) -> None:
     (tmp_path / "meminfo").write_text(MEMINFO)
     assert estimate_dump(DumpSettings(level=level), str(tmp_path / "meminfo")) == kib << 10
+
+
+def test_what_to_reserve_grows_with_what_saving_keeps_in_memory(tmp_path: Path) -> None:
+    assert needed_memory(1 << 30) == 256 << 20
+    assert needed_memory(1 << 40) == 320 << 20  # two bits for each of 2 ** 28 pages: 64 MiB
+    assert needed_memory(24 << 40) == (256 + 24 * 64) << 20
+    (tmp_path / "meminfo").write_text(MEMINFO)
+    needs = describe_needs(DumpSettings(), 128 << 20, str(tmp_path / "meminfo"))
+    assert needs.startswith(
+        "crashkernel=256M  (reserved now: 128 MiB)\ndisk         280 KiB at most"
+    )
+
+
+def test_the_command_needs_no_image() -> None:
+    result = CliRunner().invoke(main, ["estimate", "--crashkernel"])
+    assert result.exit_code == 0
+    assert result.output.startswith("crashkernel=256M  (reserved now: ")
 
 
 def test_the_mount_that_a_path_is_on_is_the_topmost() -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from vmcorefs.capture.saver import save
+from vmcorefs.capture.saver import check_memory, save
 from vmcorefs.capture.settings import (
     DumpSettings,
     KeepSettings,
@@ -136,3 +136,37 @@ def test_a_file_system_is_mounted_for_the_dump_and_unmounted(
     )
     names = [line.split("/")[5] for line in done.stdout.splitlines() if line.startswith("/")]
     assert len(names) == 3  # ., .. and the dump
+
+
+def test_too_little_memory_is_said_before_it_runs_out(tmp_path: Path) -> None:
+    meminfo = "MemTotal: 90000 kB\nMemFree: 1000 kB\nMemAvailable: {} kB\n"
+    meminfo += "Cached: 0 kB\nBuffers: 0 kB\nShmem: 0 kB\nAnonPages: 0 kB\n"
+    path = tmp_path / "meminfo"
+    said: list[str] = []
+    path.write_text(meminfo.format(65536))
+    check_memory(said.append, str(path))
+    assert said == []
+    path.write_text(meminfo.format(30720))
+    check_memory(said.append, str(path))
+    (line,) = said
+    assert line.startswith("warning: 30 MiB of memory are available, and saving takes 64 MiB: ")
+
+
+def test_saving_needs_no_fuse(vmcore: Path, tmp_path: Path) -> None:
+    path = tmp_path / "vmcorefs.toml"
+    path.write_text(f'[target]\ndirectory = "{tmp_path}/crash"\n[keep]\nfree = "1M"\n')
+    script = (
+        "import sys\n"
+        "sys.modules['pyfuse3'] = sys.modules['trio'] = None\n"  # importing them is an error now
+        "from vmcorefs.cli import main\n"
+        "main()"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, "capture", "save", "--config", path, "--vmcore", vmcore],
+        cwd=Path(__file__).parents[2],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    assert (only(tmp_path / "crash") / "summary.json").exists()

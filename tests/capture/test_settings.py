@@ -45,6 +45,10 @@ BAD = [
         "[target]\nfilesystem = 'LABEL=x'\nurl = 'ssh://host/dir'",
         r"f:3: target\.url: 'ssh://host/dir': either a url or a filesystem, not both",
     ),
+    (
+        "[target]\nurl = 'ssh://h/d'\n[load]\nsave_from = 'initramfs'",
+        r"f:4: load\.save_from: an initramfs has no network: a url needs save_from = 'root'",
+    ),
     ("[load]\nremove = ['a', 3]", r"f:2: load\.remove\[1\]: expected `str`, got `int`"),
 ]
 

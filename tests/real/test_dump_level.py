@@ -164,7 +164,7 @@ def test_tools_say_the_same_of_what_is_left(
     assert tools.vmcore_dmesg(filtered) == tools.vmcore_dmesg(capture.vmcore)
     assert tools.drgn(vmlinux, filtered) == tools.drgn(vmlinux, capture.vmcore)
     if capture.recipe.release == "6.1":  # crash 8.0.2 refuses 6.12: "do not match"
-        commands = ("sys", "bt -a", "log", "ps", "rd linux_banner 16", "mod", "mount")
+        commands = ("sys", "bt", "ps", "rd linux_banner 16")
         said = tools.crash(vmlinux, filtered, *commands)
         assert said == tools.crash(vmlinux, capture.vmcore, *commands)
         assert "__crash_kexec at " in said

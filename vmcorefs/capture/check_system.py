@@ -9,6 +9,7 @@ import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
+from vmcorefs.capture.estimate import needed_memory, read_meminfo
 from vmcorefs.capture.install import outdated_files
 from vmcorefs.capture.load import (
     STATE_PATH,
@@ -23,9 +24,6 @@ from vmcorefs.capture.settings import SETTINGS_PATH, Settings
 from vmcorefs.core.units import format_size
 from vmcorefs.errors import UnsupportedError, VmcorefsError
 from vmcorefs.save.command import choose_format, make_writer
-
-NEEDED_MEMORY = 256 << 20
-"""Bytes of crashkernel= in which everything here was seen to run (docs/capture.md)."""
 
 
 def check_system(settings: Settings) -> Iterator[Check]:
@@ -60,13 +58,14 @@ def _check_reserved() -> Iterator[Check]:
     except UnsupportedError as problem:
         yield error("crashkernel", str(problem))
         return
+    needed = needed_memory(read_meminfo()["MemTotal"])
     if size == 0:
-        yield error("crashkernel", "no memory is reserved: boot with crashkernel=256M")
-    elif size < NEEDED_MEMORY:
+        yield error("crashkernel", f"no memory is reserved: boot with crashkernel={needed >> 20}M")
+    elif size < needed:
         yield warning(
             "crashkernel",
-            f"{format_size(size)} are reserved; less than {format_size(NEEDED_MEMORY)} was not"
-            " seen to be enough",
+            f"{format_size(size)} are reserved; less than {format_size(needed)} was not seen to be"
+            " enough",
         )
     else:
         yield ok("crashkernel", f"{format_size(size)} are reserved")

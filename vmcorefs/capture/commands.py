@@ -13,14 +13,23 @@ import click
 from vmcorefs.capture.actions import VMCORE, perform, require_capture_kernel, run_shell
 from vmcorefs.capture.checks import check_all, format_checks, has_error, to_json
 from vmcorefs.capture.crash import crash_now, describe_crash
+from vmcorefs.capture.estimate import describe_needs
 from vmcorefs.capture.initramfs import fill, make_initramfs
 from vmcorefs.capture.install import install as install_files, uninstall as uninstall_files
 from vmcorefs.capture.limit import time_limit
-from vmcorefs.capture.load import is_outdated, load_crash_kernel, plan_load, unload_crash_kernel
+from vmcorefs.capture.load import (
+    is_outdated,
+    load_crash_kernel,
+    plan_load,
+    reserved_size,
+    unload_crash_kernel,
+)
 from vmcorefs.capture.saver import save as save_memory
 from vmcorefs.capture.settings import SETTINGS_PATH, Settings, load_settings
 from vmcorefs.core.units import format_size
-from vmcorefs.errors import ConfigError
+from vmcorefs.errors import ConfigError, UnsupportedError
+
+_SHELL_SECONDS = 7 * 24 * 3600
 
 _config_option = click.option(
     "--config", "config_path", default=SETTINGS_PATH, show_default=True, metavar="FILE"
@@ -42,7 +51,12 @@ def save(config_path: str, vmcore: str) -> None:
     """
     settings = _settings_at_any_rate(config_path)
     with time_limit(settings.finish.timeout_seconds):
-        save_memory(settings, vmcore, _say)
+        try:
+            save_memory(settings, vmcore, _say)
+        except MemoryError:
+            raise UnsupportedError(
+                "out of memory: crashkernel= reserves too little for this"
+            ) from None
 
 
 @capture.command(short_help="End this system, as the settings say.")
@@ -54,12 +68,16 @@ def finish(config_path: str, *, failed: bool) -> None:
     settings = _settings_at_any_rate(config_path)
     action = settings.finish.failure if failed else settings.finish.success
     if failed:
+        reason = _failure_reason()
+        if reason:
+            _say(reason)
         _say(f"THE CRASHED KERNEL'S MEMORY WAS NOT SAVED (see above); now: {action}")
     else:
         _say(f"done; now: {action}")
-    if settings.finish.stay and action != "shell":
-        run_shell(f"the crashed kernel's memory is at /run/vmcorefs; after the shell: {action}")
-    perform(action)
+    with time_limit(_SHELL_SECONDS):  # a person may stay longer than a unit may take
+        if settings.finish.stay and action != "shell":
+            run_shell(f"the crashed kernel's memory is at /run/vmcorefs; after the shell: {action}")
+        perform(action)
 
 
 @capture.command(short_help="Load the crash kernel.")
@@ -189,6 +207,29 @@ def test_crash(config_path: str, *, is_sure: bool) -> None:
         if click.prompt("Crash it now? Type yes in capitals") != "YES":
             raise ConfigError("nothing was done")
     crash_now()
+
+
+def say_needs() -> None:
+    """Print what a dump of this machine needs, by its settings."""
+    try:
+        reserved = reserved_size()
+    except UnsupportedError:
+        reserved = None
+    click.echo(describe_needs(load_settings().dump, reserved), nl=False)
+
+
+def _failure_reason() -> str:
+    """What ended the service that saves, where that is not its own message (systemd.exec(5))."""
+    result = os.environ.get("MONITOR_SERVICE_RESULT", "")
+    status = os.environ.get("MONITOR_EXIT_STATUS", "")
+    if result == "oom-kill" or (result == "signal" and status == "KILL"):
+        return (
+            "saving was killed, as it is for want of memory: crashkernel= reserves too little, if"
+            " the kernel says so above"
+        )
+    if result == "timeout":
+        return "saving did not end, nor ask for more time, and was killed"
+    return f"saving ended by {result} {status}" if result in ("signal", "core-dump") else ""
 
 
 def _settings_at_any_rate(path: str) -> Settings:

@@ -15,7 +15,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from vmcorefs.daemon import notify_systemd
+from vmcorefs.notify import notify_systemd
 
 _EXTENSION = 60
 _INTERVAL = 20

@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from vmcorefs.api import Capture, open_capture
 from vmcorefs.capture.dumps import DMESG, LAYOUT, SUMMARY, VMCORE, dump_name
+from vmcorefs.capture.estimate import MEMINFO, read_meminfo
 from vmcorefs.capture.place import Place, Say, open_place
 from vmcorefs.capture.settings import DumpSettings, Settings
 from vmcorefs.config import CaptureConfig, Piece
@@ -39,6 +40,9 @@ from vmcorefs.tree.file import TreeFile
 from vmcorefs.tree.texts import layout_file
 
 _REPORT_SECONDS = 5.0
+
+NEEDED_AVAILABLE = 64 << 20
+"""Bytes that saving was seen to take at least, above the Python that runs already."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +71,7 @@ def save(settings: Settings, vmcore: str, say: Say) -> Saved:
         VmcorefsError: if anything else fails; what has been written by then stays.
     """
     start = time.monotonic()
+    check_memory(say)
     with (
         open_place(settings.target, settings.keep, say) as place,
         open_capture(CaptureConfig(images=(Piece(vmcore),))) as capture,
@@ -90,6 +95,20 @@ def save(settings: Settings, vmcore: str, say: Say) -> Saved:
         place.prune()
     say(f"{path}: complete after {seconds:.1f} s")
     return Saved(path, seconds)
+
+
+def check_memory(say: Say, path: str = MEMINFO) -> None:
+    """Say so if this kernel has too little memory left: what follows may be killed for it."""
+    try:
+        info = read_meminfo(path)
+    except UnsupportedError:
+        return  # nothing here may keep the memory from being saved
+    available = info.get("MemAvailable", info["MemFree"])
+    if available < NEEDED_AVAILABLE:
+        say(
+            f"warning: {format_size(available)} of memory are available, and saving takes"
+            f" {format_size(NEEDED_AVAILABLE)}: crashkernel= reserves too little"
+        )
 
 
 def _save_log(capture: Capture, path: str, say: Say) -> None:

@@ -238,6 +238,7 @@ def _check_values(settings: Settings, text: str, name: str) -> None:
         "target.url": lambda: _check_url(target),
         "dump.level": lambda: parse_levels(str(settings.dump.level)),
         "keep.free": lambda: parse_size(str(settings.keep.free)),
+        "load.save_from": lambda: _check_way(settings),
         "finish.timeout": lambda: parse_duration(settings.finish.timeout),
     }
     for key, check in checks.items():
@@ -269,6 +270,11 @@ def _check_url(target: TargetSettings) -> None:
         raise ConfigError(f"{target.url!r}: expected ssh://[USER@]HOST[:PORT]/DIRECTORY")
     if target.filesystem:
         raise ConfigError(f"{target.url!r}: either a url or a filesystem, not both")
+
+
+def _check_way(settings: Settings) -> None:
+    if settings.target.url and settings.load.save_from == "initramfs":
+        raise ConfigError("an initramfs has no network: a url needs save_from = 'root'")
 
 
 def _keys_beside(key: str) -> str:

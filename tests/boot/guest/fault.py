@@ -69,7 +69,7 @@ def main() -> None:
     sys.stdout.write(" ".join(["LAB-BAD", *(f"{start:#x}-{end:#x}" for start, end in bad)]) + "\n")
     sys.stdout.flush()
     # on a file, not a directory: the root of this file system is the file
-    pyfuse3.init(Faulty(file, bad), VMCORE, {"fsname=fault", "max_read=131072", "allow_other"})
+    pyfuse3.init(Faulty(file, bad), VMCORE, {"fsname=fault"})
     trio.run(pyfuse3.main)
 
 
