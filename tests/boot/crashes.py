@@ -200,7 +200,7 @@ def page_unreadable(machine: Machine) -> Outcome:
         "modprobe fuse",
         f"systemd-run --unit=lab-fault --property=StandardOutput=file:/dev/ttyS1"
         f" /opt/vmcorefs/bin/python /opt/lab/fault.py {bad:#x} {_PAGE_SIZE:#x}",
-        "timeout 60 sh -c \"until mountpoint -q /proc/vmcore; do sleep 0.2; done\"",
+        'timeout 60 sh -c "until mountpoint -q /proc/vmcore; do sleep 0.2; done"',
     )
     return panic(machine, _SAVE_SECONDS)
 
