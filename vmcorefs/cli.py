@@ -126,8 +126,8 @@ def mount(
     the kernel's notes are found in it; "vmcorefs check IMAGE" says how. Returns when the tree can
     be read, and leaves a daemon behind. The tree holds vmcore, oldmem, kcore, crash_notes,
     crash_notes.d/cpuN, cpu/N/registers, version, vmcoreinfo, dmesg, kallsyms, vmlinux, gdbinit,
-    iomem and layout.json, read-only and for their owner alone. What the image does not tell is left
-    out.
+    iomem and layout.json, read-only and for their owner alone; with --dump-level, vmcore.kdump too.
+    What the image does not tell is left out.
     """
     # here: a capture kernel that saves need not have FUSE, nor memory for what serves it
     from vmcorefs.daemon import (  # noqa: PLC0415
