@@ -98,7 +98,10 @@ def test_a_page_that_cannot_be_read(outcome: Outcome, tmp_path: Path) -> None:
 
 @looks_at(reserved_too_little)
 def test_a_crash_kernel_with_too_little_memory_for_saving(outcome: Outcome) -> None:
-    assert_ended_as_configured(outcome, 400)
+    """Python does not get as far as saying so: a shell does, and systemd powers off."""
+    assert "vmcorefs: saving has failed" in outcome.panicked
+    assert outcome.end == "guest-shutdown"
+    assert outcome.seconds < 240
 
 
 @looks_at(reserved_far_too_little)
