@@ -34,10 +34,11 @@ def disk() -> Disk:
     return boot_disk()
 
 
-@pytest.fixture(scope="package")  # no longer: the lock is the lab's too
+@pytest.fixture(scope="module")  # no longer: the lock is the lab's too
 def outcomes(request: pytest.FixtureRequest, disk: Disk) -> Iterator[dict[Crash, Future[Outcome]]]:
-    """The outcomes of all crashes that tests of this run look at, running or done."""
-    markers = [item.get_closest_marker("crash") for item in request.session.items]
+    """The outcomes of all crashes that tests of the file look at, running or done."""
+    wanted = [item for item in request.session.items if item.path == request.path]
+    markers = [item.get_closest_marker("crash") for item in wanted]
     crashes: dict[Crash, None] = dict.fromkeys(marker.args[0] for marker in markers if marker)
     scratch = Path(tempfile.mkdtemp(prefix="vmcorefs-boot."))  # gigabytes: pytest would keep them
 
@@ -52,8 +53,7 @@ def outcomes(request: pytest.FixtureRequest, disk: Disk) -> Iterator[dict[Crash,
 
         with ThreadPoolExecutor(_AT_A_TIME) as pool:
             try:
-                # the longest are collected last, and begin first
-                yield {function: pool.submit(crash, function) for function in reversed(crashes)}
+                yield {function: pool.submit(crash, function) for function in crashes}
             finally:
                 pool.shutdown(cancel_futures=True)
                 shutil.rmtree(scratch)
