@@ -93,12 +93,10 @@ def main() -> None:
     """Print the figures, as a Markdown table."""
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     made = disk()
-    with (
-        tempfile.TemporaryDirectory(prefix="vmcorefs-boot.") as directory,
-        locked("guest"),
-        resumed(made, armed(made), Path(directory)) as machine,
-    ):
-        click.echo(report(measured(machine)))
+    with tempfile.TemporaryDirectory(prefix="vmcorefs-boot.") as directory:
+        with locked("guest"), resumed(made, armed(made), Path(directory)) as machine:
+            outcome = measured(machine)
+        click.echo(report(outcome))
 
 
 if __name__ == "__main__":
