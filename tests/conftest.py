@@ -1,17 +1,21 @@
-"""What all tests share: hypothesis' profiles, and opening a capture that is closed at the end."""
+"""What tests share: hypothesis' profiles, and captures and mounts that do not outlive a test."""
 
 from __future__ import annotations
 
 import os
+import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from pathlib import Path
 from typing import Any
 
 import pytest
 from hypothesis import settings
 
 import vmcorefs
+from tests.mount.machine import Machine, make_machine
 from vmcorefs import Capture
+from vmcorefs.fuse.mounts import find_mount
 
 settings.register_profile("dev", max_examples=100, deadline=None)
 settings.register_profile("ci", settings.get_profile("dev"), derandomize=True)
@@ -29,3 +33,14 @@ def open_capture() -> Iterator[Opener]:
             return stack.enter_context(vmcorefs.open(*args, **options))
 
         yield opener
+
+
+@pytest.fixture
+def machine(tmp_path: Path) -> Iterator[Machine]:
+    """A small dead machine on disk, whose mount never outlives its test."""
+    machine = make_machine(tmp_path)
+    try:
+        yield machine
+    finally:
+        while find_mount(str(machine.mountpoint)) is not None:
+            subprocess.run(["umount", "-l", str(machine.mountpoint)], check=True)

@@ -37,6 +37,7 @@ from vmcorefs.options import (
 from vmcorefs.save.codecs import CODEC_NAMES
 from vmcorefs.save.command import (
     FORMATS,
+    MAX_DEFAULT_THREADS,
     default_threads,
     make_order,
     read_levels,
@@ -100,7 +101,8 @@ def main() -> None:
     multiple=True,
     metavar="OPTION",
     help="plane=kernel|mapped|plain: serve reads by no better plane than this; direct_io: keep"
-    " them out of the page cache, for bulk copies in little memory.",
+    " them out of the page cache, for bulk copies in little memory; read_timeout=SECONDS: how long"
+    " an input may take to answer before that is an error (30; 0: any time).",
 )
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("--log", "log_path", metavar="FILE", help="Append the log to FILE.")
@@ -124,8 +126,8 @@ def mount(
     the kernel's notes are found in it; "vmcorefs check IMAGE" says how. Returns when the tree can
     be read, and leaves a daemon behind. The tree holds vmcore, oldmem, kcore, crash_notes,
     crash_notes.d/cpuN, cpu/N/registers, version, vmcoreinfo, dmesg, kallsyms, vmlinux, gdbinit,
-    iomem and layout.json, read-only and for their owner alone. What the image does not tell is left
-    out.
+    iomem and layout.json, read-only and for their owner alone; with --dump-level, vmcore.kdump too.
+    What the image does not tell is left out.
     """
     # here: a capture kernel that saves need not have FUSE, nor memory for what serves it
     from vmcorefs.daemon import (  # noqa: PLC0415
@@ -305,7 +307,10 @@ def extract(
     help="How pages are compressed (default: zlib; none in ELF).",
 )
 @click.option(
-    "--threads", type=click.IntRange(1, 1024), metavar="N", help="Threads (default: one per CPU)."
+    "--threads",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help=f"Threads (default: one per CPU, but at most {MAX_DEFAULT_THREADS}).",
 )
 @click.option(
     "--split",

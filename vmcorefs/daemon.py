@@ -17,6 +17,7 @@ from vmcorefs.api import Capture
 from vmcorefs.confine.confinement import Confinement
 from vmcorefs.errors import MountError, VmcorefsError
 from vmcorefs.fuse.serve import MountOptions, serve
+from vmcorefs.logfile import LogFile
 from vmcorefs.notify import notify_systemd
 
 log = logging.getLogger("vmcorefs")
@@ -105,7 +106,8 @@ def _serve(
     capture: Capture, options: MountOptions, ready: Callable[[], None], *, filtered: bool
 ) -> None:
     """Serve, and give up what that does not need."""
-    descriptors = [source.fileno() for source in capture.image.inputs]
+    # EROFS opens regular files alone; opening a device again might do something
+    descriptors = [s.fileno() for s in capture.image.inputs if s.kind == "file"]
     confinement = Confinement(options.mountpoint, descriptors, filtered=filtered)
     try:
         serve(
@@ -113,6 +115,7 @@ def _serve(
             options,
             time=capture.image.time,
             ready=ready,
+            inputs=capture.image.inputs,
             confine=confinement.enter,
         )
     finally:
@@ -162,8 +165,9 @@ def configure_logging(path: str | None, *, background: bool, verbose: bool = Fal
         verbose: Log more than warnings and errors.
     """
     handler: logging.Handler
+    logging.raiseExceptions = False  # a log that cannot be written is no reason to print tracebacks
     if path is not None:
-        handler = logging.FileHandler(path)
+        handler = LogFile(path)
     elif not background:
         handler = logging.StreamHandler()
     elif os.path.exists("/dev/log"):

@@ -128,12 +128,18 @@ def estimate(
     dump, _ = make_dump(capture, warnings)
     if progress is not None:
         dump = replace(dump, kinds=_Watched(dump, progress))
-    survey = Survey(dump, default_threads())
+    found = estimate_dump(dump, samples=samples, seed=seed)
+    return replace(found, warnings=tuple(warnings))
+
+
+def estimate_dump(dump: Dump, *, samples: int = SAMPLES, seed: int = 0) -> Estimate:
+    """Estimate the size of dumps of what ``dump`` holds at level 0; otherwise as ``estimate``."""
+    survey = Survey(replace(dump, level=0), default_threads())
     try:
         chosen = _choose(survey, samples, seed)
     finally:
         survey.close()
-    return _measure(dump, survey, chosen, tuple(warnings))
+    return _measure(dump, survey, chosen)
 
 
 def _choose(survey: Survey, samples: int, seed: int) -> list[Int64Array]:
@@ -156,9 +162,7 @@ def _choose(survey: Survey, samples: int, seed: int) -> list[Int64Array]:
     return [np.concatenate([np.empty(0, dtype=np.int64), *parts]) for parts in chosen]
 
 
-def _measure(
-    dump: Dump, survey: Survey, chosen: list[Int64Array], warnings: tuple[str, ...]
-) -> Estimate:
+def _measure(dump: Dump, survey: Survey, chosen: list[Int64Array]) -> Estimate:
     size = dump.kinds.page_size
     compress = dict(_compressors())
     taken = {name: np.zeros((2, _KINDS)) for name in compress}  # mean, variance
@@ -188,7 +192,6 @@ def _measure(
         zeros=zeros,
         samples={name: Sample(mean, variance) for name, (mean, variance) in taken.items()},
         overhead=_overhead(dump, survey),
-        warnings=warnings,
     )
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vmcorefs.errors import ConfigError, OutputError
+from vmcorefs.save.local import sync_directory
 from vmcorefs.tree.file import TreeFile
 
 _CHUNK = 4 << 20
@@ -147,12 +148,3 @@ def _write_differences(
             done += os.pwrite(target, piece[done:], offset + first * _BLOCK + done)
         written += len(piece)
     return written
-
-
-def sync_directory(path: str) -> None:
-    """Make the name ``path`` itself durable, in the directory that it stands in."""
-    directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(directory)
-    finally:
-        os.close(directory)

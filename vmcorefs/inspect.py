@@ -222,8 +222,9 @@ def _format_dump_level(dump_level: Report | None) -> Iterator[tuple[str, str]]:
 
 
 def _format_cpu(cpu: Report) -> str:
+    at = f" at {cpu['paddr']:#x}" if cpu["paddr"] is not None else ""  # a dump does not say
     if not cpu["notes"]:
-        return f"note slot at {cpu['paddr']:#x} is empty: it never saved its registers"
+        return f"note slot{at} is empty: it never saved its registers"
     if cpu["pid"] is None:
-        return f"{cpu['notes']} notes at {cpu['paddr']:#x}"
+        return f"{cpu['notes']} notes{at}"
     return f"pid {cpu['pid']}, ip {cpu['ip']:#x}, sp {cpu['sp']:#x}"

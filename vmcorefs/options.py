@@ -25,7 +25,9 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 IMAGES_HELP = """\
 IMAGE is a file or device that holds physical memory: FILE, or FILE@PADDR[:OFFSET][+SIZE] for one
 that holds, from OFFSET on, SIZE bytes of memory that start at physical address PADDR. Numbers are
-as in 0x100000000 or 4G. In place of images, one FILE.toml describes a whole capture."""
+as in 0x100000000 or 4G. Or it is a dump: an ELF vmcore, a kdump-compressed or flattened dump (all
+parts of one that was split), or a mounted tree. In place of images, one FILE.toml describes a whole
+capture."""
 
 _OPTIONS = (
     click.option(

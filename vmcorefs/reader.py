@@ -72,6 +72,27 @@ class Reader:
         """The extent that holds ``offset``, or the last one before it; 0 if there is none."""
         return max(int(self._start.searchsorted(offset, side="right")) - 1, 0)
 
+    def sources_at(self, offset: int, size: int) -> list[Source]:
+        """The sources that hold bytes of ``[offset, offset + size)``, each once."""
+        first, last = self.row_of(offset), self.row_of(offset + max(size, 1) - 1)
+        rows = self.table.rows(np.arange(first, last + 1)).only(Kind.DATA)
+        return [self.sources[n] for n in distinct(rows.source.astype(np.int64)).tolist()]
+
+    def offset_of(self, source: str, offset: int) -> int | None:
+        """Where in the table's address space a byte of a source stands; None if nowhere.
+
+        Args:
+            source: The source's name.
+            offset: In it.
+        """
+        table = self.table
+        numbers = [n for n, held in enumerate(self.sources) if held.name == source]
+        inside = (table.offset <= offset) & (offset - table.offset < table.size)
+        rows = np.flatnonzero((table.kind == Kind.DATA) & np.isin(table.source, numbers) & inside)
+        if not len(rows):
+            return None
+        return int(table.start[rows[0]] + (offset - table.offset[rows[0]]))
+
     def is_zero(self, offset: int, size: int) -> bool:
         """Whether ``[offset, offset + size)`` is known to read as zeros without reading it."""
         table = self.table

@@ -9,13 +9,27 @@ from pathlib import Path
 import click
 import pytest
 
+from tests.faults.cases import CASES
+from tests.faults.table import DOCUMENT as FAULTS, read_rows
 from vmcorefs.cli import main
 from vmcorefs.config import load_capture_file
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FOREIGN_OPTIONS = frozenset(
-    {"--osrelease", "--help", "--seconds", "--corpus", "--now", "--offline", "--bind"}
+    {
+        "--osrelease",
+        "--help",
+        "--seconds",
+        "--corpus",
+        "--now",
+        "--offline",
+        "--bind",
+        "--seed",
+        "--cases",
+        "--only",
+        "--real",
+    }
 )
 
 
@@ -79,3 +93,13 @@ def test_every_example_is_a_capture_description(example: Path) -> None:
 
 def test_there_are_examples() -> None:
     assert list((ROOT / "examples").glob("*.toml"))
+
+
+def test_the_table_of_faults_has_a_row_for_each_test_and_no_other() -> None:
+    keys = [row.key for row in read_rows(FAULTS.read_text())]
+    assert keys == [(fault, way) for fault, ways in CASES.items() for way in ways]
+
+
+def test_each_fault_of_the_table_is_one_test() -> None:
+    tests = "".join(path.read_text() for path in (ROOT / "tests" / "faults").glob("test_*.py"))
+    assert sorted(re.findall(r'^@planes\("(.*)"\)$', tests, re.MULTILINE)) == sorted(CASES)

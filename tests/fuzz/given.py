@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import struct
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 from tests import builders
+from tests.dump_builder import MemoryOutput, Watch, small_dump
 from tests.fuzz.target import target
 from vmcorefs.capture.settings import parse_duration, parse_settings
+from vmcorefs.config import Piece
 from vmcorefs.core.diskdump import (
     MAX_HEADER_SIZE,
     MAX_SUB_HEADER_SIZE,
@@ -23,13 +27,18 @@ from vmcorefs.core.diskdump import (
     places,
     sub_header_size,
 )
+from vmcorefs.core.extents import Kind
 from vmcorefs.core.units import MAX_ADDRESS
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
 from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo
 from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.fuse.serve import parse_mount_options
+from vmcorefs.reader import Reader
+from vmcorefs.save.codecs import find_codec
 from vmcorefs.save.command import parse_levels
+from vmcorefs.save.kdump import KdumpFormat
 from vmcorefs.save.ssh import parse_place
+from vmcorefs.sources.registry import open_dump
 
 SHIPPED = Path(__file__).parents[2] / "systemd" / "vmcorefs.toml"
 
@@ -124,6 +133,59 @@ def _kdump_headers(data: bytes) -> None:
     assert 0 <= sub.max_mapnr_64 <= MAX_ADDRESS
     where = places(main, max(sub.max_mapnr_64, 1))
     assert where is not None
+
+
+def _kdump(codec: str) -> bytes:
+    output = MemoryOutput()
+    KdumpFormat(find_codec(codec), 1)(small_dump(((0, 16 * 4096),)), [output], Watch())
+    return bytes(output.data)
+
+
+def _flattened(data: bytes) -> bytes:
+    """As makedumpfile writes it: a page of header, then big-endian (offset, size) and data."""
+    head = b"makedumpfile\0\0\0\0" + struct.pack(">QQ", 1, 1)
+    end = struct.pack(">qq", -1, -1)
+    return head.ljust(4096, b"\0") + struct.pack(">qq", 0, len(data)) + data + end
+
+
+KDUMP = _kdump("zlib")
+
+
+@target(
+    "dump-files",
+    valid=[KDUMP, _kdump("none"), _kdump("lzo"), _kdump("snappy"), _kdump("zstd"),
+           _flattened(KDUMP)],
+    nasty=[
+        KDUMP[:4096],
+        KDUMP[:-3],
+        KDUMP[:8192] + b"\xff" * 8192 + KDUMP[16384:],  # the bitmaps say that all is there
+        # found by damaging dumps: the second of two parts, up to a page that cannot be
+        KDUMP[:4108] + struct.pack("<I", 1) + KDUMP[4112:4176] + b"\xff" * 16 + KDUMP[4192:],
+        KDUMP[:16384] + b"\xff" * (len(KDUMP) - 16384),
+        _flattened(KDUMP)[:-16],
+        _flattened(_flattened(KDUMP)),
+        _flattened(b"")[:-16] + struct.pack(">qq", 1 << 62, 1 << 62) + b"x",
+        _flattened(b"")[:-16] + struct.pack(">qq", 8, -8) * 100,
+        _flattened(b"x" * 64)[:-16] * 30,
+    ],
+)  # fmt: skip
+def _dump_files(data: bytes) -> None:
+    """Whatever is told of pages, none is longer than a page, and each is read or an error."""
+    with tempfile.TemporaryDirectory(prefix="vmcorefs-fuzz.") as directory:
+        path = Path(directory, "dump")
+        path.write_bytes(data)
+        dump = open_dump([Piece(str(path))])
+        if dump is None:
+            raise FormatError("raw memory")
+        try:
+            reader = Reader("memory", dump.memory, dump.sources)
+            held = dump.memory.only(Kind.DATA)
+            for row in range(min(len(held), 64)):
+                buffer = memoryview(bytearray(min(int(held.size[row]), 4096)))
+                with suppress(VmcorefsError):
+                    reader.pread_into(int(held.start[row]), buffer)
+        finally:
+            dump.close()
 
 
 def _text(data: bytes) -> str:

@@ -105,7 +105,7 @@ def test_missing_ram_is_an_error_in_every_plane_and_never_zeros(machine: Machine
 
 
 def test_a_vanished_page_is_told_by_name_and_the_daemon_goes_on(machine: Machine) -> None:
-    machine.expected_log = ["it ends there now"]
+    machine.expected_log = ["it ends there now", "are lost with"]
     with machine.mounted("-o", "plane=mapped") as mnt:
         assert plane_of(mnt, "oldmem")["name"] == "mapped"
         os.truncate(machine.directory / "ram", 0x700000)
@@ -133,7 +133,7 @@ def test_a_reader_outlives_a_killed_daemon_and_nothing_is_left_behind(machine: M
 def test_an_image_that_has_shrunk_is_served_with_errors_when_it_is_opened_again(
     machine: Machine,
 ) -> None:
-    machine.expected_log = ["it ends there now"]
+    machine.expected_log = ["it ends there now", "are lost with"]
     at = machine.directory
     (at / "iomem").write_text("00000000-00ffffff : System RAM\n")
     sources = ["--map", str(at / "iomem"), str(at / "ram")]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import struct
 import subprocess
+import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -58,11 +59,14 @@ class Base:
         name: For people.
         directory: Holds ``ram``, ``capture.toml``, and what that names.
         spots: What is worth changing.
+        is_packed: Whether the image holds its memory compressed or in pieces: what it should give
+            cannot be read from it at an offset.
     """
 
     name: str
     directory: Path
     spots: tuple[Spot, ...]
+    is_packed: bool = False
 
     @property
     def description(self) -> Path:
@@ -89,6 +93,8 @@ def make_bases(directory: Path) -> Iterator[Base]:
     kexec = _kexec_base(directory / "kexec")
     yield kexec
     yield _dump_base(directory / "elf-dump", kexec)
+    yield save_base(directory / "kdump", kexec, "kdump")
+    yield save_base(directory / "flattened", kexec, "flattened")
 
 
 def _kernel_base(directory: Path, kernel: DeadKernel, placed: Sequence[Placed] = ()) -> Base:
@@ -154,6 +160,39 @@ def _dump_base(directory: Path, capture: Base) -> Base:
         Spot("description", DESCRIPTION),
     )
     return Base(directory.name, directory, spots)
+
+
+def save_base(directory: Path, capture: Base, form: str) -> Base:
+    """What ``vmcorefs save`` makes of another capture: headers, bitmaps, descriptors, pages."""
+    directory.mkdir()
+    image = directory / IMAGE
+    subprocess.run(
+        [sys.executable, "-m", "vmcorefs", "save", "-d", "0", "--threads", "1",
+         "--format", form, "-o", str(image), str(capture.description)],
+        check=True, capture_output=True,
+    )  # fmt: skip
+    (directory / DESCRIPTION).write_text(f'[[image]]\npath = "{IMAGE}"\n')
+    with image.open("rb") as file:
+        head = file.read(1 << 20)
+    start = head.index(b"KDUMP   ")
+    # struct disk_dump_header of 64 bits: block_size, sub_hdr_size, bitmap_blocks at 428
+    block, sub, bitmaps = struct.unpack_from("<iiI", head, start + 428)
+    descriptors = (1 + sub + bitmaps) * block
+    spots = [
+        Spot("kdump header", IMAGE, start, 464),
+        Spot("kdump header", IMAGE, start + 404, 60),
+    ]
+    if form == "kdump":
+        spots += [
+            Spot("kdump sub header", IMAGE, block, 104),
+            Spot("kdump notes", IMAGE, block + 104, 1024),
+            Spot("kdump bitmaps", IMAGE, (1 + sub) * block, bitmaps * block),
+            Spot("kdump descriptors", IMAGE, descriptors, 24 * 600),
+            Spot("kdump pages", IMAGE, descriptors + 24 * 800, 1 << 16),
+        ]
+    else:
+        spots += [Spot("records", IMAGE, 4096, 16), Spot("records", IMAGE, 4096, 1 << 16)]
+    return Base(directory.name, directory, tuple(spots), is_packed=True)
 
 
 def copy_base(directory: Path, capture: Path) -> Base:

@@ -156,7 +156,9 @@ def by_library(mutant: Mutant, rng: random.Random, _: Path) -> bool:
 
         layout = capture["layout.json"].pread(1 << 30, 0)
         holes = capture.image.config.holes
-        Judge(read, mutant.base.directory, holes, 1, rng).judge(layout, sizes)
+        Judge(read, mutant.base.directory, holes, 1, rng, mutant.base.is_packed).judge(
+            layout, sizes
+        )
     return True
 
 
@@ -239,7 +241,9 @@ def by_mount(mutant: Mutant, rng: random.Random, scratch: Path) -> bool:
             }
             layout = (mountpoint / "layout.json").read_bytes()
             holes = _holes_policy(mutant)
-            Judge(read, mutant.base.directory, holes, 4096, rng).judge(layout, sizes)
+            base = mutant.base
+            judge = Judge(read, base.directory, holes, 4096, rng, base.is_packed)
+            judge.judge(layout, sizes)
         _check_daemon(mountpoint)
     finally:
         assert _run_command(["umount", "--timeout", "200", str(mountpoint)]) == 0

@@ -11,11 +11,13 @@ import socket
 import subprocess
 import tempfile
 import time
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 if TYPE_CHECKING:
     import io
+    from collections.abc import Iterator
 
     from tests.lab.snapshot import Snapshot
 
@@ -29,7 +31,7 @@ def dump_guest_memory(snapshot: Snapshot, out: Path, kind: str = "elf") -> Path:
     Args:
         snapshot: of a PC.
         out: where to.
-        kind: ``elf``, ``kdump-zlib``, ``kdump-lzo`` or ``kdump-snappy``.
+        kind: ``elf`` or ``kdump-zlib``; Debian's QEMU has no other codec.
     """
     size = snapshot.recipe.memory_size
     memory = f"memory-backend-file,id=ram,size={size},mem-path={snapshot.ram},share=off"
@@ -38,7 +40,7 @@ def dump_guest_memory(snapshot: Snapshot, out: Path, kind: str = "elf") -> Path:
         command = ["qemu-system-x86_64", "-S", "-nodefaults", "-display", "none", "-smp", "2"]
         command += ["-machine", "q35,accel=tcg,memory-backend=ram", "-m", f"{size >> 20}M"]
         command += ["-object", memory, "-qmp", f"unix:{place},server=on,wait=off"]
-        with subprocess.Popen(command) as qemu, _connect(place) as monitor:
+        with _running(command) as qemu, _connect(place) as monitor:
             monitor.settimeout(_ANSWER_SECONDS)
             with monitor.makefile("rwb") as stream:
                 _execute(stream, "qmp_capabilities")
@@ -47,6 +49,15 @@ def dump_guest_memory(snapshot: Snapshot, out: Path, kind: str = "elf") -> Path:
                 _execute(stream, "quit")
             assert qemu.wait(_CONNECT_SECONDS) == 0
     return out
+
+
+@contextmanager
+def _running(command: list[str]) -> Iterator[subprocess.Popen[bytes]]:
+    with subprocess.Popen(command) as process:
+        try:
+            yield process
+        finally:
+            process.kill()  # it would wait for a monitor for ever
 
 
 def _execute(stream: io.BufferedRWPair, command: str, **arguments: object) -> None:

@@ -92,23 +92,24 @@ def test_a_kdump_compressed_dump(capture: Capture, tree: Path, scratch: Path, op
 
 @only("kexec")
 def test_a_flattened_dump(capture: Capture, tree: Path, scratch: Path) -> None:
-    flat = scratch / "flat"
+    flat, dump = scratch / "flat", scratch / "dump"
     with flat.open("wb") as file:
-        subprocess.run(
-            ["makedumpfile", "-F", "-c", "-d", "31", capture.vmcore],
-            stdout=file,
-            stderr=subprocess.DEVNULL,
-            env={"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"},
-            check=True,
-            timeout=300,
-        )
-    _compare_with_libkdumpfile(flat, tree, scratch)
+        _makedumpfile("-F", "-c", "-d", "31", capture.vmcore, stdout=file)
+    with flat.open("rb") as file:
+        _makedumpfile("-R", dump, stdin=file)  # libkdumpfile 0.5.1 does not open a stream
+    _compare_with_libkdumpfile(dump, tree, scratch, flat)
+
+
+def _makedumpfile(*words: str | Path, **streams: Any) -> None:
+    path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
+    command = ["makedumpfile", *map(str, words)]
+    streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | streams
+    subprocess.run(command, env=path, check=True, timeout=300, **streams)
 
 
 @stopped("none")
-@pytest.mark.parametrize("kind", ["kdump-zlib", "kdump-lzo", "kdump-snappy"])
-def test_qemus_compressed_dump_of_a_guest(snapshot: Snapshot, scratch: Path, kind: str) -> None:
-    dump = dump_guest_memory(snapshot, scratch / "dump", kind)  # flattened
+def test_qemus_compressed_dump_of_a_guest(snapshot: Snapshot, scratch: Path) -> None:
+    dump = dump_guest_memory(snapshot, scratch / "dump", "kdump-zlib")  # flattened
     with mounted(scratch, dump) as ours:
         assert (
             tools.crash_osrelease(ours / "vmcore").strip() in vmcoreinfo(ours / "vmcore").decode()
@@ -117,13 +118,22 @@ def test_qemus_compressed_dump_of_a_guest(snapshot: Snapshot, scratch: Path, kin
         assert compare(ours / "oldmem", start, snapshot.ram, start, size) == (0, None)
 
 
-def _compare_with_libkdumpfile(dump: Path, tree: Path, scratch: Path) -> None:
-    """Every page that libkdumpfile finds in a dump is ours and the true one; we have no others."""
+def _compare_with_libkdumpfile(
+    dump: Path, tree: Path, scratch: Path, image: Path | None = None
+) -> None:
+    """Every page that libkdumpfile finds in a dump is ours and the true one; we have no others.
+
+    Args:
+        dump: what libkdumpfile opens.
+        tree: the mount of the memory that it is of.
+        scratch: an empty directory, but for the dump.
+        image: what we open, if not ``dump``.
+    """
     said = tools.run(["/usr/bin/python3", _PAGES, dump, tree / "oldmem"], dump)
     report: dict[str, Any] = json.loads(said.splitlines()[-1])
     assert report["different"] == 0
     assert report["pages"] > 10_000
-    with mounted(scratch, dump) as ours:
+    with mounted(scratch, dump if image is None else image) as ours:
         layout = json.loads((ours / "layout.json").read_text())["files"]["oldmem"]["extents"]
         held = [row for row in layout if row["kind"] == "data"]
         assert sum(row["size"] for row in held) == report["pages"] * _PAGE

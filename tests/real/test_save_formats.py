@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
@@ -16,6 +18,7 @@ from tests.dump_builder import Watch, dump_of, kinds_by_makedumpfile
 from tests.real import tools
 from tests.real.marks import REAL, only
 from tests.real.trees import differences
+from vmcorefs.discovery.page_kinds import find_kernel_pages
 from vmcorefs.save.codecs import CODEC_NAMES, find_codec
 from vmcorefs.save.elf import ElfFormat
 from vmcorefs.save.flattened import FlattenedFormat
@@ -28,6 +31,7 @@ pytestmark = REAL
 
 LEVEL: Final = 31
 PAGE: Final = 4096
+ZEROS: Final = hashlib.sha256(bytes(PAGE)).hexdigest()
 CODECS: Final = {"zlib": ["-c"], "lzo": ["-l"], "none": []}
 """Those that Debian's makedumpfile was built with, and its options."""
 FORMATS: Final = (*CODEC_NAMES, "elf", "flattened")
@@ -88,7 +92,7 @@ def test_a_kdump_file_is_the_one_that_makedumpfile_writes(
 
     ours = write(capture, theirs, codec, scratch / "ours")
 
-    assert ours.stat().st_size > 30 << 20
+    assert ours.stat().st_size > 10 << 20
     assert differences(ours, wanted) == (0, None)
 
 
@@ -120,11 +124,16 @@ def _drgn(vmlinux: Path, dump: Path) -> str:
 @pytest.mark.parametrize("how", ["zlib", "snappy", "zstd", "elf"])
 @only("kexec-6.12")
 def test_drgn_says_what_it_says_of_a_newer_kernel_s(
-    capture: Capture, vmlinux: Path, theirs: Path, scratch: Path, how: str
+    capture: Capture, vmlinux: Path, scratch: Path, how: str
 ) -> None:
-    ours = write(capture, theirs, how, scratch / "ours")
+    """Debian 12's makedumpfile leaves out tasks of such a kernel: it is too old."""
+    with dump_of(capture.vmcore, level=LEVEL) as dump, files(scratch / "ours") as outputs:
+        assert dump.vmcoreinfo is not None
+        kinds = find_kernel_pages(dump.memory, dump.vmcoreinfo, dump.elfcorehdr)
+        writer: Writer = ElfFormat(2) if how == "elf" else KdumpFormat(find_codec(how), 2)
+        writer(replace(dump, kinds=kinds), outputs, Watch())
 
-    assert _drgn(vmlinux, ours) == _drgn(vmlinux, capture.vmcore)
+    assert _drgn(vmlinux, scratch / "ours") == _drgn(vmlinux, capture.vmcore)
 
 
 @pytest.mark.parametrize("how", [*CODEC_NAMES, "elf"])
@@ -143,13 +152,16 @@ def test_libkdumpfile_reads_every_page_that_is_kept(
     assert seen["release"] == capture.kernel.name
     assert seen["reads_kernel"]
     for pfn in kept[::97].tolist():
-        assert seen["pages"][str(pfn * PAGE)] == truth["pages"][str(pfn * PAGE)] is not None
+        page = truth["pages"][str(pfn * PAGE)]
+        found = seen["pages"][str(pfn * PAGE)]
+        # an ELF file need not have pages of zeros
+        assert found == page or (how, page, found) == ("elf", ZEROS, None)
     if how != "elf":  # there they are zeros
         assert {seen["pages"][str(int(pfn) * PAGE)] for pfn in left_out[::9973]} == {None}
 
 
 @pytest.mark.parametrize("how", [*CODECS, "elf"])
-@only("kexec", "kexec-6.12")
+@only("kexec")
 def test_makedumpfile_reads_it(capture: Capture, theirs: Path, scratch: Path, how: str) -> None:
     ours = write(capture, theirs, how, scratch / "ours")
 
@@ -157,7 +169,7 @@ def test_makedumpfile_reads_it(capture: Capture, theirs: Path, scratch: Path, ho
     assert log == tools.makedumpfile(capture.vmcore, scratch / "want", "--dump-dmesg").read_text()
     again = tools.makedumpfile(ours, scratch / "again", "-l", "-d", str(LEVEL))
     wanted = tools.makedumpfile(theirs, scratch / "wanted", "-l", "-d", str(LEVEL))
-    assert again.stat().st_size > 30 << 20
+    assert again.stat().st_size > 10 << 20
     if how != "elf":
         assert differences(again, wanted) == (0, None)
 

@@ -6,7 +6,6 @@ import hashlib
 import json
 import os
 import subprocess
-from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -14,24 +13,13 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.mount.machine import LOW_END, LOW_START, RAM_END, Machine, make_machine
-from vmcorefs.fuse.mounts import find_mount
+from tests.mount.machine import LOW_END, LOW_START, RAM_END, Machine
 from vmcorefs.save.local import LocalTarget
 
 _JUDGE = Path(__file__).with_name("kdump_pages.py")
 _NOT_RAM = 0x1 + 0x60 + 0x100 + 0x400
 """Pages that ``machine.IOMEM`` does not show: page 0, up to 1 MiB, the crash kernel, PCI."""
 _RAM = RAM_END // 4096 - _NOT_RAM
-
-
-@pytest.fixture
-def machine(tmp_path: Path) -> Iterator[Machine]:
-    machine = make_machine(tmp_path)
-    try:
-        yield machine
-    finally:
-        while find_mount(str(machine.mountpoint)) is not None:
-            subprocess.run(["umount", "-l", str(machine.mountpoint)], check=True)
 
 
 @pytest.fixture

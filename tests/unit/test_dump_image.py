@@ -347,3 +347,22 @@ def test_a_dump_that_knows_no_kernel_is_laid_out_by_the_one_in_its_memory(
     assert "crash_notes.d/cpu1" not in capture.files
     vmcore = capture["vmcore"]
     assert kernel.text in vmcore.pread(1 << 20, 0)
+
+
+FLATTENED_NOTHING = (
+    (b"makedumpfile\0\0\0\0" + struct.pack(">QQ", 1, 1)).ljust(4096, b"\0")
+    + struct.pack(">qq", 0, 64)
+    + bytes(64)
+    + struct.pack(">qq", -1, -1)
+)
+
+
+def test_a_flattened_dump_of_nothing_that_is_known_is_refused(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    # found by damaging flattened dumps: the first bytes of what is inside were changed
+    path = save_dump(tmp_path, FLATTENED_NOTHING)
+    says = r"dump: a flattened stream of what is no known dump$"
+    for given in (path, [path, path]):
+        with pytest.raises(UnsupportedError, match=says):
+            open_capture(given)

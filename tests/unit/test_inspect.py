@@ -21,6 +21,7 @@ from tests.builders import (
     pack_note,
 )
 from tests.conftest import Opener
+from tests.elf_dumps import pack_dump, save_dump
 from vmcorefs import Capture
 from vmcorefs.inspect import format_report, make_report
 
@@ -104,6 +105,16 @@ def test_notes_that_are_no_registers_are_counted(tmp_path: Path, open_capture: O
     assert lines(open_capture(saved.ram, memory_map=saved.iomem), "cpu 0") == [
         "2 notes at 0x110000"
     ]
+
+
+def test_a_dump_whose_registers_are_unknown_is_reported_all_the_same(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    # found by damaging dumps: a dump does not say where in memory a CPU's notes were
+    dump = pack_dump(notes=pack_note(b"CORE", 1, b"\xff" * 100))
+    report = make_report(open_capture(save_dump(tmp_path, dump)))
+    assert report["cpus"][0] | {"paddr": None, "notes": 1, "pid": None} == report["cpus"][0]
+    assert "cpu 0:       1 notes\n" in format_report(report)
 
 
 def test_nothing_is_invented_where_nothing_is_known(tmp_path: Path, open_capture: Opener) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import random
 import struct
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -15,9 +17,17 @@ from tests.conftest import Opener
 from tests.elf_dumps import pack_dump
 from tests.kdumps import CODECS, NOTES, PAGE, Kdump, flatten, stamped_page
 from tests.matching import exactly, same_bytes
-from vmcorefs import ConfigError, FaultError, FormatError, SourceIOError, TruncatedError
+from vmcorefs import (
+    ConfigError,
+    FaultError,
+    FormatError,
+    LayoutError,
+    SourceIOError,
+    TruncatedError,
+)
 from vmcorefs.core.extents import Kind
 from vmcorefs.errors import UnsupportedError
+from vmcorefs.sources.pages import DumpPages
 
 RAM = range(1, 600)
 KEPT = [*range(1, 100), *range(200, 230), 300, 599]
@@ -58,6 +68,16 @@ def test_what_it_says_of_the_machine(tmp_path: Path, open_capture: Opener) -> No
     assert [len(slot.notes) for slot in image.notes.cpu_slots] == [1]
     assert image.notes.vmcoreinfo is not None
     assert image.notes.vmcoreinfo.text == vmcoreinfo_text()
+
+
+def test_a_given_map_may_end_within_a_page(tmp_path: Path, open_capture: Opener) -> None:
+    path = save(tmp_path, Kdump(KEPT, RAM).pack())
+    iomem = tmp_path / "iomem"
+    iomem.write_text("00001000-00257bff : System RAM\n")  # a page less 1 KiB
+    assert open_capture(path, memory_map=iomem)["oldmem"].size == 600 * PAGE - 1024
+    iomem.write_text("00001000-00256fff : System RAM\n")
+    with pytest.raises(LayoutError, match=r"it has RAM at \[0x257000, 0x258000\), where"):
+        open_capture(path, memory_map=iomem)
 
 
 def test_the_vmcore_does_not_store_what_the_dump_has_not(
@@ -282,6 +302,30 @@ def test_many_threads_read_pages_in_any_order(tmp_path: Path, open_capture: Open
     for thread in threads:
         thread.join()
     assert wrong == []
+
+
+def test_what_was_being_read_ahead_when_a_daemon_forked_is_read_there(
+    tmp_path: Path, open_capture: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    last, decompress = 2000, DumpPages._decompress
+
+    def slowly(pages: DumpPages, first: int, end: int) -> list[bytes | bytearray]:
+        time.sleep(0.1)
+        return decompress(pages, first, end)
+
+    monkeypatch.setattr(DumpPages, "_decompress", slowly)
+    oldmem = open_capture(save(tmp_path, Kdump(range(1, last + 1)).pack()))["oldmem"]
+    for first in (1, 5):
+        oldmem.pread(4 * PAGE, first * PAGE)  # in order: more batches are queued than threads
+    child = os.fork()
+    if not child:
+        right = False
+        try:
+            right = oldmem.pread(last * PAGE, PAGE) == stamped(PAGE, (last + 1) * PAGE)
+        finally:
+            os._exit(not right)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+    same_bytes(oldmem.pread(last * PAGE, PAGE), stamped(PAGE, (last + 1) * PAGE))
 
 
 def shuffled(data: bytes, size: int = 5000) -> list[tuple[int, bytes]]:

@@ -19,7 +19,7 @@ from vmcorefs.capture.filesystem import free_bytes, open_directory
 from vmcorefs.capture.settings import KeepSettings, TargetSettings
 from vmcorefs.core.units import format_size
 from vmcorefs.errors import DiskFullError, OutputError
-from vmcorefs.extract import sync_directory
+from vmcorefs.save.local import sync_directory
 from vmcorefs.save.ssh import parse_place
 
 Say = Callable[[str], None]

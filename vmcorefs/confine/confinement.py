@@ -31,7 +31,7 @@ class Confinement:
 
         Args:
             mountpoint: Where the tree will be mounted.
-            descriptors: The opened inputs.
+            descriptors: The inputs that may be opened again: regular files.
             filtered: Filter system calls, if libseccomp is here.
         """
         process.name_process(DAEMON_NAME)
@@ -52,9 +52,9 @@ class Confinement:
             MountError: if one of them cannot be given up: it is all or nothing.
         """
         _end_other_threads()
-        if CAP_SYS_ADMIN not in self._kept:
-            self._unmounter = Unmounter(self._mountpoint)
         try:
+            if CAP_SYS_ADMIN not in self._kept:
+                self._unmounter = Unmounter(self._mountpoint)
             process.forbid_new_privileges()
             process.keep_capabilities(self._kept)
             count = self._load_filter()
@@ -82,7 +82,7 @@ def _find_seccomp() -> ModuleType | None:
     try:
         return load_bindings()
     except UnsupportedError as error:
-        log.warning("%s", error)
+        log.info("%s", error)
         return None
 
 

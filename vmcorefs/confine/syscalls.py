@@ -39,7 +39,7 @@ READING: Final = (
     *("statfs64", "statx"),
 )
 WRITING: Final = (
-    # the answers, the log, and memory; nothing here removes, renames or changes what is on a disk
+    # the answers, the log, and memory; nothing here removes or renames what is on a disk
     *("fdatasync", "fsync", "ftruncate", "ftruncate64", "memfd_create", "pwrite64", "pwritev"),
     *("pwritev2", "write", "writev"),
 )

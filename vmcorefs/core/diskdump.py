@@ -275,7 +275,8 @@ def parse_sub_header(main: MainHeader, data: bytes) -> SubHeader:
     sub = _unpack_sub(main, main.abi, data)
     if main.abi.bits == 32 and not _notes_inside(main, sub):
         sub = _unpack_sub(main, Abi(main.abi.byte_order, 32, not main.abi.packed), data)
-    for name in ("offset_vmcoreinfo", "offset_note", "offset_eraseinfo", "max_mapnr_64"):
+    told = ("offset_vmcoreinfo", "offset_note", "offset_eraseinfo", "max_mapnr_64")
+    for name in (*told, *(("start_pfn_64", "end_pfn_64") if sub.split else ())):
         value = getattr(sub, name)
         if value > MAX_ADDRESS // MAX_BLOCK_SIZE:
             raise FormatError(f"kdump sub header: {name} is {value:#x}")

@@ -7,9 +7,9 @@ through all of them.
 ``makedumpfile -E`` tells of such a run by a ``p_memsz`` above ``p_filesz`` (makedumpfile.c,
 ``write_elf_pages_cyclic``). Its own reader, where a segment is page aligned so that it can be
 mapped, then looks for pages as if all of ``p_memsz`` were in the file (elf_info.c,
-``offset_to_pt_load_end``): it copies the wrong ones, or dies of SIGBUS. So a file whose segments
-are aligned has no PT_LOAD of such a run, and one whose segments are not has one of its own, with
-no bytes: volatility3 and LeechCore pass over a segment that has some of its bytes.
+``offset_to_pt_load_end``): it copies the wrong ones, or dies of SIGBUS. And volatility3 and
+LeechCore pass over a segment that has some of its bytes. So a run that is told of has a PT_LOAD of
+its own, with no bytes, and with a ``p_offset`` behind all there are.
 """
 
 from __future__ import annotations
@@ -43,8 +43,7 @@ def leave_out(layout: VmcoreLayout, left_out: Ranges, *, tell: bool = False) -> 
         layout: A vmcore with all of its memory, of either kind.
         left_out: Physical addresses of what is left out, whole pages, a normal set. Not pages of
             zeros, which tools must be able to read: those belong into the file, as holes.
-        tell: Give each run that is taken out a PT_LOAD with a ``p_filesz`` of 0. The caller then
-            puts the segments where they are not page aligned.
+        tell: Give each run that is taken out a PT_LOAD with a ``p_filesz`` of 0.
 
     Returns:
         The vmcore without them. Its ``windows`` still show the runs that were too short to be taken
@@ -94,7 +93,8 @@ def _cut(layout: VmcoreLayout, cuts: Ranges, *, tell: bool) -> VmcoreLayout:
     notes["p_offset"] += np.uint64(grown)
     to = moved(pieces.start)
     stored = _load_phdrs(loads, pieces, to)
-    empty = _load_phdrs(loads, told, moved(told.start))
+    size = int(layout.size - gone[-1]) + grown
+    empty = _load_phdrs(loads, told, np.full(len(told.row), size))
     empty["p_filesz"] = 0
     order = np.lexsort((np.r_[pieces.start, told.start], np.r_[pieces.row, told.row]))
     phdrs = np.concatenate((notes, np.concatenate((stored, empty))[order]))
@@ -112,7 +112,7 @@ def _cut(layout: VmcoreLayout, cuts: Ranges, *, tell: bool) -> VmcoreLayout:
         ),
         moved=layout.moved[shown.row],
         loads=normalise(np.stack((to, to + pieces.end - pieces.start), axis=1)),
-        size=int(layout.size - gone[-1]) + grown,
+        size=size,
     )
 
 

@@ -81,6 +81,18 @@ def subtract(a: Ranges, b: Ranges) -> Ranges:
     return intersect(a, complement(b, int(a[0, 0]), int(a[-1, 1])))
 
 
+def round_out(ranges: Ranges, granule: int) -> Ranges:
+    """The smallest normal set of whole granules, of ``granule`` bytes, that has all of it."""
+    start, end = ranges[:, 0] // granule, -(-ranges[:, 1] // granule)
+    return normalise(np.stack((start, end), axis=1) * granule)
+
+
+def round_in(ranges: Ranges, granule: int) -> Ranges:
+    """The largest normal set of whole granules that has nothing else."""
+    start, end = -(-ranges[:, 0] // granule), ranges[:, 1] // granule
+    return normalise(np.stack((start, end), axis=1) * granule)
+
+
 def distinct(values: Int64Array) -> Int64Array:
     """The different values, sorted: ``np.unique`` without the modules that it imports."""
     values = np.sort(values)

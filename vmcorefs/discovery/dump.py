@@ -23,7 +23,7 @@ from vmcorefs.core.notes import (
     pack_note,
     walk_notes,
 )
-from vmcorefs.core.ranges import Ranges, intersect, make_ranges, subtract
+from vmcorefs.core.ranges import Ranges, intersect, make_ranges, round_out, subtract
 from vmcorefs.core.units import format_range
 from vmcorefs.core.vmcoreinfo import NOTE_NAME, Vmcoreinfo, parse_vmcoreinfo
 from vmcorefs.discovery.explore import Explorer
@@ -77,7 +77,8 @@ def dump_map(dump: DumpFile, given: MemoryMap | None, crash_kernel: Ranges) -> M
     """
     ram = dump.plan.ram
     if given is not None:
-        beyond, where = subtract(ram, given.ram), "where the memory map has none"
+        wide = round_out(given.ram, dump.granule)
+        beyond, where = subtract(ram, wide), "where the memory map has none"
     else:
         beyond, where = intersect(ram, crash_kernel), "where the crash kernel is said to have been"
     if len(beyond):

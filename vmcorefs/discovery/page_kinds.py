@@ -8,10 +8,8 @@ list of the array's pieces.
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
 from functools import partial
-from typing import Generic, TypeVar
 
 import numpy as np
 
@@ -23,6 +21,7 @@ from vmcorefs.core.page_kinds import Structs, read_structs, spread
 from vmcorefs.core.struct_page import StructPage, read_struct_page
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
 from vmcorefs.discovery.page_tables import TableLookup, locate_page_tables
+from vmcorefs.discovery.recent import Recent
 from vmcorefs.discovery.symbols import find_btf
 from vmcorefs.discovery.virtual import (
     LoadLookup,
@@ -41,8 +40,6 @@ _BLOCK_ORDER = BLOCK.bit_length() - 1
 _KEPT_BLOCKS = 64
 _KEPT_SPANS = 1 << 10
 _ADDRESSES = 1 << 64
-
-Value = TypeVar("Value")
 
 ReadInto = Callable[[int, memoryview], list[tuple[int, int]]]
 """``read(vaddr, buffer)``: fills the buffer, and returns which ranges of it are lacking."""
@@ -100,8 +97,9 @@ class KernelPages:
         self.array = array
         self.layout = layout
         self._read_into = read
-        self._blocks: _Cache[KindArray] = _Cache(_KEPT_BLOCKS)
-        self._spans: _Cache[tuple[int, int]] = _Cache(_KEPT_SPANS)
+        self._buffers = threading.local()
+        self._blocks: Recent[KindArray] = Recent(_KEPT_BLOCKS)
+        self._spans: Recent[tuple[int, int]] = Recent(_KEPT_SPANS)
 
     @property
     def unknown(self) -> tuple[str, ...]:
@@ -131,7 +129,11 @@ class KernelPages:
 
     def _look_at(self, start: int) -> KindArray:
         """The kinds of a block."""
-        told = read_structs(self._read(start, BLOCK), start, self.layout)
+        structs = getattr(self._buffers, "structs", None)
+        if structs is None:  # one for each thread: a new one would be new pages each time
+            structs = self._buffers.structs = np.empty((BLOCK + 1, self.layout.size), np.uint8)
+        self._read(start, structs)
+        told = read_structs(structs, start, self.layout)
         for order in range(self.layout.max_order, _BLOCK_ORDER, -1):
             first = start & -1 << order
             if first < start:
@@ -142,42 +144,25 @@ class KernelPages:
 
     def _look_at_one(self, pfn: int) -> tuple[int, int]:
         """The kind of one page, and how many pages it tells for."""
-        told = read_structs(self._read(pfn, 2), pfn, self.layout)
+        structs = np.empty((3, self.layout.size), np.uint8)
+        self._read(pfn, structs)
+        told = read_structs(structs, pfn, self.layout)
         return int(told.kind[0]), 1 << int(told.order[0])
 
-    def _read(self, first: int, count: int) -> Structs:
-        """The structures of ``count`` pages, zeros for those not there, and a row of zeros."""
+    def _read(self, first: int, structs: Structs) -> None:
+        """Read the structures from ``first`` on: zeros for those not there, and in the last row."""
         array, size = self.array, self.layout.size
-        structs = np.zeros((count + 1, size), dtype=np.uint8)
-        low = int(np.searchsorted(array.pfn + array.count, first, side="right"))
-        high = int(np.searchsorted(array.pfn, first + count, side="left"))
-        for row in range(low, high):
+        last = first + len(structs) - 1
+        done = first
+        row = int(np.searchsorted(array.pfn + array.count, first, side="right"))
+        while row < len(array.pfn) and array.pfn[row] < last:
             begin = max(int(array.pfn[row]), first)
-            end = min(int(array.pfn[row] + array.count[row]), first + count)
-            vaddr = int(array.vaddr[row]) + (begin - int(array.pfn[row])) * size
+            end = min(int(array.pfn[row] + array.count[row]), last)
+            structs[done - first : begin - first] = 0
             rows = structs[begin - first : end - first]
+            vaddr = int(array.vaddr[row]) + (begin - int(array.pfn[row])) * size
             lost = self._read_into(vaddr % _ADDRESSES, rows.reshape(-1).data)
             for start, stop in lost:  # no structure counts that is not all there
                 rows[start // size : -(-stop // size)] = 0
-        return structs
-
-
-class _Cache(Generic[Value]):
-    """What was worked out last, for several threads; now and then two of them do the same work."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._lock = threading.Lock()
-        self._values: OrderedDict[int, Value] = OrderedDict()
-
-    def get(self, key: int, make: Callable[[int], Value]) -> Value:
-        with self._lock:
-            if key in self._values:
-                self._values.move_to_end(key)
-                return self._values[key]
-        value = make(key)
-        with self._lock:
-            self._values[key] = value
-            while len(self._values) > self._size:
-                self._values.popitem(last=False)
-        return value
+            done, row = end, row + 1
+        structs[done - first :] = 0

@@ -21,11 +21,13 @@ from vmcorefs.core.paging_lookup import translate_pages
 from vmcorefs.core.paging_mappings import BoolArray, Mappings, UInt64Array
 from vmcorefs.core.ranges import Int64Array
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
+from vmcorefs.discovery.recent import Recent
 from vmcorefs.errors import FaultError, UnsupportedError
 from vmcorefs.reader import Reader
 
 _X86_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map (arch/x86/include/asm/page_64_types.h)
 _ADDRESSES = 1 << 64
+_KEPT_TABLES = 256  # of 4 KiB; those near the root are asked for again and again
 
 
 def find_page_tables(
@@ -140,7 +142,8 @@ class TableLookup:
     ) -> None:
         self._fmt = fmt
         self._root = root
-        self._read_tables = table_reader(memory, fmt, byte_order)
+        self._read_from_memory = table_reader(memory, fmt, byte_order)
+        self._recent: Recent[tuple[UInt64Array, BoolArray]] = Recent(_KEPT_TABLES)
 
     @property
     def page_size(self) -> int:
@@ -150,6 +153,16 @@ class TableLookup:
     def translate_many(self, vaddrs: UInt64Array) -> Int64Array:
         """The physical address behind each virtual one, int64; -1 where nothing is mapped."""
         return translate_pages(self._fmt, self._root, vaddrs.astype(np.int64), self._read_tables)
+
+    def _read_tables(self, paddrs: Int64Array) -> tuple[UInt64Array, BoolArray]:
+        found = [self._recent.get(paddr, self._read_table) for paddr in paddrs.tolist()]
+        if len(found) == 1:
+            return found[0]
+        entries, readable = zip(*found, strict=True)
+        return np.concatenate(entries), np.concatenate(readable)
+
+    def _read_table(self, paddr: int) -> tuple[UInt64Array, BoolArray]:
+        return self._read_from_memory(np.array([paddr], dtype=np.int64))
 
 
 def _are_held(table: Extents, paddrs: Int64Array) -> BoolArray:

@@ -6,12 +6,15 @@ import errno
 import logging
 import os
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from vmcorefs.errors import FaultError, VmcorefsError
+from vmcorefs.core.extents import Kind
+from vmcorefs.errors import VmcorefsError
 from vmcorefs.fuse import wire
+from vmcorefs.fuse.deadlines import HungReads, Pending
+from vmcorefs.fuse.faults import FaultLog, input_names
 from vmcorefs.fuse.inodes import Inode
 from vmcorefs.fuse.planes.choose import (
     PLANES,
@@ -24,31 +27,42 @@ from vmcorefs.fuse.planes.choose import (
 from vmcorefs.fuse.planes.linux import trim_heap
 from vmcorefs.fuse.planes.mapping import Mapping as FileMapping
 from vmcorefs.fuse.planes.seek import seek
+from vmcorefs.sources.base import Source
 from vmcorefs.tree.file import TreeFile
 
 log = logging.getLogger(__name__)
 
 _BUFFER_SIZE = 1 << 20
 """Longest read that the kernel sends by default: 256 pages (include/uapi/linux/fuse.h)."""
+_MAPPED_FROM = 128 << 10
+"""Shorter reads come from the inputs: the faults of a mapping cost more than one copy."""
+_PAGE = 4096
 
 
 class FileAnswers:
     """Answers the reads of a tree, from any number of threads at once."""
 
-    def __init__(self, inodes: Mapping[int, Inode], best: PlaneName) -> None:
+    def __init__(
+        self, inodes: Mapping[int, Inode], best: PlaneName, *, may_wait: bool = False
+    ) -> None:
         """Prepare to answer.
 
         Args:
             inodes: The tree.
             best: Use no better plane than this.
+            may_wait: Readers may wait for ever for an input that does not answer.
         """
         self.open_backing: OpenBacking = _no_backing
         self._inodes = inodes
         self._best = best
+        self._may_wait = may_wait
         self._served: dict[int, Served] = {}
-        self._choosing = threading.Lock()
+        # one for each: a file whose input hangs must not keep others from being opened
+        self._choosing = {node: threading.Lock() for node in inodes}
         self._buffers: list[memoryview] = []
-        self._reported: set[tuple[str, int]] = set()
+        self._hung = HungReads()
+        self._taken_back: set[int] = set()
+        self.faults = FaultLog(self._find_paddr)
 
     def choose(self, node: int) -> Served:
         """Choose the plane of a file when it is opened; the same for as long as it works.
@@ -57,19 +71,21 @@ class FileAnswers:
         """
         file = self._file(node)
         file.make()
-        with self._choosing:
+        with self._choosing[node]:
             served = self._served.get(node)
             if served is None:
-                served = choose_plane(file, self._best, self.open_backing, "not asked for (-o)")
-            elif served.has_shrunk:
+                return self._choose(node, file, self._best, "not asked for (-o)")
+            if served.backing and served.has_shrunk:
                 # the kernel would show a shorter file, and not that bytes are lost
-                log.warning("%s: an input has shrunk; the kernel no longer serves it", file.path)
+                self._taken_back.add(node)
                 best = max(self._best, "mapped", key=PLANES.index)
-                served = choose_plane(file, best, self.open_backing, "an input has shrunk")
-            else:
-                return served
-            self._served[node] = served
-            trim_heap()  # tables of a million rows were turned over
+                return self._choose(node, file, best, "an input has shrunk")
+            return served
+
+    def _choose(self, node: int, file: TreeFile, best: PlaneName, why_no_better: str) -> Served:
+        served = choose_plane(file, best, self.open_backing, why_no_better, may_wait=self._may_wait)
+        self._served[node] = served
+        trim_heap()  # tables of a million rows were turned over
         level = logging.INFO if file.size >= SMALL else logging.DEBUG
         log.log(level, "%s: %s plane, %s", file.path, served.plane, served.by)
         for reason in served.why_not:
@@ -80,6 +96,40 @@ class FileAnswers:
         """How a file is served, as ``layout.json`` says it."""
         return self.choose(node).describe()
 
+    def take_back(self, source: Source) -> list[int]:
+        """Take from the kernel the files that it passes on to an input that has shrunk.
+
+        Returns:
+            Their nodes, also of those that opening them took back since the last call. What is open
+            of them shows a shorter file until it is made to fail.
+        """
+        for node, served in list(self._served.items()):
+            if served.backing and source in self._file(node).reader.sources:
+                self.choose(node)
+        nodes = []
+        while self._taken_back:  # one by one: opening a file may add one meanwhile
+            nodes.append(self._taken_back.pop())
+        return nodes
+
+    def lost_by(self, source: Source, size: int) -> Iterator[tuple[str, int, int]]:
+        """What an input takes with it that has only ``size`` bytes left.
+
+        Yields:
+            For each file that was asked for: its path, the first offset lost, and bytes lost.
+        """
+        for inode in self._inodes.values():
+            file = inode.file
+            if file is None or not file.is_made or source not in file.reader.sources:
+                continue
+            number = file.reader.sources.index(source)
+            table = file.reader.table.only(Kind.DATA)
+            table = table.rows(table.source == number)
+            kept = np.clip(size - table.offset, 0, table.size)
+            lost = table.size - kept
+            if lost.any():
+                row = int(np.argmax(lost > 0))
+                yield file.path, int(table.start[row] + kept[row]), int(lost.sum())
+
     def backing_of(self, node: int) -> int:
         """See ``switch.Answers``."""
         served = self._served.get(node)
@@ -89,49 +139,100 @@ class FileAnswers:
         """See ``switch.Answers``."""
         return seek(self._file(node).reader, offset, whence)
 
-    def read(self, device: int, unique: int, node: int, offset: int, size: int) -> None:
+    def give_up(self, late: Pending, seconds: float) -> None:
         """See ``switch.Answers``."""
-        served = self._served[node]
-        if served.mapping is not None:
-            self._read_mapped(device, unique, node, served.mapping, offset, size)
-        else:
-            self._read_plain(device, unique, self._file(node), offset, size)
+        file = self._file(late.node)
+        self._hung.add(late, input_names(file, late.offset, late.size))
+        self.faults.give_up(file, late.offset, late.size, seconds)
 
-    def _read_mapped(  # on the way of every read: nothing is wrapped up
-        self, device: int, unique: int, node: int, mapping: FileMapping, offset: int, size: int
+    def came_back(self, late: Pending) -> None:
+        """See ``switch.Answers``."""
+        self._hung.remove(late)
+
+    def out_of_memory(self) -> None:
+        """See ``switch.Answers``."""
+        self.faults.out_of_memory()
+
+    def read(  # on the way of every read: nothing is wrapped up
+        self, device: int, unique: int, node: int, offset: int, size: int, *, direct: bool
     ) -> None:
-        piece = mapping.view[offset : offset + size]
-        count = len(piece)
+        """See ``switch.Answers``."""
+        file = self._file(node)
+        count = max(min(size, file.size - offset), 0)
+        if self._hung and self._hung.blocks(node, offset, count, input_names(file, offset, count)):
+            _refuse(device, unique, errno.EIO)
+            return
+        served = self._served[node]
+        mapping = served.mapping
+        if (
+            mapping is not None
+            and count >= _MAPPED_FROM
+            and not served.has_shrunk
+            and mapping.holds(offset, count)
+        ):
+            self._read_mapped(device, unique, file, mapping, offset, count)
+        else:
+            self._read_plain(device, unique, file, offset, count, direct=direct)
+
+    def _read_mapped(
+        self,
+        device: int,
+        unique: int,
+        file: TreeFile,
+        mapping: FileMapping,
+        offset: int,
+        count: int,
+    ) -> None:
+        piece = mapping.view[offset : offset + count]
         try:
             os.writev(device, (wire.OUT_HEADER.pack(16 + count, 0, unique), piece))
         except OSError as error:
             if error.errno != errno.EFAULT:
                 raise
-            # a page has vanished: the kernel has answered EIO itself (fuse_dev_do_write)
-            self._explain(self._file(node), offset, count)
+            # a page has vanished since: the kernel has answered EIO itself (fuse_dev_do_write)
+            self._explain(file, offset, count)
         else:
             mapping.served(count)
 
-    def _read_plain(self, device: int, unique: int, file: TreeFile, offset: int, size: int) -> None:
-        count = max(min(size, file.size - offset), 0)
+    def _read_plain(
+        self, device: int, unique: int, file: TreeFile, offset: int, count: int, *, direct: bool
+    ) -> None:
         buffer = self._buffers.pop() if self._buffers else _aligned_buffer(_BUFFER_SIZE)
         piece = buffer[:count] if count <= len(buffer) else memoryview(bytearray(count))
         try:
             failed = self.try_read(file, offset, piece)
+            if failed and direct:
+                # as read(2) of any file: what precedes the fault, and the fault the next time. To
+                # the page cache a short answer would be the end of the file
+                piece = piece[: self._read_pages(file, offset, piece)]
+                failed = 0 if len(piece) else failed
             if failed:
-                os.write(device, wire.OUT_HEADER.pack(16, -failed, unique))
+                _refuse(device, unique, failed)
             else:
-                os.writev(device, (wire.OUT_HEADER.pack(16 + count, 0, unique), piece))
+                os.writev(device, (wire.OUT_HEADER.pack(16 + len(piece), 0, unique), piece))
         finally:
             self._buffers.append(buffer)
+
+    def _read_pages(self, file: TreeFile, offset: int, buffer: memoryview) -> int:
+        """Fill ``buffer`` up to the first page with a byte that is an error; return how far."""
+        done = 0
+        while done < len(buffer):
+            step = min(_PAGE - (offset + done) % _PAGE, len(buffer) - done)
+            if self.try_read(file, offset + done, buffer[done : done + step]):
+                break
+            done += step
+        return done
 
     def try_read(self, file: TreeFile, offset: int, buffer: memoryview) -> int:
         """Read into ``buffer``; return 0, or the errno of an error, which is logged."""
         try:
             file.reader.pread_into(offset, buffer)
         except VmcorefsError as error:
-            self.report(file, offset, error)
+            self.faults.report(file, offset, error)
             return error.errno
+        except MemoryError:
+            self.faults.out_of_memory()
+            return errno.EIO
         except Exception:
             log.exception("%s: read at %#x: a bug in vmcorefs", file.path, offset)
             return errno.EIO
@@ -141,22 +242,21 @@ class FileAnswers:
         if not self.try_read(file, offset, memoryview(bytearray(count))):
             log.error("%s at %#x: %d bytes could not be read", file.path, offset, count)
 
-    def report(self, file: TreeFile, offset: int, error: VmcorefsError) -> None:
-        """Log an error of a read, once for each extent: a reader may go on page by page."""
-        key = (file.path, file.reader.row_of(offset) if file.is_made else -1)
-        if key not in self._reported:
-            self._reported.add(key)
-            # a debugger walks off the end of a stack in kcore as a matter of course, and the kernel
-            # reads ahead into what was left out of a dump
-            expected = isinstance(error, FaultError) and error.kind in ("hole", "excluded")
-            level = logging.INFO if expected else logging.ERROR
-            log.log(level, "%s at %#x: %s", file.path, offset, error)
+    def _find_paddr(self, source: str, offset: int) -> int | None:
+        for inode in self._inodes.values():
+            if inode.file is not None and inode.file.path == "oldmem":
+                return inode.file.reader.offset_of(source, offset)  # an offset is an address
+        return None
 
     def _file(self, node: int) -> TreeFile:
         file = self._inodes[node].file
         if file is None:
             raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR))
         return file
+
+
+def _refuse(device: int, unique: int, error: int) -> None:
+    os.write(device, wire.OUT_HEADER.pack(wire.OUT_HEADER.size, -error, unique))
 
 
 def _no_backing(_: int) -> int:

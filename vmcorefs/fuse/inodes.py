@@ -21,12 +21,15 @@ class Inode:
         parent: The inode number of its directory; the root is its own.
         file: What it holds, or None for a directory.
         children: A directory's entries: name to inode number, in the tree's order.
+        generation: One more each time that what is open under the number must fail from now on: the
+            kernel takes it for another file (fs/fuse/fuse_i.h, ``fuse_stale_inode``).
     """
 
     number: int
     parent: int
     file: TreeFile | None = None
     children: dict[str, int] = field(default_factory=dict)
+    generation: int = 0
 
 
 def number_inodes(tree: Mapping[str, TreeFile]) -> dict[int, Inode]:

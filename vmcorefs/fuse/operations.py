@@ -13,13 +13,15 @@ import os
 import stat
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 
 import pyfuse3
-import trio
 
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.fuse.answers import FileAnswers
 from vmcorefs.fuse.inodes import Inode
+from vmcorefs.fuse.jobs import Jobs
+from vmcorefs.fuse.planes.choose import Served
 from vmcorefs.tree.file import TreeFile
 
 log = logging.getLogger(__name__)
@@ -39,6 +41,7 @@ class TreeOperations(pyfuse3.Operations):
         time: float,
         others_may_read: bool,
         direct_io: bool,
+        timeout: float,
     ) -> None:
         """Prepare the handlers.
 
@@ -48,6 +51,8 @@ class TreeOperations(pyfuse3.Operations):
             time: Of every file, in seconds since 1970.
             others_may_read: Give files the mode 0444 in place of 0400.
             direct_io: Keep reads out of the page cache.
+            timeout: Seconds that making or opening a file may take before that is an error; 0 for
+                any time. It goes on, and may be there the next time.
         """
         super().__init__()
         self._inodes = inodes
@@ -55,6 +60,8 @@ class TreeOperations(pyfuse3.Operations):
         self._time_ns = int(time * 1_000_000_000)
         self._others = others_may_read
         self._direct_io = direct_io
+        self._making: Jobs[None] = Jobs(timeout)
+        self._opening: Jobs[Served] = Jobs(timeout)
 
     async def getattr(
         self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext | None = None
@@ -96,7 +103,8 @@ class TreeOperations(pyfuse3.Operations):
         if found.file is None:
             raise pyfuse3.FUSEError(errno.EISDIR)
         with self._translated_errors(found.file):
-            served = await trio.to_thread.run_sync(self._answers.choose, found.number)
+            choose = partial(self._answers.choose, found.number)
+            served = await self._opening.run(found.number, choose)
         # a file that the kernel serves must not be cached here too, and one that it cannot open
         # with O_DIRECT is then served by the daemon
         by_daemon = bool(flags & os.O_DIRECT) and bool(served.backing) and not served.backs_direct
@@ -119,17 +127,19 @@ class TreeOperations(pyfuse3.Operations):
 
     async def _attributes(self, inode: Inode) -> pyfuse3.EntryAttributes:
         if inode.file is not None:
-            await self._make(inode.file)
+            await self._make(inode)
         return self._listed_attributes(inode)
 
-    async def _make(self, file: TreeFile) -> None:
-        if not file.is_made:
+    async def _make(self, inode: Inode) -> None:
+        file = inode.file
+        if file is not None and not file.is_made:
             with self._translated_errors(file):
-                await trio.to_thread.run_sync(file.make)
+                await self._making.run(inode.number, file.make)
 
     def _listed_attributes(self, inode: Inode) -> pyfuse3.EntryAttributes:
         attributes = pyfuse3.EntryAttributes()
         attributes.st_ino = inode.number
+        attributes.generation = inode.generation
         attributes.entry_timeout = attributes.attr_timeout = _TIMEOUT
         attributes.st_uid, attributes.st_gid = os.getuid(), os.getgid()
         attributes.st_atime_ns = attributes.st_ctime_ns = attributes.st_mtime_ns = self._time_ns
@@ -155,8 +165,14 @@ class TreeOperations(pyfuse3.Operations):
         try:
             yield
         except VmcorefsError as error:
-            self._answers.report(file, 0, error)
+            self._answers.faults.report(file, 0, error)
             raise pyfuse3.FUSEError(error.errno) from error
+        except TimeoutError as error:
+            log.error("%s: cannot be opened yet: %s", file.path, error)  # noqa: TRY400
+            raise pyfuse3.FUSEError(errno.EIO) from error
+        except MemoryError as error:
+            self._answers.faults.out_of_memory()
+            raise pyfuse3.FUSEError(errno.EIO) from error
         except Exception as error:
             log.exception("%s: a bug in vmcorefs", file.path)
             raise pyfuse3.FUSEError(errno.EIO) from error

@@ -5,9 +5,10 @@ from __future__ import annotations
 import gc
 import logging
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -17,18 +18,24 @@ import trio
 
 from vmcorefs.errors import ConfigError, MountError
 from vmcorefs.fuse.answers import FileAnswers
+from vmcorefs.fuse.deadlines import within_kernels_timeout
 from vmcorefs.fuse.inodes import number_inodes
+from vmcorefs.fuse.keep import Keeper
 from vmcorefs.fuse.mounts import fsname
 from vmcorefs.fuse.operations import TreeOperations
 from vmcorefs.fuse.planes.choose import PLANES, PlaneName
 from vmcorefs.fuse.planes.linux import trim_heap
 from vmcorefs.fuse.switch import Switch
+from vmcorefs.fuse.watch import watch_inputs
+from vmcorefs.sources.base import Source
 from vmcorefs.tree.file import TreeFile
 
 log = logging.getLogger(__name__)
 
 _READ_AHEAD_KIB = 512
 """Measured: more costs random reads through a mapping more than it gives sequential ones."""
+_READ_TIMEOUT = 30.0
+_LONGEST_READ_TIMEOUT = 3600
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +47,23 @@ class MountOptions:
         allow_other: Let every user read the tree, not just its owner.
         plane: Serve reads by no better plane than this.
         direct_io: Keep reads out of the page cache; no file is then served by the kernel alone.
+        read_timeout: Seconds that a read may take before it is an error; 0 for any time.
     """
 
     mountpoint: str
     allow_other: bool = False
     plane: PlaneName = PLANES[0]
     direct_io: bool = False
+    read_timeout: float = _READ_TIMEOUT
 
 
 def parse_mount_options(
     mountpoint: str, texts: Iterable[str], *, allow_other: bool
 ) -> MountOptions:
-    """Read what stands behind ``-o``: ``direct_io`` and ``plane=NAME``, each alone or with commas.
+    """Read what stands behind ``-o``: each option alone, or several with commas between.
 
     Raises:
-        ConfigError: if there is no such option or plane.
+        ConfigError: if there is no such option, or it cannot have that value.
     """
     options = MountOptions(mountpoint, allow_other)
     for text in (part for whole in texts for part in whole.split(",")):
@@ -64,11 +73,22 @@ def parse_mount_options(
             options = replace(options, direct_io=True)
         elif name == "plane" and planes:
             options = replace(options, plane=planes[0])
+        elif name == "read_timeout":
+            options = replace(options, read_timeout=_parse_timeout(text, value))
         else:
             raise ConfigError(
-                f"-o {text}: no such option; there are direct_io and plane={'|'.join(PLANES)}"
+                f"-o {text}: no such option; there are direct_io, plane={'|'.join(PLANES)} and"
+                " read_timeout=SECONDS"
             )
     return options
+
+
+def _parse_timeout(text: str, value: str) -> int:
+    if not re.fullmatch("[0-9]{1,4}", value) or int(value) > _LONGEST_READ_TIMEOUT:
+        raise ConfigError(
+            f"-o {text}: expected whole seconds up to {_LONGEST_READ_TIMEOUT}, or 0 for any time"
+        )
+    return int(value)
 
 
 def serve(
@@ -77,6 +97,7 @@ def serve(
     *,
     time: float,
     ready: Callable[[], None],
+    inputs: Sequence[Source] = (),
     confine: Callable[[], None] = lambda: None,
 ) -> None:
     """Mount ``tree`` and serve it; return when it is unmounted, or after SIGTERM, SIGINT or SIGHUP.
@@ -86,6 +107,7 @@ def serve(
         options: Where and how.
         time: Of every file, in seconds since 1970.
         ready: Called once, as soon as the tree can be read.
+        inputs: What to watch while it is mounted: a change is said in the log.
         confine: Called once it is mounted, before there are threads: to give up privileges.
 
     Raises:
@@ -96,13 +118,17 @@ def serve(
     trim_heap()
     inodes = number_inodes(tree)
     best = "mapped" if options.direct_io and options.plane == "kernel" else options.plane
-    answers = FileAnswers(inodes, best)
+    timeout = within_kernels_timeout(options.read_timeout)
+    if timeout != options.read_timeout:
+        log.info("reads may take %g s, as /proc/sys/fs/fuse has request timeouts", timeout)
+    answers = FileAnswers(inodes, best, may_wait=not timeout)
     operations = TreeOperations(
         inodes,
         answers,
         time=time,
         others_may_read=options.allow_other,
         direct_io=options.direct_io,
+        timeout=timeout,
     )
     for number, inode in inodes.items():
         if inode.file is not None:
@@ -124,17 +150,25 @@ def serve(
         except RuntimeError as error:
             reason = said() or str(error)
             raise MountError(f"{options.mountpoint}: cannot mount: {reason}") from error
-    switch = Switch(_only(_fuse_descriptors() - others), answers)
+    switch = Switch(_only(_fuse_descriptors() - others), answers, timeout)
     answers.open_backing = switch.open_backing
+    keeper = Keeper(options.mountpoint, inodes, answers, switch)
     try:
         confine()
-        trio.run(_run, switch, options.mountpoint, next(iter(tree)), ready)
+        trio.run(_run, switch, options.mountpoint, next(iter(tree)), ready, keeper, inputs)
     finally:
         switch.stop()
         pyfuse3.close(unmount=True)
 
 
-async def _run(switch: Switch, mountpoint: str, first: str, ready: Callable[[], None]) -> None:
+async def _run(
+    switch: Switch,
+    mountpoint: str,
+    first: str,
+    ready: Callable[[], None],
+    keeper: Keeper,
+    inputs: Sequence[Source],
+) -> None:
     failure: list[MountError] = []
 
     async def announce() -> None:
@@ -157,7 +191,9 @@ async def _run(switch: Switch, mountpoint: str, first: str, ready: Callable[[], 
                 token.run_sync_soon(pyfuse3.terminate)
 
         switch.start(terminate)
-        await pyfuse3.main()
+        nursery.start_soon(keeper.tick)
+        nursery.start_soon(watch_inputs, inputs, keeper.on_shrink)
+        await keeper.serve()
         nursery.cancel_scope.cancel()
     if failure:
         raise failure[0]

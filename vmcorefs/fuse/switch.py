@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import math
 import os
 import socket
 import sys
@@ -25,11 +26,12 @@ from contextlib import suppress
 from typing import Protocol
 
 from vmcorefs.fuse import wire
+from vmcorefs.fuse.deadlines import Deadlines, Pending
 
 log = logging.getLogger(__name__)
 
-_MAX_LANES = 16
-"""Requests that may wait for a disk at once."""
+_MAX_LANES = 64
+"""Requests that may wait for a disk at once, and are not late."""
 _LONGEST_LISTING = 65536
 """What a listing is cut to: an answer must fit into the socket."""
 _LONGEST_ANSWER = 1 << 18
@@ -39,8 +41,13 @@ _BYTE_ORDER = sys.byteorder
 class Answers(Protocol):
     """What the switch asks about the files of the tree."""
 
-    def read(self, device: int, unique: int, node: int, offset: int, size: int) -> None:
-        """Answer a READ by writing to ``device``; nothing but OSError of that may leave it."""
+    def read(
+        self, device: int, unique: int, node: int, offset: int, size: int, *, direct: bool
+    ) -> None:
+        """Answer a READ by writing to ``device``; nothing but OSError of that may leave it.
+
+        ``direct`` says that the answer goes to the reader, and not into the page cache.
+        """
 
     def seek(self, node: int, offset: int, whence: int) -> int:
         """Answer an LSEEK with an offset, or a negative errno."""
@@ -48,19 +55,32 @@ class Answers(Protocol):
     def backing_of(self, node: int) -> int:
         """The number of the file that a node's reads are passed to; 0 for none."""
 
+    def give_up(self, late: Pending, seconds: float) -> None:
+        """Take note that the work on a request takes too long; it has been answered with EIO."""
+
+    def came_back(self, late: Pending) -> None:
+        """Take note that it is over after all."""
+
+    def out_of_memory(self) -> None:
+        """Take note that a request was answered with EIO, as there was no memory for it."""
+
 
 class Switch:
     """Stands between the kernel and libfuse for one mount."""
 
-    def __init__(self, descriptor: int, answers: Answers) -> None:
+    def __init__(self, descriptor: int, answers: Answers, timeout: float = 0) -> None:
         """Put a socket in the place of /dev/fuse.
 
         Args:
             descriptor: What libfuse reads; it must not have read anything yet.
             answers: Serves the files.
+            timeout: Seconds that a read may take before it is answered with EIO; 0 for any time.
+                After twice as long the kernel is to give up the daemon itself.
         """
         self._can_pass_through = False
         self._answers = answers
+        self._timeout = timeout
+        self.deadlines = Deadlines(timeout, self._give_up)
         self._ended: Callable[[], None] = lambda: None
         self._descriptor = descriptor
         self._device = os.dup(descriptor)
@@ -69,7 +89,8 @@ class Switch:
         self._socket = ours
         self._lock = threading.Lock()
         self._waiting = self._lanes = 0
-        self._opening: dict[int, int] = {}
+        self._is_short = False
+        self._passed_on: dict[int, int] = {}
         self._init: tuple[int, bytes] | None = None
         self._stopped = False
 
@@ -103,9 +124,22 @@ class Switch:
             raise OSError(errno.ENOSYS, "this kernel does not offer it (Linux 6.9)")
         return wire.open_backing(self._device, descriptor)
 
+    def forget_name(self, parent: int, name: str) -> None:
+        """Have the kernel look a name up again."""
+        with suppress(FileNotFoundError):  # it does not know the name: it will look it up anyway
+            os.write(self._device, wire.forget_name(parent, name))
+
     def _add_lane(self) -> None:
-        self._lanes += 1
-        threading.Thread(target=self._run_lane, daemon=True).start()
+        try:
+            threading.Thread(target=self._run_lane, daemon=True).start()
+        except (RuntimeError, MemoryError) as error:
+            # those that there are go on, one after the other
+            if not self._is_short:
+                log.error("cannot start another thread to answer reads: %s", error)  # noqa: TRY400
+            self._is_short = True
+        else:
+            self._lanes += 1
+            self._is_short = False
 
     def _run_lane(self) -> None:
         buffer = bytearray(wire.REQUEST_SIZE)
@@ -127,20 +161,65 @@ class Switch:
                 # who serves may wait for a disk: somebody else must take up the next request
                 if not self._waiting and self._lanes < _MAX_LANES:
                     self._add_lane()
-            self._serve(view[:count])
+            if not self._serve(view[:count]):
+                return
 
-    def _serve(self, request: memoryview) -> None:
+    def _serve(self, request: memoryview) -> bool:
+        """Answer a request; return whether it was in time: a lane that was late is replaced."""
+        _, _, unique, _ = wire.IN_HEADER.unpack_from(request)
+        pending = self._begin(request)
         try:
             self._take(request)
-        except Exception as error:
-            # nobody waits for the answer any more, or there is nobody left to pass it on to
-            gone = (errno.ENOENT, errno.ENODEV, errno.EPIPE)
-            if isinstance(error, OSError) and error.errno in gone:
-                return
-            log.exception("a bug in vmcorefs: a request could not be answered")
-            _, _, unique, _ = wire.IN_HEADER.unpack_from(request)
-            with suppress(OSError):
-                self._refuse(unique, -errno.EIO)
+        except Exception as error:  # noqa: BLE001  # a lane must not end
+            self._fail(unique, error)
+        if pending is None or self.deadlines.end(pending):
+            return True
+        self._answers.came_back(pending)
+        return False
+
+    def _begin(self, request: memoryview) -> Pending | None:
+        _, opcode, unique, node = wire.IN_HEADER.unpack_from(request)
+        if opcode == wire.READ:
+            _, offset, size, _ = wire.READ_IN.unpack_from(request, wire.BODY)
+            return self.deadlines.begin(unique, node, offset, size)
+        if opcode == wire.LSEEK:
+            _, offset, _ = wire.LSEEK_IN.unpack_from(request, wire.BODY)
+            return self.deadlines.begin(unique, node, offset, 0)
+        return None
+
+    def _give_up(self, late: Pending) -> None:
+        with suppress(OSError):  # it has just been answered
+            self._refuse(late.unique, -errno.EIO)
+        with self._lock:
+            self._lanes -= 1  # tick() starts another; this one ends when it comes back
+        self._answers.give_up(late, self._timeout)
+
+    def tick(self) -> None:
+        """Give up reads that are late; to be called every ``deadlines.interval`` seconds."""
+        self.deadlines.expire()
+        with self._lock:
+            # also where a thread could not be started before
+            if not self._stopped and not self._waiting and self._lanes < _MAX_LANES:
+                self._add_lane()
+
+    def _fail(self, unique: int, error: Exception) -> None:
+        # nobody waits for the answer any more, or there is nobody left to pass it on to
+        gone = (errno.ENOENT, errno.ENODEV, errno.EPIPE)
+        if isinstance(error, OSError) and error.errno in gone:
+            return
+        if isinstance(error, MemoryError):
+            self._answers.out_of_memory()
+        else:
+            log.error("a bug in vmcorefs: a request could not be answered", exc_info=error)
+        with suppress(OSError):
+            self._refuse(unique, -errno.EIO)
+
+    def refuse_passed_on(self) -> None:
+        """Answer what libfuse has dropped with EIO: it would be waited for without end."""
+        for unique in list(self._passed_on):
+            if self._passed_on.pop(unique, None) is not None:
+                with suppress(OSError):
+                    self._refuse(unique, -errno.EIO)
 
     def _refuse(self, unique: int, error: int) -> None:
         os.write(self._device, wire.OUT_HEADER.pack(wire.OUT_HEADER.size, error, unique))
@@ -156,8 +235,9 @@ class Switch:
     def _take(self, request: memoryview) -> None:
         _, opcode, unique, node = wire.IN_HEADER.unpack_from(request)
         if opcode == wire.READ:
-            _, offset, size = wire.READ_IN.unpack_from(request, wire.BODY)
-            self._answers.read(self._device, unique, node, offset, size)
+            _, offset, size, flags = wire.READ_IN.unpack_from(request, wire.BODY)
+            direct = bool(flags & wire.READ_LOCKOWNER)
+            self._answers.read(self._device, unique, node, offset, size, direct=direct)
         elif opcode == wire.LSEEK:
             _, offset, whence = wire.LSEEK_IN.unpack_from(request, wire.BODY)
             found = self._answers.seek(node, offset, whence)
@@ -169,9 +249,9 @@ class Switch:
             self._pass_on(opcode, unique, node, request)
 
     def _pass_on(self, opcode: int, unique: int, node: int, request: memoryview) -> None:
-        if opcode == wire.OPEN:
-            self._opening[unique] = node
-        elif opcode == wire.INIT:
+        if opcode not in wire.UNANSWERED:
+            self._passed_on[unique] = node if opcode == wire.OPEN else 0
+        if opcode == wire.INIT:
             self._init = unique, bytes(request)
         elif opcode in (wire.READDIR, wire.READDIRPLUS):
             size = int.from_bytes(request[wire.SIZE_AT : wire.SIZE_AT + 4], _BYTE_ORDER)
@@ -195,9 +275,10 @@ class Switch:
         _, failed, unique = wire.OUT_HEADER.unpack_from(answer)
         if self._init is not None and self._init[0] == unique:
             request, self._init = self._init[1], None
-            self._can_pass_through = wire.accept_init(memoryview(request), answer, count)
-        node = self._opening.pop(unique, None)
-        if node is not None and not failed:
+            timeout = min(math.ceil(2 * self._timeout), wire.LONGEST_TIMEOUT)
+            self._can_pass_through = wire.accept_init(memoryview(request), answer, count, timeout)
+        node = self._passed_on.pop(unique, 0)
+        if node and not failed:
             backing = self._answers.backing_of(node)
             if backing:
                 wire.pass_through(answer, backing)

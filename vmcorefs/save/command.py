@@ -29,6 +29,9 @@ from vmcorefs.save.saver import Console, Order, Write, save
 from vmcorefs.save.target import Target
 from vmcorefs.save.written import Written
 
+MAX_DEFAULT_THREADS = 8
+"""Threads that 128 MiB are enough for (docs/save.md)."""
+
 FORMATS = ("kdump", "elf", "flattened")
 
 
@@ -134,8 +137,8 @@ def _call(output: str) -> str:
 
 
 def default_threads() -> int:
-    """A thread for each CPU that this process may run on."""
-    return len(os.sched_getaffinity(0))
+    """A thread for each CPU that this process may run on, as far as memory is bounded."""
+    return min(len(os.sched_getaffinity(0)), MAX_DEFAULT_THREADS)
 
 
 def make_dump(capture: Capture, warnings: list[str]) -> tuple[Dump, int]:

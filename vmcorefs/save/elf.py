@@ -31,20 +31,17 @@ from vmcorefs.save.pages import (
     Loss,
     PageReader,
     Pages,
+    batch_pages,
     batches,
     find_runs,
-    split_batches,
 )
 from vmcorefs.save.pipeline import map_in_order
-from vmcorefs.save.survey import WINDOW, Survey, Window, page_ranges
+from vmcorefs.save.survey import Survey, page_ranges
 from vmcorefs.save.written import Written, move_zeros, no_counts
 from vmcorefs.tree.filtered import by_address
 
 _SPARE = 1 << 16
 """Bytes behind the program headers for those that lost pages make: a thousand of them."""
-
-_OUT_OF_LINE = 4
-"""Bytes by which segments miss page alignment, as makedumpfile's do (core/filtered_layout.py)."""
 
 _MIN_HOLE = 16
 """Pages in the shortest run of zeros that becomes a hole: to write less is more work."""
@@ -82,13 +79,12 @@ class ElfFormat:
             raise ConfigError(f"{len(outputs)} parts: an ELF dump is one file")
         reader = PageReader(dump)
         with closing(Survey(dump, self.threads)) as survey:
-            if left_out(dump.level)[PageKind.ZERO]:
-                _leave_out_zeros(survey, reader, self.threads)
             once = self.once or _is_sequential(outputs[0])
             writer = _Writer(dump, survey, reader, outputs[0], once=once)
             writer.write(self.threads, observer)
             counts = survey.kept.copy(), survey.left_out.copy()
-            move_zeros(counts, writer.zero_kinds, left_out=False)
+            without = bool(left_out(dump.level)[PageKind.ZERO])
+            move_zeros(counts, writer.zero_kinds, left_out=without)
             return Written(*counts, writer.layout.size)
 
 
@@ -161,7 +157,8 @@ class _Writer:
 
     def _pages(self, start: int, size: int, threads: int) -> Iterator[tuple[Batch, Pages]]:
         page = self._reader.page_size
-        todo = batches(self._survey, page, start // page, (start + size) // page)
+        count = batch_pages(page, threads)
+        todo = batches(self._survey, count, start // page, (start + size) // page)
         with closing(map_in_order(self._read, todo, threads)) as results:
             yield from results
 
@@ -221,23 +218,6 @@ def _is_sequential(output: Output) -> bool:
     return bool(getattr(output, "sequential", False))
 
 
-def _leave_out_zeros(survey: Survey, reader: PageReader, threads: int) -> None:
-    """Read all that is kept, to leave out the pages of zeros: the headers cannot wait for them."""
-
-    def read(batch: Batch) -> tuple[Batch, BoolArray]:
-        return batch, reader.read(batch).zero
-
-    def find(window: Window) -> BoolArray:
-        zero = np.zeros(WINDOW, dtype=np.bool_)
-        todo = split_batches(window, reader.page_size)
-        with closing(map_in_order(read, todo, threads)) as results:
-            for batch, is_zero in results:
-                zero[batch.pfns - window.first] = is_zero
-        return zero
-
-    survey.leave_out_zeros(find)
-
-
 def _lay_out(dump: Dump, survey: Survey) -> VmcoreLayout:
     """Lay out the file, with room for more program headers."""
     release = dump.vmcoreinfo.release_version if dump.vmcoreinfo else None
@@ -249,7 +229,7 @@ def _lay_out(dump: Dump, survey: Survey) -> VmcoreLayout:
         note_align=0 if release is not None and release < NOTE_ALIGN_RELEASE else 4,
     )
     layout = leave_out(layout, subtract(survey.ram, survey.kept_ranges()) * size, tell=True)
-    spare = align_up(_SPARE, size) + _OUT_OF_LINE
+    spare = align_up(_SPARE, size)
     phdrs, windows = layout.phdrs.copy(), layout.windows
     phdrs["p_offset"] += np.uint64(spare)
     return replace(

@@ -24,7 +24,7 @@ from vmcorefs.save.codecs import Codec
 from vmcorefs.save.dump import Dump, Observer, Output
 from vmcorefs.save.kdump_plan import Part, bitmaps, plan_parts
 from vmcorefs.save.kdump_resume import Resumable, find_done
-from vmcorefs.save.pages import Batch, Loss, PageReader, Pages, batches
+from vmcorefs.save.pages import Batch, Loss, PageReader, Pages, batch_pages, batches
 from vmcorefs.save.pipeline import map_in_order
 from vmcorefs.save.resume import refuse_other
 from vmcorefs.save.survey import Survey
@@ -33,6 +33,7 @@ from vmcorefs.save.written import Counts, Written, move_zeros, no_counts
 UInt32Array = npt.NDArray[np.uint32]
 
 _DESC_UNIT = 1 << 16
+_MAX_PENDING = 256  # batches: gigabytes of zeros would be as many descriptors in memory
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,13 @@ class _Writer:
             once: The file says so already.
         """
         part, done = self._part, before + self._skip
-        todo = batches(self._survey, part.main.block_size, part.first, part.end, skip=self._skip)
+        todo = batches(
+            self._survey,
+            batch_pages(part.main.block_size, threads),
+            part.first,
+            part.end,
+            skip=self._skip,
+        )
         try:
             with closing(map_in_order(self._pack, todo, threads)) as results:
                 for packed in results:
@@ -234,7 +241,9 @@ class _Writer:
         self._commit()
 
     def _commit(self) -> None:
-        """Let the descriptors go whose data is written."""
+        """Let the descriptors go whose data is written; zero pages have none, and must not wait."""
+        if len(self._pending) > _MAX_PENDING:
+            self._data.flush()
         while self._pending and self._pending[0][1] <= self._data.written:
             self._descriptors.append(self._pending.pop(0)[0].tobytes())
 

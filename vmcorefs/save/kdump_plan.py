@@ -1,11 +1,7 @@
-"""Where everything goes in a kdump-compressed file, and all of it but the pages.
-
-The headers are filled in as makedumpfile does (makedumpfile.c, ``write_kdump_header``).
-"""
+"""Where everything goes in a kdump-compressed file, and all of it but the pages."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
@@ -14,26 +10,18 @@ import numpy as np
 from vmcorefs.core.diskdump import (
     DESC_SIZE,
     U32_MAX,
-    Abi,
     Flag,
     MainHeader,
     Places,
     SubHeader,
-    bitmap_blocks,
     pack_bits,
-    pack_main_header,
-    pack_sub_header,
     places,
-    sub_header_size,
 )
-from vmcorefs.core.elf import ELFCLASS32, EM_386
-from vmcorefs.core.notes import NT_PRSTATUS, walk_notes
-from vmcorefs.core.units import align_up
-from vmcorefs.core.vmcoreinfo import NOTE_NAME
+from vmcorefs.core.kdump_headers import make_headers, pack_front
+from vmcorefs.discovery.kernel_facts import find_phys_base, read_utsname
 from vmcorefs.errors import ConfigError, UnsupportedError
 from vmcorefs.save.codecs import Codec
 from vmcorefs.save.dump import Dump
-from vmcorefs.save.kernel_facts import find_phys_base, read_utsname
 from vmcorefs.save.survey import Survey, mark, window_starts
 
 _EM_ARM = 40
@@ -71,11 +59,7 @@ class Part:
     def front(self, *, incomplete: bool) -> bytes:
         """Everything in front of the bitmaps."""
         status = self.main.status | (Flag.INCOMPLETE if incomplete else 0)
-        block = self.main.block_size
-        head = pack_main_header(replace(self.main, status=status)).ljust(block, b"\0")
-        return (head + pack_sub_header(self.sub, self.main.abi) + self.notes).ljust(
-            self.where.ram, b"\0"
-        )
+        return pack_front(replace(self.main, status=status), self.sub, self.notes)
 
 
 def plan_parts(dump: Dump, survey: Survey, codec: Codec, count: int) -> list[Part]:
@@ -93,7 +77,17 @@ def plan_parts(dump: Dump, survey: Survey, codec: Codec, count: int) -> list[Par
     """
     if dump.elfcorehdr.header.e_machine == _EM_ARM:
         raise UnsupportedError("kdump-compressed dumps of 32-bit ARM cannot be written; ELF can")
-    main, sub, notes = _headers(dump, survey, codec)
+    notes = dump.notes
+    main, sub = make_headers(
+        dump.elfcorehdr,
+        notes,
+        dump.vmcoreinfo,
+        utsname=read_utsname(dump.memory, dump.elfcorehdr, dump.vmcoreinfo),
+        phys_base=find_phys_base(dump.elfcorehdr, dump.vmcoreinfo),
+        block_size=dump.kinds.page_size,
+        max_mapnr=survey.max_mapnr,
+    )
+    main, sub = replace(main, status=codec.flag), replace(sub, dump_level=dump.level)
     where = places(main, survey.max_mapnr)
     if count == 1:
         return [Part(main, sub, notes, where, 0, survey.max_mapnr, survey.pages)]
@@ -146,37 +140,3 @@ def _split(survey: Survey, count: int) -> list[tuple[int, int]]:
             edges.append(max(edge // _STEP * _STEP, edges[-1]))
         before = int(reached[-1])
     return list(zip(edges, (*edges[1:], survey.max_mapnr), strict=True))
-
-
-def _headers(dump: Dump, survey: Survey, codec: Codec) -> tuple[MainHeader, SubHeader, bytes]:
-    header = dump.elfcorehdr.header
-    is_32_bit = header.elf_class == ELFCLASS32
-    abi = Abi(header.byte_order, 32 if is_32_bit else 64, header.e_machine == EM_386)
-    block, notes = dump.kinds.page_size, dump.notes
-    offset_note = block + sub_header_size(abi)
-    walk = walk_notes(notes, header.byte_order)
-    sub = SubHeader(
-        phys_base=find_phys_base(dump) % (1 << abi.bits),
-        dump_level=dump.level,
-        offset_note=offset_note if notes else 0,
-        size_note=len(notes),
-        max_mapnr_64=survey.max_mapnr,
-    )
-    for note in walk.notes:
-        if note.name == NOTE_NAME:
-            desc = note.offset + 12 + align_up(len(NOTE_NAME) + 1, 4)
-            sub = replace(sub, offset_vmcoreinfo=offset_note + desc, size_vmcoreinfo=len(note.desc))
-    cpus = sum(note.name == b"CORE" and note.note_type == NT_PRSTATUS for note in walk.notes)
-    crash_time = dump.vmcoreinfo.crash_time if dump.vmcoreinfo else None
-    main = MainHeader(
-        abi=abi,
-        utsname=read_utsname(dump),
-        tv_sec=int(time.time()) if crash_time is None else crash_time,
-        status=codec.flag,
-        block_size=block,
-        sub_hdr_size=-(-(offset_note - block + len(notes)) // block),
-        bitmap_blocks=bitmap_blocks(survey.max_mapnr, block),
-        max_mapnr=min(survey.max_mapnr, U32_MAX),
-        nr_cpus=max(cpus, 1),
-    )
-    return main, sub, notes

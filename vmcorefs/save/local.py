@@ -192,7 +192,7 @@ class LocalTarget:
             else:
                 _rename_to_new(self.incomplete, self.name)
             self._published = True
-            _sync_directory(self.name)
+            sync_directory(self.name)
         except FileExistsError:
             raise OutputError(
                 f"{self.name}: somebody else has made it meanwhile; {self.incomplete} is whole"
@@ -242,7 +242,12 @@ def _rename_to_new(old: str, new: str) -> None:
     os.rename(old, new)
 
 
-def _sync_directory(path: str) -> None:
+def sync_directory(path: str) -> None:
+    """Make the name ``path`` itself durable, in the directory that it stands in.
+
+    Raises:
+        OSError: if that cannot be had.
+    """
     directory = os.open(os.path.dirname(os.path.abspath(path)), os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(directory)

@@ -15,7 +15,12 @@ from vmcorefs.save.dump import Dump
 from vmcorefs.save.survey import Survey, Window
 
 _BATCH = 1 << 20
-"""Bytes of pages that are read and compressed together."""
+"""Most bytes of pages that are read and compressed together."""
+
+_BATCHES = 24 << 20
+"""Most bytes of pages in the hands of all threads, unless there are hundreds of them."""
+
+_LEAST_BATCH = 1 << 17
 
 PageArray = npt.NDArray[np.uint8]
 """Shape ``(n, page_size)``."""
@@ -73,27 +78,32 @@ def find_runs(numbers: Int64Array) -> Ranges:
     return np.stack((starts, ends), axis=1)
 
 
+def batch_pages(page_size: int, threads: int) -> int:
+    """Pages in a batch: a MiB of them, and less if many threads would have that much at once."""
+    size = min(max(_BATCHES // threads, _LEAST_BATCH), _BATCH)
+    return max(size // page_size, 1)
+
+
 def batches(
-    survey: Survey, page_size: int, first: int = 0, end: int | None = None, *, skip: int = 0
+    survey: Survey, count: int, first: int = 0, end: int | None = None, *, skip: int = 0
 ) -> Iterator[Batch]:
     """The pages that are kept, in order.
 
     Args:
         survey: Which are.
-        page_size: Bytes in a page.
+        count: Most pages in a batch.
         first: The first page frame number that is asked for.
         end: The first that is not; None for all.
         skip: Kept pages that are passed over.
     """
     for window in survey.windows(first, end):
         kept = int(np.count_nonzero(window.kept))
-        yield from split_batches(window, page_size, skip=skip)
+        yield from split_batches(window, count, skip=skip)
         skip = max(skip - kept, 0)
 
 
-def split_batches(window: Window, page_size: int, *, skip: int = 0) -> Iterator[Batch]:
+def split_batches(window: Window, count: int, *, skip: int = 0) -> Iterator[Batch]:
     """The pages of one window that are kept, but the first ``skip`` of them."""
-    count = max(_BATCH // page_size, 1)
     where = np.flatnonzero(window.kept)[skip:]
     for at in range(0, len(where), count):
         part = where[at : at + count]

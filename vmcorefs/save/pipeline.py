@@ -16,8 +16,8 @@ def map_in_order(
 ) -> Generator[Result]:
     """``map`` by ``threads`` threads; what is taken out was done in the order of ``items``.
 
-    No more than twice as many items as threads are under way or done and not taken, so memory does
-    not grow with their number. With one thread it is the caller's own.
+    No more than two items beside those that the threads work on are waiting or done and not taken,
+    so memory does not grow with their number. With one thread it is the caller's own.
 
     Raises:
         BaseException: what ``work`` raises, when its result would be taken.
@@ -30,7 +30,7 @@ def map_in_order(
     try:
         for item in items:
             waiting.append(pool.submit(work, item))
-            if len(waiting) >= 2 * threads:
+            if len(waiting) >= threads + 2:
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()

@@ -10,7 +10,7 @@ from __future__ import annotations
 import bisect
 import tempfile
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing
 from dataclasses import dataclass
 
@@ -110,23 +110,6 @@ class Survey:
             edges = np.diff(np.concatenate(([False], window.kept, [False])).astype(np.int8))
             runs.append(np.flatnonzero(edges).reshape(-1, 2) + window.first)
         return normalise(np.concatenate(runs))
-
-    def leave_out_zeros(self, find: Callable[[Window], BoolArray]) -> None:
-        """Leave out the pages that turn out to be zeros.
-
-        Args:
-            find: Which of a window's kept pages are, shape ``(WINDOW,)``.
-        """
-        before, self._store = self._store, _Store()
-        try:
-            for window in before.windows(0, self.max_mapnr):
-                zero = find(window)
-                self.kept -= np.bincount(window.kinds[zero], minlength=len(PageKind))
-                self.left_out[PageKind.ZERO] += np.count_nonzero(zero)
-                window.kinds[zero] = ABSENT
-                self._store.add(window)
-        finally:
-            before.close()
 
     def close(self) -> None:
         """Throw away what was kept in mind."""

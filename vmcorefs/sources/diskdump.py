@@ -63,8 +63,8 @@ from vmcorefs.sources.flattened import Unflattened
 from vmcorefs.sources.page_codecs import find_decompressor
 from vmcorefs.sources.pages import DumpPages
 
-MAX_RUNS = 1 << 23
-"""Most runs of stored pages: as tables they take 500 MB, those of 24 TiB of RAM a tenth of it."""
+MAX_RUNS = 1 << 22
+"""Most runs of stored pages that are believed. A dump of level 31 of 1 GiB has some thirty."""
 
 _EM_ARM, _EM_S390 = 40, 22
 _MACHINES: Final = {
@@ -138,7 +138,9 @@ def open_diskdump(files: Sequence[File]) -> DumpFile:
     tables = [_table(part, number, page_size) for number, part in enumerate(parts)]
     lost = np.concatenate([_gaps(parts, ram), *(part.lost for part in parts)])
     missing = normalise(lost * page_size)
-    held = exclude(merge(*tables), missing)
+    held = merge(*tables)
+    if len(missing):
+        held = exclude(held, missing)
     excluded = subtract(ram * page_size, missing)
     notes, vmcoreinfo = _read_notes(first)
     notes_in = make_extents(make_ranges([(0, first.file.size)]), kind=Kind.DATA, source=len(parts))
@@ -159,6 +161,7 @@ def open_diskdump(files: Sequence[File]) -> DumpFile:
         notes=notes,
         notes_in=notes_in,
         vmcoreinfo=vmcoreinfo,
+        granule=page_size,
         warnings=tuple(_warnings(parts)),
     )
 

@@ -56,6 +56,7 @@ class DumpFile:
         notes_in: The address space of their offsets.
         vmcoreinfo: The text of VMCOREINFO, where it is not among the notes.
         vmcore: The table of the vmcore, if the dump is one as it stands.
+        granule: Bytes that its RAM is rounded to: a format may know whole pages alone.
         warnings: What a person should know of it.
     """
 
@@ -71,6 +72,7 @@ class DumpFile:
     notes_in: Extents
     vmcoreinfo: bytes | None = None
     vmcore: Extents | None = None
+    granule: int = 1
     warnings: tuple[str, ...] = ()
 
     @property

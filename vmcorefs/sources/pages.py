@@ -12,7 +12,7 @@ import threading
 import weakref
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
@@ -122,8 +122,7 @@ class DumpPages:
         found: dict[int, Page] = {}
         self._take(first, end, found)
         if len(found) < end - first:
-            for loading in self._loading_of(first, end, found):
-                loading.exception()  # whoever reads such a page finds out again
+            wait(self._loading_of(first, end, found))  # whoever needs what failed finds out again
             self._take(first, end, found)
         missing = np.array([n for n in range(first, end) if n not in found], dtype=np.int64)
         for run in np.split(missing, np.flatnonzero(np.diff(missing) != 1) + 1):
@@ -245,6 +244,7 @@ def _stop_threads(alive: weakref.ref[DumpPages]) -> None:
     pages = alive()
     if pages is not None:
         pages._workers.shutdown(cancel_futures=True)  # noqa: SLF001  # its own
+        pages._loading.clear()  # noqa: SLF001  # what was cancelled never leaves it by itself
         pages._workers = _workers()  # noqa: SLF001
 
 

@@ -8,6 +8,7 @@ from vmcorefs.reader import DEFAULT_FAULTS
 from vmcorefs.tree.file import TreeFile
 from vmcorefs.tree.filtered import Filter, find_left_out
 from vmcorefs.tree.kcore import kcore_files
+from vmcorefs.tree.kdump import kdump_file
 from vmcorefs.tree.oldmem import oldmem_file
 from vmcorefs.tree.symbols import symbol_files
 from vmcorefs.tree.texts import layout_file, text_files
@@ -29,7 +30,7 @@ def build_tree(
     Args:
         image: The dead machine.
         location: The directory that the tree will be found at.
-        filtered: What a dump level leaves out of ``vmcore``.
+        filtered: What a dump level leaves out of ``vmcore``; there is a ``vmcore.kdump`` then.
 
     Raises:
         LayoutError: if the vmcore would be larger than a file can be.
@@ -37,10 +38,12 @@ def build_tree(
     faults = DEFAULT_FAULTS
     if image.config.holes == "error":
         faults |= {Kind.HOLE}
+    notes = notes_file(image)
     files = [
         _vmcore(image, faults, filtered),
+        *([kdump_file(image, notes, filtered, faults)] if filtered is not None else []),
         oldmem_file(image, faults),
-        notes_file(image),
+        notes,
         *cpu_note_files(image),
         *register_files(image),
         *text_files(image),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from functools import cached_property
+from threading import RLock
 
 from vmcorefs.core.extents import Extents, Kind, coalesce, fill, make_extents
 from vmcorefs.core.ranges import make_ranges
@@ -25,18 +25,30 @@ class TreeFile:
     def __init__(self, path: str, make: Callable[[], Reader]) -> None:
         self.path = path
         self._make = make
+        # its own: where one file hangs, as its input does, the others can be made
+        self._making = RLock()
+        self._reader: Reader | None = None
+        self._size = 0
         self.describe_plane: Callable[[], Mapping[str, object]] | None = None
 
-    @cached_property
+    @property
     def reader(self) -> Reader:
         """Its bytes by position; the table covers ``[0, size)`` without a gap."""
-        return self._make()
+        if self._reader is None:
+            with self._making:
+                if self._reader is None:
+                    reader = self._make()
+                    table = reader.table
+                    self._size = int(table.start[-1] + table.size[-1]) if len(table) else 0
+                    self._reader = reader
+        return self._reader
 
-    @cached_property
+    @property
     def size(self) -> int:
         """Bytes in it."""
-        table = self.reader.table
-        return int(table.start[-1] + table.size[-1]) if len(table) else 0
+        if self._reader is None:
+            self.make()
+        return self._size
 
     def make(self) -> None:
         """Make it now, if that has not been done; it raises what making it raises."""
@@ -45,7 +57,7 @@ class TreeFile:
     @property
     def is_made(self) -> bool:
         """Whether asking for its size or its bytes will not take long."""
-        return "reader" in self.__dict__
+        return self._reader is not None
 
     def pread(self, size: int, offset: int) -> bytes:
         """Read up to ``size`` bytes from ``offset`` on; fewer only at the end of the file.

@@ -10,7 +10,7 @@ from vmcorefs.core.dump_level import PageKind, left_out
 from vmcorefs.core.elf import PT_LOAD
 from vmcorefs.core.elfcorehdr import Elfcorehdr
 from vmcorefs.core.extents import Extents, Kind, make_extents, overlay
-from vmcorefs.core.ranges import Ranges, normalise
+from vmcorefs.core.ranges import Ranges, normalise, round_in, round_out
 from vmcorefs.core.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError
 from vmcorefs.image import MemoryImage, find_page_kinds
@@ -56,7 +56,7 @@ def find_filter(image: MemoryImage, level: int) -> Filter:
     except ValueError as error:
         raise ConfigError(str(error)) from None
     kinds = find_page_kinds(image)
-    ram, size = _whole_pages(image.plan.elfcorehdr.ram, kinds.page_size), kinds.page_size
+    ram, size = round_out(image.plan.elfcorehdr.ram, kinds.page_size), kinds.page_size
     counts = np.zeros(len(PageKind), dtype=np.int64)
     found = []
     for start, end in (ram // size).tolist():
@@ -79,9 +79,7 @@ def find_left_out(image: MemoryImage) -> Filter | None:
 
 def _excluded_before(image: MemoryImage, page_size: int) -> Ranges:
     """Whole pages that the image, a dump, is without."""
-    ranges = image.memory.only(Kind.EXCLUDED).ranges
-    inner = np.stack((-(-ranges[:, 0] // page_size), ranges[:, 1] // page_size), axis=1)
-    return normalise(inner * page_size)
+    return round_in(image.memory.only(Kind.EXCLUDED).ranges, page_size)
 
 
 def by_address(elfcorehdr: Elfcorehdr) -> Elfcorehdr:
@@ -90,9 +88,3 @@ def by_address(elfcorehdr: Elfcorehdr) -> Elfcorehdr:
     loads = phdrs["p_type"] == PT_LOAD
     phdrs["p_offset"][loads] = phdrs["p_paddr"][loads]
     return replace(elfcorehdr, phdrs=phdrs)
-
-
-def _whole_pages(ram: Ranges, page_size: int) -> Ranges:
-    """The pages that any byte of RAM is in."""
-    first, last = ram[:, 0] // page_size, -(-ram[:, 1] // page_size)
-    return normalise(np.stack((first, last), axis=1) * page_size)

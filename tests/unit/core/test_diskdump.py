@@ -132,6 +132,18 @@ def test_a_sub_header_with_an_absurd_offset_is_refused() -> None:
         parse_sub_header(made(Abi("<", 64)), data)
 
 
+@pytest.mark.parametrize("name", ["start_pfn_64", "end_pfn_64"])
+def test_a_part_of_pages_that_cannot_be_is_refused(name: str) -> None:
+    # found by damaging dumps: numbers above 2**63 ended in OverflowError
+    absurd = {name: 2**64 - 1}
+    whole, part = SubHeader(**absurd), SubHeader(split=1, **absurd)
+    abi = Abi("<", 64)
+
+    assert parse_sub_header(made(abi), pack_sub_header(whole, abi).ljust(4096, b"\0")) == whole
+    with pytest.raises(FormatError, match=f"{name} is 0xffffffffffffffff"):
+        parse_sub_header(made(abi), pack_sub_header(part, abi).ljust(4096, b"\0"))
+
+
 def test_the_parts_follow_each_other() -> None:
     # as makedumpfile 1.7.2 laid out a dump of 1 GiB
     assert places(made(Abi("<", 64)), 262108) == Places(12288, 45056, 32768, 77824)

@@ -10,6 +10,8 @@ from vmcorefs.core.ranges import (
     intersect,
     make_ranges,
     pair_overlaps,
+    round_in,
+    round_out,
     subtract,
     total_size,
 )
@@ -91,3 +93,20 @@ def test_pairs_of_overlapping_rows_come_in_order_of_the_first() -> None:
 
 def test_the_total_size_is_in_bytes() -> None:
     assert total_size(make_ranges([(0, 3), (0x1000, 0x9FC00)])) == 3 + 0x9EC00
+
+
+@pytest.mark.parametrize(
+    ("rows", "inside", "around"),
+    [
+        ([], [], []),
+        ([(0, 16)], [(0, 16)], [(0, 16)]),
+        ([(1, 16)], [(8, 16)], [(0, 16)]),
+        ([(1, 7)], [], [(0, 8)]),
+        ([(7, 9)], [], [(0, 16)]),
+        ([(4, 17), (20, 41)], [(8, 16), (24, 40)], [(0, 48)]),
+        ([(0, 6), (7, 8), (16, 24)], [(16, 24)], [(0, 8), (16, 24)]),
+    ],
+)
+def test_rounding_to_whole_granules(rows: Rows, inside: Rows, around: Rows) -> None:
+    assert _rows(round_in(make_ranges(rows), 8)) == inside
+    assert _rows(round_out(make_ranges(rows), 8)) == around

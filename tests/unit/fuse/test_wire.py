@@ -6,7 +6,7 @@ import struct
 
 import pytest
 
-from vmcorefs.fuse.wire import accept_init, pass_through
+from vmcorefs.fuse.wire import accept_init, forget_name, pass_through
 
 KERNEL_FLAGS2 = 0x5FD
 """What Linux 6.18 offers."""
@@ -24,12 +24,13 @@ def init_answer(flags: int) -> bytearray:
 
 def test_passthrough_is_asked_for_where_the_kernel_offers_it() -> None:
     answer = init_answer(1)
-    assert accept_init(init_request(0x73FFFFFB, KERNEL_FLAGS2), answer, 80)
-    fields = struct.unpack_from("=IIIIHHIIHHII", answer, 16)
+    assert accept_init(init_request(0x73FFFFFB, KERNEL_FLAGS2), answer, 80, 120)
+    fields = struct.unpack_from("=IIIIHHIIHHIIH", answer, 16)
     assert fields[3] == 1 | 1 << 30
+    assert fields[4:6] == (64, 48)
     assert fields[6] == 4096
-    assert fields[10] == 1 << 5 | 1 << 4
-    assert fields[11] == 2
+    assert fields[10] == 1 << 5 | 1 << 4 | 1 << 10
+    assert fields[11:] == (2, 120)
     assert answer[:16] == init_answer(1)[:16]
 
 
@@ -38,9 +39,19 @@ def test_passthrough_is_asked_for_where_the_kernel_offers_it() -> None:
 )
 def test_an_older_kernel_is_asked_for_nothing_new(flags: int, flags2: int) -> None:
     answer = init_answer(1)
-    assert not accept_init(init_request(flags, flags2), answer, 80)
-    fields = struct.unpack_from("=IIIIHHIIHHII", answer, 16)
-    assert (fields[3], fields[6], fields[10], fields[11]) == (1, 4096, 0, 0)
+    assert not accept_init(init_request(flags, flags2), answer, 80, 120)
+    fields = struct.unpack_from("=IIIIHHIIHHIIH", answer, 16)
+    assert (fields[3], fields[6], *fields[10:]) == (1, 4096, 0, 0, 0)
+
+
+def test_a_kernel_that_may_wait_for_ever_is_asked_for_no_timeout() -> None:
+    answer = init_answer(1)
+    assert accept_init(init_request(0x73FFFFFB, KERNEL_FLAGS2), answer, 80, 0)
+    assert struct.unpack_from("=IIIIHHIIHHIIH", answer, 16)[10:] == (1 << 5 | 1 << 4, 2, 0)
+
+
+def test_a_notice_to_forget_a_name_is_a_header_the_parent_and_the_name() -> None:
+    assert forget_name(7, "oldmem") == struct.pack("=IiQQII", 39, 3, 0, 7, 6, 0) + b"oldmem\0"
 
 
 def test_an_answer_to_open_names_the_file_that_reads_go_to() -> None:

@@ -17,8 +17,10 @@ from typing import Literal, get_args
 from vmcorefs.core.extents import Kind, coalesce
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.fuse.planes.composite import CompositeError, open_composite
+from vmcorefs.fuse.planes.linux import can_populate
 from vmcorefs.fuse.planes.mapping import Mapping
 from vmcorefs.fuse.planes.pages import Pages, cut_into_pages
+from vmcorefs.fuse.planes.remote import may_hang
 from vmcorefs.sources.file import FileSource
 from vmcorefs.tree.file import TreeFile
 
@@ -51,7 +53,8 @@ class Served:
         backs_direct: Whether that file can be opened with O_DIRECT; one that cannot would make the
             open fail.
         mapping: The file mapped, in ``mapped``.
-        descriptors: The inputs that the plane shows without reading, with the size that each has.
+        descriptors: The inputs that the plane shows without reading, with the size that each has;
+            of a composite none, as that tells what is lost by itself.
     """
 
     plane: PlaneName
@@ -68,7 +71,11 @@ class Served:
 
     @property
     def has_shrunk(self) -> bool:
-        """Whether an input has lost bytes since."""
+        """Whether an input has lost bytes since.
+
+        Passed to the input, a read then ends early; in a mapping, the rest of the last page is
+        zeros (mmap(2)). Neither may be shown.
+        """
         return any(os.fstat(fd).st_size < size for fd, size in self.descriptors)
 
 
@@ -77,7 +84,12 @@ class _NotPossibleError(Exception):
 
 
 def choose_plane(
-    file: TreeFile, best: PlaneName, open_backing: OpenBacking, why_no_better: str
+    file: TreeFile,
+    best: PlaneName,
+    open_backing: OpenBacking,
+    why_no_better: str,
+    *,
+    may_wait: bool = False,
 ) -> Served:
     """Set up the best plane that can serve a file on this machine.
 
@@ -86,6 +98,7 @@ def choose_plane(
         best: No better plane than this.
         open_backing: Registers a file that reads are passed to.
         why_no_better: Why ``best`` is not the best that there is.
+        may_wait: Readers may wait for ever for an input that does not answer.
     """
     if file.size < SMALL:
         return Served("plain", f"smaller than {SMALL} bytes")
@@ -94,11 +107,13 @@ def choose_plane(
     for plane in PLANES[first:]:
         try:
             if plane == "kernel":
-                return _kernel(file, open_backing)
+                return _kernel(file, open_backing, may_wait=may_wait)
             if plane == "mapped":
-                return _mapped(file, tuple(why_not))
+                return _mapped(file, tuple(why_not), may_wait=may_wait)
         except (_NotPossibleError, CompositeError, VmcorefsError) as error:
             why_not.append(f"{plane}: {error}")
+        except MemoryError:
+            why_not.append(f"{plane}: out of memory")
         except OSError as error:
             why_not.append(f"{plane}: {error.strerror}")
     return Served("plain", "the inputs are read for each answer", tuple(why_not))
@@ -123,8 +138,10 @@ def _expect_backing(_: int) -> int:
     return 1
 
 
-def _kernel(file: TreeFile, open_backing: OpenBacking) -> Served:
+def _kernel(file: TreeFile, open_backing: OpenBacking, *, may_wait: bool) -> Served:
     files = _regular_files(file.reader.sources)
+    if not may_wait:
+        _refuse_what_may_hang(files, "the kernel would wait for it without end")
     whole = _one_run(file, {**files, **_of_kind("proc file", file.reader.sources)})
     if whole is not None:
         return _passed_to(
@@ -138,9 +155,7 @@ def _kernel(file: TreeFile, open_backing: OpenBacking) -> Served:
         raise _NotPossibleError("no input holds a whole page of it as it is")
     composite = open_composite(pages, _descriptors(files), file.pread)
     try:
-        return _passed_to(
-            open_backing, composite, "passthrough to EROFS over the inputs", _shown(pages, files)
-        )
+        return _passed_to(open_backing, composite, "passthrough to EROFS over the inputs", ())
     finally:
         os.close(composite)
 
@@ -181,8 +196,11 @@ def _one_run(file: TreeFile, files: dict[int, FileSource]) -> FileSource | None:
     return source if source is not None and source.size == file.size else None
 
 
-def _mapped(file: TreeFile, why_not: tuple[str, ...]) -> Served:
-    files = {**_regular_files(file.reader.sources), **_devices(file.reader.sources)}
+def _mapped(file: TreeFile, why_not: tuple[str, ...], *, may_wait: bool) -> Served:
+    regular = _regular_files(file.reader.sources)
+    if not may_wait and not can_populate():
+        _refuse_what_may_hang(regular, "a reply from a mapping could not be given up")
+    files = {**regular, **_devices(file.reader.sources)}
     pages = cut_into_pages(file.reader.table, file.reader.faults, frozenset(files))
     if not (pages.table.kind == Kind.DATA).any():
         raise _NotPossibleError("no input holds a whole page of it as it is")
@@ -192,7 +210,23 @@ def _mapped(file: TreeFile, why_not: tuple[str, ...]) -> Served:
     if copied > _MAX_COPIED:
         raise _NotPossibleError(f"{copied} bytes would be copied, more than {_MAX_COPIED}")
     mapping = Mapping(pages, _descriptors(files), file.pread)
-    return Served("mapped", "one mapping of the inputs", why_not, mapping=mapping)
+    return Served(
+        "mapped",
+        "one mapping of the inputs",
+        why_not,
+        mapping=mapping,
+        descriptors=_shown(pages, regular),
+    )
+
+
+def _refuse_what_may_hang(files: dict[int, FileSource], why: str) -> None:
+    for source in files.values():
+        fs_type = may_hang(source.fileno())
+        if fs_type:
+            raise _NotPossibleError(
+                f"{source.name} lies on {fs_type}, which may stop answering, and {why}"
+                " (-o read_timeout=0 allows that)"
+            )
 
 
 def _regular_files(sources: Sequence[object]) -> dict[int, FileSource]:
@@ -216,5 +250,5 @@ def _descriptors(files: dict[int, FileSource]) -> dict[int, int]:
 
 
 def _shown(pages: Pages, files: dict[int, FileSource]) -> tuple[tuple[int, int], ...]:
-    numbers = set(pages.table.only(Kind.DATA).source.tolist())
+    numbers = set(pages.table.only(Kind.DATA).source.tolist()) & files.keys()
     return tuple((files[n].fileno(), files[n].size) for n in sorted(numbers))

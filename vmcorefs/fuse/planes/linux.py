@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import functools
 import os
 from collections.abc import Iterable
 from contextlib import suppress
@@ -19,8 +21,11 @@ _libc.syscall.restype = ctypes.c_long
 PROT_NONE, PROT_READ = 0, 1
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE = 0x1, 0x2, 0x10, 0x20, 0x4000
 _MAP_FAILED = ctypes.c_void_p(-1).value
-_MADV_DONTNEED, _MADV_DONTDUMP = 4, 16
+_MADV_DONTNEED, _MADV_DONTDUMP, _MADV_POPULATE_READ = 4, 16, 22
 _M_MMAP_THRESHOLD = -3
+
+_IN_MODIFY, _IN_ATTRIB, _IN_DELETE_SELF, _IN_MOVE_SELF = 0x2, 0x4, 0x400, 0x800
+_IN_CHANGES = _IN_MODIFY | _IN_ATTRIB | _IN_DELETE_SELF | _IN_MOVE_SELF
 
 # the same on every architecture but alpha (include/uapi/asm-generic/unistd.h)
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
@@ -56,6 +61,34 @@ def forget_pages(address: int, size: int) -> None:
     _libc.madvise(address, size, _MADV_DONTNEED)
 
 
+def populate_pages(address: int, size: int) -> None:
+    """Have mapped pages in memory, as reading them would, but with no signal for one that is gone.
+
+    Args:
+        address: A multiple of the page.
+        size: In bytes.
+
+    Raises:
+        OSError: EFAULT for a page that cannot be read; EINVAL before Linux 5.14.
+    """
+    if _libc.madvise(address, size, _MADV_POPULATE_READ):
+        raise _last_error()
+
+
+@functools.cache
+def can_populate() -> bool:
+    """Whether this kernel knows ``populate_pages``."""
+    size = os.sysconf("SC_PAGE_SIZE")
+    address = map_memory(0, size, PROT_READ, MAP_PRIVATE | MAP_ANONYMOUS)
+    try:
+        populate_pages(address, size)
+    except OSError as error:
+        return error.errno != errno.EINVAL
+    finally:
+        unmap_memory(address, size)
+    return True
+
+
 def leave_out_of_dumps(address: int, size: int) -> None:
     """Keep mapped pages out of core files, whatever /proc/PID/coredump_filter says."""
     _libc.madvise(address, size, _MADV_DONTDUMP)
@@ -75,6 +108,24 @@ def trim_heap() -> None:
     """Give freed memory back to the system, where the C library can (glibc's malloc_trim(3))."""
     with suppress(AttributeError):
         _libc.malloc_trim(0)
+
+
+def open_inotify() -> int:
+    """A descriptor that can be read when a watched file has changed (inotify(7)).
+
+    Raises:
+        OSError: if there may be no more of them.
+    """
+    return _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
+
+
+def watch_file(inotify: int, path: str) -> int:
+    """Watch a file for changes of its bytes, its size and its names; return the watch's number.
+
+    Raises:
+        OSError: if it cannot be watched.
+    """
+    return _checked(_libc.inotify_add_watch(inotify, os.fsencode(path), _IN_CHANGES))
 
 
 def mount_detached(fs_type: str, options: Iterable[tuple[str, str]]) -> int:
@@ -101,10 +152,13 @@ def mount_detached(fs_type: str, options: Iterable[tuple[str, str]]) -> int:
 
 
 def _syscall(number: int, *arguments: int | bytes | None) -> int:
-    result = int(_libc.syscall(ctypes.c_long(number), *arguments))
+    return _checked(_libc.syscall(ctypes.c_long(number), *arguments))
+
+
+def _checked(result: int) -> int:
     if result < 0:
         raise _last_error()
-    return result
+    return int(result)
 
 
 def _last_error() -> OSError:

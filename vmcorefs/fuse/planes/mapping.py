@@ -91,6 +91,22 @@ class Mapping:
             offset,
         )
 
+    def holds(self, offset: int, count: int) -> bool:
+        """Have the kernel read a part; whether it could.
+
+        A disk that hangs is waited for here, and not in the writing of the reply, where the request
+        cannot be given up any more; and what cannot be read is found out before a byte is written.
+        A kernel that does not know this (before Linux 5.14) finds out in the writing.
+        """
+        if not linux.can_populate():
+            return True
+        start = offset // PAGE * PAGE
+        try:
+            linux.populate_pages(self._address + start, -(-(offset + count - start) // PAGE) * PAGE)
+        except OSError:
+            return False
+        return True
+
     def served(self, count: int) -> None:
         """Take note that ``count`` bytes were served, and let pages go now and then."""
         self._served += max(count, _FAULT_AROUND)

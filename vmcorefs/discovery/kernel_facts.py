@@ -14,11 +14,12 @@ from vmcorefs.core.elf import (
     EM_RISCV,
     EM_X86_64,
 )
+from vmcorefs.core.elfcorehdr import Elfcorehdr
 from vmcorefs.core.kernel_memory import KernelMemory
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
 from vmcorefs.discovery.virtual import through_distance, through_loads
 from vmcorefs.errors import FaultError, FormatError, SourceIOError
-from vmcorefs.save.dump import Dump
+from vmcorefs.reader import Reader
 
 _X86_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map (arch/x86/include/asm/page_64_types.h)
 _NAME_SIZE = 65  # __NEW_UTS_LEN and its NUL (include/uapi/linux/utsname.h)
@@ -42,19 +43,19 @@ _DISTANCES: Final[Mapping[int, Callable[[Vmcoreinfo], int]]] = {
 }
 
 
-def find_phys_base(dump: Dump) -> int:
+def find_phys_base(elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None) -> int:
     """``phys_base`` in the sense that each machine gives to it (makedumpfile: arch/*.c).
 
     It may be negative on x86_64: where a kernel runs below the address that it was linked for.
     """
-    machine = dump.elfcorehdr.header.e_machine
+    machine = elfcorehdr.header.e_machine
     key = {EM_X86_64: "phys_base", EM_AARCH64: "PHYS_OFFSET"}.get(machine)
-    if dump.vmcoreinfo is not None and key is not None:
+    if vmcoreinfo is not None and key is not None:
         try:
-            return dump.vmcoreinfo.number(key)
+            return vmcoreinfo.number(key)
         except FormatError:
             pass
-    loads = dump.elfcorehdr.loads
+    loads = elfcorehdr.loads
     if machine == EM_X86_64:
         for load in loads[loads["p_vaddr"] >= _X86_KERNEL_MAP]:
             return int(load["p_paddr"]) - (int(load["p_vaddr"]) - _X86_KERNEL_MAP)
@@ -63,13 +64,13 @@ def find_phys_base(dump: Dump) -> int:
     return int(loads["p_paddr"].min())
 
 
-def read_utsname(dump: Dump) -> Utsname:
+def read_utsname(memory: Reader, elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None) -> Utsname:
     """The kernel's ``init_uts_ns.name``; where it cannot be read, what is known of it otherwise."""
-    info = dump.vmcoreinfo
-    machine = dump.elfcorehdr.header.e_machine
+    info = vmcoreinfo
+    machine = elfcorehdr.header.e_machine
     if info is not None:
-        for memory in _image(dump, info, machine):
-            names = _read_names(memory, info)
+        for image in _image(memory, elfcorehdr, info):
+            names = _read_names(image, info)
             if names is not None and names.sysname == b"Linux":
                 return names
     release = (info.release if info is not None else None) or "unknown"
@@ -82,15 +83,15 @@ def read_utsname(dump: Dump) -> Utsname:
     )
 
 
-def _image(dump: Dump, info: Vmcoreinfo, machine: int) -> list[KernelMemory]:
+def _image(memory: Reader, elfcorehdr: Elfcorehdr, info: Vmcoreinfo) -> list[KernelMemory]:
     """Ways to read the kernel's image, which ``init_uts_ns`` is in."""
-    loads = through_loads(dump.memory, dump.elfcorehdr)
+    loads = through_loads(memory, elfcorehdr)
     try:
-        distance = _DISTANCES[machine](info) % (1 << 64)
+        distance = _DISTANCES[elfcorehdr.header.e_machine](info) % (1 << 64)
     except (KeyError, FormatError):
         return [loads]
     direct = through_distance(
-        dump.memory, distance, byte_order=loads.byte_order, word_size=loads.word_size
+        memory, distance, byte_order=loads.byte_order, word_size=loads.word_size
     )
     return [loads, direct]
 

@@ -1,0 +1,74 @@
+"""The log of reads that failed."""
+
+from __future__ import annotations
+
+import logging
+
+import pytest
+
+from tests.unit.fuse.test_pages import table
+from vmcorefs.core.extents import Kind
+from vmcorefs.errors import FaultError, SourceIOError
+from vmcorefs.fuse.faults import FaultLog, RateLimit
+from vmcorefs.sources.base import BytesSource
+from vmcorefs.tree.file import TreeFile, table_file
+
+MIB = 1 << 20
+
+
+def vmcore() -> TreeFile:
+    """64 MiB; from 1 MiB on it is the input from 3 MiB on."""
+    rows = table((0, MIB, 0, -1, Kind.ZERO), (MIB, 63 * MIB, 3 * MIB, 0, Kind.DATA))
+    file = table_file("vmcore", rows, (BytesSource("ram", b""),))
+    file.make()
+    return file
+
+
+@pytest.fixture
+def faults() -> FaultLog:
+    return FaultLog(lambda source, offset: offset + 0x1000 if source == "ram" else None)
+
+
+def test_a_fault_is_told_with_the_place_in_the_file_the_input_and_memory(
+    faults: FaultLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    error = SourceIOError("ram", 5 * MIB + 4096, 4096, "Input/output error")
+    # the read began long before the fault
+    faults.report(vmcore(), 2 * MIB, error)
+    (message,) = caplog.messages
+    assert message == (
+        "vmcore at 0x301000: ram: cannot read 4096 bytes at offset 0x501000: Input/output error"
+        " (physical address 0x502000)"
+    )
+
+
+def test_what_lies_close_by_is_told_once_and_a_flood_is_counted(
+    faults: FaultLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    for _ in range(2):
+        for page in range(0, 60 * MIB, 65536):
+            faults.report(vmcore(), MIB, SourceIOError("ram", 3 * MIB + page, 4096, "EIO"))
+    assert len(caplog.messages) == 20
+    faults.flush()
+    assert len(caplog.messages) == 20
+
+
+def test_a_hole_is_no_error(faults: FaultLog, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO)
+    faults.report(vmcore(), 0, FaultError("kcore", 0, 4096, "hole"))
+    faults.report(vmcore(), 0, FaultError("kcore", 0, 4096, "missing"))
+    assert [record.levelno for record in caplog.records] == [logging.INFO]
+    assert "ERROR" not in caplog.text
+
+
+def test_what_was_held_back_is_told_when_there_is_room() -> None:
+    now = [0.0]
+    limit = RateLimit(lambda: now[0])
+    assert [limit.allow() for _ in range(25)] == [True] * 20 + [False] * 5
+    assert limit.take_held_back() == 0
+    now[0] += 6.0
+    assert limit.take_held_back() == 5
+    assert limit.take_held_back() == 0
+    assert not limit.allow()
+    now[0] += 12.0
+    assert [limit.allow() for _ in range(3)] == [True, True, False]

@@ -1,0 +1,35 @@
+"""What was worked out last, kept for when it is asked for again."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
+Value = TypeVar("Value")
+
+
+class Recent(Generic[Value]):
+    """Values by number, the ``size`` that were asked for last.
+
+    Several threads may ask; now and then two of them do the same work.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._lock = threading.Lock()
+        self._values: OrderedDict[int, Value] = OrderedDict()
+
+    def get(self, key: int, make: Callable[[int], Value]) -> Value:
+        """The value of a number: one that is kept, or else what ``make(key)`` gives."""
+        with self._lock:
+            if key in self._values:
+                self._values.move_to_end(key)
+                return self._values[key]
+        value = make(key)
+        with self._lock:
+            self._values[key] = value
+            while len(self._values) > self._size:
+                self._values.popitem(last=False)
+        return value

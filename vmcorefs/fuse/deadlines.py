@@ -1,0 +1,133 @@
+"""Reads that take too long: the reader is told, and the thread that hangs is no longer counted on.
+
+A thread that waits for a disk or a network cannot be called back. But its request can be answered
+by somebody else: the kernel takes the first answer, and refuses the later one with ENOENT.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+_MOST_HUNG = 128
+"""Reads of one input that may hang at once; each keeps a thread."""
+_SETTINGS = Path("/proc/sys/fs/fuse")
+
+
+@dataclass(slots=True, eq=False)
+class Pending:
+    """A request that has been taken up.
+
+    Attributes:
+        unique: The kernel's number of it.
+        node: The file.
+        offset: First byte asked for.
+        size: Bytes asked for; 0 for a seek.
+        since: When it was taken up, by ``time.monotonic``.
+    """
+
+    unique: int
+    node: int
+    offset: int
+    size: int
+    since: float
+
+
+class Deadlines:
+    """The requests under way, and when each is late."""
+
+    def __init__(self, timeout: float, give_up: Callable[[Pending], None]) -> None:
+        """Start with none.
+
+        Args:
+            timeout: Seconds that a request may take; 0 for any time.
+            give_up: Called for each that has taken longer.
+        """
+        self._timeout = timeout
+        self._give_up = give_up
+        self._pending: dict[int, Pending] = {}
+
+    def begin(self, unique: int, node: int, offset: int, size: int) -> Pending:
+        """Take note of a request."""
+        pending = Pending(unique, node, offset, size, time.monotonic())
+        # no lock: one operation on a dictionary is whole by itself
+        self._pending[unique] = pending
+        return pending
+
+    def end(self, pending: Pending) -> bool:
+        """Say that the work on a request is over; return whether it was in time."""
+        return self._pending.pop(pending.unique, None) is not None
+
+    def expire(self) -> None:
+        """Give up what is late."""
+        if not self._timeout:
+            return
+        latest = time.monotonic() - self._timeout
+        for pending in list(self._pending.values()):
+            if pending.since <= latest and self._pending.pop(pending.unique, None) is not None:
+                self._give_up(pending)
+
+    @property
+    def interval(self) -> float:
+        """How often ``expire`` should be called, in seconds."""
+        return min(max(self._timeout / 10, 0.1), 5.0) if self._timeout else 5.0
+
+
+class HungReads:
+    """Reads that were given up and still hang: what would hang as they do is not tried again."""
+
+    def __init__(self) -> None:
+        self._late: dict[int, tuple[Pending, frozenset[str]]] = {}
+
+    def __bool__(self) -> bool:
+        return bool(self._late)
+
+    def add(self, late: Pending, inputs: frozenset[str]) -> None:
+        """Take note of one, and of the names of the inputs that it reads."""
+        self._late[late.unique] = late, inputs
+
+    def remove(self, late: Pending) -> None:
+        """Take note that it has come back after all."""
+        self._late.pop(late.unique, None)
+
+    def blocks(self, node: int, offset: int, size: int, inputs: frozenset[str]) -> bool:
+        """Whether a read is to be given up at once.
+
+        Either all that one is waiting for is part of it: a smaller one is tried, to find out which
+        bytes it is. Or so many wait for one of its inputs that one more would only cost a thread.
+        """
+        late = list(self._late.values())
+        waiting: Counter[str] = Counter()
+        for one, names in late:
+            waiting.update(names)
+            end = one.offset + one.size
+            if one.node == node and offset <= one.offset < end <= offset + size:
+                return True
+        return any(waiting[name] >= _MOST_HUNG for name in inputs)
+
+
+def within_kernels_timeout(timeout: float, settings: Path = _SETTINGS) -> float:
+    """Shorten a timeout to what the kernel allows: it ends the mount when a request takes longer.
+
+    Args:
+        timeout: Seconds that a read may take; 0 for any time.
+        settings: Where the kernel's limits are (Linux 6.15; fs/fuse/sysctl.c).
+
+    Returns:
+        At most half of the kernel's limit, which is checked every 15 seconds only; ``timeout`` if
+        there is none.
+    """
+    most = _setting(settings / "max_request_timeout") or (
+        0 if timeout else _setting(settings / "default_request_timeout")
+    )
+    return min(timeout or most, most / 2) if most else timeout
+
+
+def _setting(path: Path) -> int:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        return 0

@@ -1,0 +1,140 @@
+"""The log of reads that failed: each fault once, by name and address, and never a flood."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Callable
+from threading import Lock
+
+from vmcorefs.errors import FaultError, SourceIOError, VmcorefsError
+from vmcorefs.tree.file import TreeFile
+
+log = logging.getLogger(__name__)
+
+_BURST = 20
+_SECONDS_EACH = 6.0
+_MOST_KEPT = 10_000
+"""Faults that are remembered as told."""
+_NEIGHBOURS = 1 << 20
+"""Faults of one input that lie so close count as one: a reader goes on page by page."""
+
+
+class RateLimit:
+    """Lets a burst through, then one in a while, and counts the rest."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._tokens, self._at = float(_BURST), clock()
+        self._held_back = 0
+
+    def allow(self) -> bool:
+        """Whether one more may pass; otherwise it is counted."""
+        self._refill()
+        if self._tokens < 1:
+            self._held_back += 1
+            return False
+        self._tokens -= 1
+        return True
+
+    def take_held_back(self) -> int:
+        """How many did not pass; 0 while there is no room to tell."""
+        self._refill()
+        if not self._held_back or self._tokens < 1:
+            return 0
+        self._tokens -= 1
+        count, self._held_back = self._held_back, 0
+        return count
+
+    def _refill(self) -> None:
+        now = self._clock()
+        self._tokens = min(self._tokens + (now - self._at) / _SECONDS_EACH, _BURST)
+        self._at = now
+
+
+class FaultLog:
+    """Tells of reads that failed; any number of threads may call it."""
+
+    def __init__(self, find_paddr: Callable[[str, int], int | None]) -> None:
+        """Start with nothing told.
+
+        Args:
+            find_paddr: Gives the physical address of what lies at an offset of an input, by the
+                input's name; None for what is no memory.
+        """
+        self._find_paddr = find_paddr
+        self._lock = Lock()
+        self._limit = RateLimit()
+        self._told: set[tuple[str, str, int]] = set()
+
+    def report(self, file: TreeFile, offset: int, error: VmcorefsError) -> None:
+        """Log an error of a read of ``file`` at ``offset``, unless it has been told."""
+        # a debugger walks off the end of a stack in kcore as a matter of course, and the kernel
+        # reads ahead into what was left out of a dump
+        expected = isinstance(error, FaultError) and error.kind in ("hole", "excluded")
+        level = logging.INFO if expected else logging.ERROR
+        if self._is_new(_key(file, offset, error)):
+            at = _place(file, offset, error)
+            log.log(level, "%s at %#x: %s%s", file.path, at, error, self._address(error))
+
+    def out_of_memory(self) -> None:
+        """Log that there was no memory for a request, unless it has been told."""
+        if self._is_new(("", "memory", 0)):
+            log.error("out of memory: what needs it is answered with EIO")
+
+    def give_up(self, file: TreeFile, offset: int, size: int, seconds: float) -> None:
+        """Log that a read has taken too long, unless it has been told."""
+        if self._is_new((file.path, "late", offset // _NEIGHBOURS)):
+            log.error(
+                "%s at %#x: no answer from %s for %d bytes after %.0f s: the reader gets EIO",
+                *(file.path, offset, names_at(file, offset, size), size, seconds),
+            )
+
+    def flush(self) -> None:
+        """Say how many have not been told, if there is room for it."""
+        with self._lock:
+            count = self._limit.take_held_back()
+        if count:
+            log.error("%d more errors of reads, which are not listed here", count)
+
+    def _is_new(self, key: tuple[str, str, int]) -> bool:
+        with self._lock:
+            if key in self._told:
+                return False
+            if len(self._told) < _MOST_KEPT:
+                self._told.add(key)
+            return self._limit.allow()
+
+    def _address(self, error: VmcorefsError) -> str:
+        if not isinstance(error, SourceIOError):
+            return ""
+        paddr = self._find_paddr(error.source, error.offset)
+        return "" if paddr is None else f" (physical address {paddr:#x})"
+
+
+def names_at(file: TreeFile, offset: int, size: int) -> str:
+    """The inputs that a read touches, for a message."""
+    return ", ".join(sorted(input_names(file, offset, size))) or "memory"
+
+
+def input_names(file: TreeFile, offset: int, size: int) -> frozenset[str]:
+    """The names of the inputs that a read touches; what vmcorefs has made is none."""
+    sources = file.reader.sources_at(offset, size)
+    return frozenset(source.name for source in sources if source.role != "made")
+
+
+def _place(file: TreeFile, offset: int, error: VmcorefsError) -> int:
+    """Where in the file the fault is: a read that met it may have started long before."""
+    if isinstance(error, FaultError):
+        return error.offset
+    if isinstance(error, SourceIOError) and file.is_made:
+        found = file.reader.offset_of(error.source, error.offset)
+        return offset if found is None else found
+    return offset
+
+
+def _key(file: TreeFile, offset: int, error: VmcorefsError) -> tuple[str, str, int]:
+    if isinstance(error, SourceIOError):
+        return file.path, error.source, error.offset // _NEIGHBOURS
+    at = error.offset if isinstance(error, FaultError) else offset
+    return file.path, type(error).__name__, file.reader.row_of(at) if file.is_made else -1

@@ -1,0 +1,57 @@
+"""The log in a file, on a disk that may be full."""
+
+from __future__ import annotations
+
+import logging
+import os
+
+from vmcorefs.errors import ConfigError
+
+
+class LogFile(logging.Handler):
+    """Appends to a file; what cannot be written is counted, and told when there is room again.
+
+    A log that cannot be written must cost no read of the mount, nor memory.
+    """
+
+    def __init__(self, path: str) -> None:
+        """Open the file.
+
+        Raises:
+            ConfigError: if it cannot be opened.
+        """
+        super().__init__()
+        try:
+            self._descriptor = os.open(
+                path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666
+            )
+        except OSError as error:
+            raise ConfigError(f"{path}: cannot open the log: {error.strerror}") from error
+        self._lost = 0
+        self._is_torn = False
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Write a line, and before it how many could not be written."""
+        try:
+            lines = self.format(record) + "\n"
+        except Exception:  # noqa: BLE001  # as logging's own handlers do
+            self.handleError(record)
+            return
+        if self._lost:
+            lines = f"{self._lost} lines of this log could not be written\n{lines}"
+        if self._is_torn:
+            lines = "\n" + lines
+        text = lines.encode("utf-8", "backslashreplace")
+        try:
+            done = os.write(self._descriptor, text)
+        except OSError:
+            done = 0
+        self._is_torn = done < len(text) if done else self._is_torn
+        self._lost = 0 if done == len(text) else self._lost + 1
+
+    def close(self) -> None:
+        """Close the file."""
+        if self._descriptor >= 0:
+            os.close(self._descriptor)
+            self._descriptor = -1
+        super().close()
