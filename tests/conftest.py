@@ -24,6 +24,12 @@ settings.load_profile("ci" if os.environ.get("CI") else "dev")
 Opener = Callable[..., Capture]
 
 
+@pytest.fixture(autouse=True)
+def _pytest_may_dump(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What the command does to its own process must not happen to pytest's, for good."""
+    monkeypatch.setattr("vmcorefs.cli.forbid_dumps", lambda: None)
+
+
 @pytest.fixture
 def open_capture() -> Iterator[Opener]:
     """``vmcorefs.open``, and every capture that a test opens with it is closed behind the test."""
