@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -58,3 +59,12 @@ def planes(fault: str) -> pytest.MarkDecorator:
     return pytest.mark.parametrize(
         ("fault", "way"), [pytest.param(fault, way, id=way) for way in CASES[fault]]
     )
+
+
+REQUEST_TIMEOUT = Path("/proc/sys/fs/fuse/max_request_timeout")
+
+needs_request_timeouts = pytest.mark.skipif(
+    not REQUEST_TIMEOUT.exists(),
+    reason="the kernel cannot end a request before Linux 6.15: a daemon that is stopped then holds"
+    ' its readers until it goes on, which is the row "daemon stopped for a while"',
+)

@@ -56,10 +56,11 @@ class Load:
             reader.communicate()
 
     def good_after(self, moment: float) -> dict[str, int]:
-        """How many right reads each made after a moment of ``time.monotonic``."""
+        """How many right reads each made after a moment of ``time.monotonic``, at least."""
         first = int(moment * 10) + 1
         return {
             mode: sum(n for at, n in seen["good"].items() if int(at) >= first)
+            or int(seen["last_good"] > moment)
             for mode, seen in self.seen.items()
         }
 

@@ -35,6 +35,7 @@ class Reader:
         self._picks = random.Random(1)  # noqa: S311  # a test's offsets are no secret
         self._offsets = self._in_turn if mode == "sequential" else self._at_random
         self.good: Counter[int] = Counter()  # by second of time.monotonic, tenths
+        self.last_good = 0.0
         self.wrong: list[int] = []
         self.ends: list[int] = []
         self.errors: dict[int, list[int]] = {}
@@ -77,8 +78,9 @@ class Reader:
                 last -= 1
             if not last:
                 break
-        seen = {"good": self.good, "wrong": self.wrong, "ends": self.ends}
-        json.dump({**seen, "errors": self.errors, "slowest": self.slowest}, sys.stdout)
+        seen = {"good": self.good, "last_good": self.last_good, "slowest": self.slowest}
+        wrong = {"wrong": self.wrong, "ends": self.ends, "errors": self.errors}
+        json.dump({**seen, **wrong}, sys.stdout)
 
     def _read_all(self, offset: int, size: int) -> None:
         end = offset + size
@@ -96,7 +98,8 @@ class Reader:
                     self.ends.append(offset)
                     return
                 if found == self._right[offset : offset + len(found)]:
-                    self.good[int(time.monotonic() * 10)] += 1
+                    self.last_good = time.monotonic()
+                    self.good[int(self.last_good * 10)] += 1
                 else:
                     self.wrong.append(offset)
             self.slowest = max(self.slowest, time.monotonic() - began)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.cases import planes
+from tests.faults.cases import REQUEST_TIMEOUT, needs_request_timeouts, planes
 from tests.faults.scene import LOST, Scene, bad_file_system, uncache, until
 from tests.mount.machine import RAM_END
 
@@ -20,7 +20,6 @@ pytestmark = pytest.mark.mount
 TIMEOUT = 2
 """Seconds, for ``-o read_timeout``."""
 SLACK = 6.0
-REQUEST_TIMEOUT = Path("/proc/sys/fs/fuse/max_request_timeout")
 
 
 def timed_read(path: Path, offset: int) -> tuple[float, str]:
@@ -155,10 +154,9 @@ def test_an_image_hangs_while_a_file_is_opened(scene: Scene, holds: Callable[...
     )
 
 
+@needs_request_timeouts
 @planes("kernel with a request timeout")
 def test_the_kernel_ends_requests_that_take_long(scene: Scene, holds: Callable[..., None]) -> None:
-    if not REQUEST_TIMEOUT.exists():
-        pytest.skip("this kernel has no request timeouts (Linux 6.15)")
     was = REQUEST_TIMEOUT.read_text()
     limit = 8
     with bad_file_system(scene) as tell:

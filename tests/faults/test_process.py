@@ -16,14 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.cases import planes
+from tests.faults.cases import needs_request_timeouts, planes
 from tests.faults.scene import LOST, Scene, uncache, until
 from tests.mount.machine import RAM_END
 from tests.mount.test_daemon import wait_until_gone
 
 pytestmark = pytest.mark.mount
 
-REQUEST_TIMEOUT = Path("/proc/sys/fs/fuse/max_request_timeout")
 GONE = (errno.ENOTCONN, errno.ECONNABORTED)
 
 
@@ -158,30 +157,24 @@ def test_the_daemon_lives_in_a_small_memory_cgroup(
 
 @contextmanager
 def memory_cgroup(limit: int) -> Iterator[Callable[[int], None]]:
-    """A cgroup with a limit of memory; gives how a process joins it."""
-    for parent, setting in (
-        ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
-        ("/sys/fs/cgroup", "memory.max"),
-    ):
-        group = Path(parent) / f"vmcorefs-test-{os.getpid()}"
-        try:
-            group.mkdir()
-            (group / setting).write_text(str(limit))
-            break
-        except OSError:
-            with suppress(OSError):
-                group.rmdir()
-    else:
-        pytest.skip("no memory cgroup can be made here")
+    """A cgroup with a limit of memory, of either version; gives how a process joins it."""
+    first = Path("/sys/fs/cgroup/memory")
+    parent, setting = (
+        (first, "memory.limit_in_bytes") if first.is_dir() else (first.parent, "memory.max")
+    )
+    group = parent / f"vmcorefs-test-{os.getpid()}"
+    group.mkdir()
     try:
-        yield lambda pid: void((group / "cgroup.procs").write_text(str(pid)))
+        (group / setting).write_text(str(limit))
+        yield lambda pid: join(group, pid)
     finally:
-        until(lambda: "empty" if not (group / "cgroup.procs").read_text() else "", 10, "its end")
+        for pid in (group / "cgroup.procs").read_text().split():
+            join(parent, int(pid))
         group.rmdir()
 
 
-def void(_: object) -> None:
-    """Nothing."""
+def join(group: Path, pid: int) -> None:
+    (group / "cgroup.procs").write_text(str(pid))
 
 
 @planes("daemon stopped for a while")
@@ -225,10 +218,9 @@ def stop(pid: int) -> None:
     until(stopped, 10, "all threads to stop")
 
 
+@needs_request_timeouts
 @planes("daemon stopped for good")
 def test_the_daemon_is_stopped_for_good(scene: Scene, holds: Callable[..., None]) -> None:
-    if not REQUEST_TIMEOUT.exists():
-        pytest.skip("this kernel has no request timeouts (Linux 6.15)")
     scene.mount("read_timeout=1")
     daemon = scene.machine.daemon
     before = scene.open()
