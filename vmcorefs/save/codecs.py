@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from types import ModuleType
 from typing import Final
 
-from vmcorefs.core.diskdump import Flag
+from vmcorefs.core.diskdump_pages import Flag
 from vmcorefs.errors import UnsupportedError
 
 Compress = Callable[[bytes], bytes]

@@ -10,18 +10,20 @@ from typing import Final
 import numpy as np
 
 from vmcorefs.core.diskdump import (
-    COMPRESSED,
-    DESC_SIZE,
     MAX_HEADER_SIZE,
     MAX_SUB_HEADER_SIZE,
-    BitArray,
-    Flag,
     MainHeader,
-    Places,
     SubHeader,
-    desc_dtype,
     parse_main_header,
     parse_sub_header,
+)
+from vmcorefs.core.diskdump_pages import (
+    COMPRESSED,
+    DESC_SIZE,
+    BitArray,
+    Flag,
+    Places,
+    desc_dtype,
     places,
     unpack_bits,
 )

@@ -16,7 +16,7 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
-from vmcorefs.core.diskdump import COMPRESSED, DESC_SIZE, desc_dtype
+from vmcorefs.core.diskdump_pages import COMPRESSED, DESC_SIZE, desc_dtype
 from vmcorefs.core.notes import ByteOrder
 from vmcorefs.errors import SourceIOError
 from vmcorefs.sources.base import Source

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from vmcorefs.core.diskdump import DESC_SIZE, Places, desc_dtype, pack_bits, places
+from vmcorefs.core.diskdump_pages import DESC_SIZE, Places, desc_dtype, pack_bits, places
 from vmcorefs.core.extents import Kind, Windows, fill, make_extents, merge, project
 from vmcorefs.core.kdump_headers import make_headers, pack_front
 from vmcorefs.core.notes import ByteOrder
