@@ -19,10 +19,9 @@ from vmcorefs.core.notes import ByteOrder
 from vmcorefs.core.ranges import Ranges, make_ranges, normalise, subtract, total_size
 from vmcorefs.core.units import PAGE_SIZE, align_up
 from vmcorefs.discovery.kernel_facts import find_phys_base, read_utsname
-from vmcorefs.errors import SourceIOError
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS, Reader
-from vmcorefs.sources.base import BytesSource, Source
+from vmcorefs.sources.base import BytesSource, Source, WithoutHoles, check_bounds
 from vmcorefs.tree.file import TreeFile, complete
 from vmcorefs.tree.filtered import Filter
 
@@ -125,7 +124,7 @@ def _descriptors(data: int, page_size: int, byte_order: ByteOrder) -> Callable[[
     return make
 
 
-class _Computed:
+class _Computed(WithoutHoles):
     """Bytes that are worked out when they are read."""
 
     role = "made"
@@ -137,17 +136,8 @@ class _Computed:
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         """See ``Source.pread_into``."""
-        if offset < 0 or offset + len(buffer) > self.size:
-            raise SourceIOError(self.name, offset, len(buffer), f"it has {self.size} bytes")
+        check_bounds(self, offset, len(buffer))
         buffer[:] = self._make(offset, len(buffer))
-
-    def is_hole(self, offset: int, size: int) -> bool:
-        """See ``Source.is_hole``."""
-        return False
-
-    def next_data(self, offset: int, end: int) -> int:
-        """See ``Source.next_data``."""
-        return offset
 
     def close(self) -> None:
         """See ``Source.close``."""
