@@ -20,7 +20,6 @@ from vmcorefs.core.diskdump import (
 from vmcorefs.core.diskdump_pages import (
     COMPRESSED,
     DESC_SIZE,
-    BitArray,
     Flag,
     Places,
     desc_dtype,
@@ -56,6 +55,7 @@ from vmcorefs.core.ranges import (
     normalise,
     subtract,
     total_size,
+    true_runs,
 )
 from vmcorefs.core.units import MAX_ADDRESS, format_range, format_size
 from vmcorefs.errors import FormatError, SourceIOError, UnsupportedError
@@ -222,7 +222,7 @@ def _bits(file: Source, offset: int, first: int, end: int) -> Ranges:
     while (at := file.next_data(offset + at, offset + last) - offset) < last:
         size = min(_CHUNK, last - at)
         file.pread_into(offset + at, buffer.data[:size])
-        found.append(_runs(unpack_bits(buffer[:size].tobytes())) + at * 8)
+        found.append(true_runs(unpack_bits(buffer[:size].tobytes())) + at * 8)
         count += len(found[-1])
         if count > MAX_RUNS:
             raise FormatError(f"more than {MAX_RUNS} runs of pages")
@@ -264,17 +264,12 @@ def _lost_descriptors(
             raw[:] = bytes(len(raw))  # a descriptor of zeros is that of a lost page
         descs = np.frombuffer(raw, dtype=dtype)
         room = file.size - descs["size"].astype(np.int64)
-        found.append(_runs((descs["offset"] == 0) | (descs["offset"] > room)) + start)
+        found.append(true_runs((descs["offset"] == 0) | (descs["offset"] > room)) + start)
     return normalise(np.concatenate(found))
 
 
 def _is_cut(file: Source) -> bool:
     return isinstance(file, Unflattened) and file.is_cut
-
-
-def _runs(bits: BitArray) -> Ranges:
-    edges = np.diff(np.concatenate(([False], bits, [False])).astype(np.int8))
-    return np.flatnonzero(edges).reshape(-1, 2).astype(np.int64)
 
 
 def _ranks(size: Int64Array) -> Int64Array:

@@ -16,7 +16,7 @@ from vmcorefs.core.diskdump_pages import DESC_SIZE, Places, desc_dtype, pack_bit
 from vmcorefs.core.extents import Kind, Windows, fill, make_extents, merge, project
 from vmcorefs.core.kdump_headers import make_headers, pack_front
 from vmcorefs.core.notes import ByteOrder
-from vmcorefs.core.ranges import Ranges, make_ranges, normalise, subtract, total_size
+from vmcorefs.core.ranges import Ranges, make_ranges, pages_touched, subtract, total_size
 from vmcorefs.core.units import PAGE_SIZE, align_up
 from vmcorefs.discovery.kernel_facts import find_phys_base, read_utsname
 from vmcorefs.image import MemoryImage
@@ -46,7 +46,7 @@ def _make(image: MemoryImage, notes: TreeFile, filtered: Filter, faults: frozens
     vmcoreinfo, elfcorehdr = image.notes.vmcoreinfo, image.plan.elfcorehdr
     page = vmcoreinfo.page_size if vmcoreinfo else PAGE_SIZE
     memory = Reader("memory", image.memory, image.sources)
-    ram = _pages(elfcorehdr.ram, page)
+    ram = pages_touched(elfcorehdr.ram, page)
     kept = subtract(ram, filtered.excluded // page)
     max_mapnr = int(ram[-1, 1]) if len(ram) else 0
     text = notes.pread(notes.size, 0)
@@ -93,11 +93,6 @@ def _made(
         _Computed("kdump bitmap", where.bitmap_size, lambda at, size: _bits(kept, at, size)),
         _Computed("kdump descriptors", DESC_SIZE * count, descriptors),
     )
-
-
-def _pages(ranges: Ranges, page_size: int) -> Ranges:
-    """Page frame numbers of the pages that any byte of some ranges is in."""
-    return normalise(np.stack((ranges[:, 0] // page_size, -(-ranges[:, 1] // page_size)), axis=1))
 
 
 def _bits(pages: Ranges, start: int, size: int) -> bytes:
