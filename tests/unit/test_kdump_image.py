@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import struct
@@ -191,3 +192,16 @@ def test_what_was_being_read_ahead_when_a_daemon_forked_is_read_there(
             os._exit(not right)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
     same_bytes(oldmem.pread(last * PAGE, PAGE), stamped(PAGE, (last + 1) * PAGE))
+
+
+def test_the_layout_counts_its_pages_unpacked(tmp_path: Path, open_capture: Opener) -> None:
+    capture = open_capture(save_dump(tmp_path, Kdump(KEPT, RAM, codec="zstd").pack()))
+    layout = json.loads(capture["layout.json"].pread(1 << 20, 0))
+    stored = [e for e in layout["files"]["oldmem"]["extents"] if e["kind"] == "data"]
+    # 99 pages from page 1 on, 30 from page 200 on, then 300 and 599: descriptors 0, 99, 129, 130
+    assert [(e["offset"] // PAGE, e["source_offset"] // PAGE) for e in stored] == [
+        (1, 0),
+        (200, 99),
+        (300, 129),
+        (599, 130),
+    ]
