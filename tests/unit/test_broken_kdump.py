@@ -143,3 +143,16 @@ def test_more_pages_than_the_bitmaps_have_bits(tmp_path: Path, open_capture: Ope
     struct.pack_into("<Q", dump, PAGE + 96, 1 << 40)
     with pytest.raises(FormatError, match="bitmaps of"):
         open_capture(save_dump(tmp_path, bytes(dump)))
+
+
+def test_descriptors_of_the_same_bytes_that_tell_them_otherwise(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    dump = bytearray(Kdump(range(1, 400)).pack())
+    offset, size, flags = struct.unpack_from("<qII", dump, 5 * PAGE)
+    struct.pack_into("<qII", dump, 5 * PAGE + 24, offset, PAGE, 0)
+    struct.pack_into("<qII", dump, 5 * PAGE + 48, offset, size - 1, flags)
+    oldmem = open_capture(save_dump(tmp_path, bytes(dump)))["oldmem"]
+    same_bytes(oldmem.pread(2 * PAGE, PAGE), stamped_page(1) + dump[offset : offset + PAGE])
+    with pytest.raises(SourceIOError):
+        oldmem.pread(PAGE, 3 * PAGE)

@@ -185,12 +185,14 @@ class DumpPages(WithoutHoles):
                 what = "was lost" if offset == 0 else f"has {size} bytes at {offset:#x}"
                 where = self._descriptors + number * DESC_SIZE
                 raise SourceIOError(self.name, where, DESC_SIZE, f"stored page {number} {what}")
-        done: dict[int, Page] = {}
+        done: dict[tuple[int, int, int], Page] = {}
         data = dict(self._read(offsets, sizes))
-        for offset, size, flag in zip(offsets, sizes, flags, strict=True):
-            if offset not in done:  # all pages of zeros are one
-                done[offset] = self._page(data[offset][:size], offset, flag)
-        return [done[offset] for offset in offsets]
+        wanted = list(zip(offsets, sizes, flags, strict=True))
+        for offset, size, flag in wanted:
+            if (offset, size, flag) not in done:  # all pages of zeros are one
+                page = self._page(data[offset][:size], offset, flag)
+                done[offset, size, flag] = page
+        return [done[desc] for desc in wanted]
 
     def _read(
         self, offsets: Sequence[int], sizes: Sequence[int]
