@@ -198,7 +198,7 @@ def _check_places(where: Places, mapped: int, size: int) -> Places:
 def _read(file: Source, offset: int, size: int) -> bytes:
     if offset + size > file.size:
         where = format_range(offset, offset + size)
-        raise FormatError(f"{file.size} bytes, but its header is at {where}")
+        raise FormatError(f"{file.size} bytes, but it has something at {where} by its headers")
     buffer = bytearray(size)
     file.pread_into(offset, memoryview(buffer))
     return bytes(buffer)
