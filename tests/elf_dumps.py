@@ -97,7 +97,7 @@ def pack_dump(
     return bytes(dump)
 
 
-def save_dump(directory: Path, dump: bytes) -> Path:
-    path = directory / "dump"
+def save_dump(directory: Path, dump: bytes, name: str = "dump") -> Path:
+    path = directory / name
     path.write_bytes(dump)
     return path

@@ -24,6 +24,10 @@ CODECS: Mapping[str, tuple[int, Callable[[bytes], bytes]]] = {
     "zstd": (32, zstandard.ZstdCompressor(level=1).compress),
 }
 
+RAM = range(1, 600)
+KEPT = [*range(1, 100), *range(200, 230), 300, 599]
+"""Page frame numbers of a dump's RAM, and of the pages that it stores."""
+
 NOTES = prstatus_note(100, 0x1000, 0x2000) + vmcoreinfo_note(vmcoreinfo_text())
 
 

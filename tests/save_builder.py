@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 
 from tests.builders import load_phdr, pack_elf, stamped
+from tests.dump_builder import BadSource
 from vmcorefs.core.dump_level import KindArray, PageKind, left_out
 from vmcorefs.core.elfcorehdr import parse_elfcorehdr
 from vmcorefs.core.extents import Kind, make_extents
@@ -17,7 +18,6 @@ from vmcorefs.reader import Reader
 from vmcorefs.save.dump import Dump, Observer
 from vmcorefs.save.target import Target
 from vmcorefs.save.written import Written
-from vmcorefs.sources.base import BytesSource
 
 PAGE = 4096
 PAGES = 64
@@ -36,20 +36,6 @@ class Kinds:
         kinds[FREE.start : FREE.stop] = PageKind.FREE
         kinds[USER.start : USER.stop] = PageKind.USER
         return kinds[first : first + count]
-
-
-class BadSource(BytesSource):
-    """Bytes on a disk some of whose blocks cannot be read."""
-
-    def __init__(self, data: bytes, bad: Sequence[int]) -> None:
-        super().__init__("ram", data)
-        self._bad = frozenset(bad)
-
-    def pread_into(self, offset: int, buffer: memoryview) -> None:
-        for page in range(offset // PAGE, -(-(offset + len(buffer)) // PAGE)):
-            if page in self._bad:
-                raise SourceIOError(self.name, offset, len(buffer), "Input/output error")
-        super().pread_into(offset, buffer)
 
 
 def make_dump(bad: Sequence[int] = ()) -> Dump:

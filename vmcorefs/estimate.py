@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vmcorefs.api import Capture
-from vmcorefs.core.diskdump import DESC_SIZE, bitmap_blocks
+from vmcorefs.core.diskdump_pages import DESC_SIZE, bitmap_blocks
 from vmcorefs.core.dump_level import KindArray, PageKind, left_out
 from vmcorefs.core.ranges import Int64Array, total_size
 from vmcorefs.core.units import align_up, format_size

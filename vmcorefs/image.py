@@ -98,14 +98,24 @@ class MemoryImage:
     @property
     def inputs(self) -> tuple[FileSource, ...]:
         """The files and devices that the sources read: the images, then the backup."""
-        sources = (s for s in self.sources if isinstance(s, FileSource | DumpPages | Unflattened))
+        files = map(_file_of, self.sources)
         # once each: a dump's notes are in the file that its pages are in
-        return tuple(dict.fromkeys(source.file for source in sources))
+        return tuple(dict.fromkeys(file for file in files if file is not None))
+
+    def held_by(self, file: FileSource) -> Extents:
+        """What one of the ``inputs`` holds of ``memory``."""
+        numbers = [n for n, source in enumerate(self.sources) if _file_of(source) is file]
+        return self.memory.rows(np.isin(self.memory.source, numbers))
 
     def close(self) -> None:
         """Close every input."""
         for source in self.sources:
             source.close()
+
+
+def _file_of(source: Source) -> FileSource | None:
+    """The file that a source reads; None for what was made."""
+    return source.file if isinstance(source, FileSource | DumpPages | Unflattened) else None
 
 
 def open_image(

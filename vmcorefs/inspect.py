@@ -87,12 +87,11 @@ def _planes(capture: Capture) -> Iterator[tuple[str, Report]]:
 
 
 def _inputs(image: MemoryImage) -> Iterator[Report]:
-    for number, source in enumerate(image.inputs):
-        table = image.memory.rows(image.memory.source == number)
+    for source in image.inputs:
         yield {
             **describe_input(source),
             "path": source.name,
-            "ranges": table.ranges.tolist(),
+            "ranges": image.held_by(source).ranges.tolist(),
         }
 
 

@@ -13,10 +13,10 @@ from tests.dump_builder import MemoryOutput, Watch, small_dump
 from tests.fuzz.target import target
 from vmcorefs.capture.settings import parse_duration, parse_settings
 from vmcorefs.config import Piece
+from vmcorefs.core.c_struct import Abi
 from vmcorefs.core.diskdump import (
     MAX_HEADER_SIZE,
     MAX_SUB_HEADER_SIZE,
-    Abi,
     MainHeader,
     SubHeader,
     Utsname,
@@ -24,9 +24,9 @@ from vmcorefs.core.diskdump import (
     pack_sub_header,
     parse_main_header,
     parse_sub_header,
-    places,
     sub_header_size,
 )
+from vmcorefs.core.diskdump_pages import places
 from vmcorefs.core.extents import Kind
 from vmcorefs.core.units import MAX_ADDRESS
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo

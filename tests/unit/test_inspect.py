@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.builders import (
@@ -22,6 +24,7 @@ from tests.builders import (
 )
 from tests.conftest import Opener
 from tests.elf_dumps import pack_dump, save_dump
+from tests.kdumps import KEPT, PAGE, RAM, Kdump
 from vmcorefs import Capture
 from vmcorefs.inspect import format_report, make_report
 
@@ -168,3 +171,33 @@ def test_a_user_is_told_why_the_kernel_would_not_serve_a_file(
     assert planes["vmcore"]["why_not"][0].startswith("kernel: ")
     (row, *_) = lines(capture, "plane")
     assert row.startswith("vmcore  mapped: one mapping of the inputs; kernel: ")
+
+
+def test_each_part_of_a_split_dump_has_its_own_ranges(tmp_path: Path, open_capture: Opener) -> None:
+    spans = [(0, 50), (50, 210), (210, 600)]
+    paths = [
+        save_dump(tmp_path, Kdump(KEPT, RAM, split=span).pack(), f"part{n}")
+        for n, span in enumerate(spans)
+    ]
+    capture = open_capture([paths[2], paths[0], paths[1]])
+    expected = {
+        str(paths[0]): [[PAGE, 50 * PAGE]],
+        str(paths[1]): [[50 * PAGE, 100 * PAGE], [200 * PAGE, 210 * PAGE]],
+        str(paths[2]): [
+            [210 * PAGE, 230 * PAGE],
+            [300 * PAGE, 301 * PAGE],
+            [599 * PAGE, 600 * PAGE],
+        ],
+    }
+    assert _ranges(capture) == expected
+    # whatever the order of the sources is
+    image = capture.image
+    memory = image.memory
+    last = len(image.sources) - 1
+    turned = replace(memory, source=np.where(memory.source < 0, -1, last - memory.source))
+    capture.image = replace(image, sources=image.sources[::-1], memory=turned)
+    assert _ranges(capture) == expected
+
+
+def _ranges(capture: Capture) -> dict[str, list[list[int]]]:
+    return {entry["path"]: entry["ranges"] for entry in make_report(capture)["inputs"]}

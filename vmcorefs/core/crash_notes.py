@@ -35,7 +35,12 @@ def slot_size(machine: int) -> int | None:
 
 
 def find_slots(memory: KernelMemory, symbols: SymbolTable) -> tuple[int, ...]:
-    """The virtual address of each possible CPU's note buffer, in the order of the CPUs.
+    """The virtual address of each possible CPU's note buffer; the errors of ``slots_by_cpu``."""
+    return tuple(slots_by_cpu(memory, symbols).values())
+
+
+def slots_by_cpu(memory: KernelMemory, symbols: SymbolTable) -> dict[int, int]:
+    """The virtual address of each possible CPU's note buffer, by its number, in their order.
 
     Raises:
         FormatError: if a symbol is missing, or what it says cannot be true.
@@ -46,14 +51,14 @@ def find_slots(memory: KernelMemory, symbols: SymbolTable) -> tuple[int, ...]:
     if not buffers:
         raise FormatError("crash_notes is NULL")
     if offsets is None:  # no CONFIG_SMP: a per-CPU variable is a variable
-        return (buffers,)
+        return {0: buffers}
     cpus = _possible_cpus(memory, symbols)
     size = memory.word_size
     stored = memory.read(offsets, (cpus[-1] + 1) * size)
-    return tuple(
-        (buffers + memory.decode(stored[cpu * size : (cpu + 1) * size])) % _ADDRESSES
+    return {
+        cpu: (buffers + memory.decode(stored[cpu * size : (cpu + 1) * size])) % _ADDRESSES
         for cpu in cpus
-    )
+    }
 
 
 def _possible_cpus(memory: KernelMemory, symbols: SymbolTable) -> list[int]:

@@ -1,25 +1,16 @@
-"""The kdump-compressed format: headers, bitmaps and page descriptors, bytes to values and back.
+"""The headers of the kdump-compressed format, bytes to values and back.
 
 A file is, in blocks of one page of the crashed kernel: a main header, a sub header with the notes
-behind it, a bitmap of the pages that are RAM, a bitmap of the pages that are stored, a descriptor
-for each stored page in order of page frame number, and the pages, each by itself
-(makedumpfile: IMPLEMENTATION, diskdump_mod.h; crash: diskdump.c; libkdumpfile: diskdump.c).
-
-The headers are C structures of the machine that wrote the file, so their layout goes by its byte
-order, the size of its ``long``, and how it aligns a 64-bit member.
+behind it, and then what ``diskdump_pages.py`` knows of: the bitmaps, the page descriptors and the
+pages (makedumpfile: IMPLEMENTATION, diskdump_mod.h; crash: diskdump.c; libkdumpfile: diskdump.c).
 """
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from typing import Literal
 
-import numpy as np
-import numpy.typing as npt
-
-from vmcorefs.core.notes import ByteOrder
+from vmcorefs.core.c_struct import LONG, Abi, layout, pack_struct, unpack_struct
 from vmcorefs.core.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError
 
@@ -38,44 +29,6 @@ MIN_BLOCK_SIZE, MAX_BLOCK_SIZE = 1 << 12, 1 << 18
 """Page sizes of the machines that Linux runs on, in bytes."""
 
 U32_MAX = 2**32 - 1
-
-BitArray = npt.NDArray[np.bool_]
-DescArray = npt.NDArray[np.void]
-"""Shape ``(n,)``, dtype ``desc_dtype(...)``: a page descriptor for each stored page."""
-
-
-class Flag(enum.IntFlag):
-    """Bits of ``status`` in the main header, and of ``flags`` in a page descriptor.
-
-    A descriptor says how its page is compressed; the header, how pages may be, and whether the dump
-    is incomplete: a page whose descriptor has offset 0 is then one that was lost (makedumpfile.8,
-    "incomplete"; crash: diskdump.c, ``cache_page``).
-    """
-
-    ZLIB = 0x1
-    LZO = 0x2
-    SNAPPY = 0x4
-    INCOMPLETE = 0x8
-    EXCLUDED_VMEMMAP = 0x10
-    ZSTD = 0x20
-
-
-COMPRESSED = Flag.ZLIB | Flag.LZO | Flag.SNAPPY | Flag.ZSTD
-
-
-@dataclass(frozen=True, slots=True)
-class Abi:
-    """How the machine that wrote a file lays out a C structure.
-
-    Attributes:
-        byte_order: ``<`` or ``>``.
-        bits: Size of a ``long``.
-        packed: A 64-bit member is aligned to 4 bytes, as on i386, and not to 8, as on ARM.
-    """
-
-    byte_order: ByteOrder
-    bits: Literal[32, 64]
-    packed: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,7 +55,7 @@ class MainHeader:
         bitmap_blocks: Blocks of both bitmaps together.
         max_mapnr: One more than the highest page frame number, cut to 32 bits.
         tv_sec: When the machine crashed, or the dump was written; seconds since 1970.
-        status: ``Flag``.
+        status: ``diskdump_pages.Flag``.
     """
 
     abi: Abi
@@ -149,73 +102,9 @@ class SubHeader:
     max_mapnr_64: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
-    """Where the parts of a file begin, in bytes.
-
-    Attributes:
-        ram: The bitmap of the pages that are RAM.
-        stored: The bitmap of the pages that have a descriptor; the same one in a file that has
-            only one, as old diskdumps do.
-        bitmap_size: Bytes in each bitmap.
-        descriptors: The page descriptors.
-    """
-
-    ram: int
-    stored: int
-    bitmap_size: int
-    descriptors: int
-
-
 def sub_header_size(abi: Abi) -> int:
     """Bytes in a sub header of version 6."""
-    return _sub_dtype(abi).itemsize
-
-
-def desc_dtype(byte_order: ByteOrder) -> np.dtype[np.void]:
-    """``struct page_desc``: the same 24 bytes on every machine, but for their order.
-
-    ``offset`` is where the page's data begins in the file, ``size`` its bytes there, ``flags`` a
-    ``Flag``; ``page_flags`` has always been 0.
-    """
-    return np.dtype(
-        [(name, byte_order + kind) for name, kind in zip(_DESC_NAMES, _DESC_KINDS, strict=True)]
-    )
-
-
-DESC_SIZE = 24
-"""Bytes in a page descriptor."""
-
-
-def places(main: MainHeader, max_mapnr: int) -> Places:
-    """Where the parts of a file are.
-
-    Args:
-        main: Its main header.
-        max_mapnr: One more than its highest page frame number.
-    """
-    ram = (1 + main.sub_hdr_size) * main.block_size
-    size = main.bitmap_blocks * main.block_size
-    # as crash (dump_is_partial) and libkdumpfile tell whether there are two
-    two = max_mapnr <= (size // 2) * 8
-    half = main.bitmap_blocks // 2 * main.block_size if two else size
-    return Places(ram, ram + half if two else ram, half, ram + size)
-
-
-def bitmap_blocks(max_mapnr: int, block_size: int) -> int:
-    """Blocks of both bitmaps together, for a file of ``max_mapnr`` pages."""
-    return 2 * -(-max_mapnr // (8 * block_size))
-
-
-def unpack_bits(bitmap: bytes) -> BitArray:
-    """The bits of a part of a bitmap, in order of page frame number."""
-    bits = np.unpackbits(np.frombuffer(bitmap, dtype=np.uint8), bitorder="little")
-    return bits.view(np.bool_)
-
-
-def pack_bits(bits: BitArray) -> bytes:
-    """The bytes of a part of a bitmap; the inverse of ``unpack_bits``."""
-    return np.packbits(bits, bitorder="little").tobytes()
+    return layout(_SUB, abi).itemsize
 
 
 def pack_main_header(main: MainHeader) -> bytes:
@@ -224,7 +113,8 @@ def pack_main_header(main: MainHeader) -> bytes:
     Raises:
         OverflowError: if a field does not fit.
     """
-    return _pack(_main_dtype(main.abi), asdict(main) | asdict(main.utsname))
+    values = {"signature": SIGNATURE} | asdict(main) | asdict(main.utsname)
+    return pack_struct(_MAIN, main.abi, values)
 
 
 def pack_sub_header(sub: SubHeader, abi: Abi) -> bytes:
@@ -233,7 +123,7 @@ def pack_sub_header(sub: SubHeader, abi: Abi) -> bytes:
     Raises:
         OverflowError: if a field does not fit.
     """
-    return _pack(_sub_dtype(abi), asdict(sub))
+    return pack_struct(_SUB, abi, asdict(sub))
 
 
 def parse_main_header(data: bytes) -> MainHeader:
@@ -283,16 +173,13 @@ def parse_sub_header(main: MainHeader, data: bytes) -> SubHeader:
     return sub
 
 
-_LONG = "long"
-_DESC_NAMES = ("offset", "size", "flags", "page_flags")
-_DESC_KINDS = ("i8", "u4", "u4", "u8")
 _UTSNAME = tuple((field.name, "S65") for field in fields(Utsname))
 _MAIN = (
     ("signature", "S8"),
     ("header_version", "i4"),
     *_UTSNAME,
-    ("tv_sec", _LONG),
-    ("tv_usec", _LONG),
+    ("tv_sec", LONG),
+    ("tv_usec", LONG),
     ("status", "u4"),
     ("block_size", "i4"),
     ("sub_hdr_size", "i4"),
@@ -305,17 +192,17 @@ _MAIN = (
     ("nr_cpus", "i4"),
 )
 _SUB = (
-    ("phys_base", _LONG),
+    ("phys_base", LONG),
     ("dump_level", "i4"),
     ("split", "i4"),
-    ("start_pfn", _LONG),
-    ("end_pfn", _LONG),
+    ("start_pfn", LONG),
+    ("end_pfn", LONG),
     ("offset_vmcoreinfo", "u8"),
-    ("size_vmcoreinfo", _LONG),
+    ("size_vmcoreinfo", LONG),
     ("offset_note", "u8"),
-    ("size_note", _LONG),
+    ("size_note", LONG),
     ("offset_eraseinfo", "u8"),
-    ("size_eraseinfo", _LONG),
+    ("size_eraseinfo", LONG),
     ("start_pfn_64", "u8"),
     ("end_pfn_64", "u8"),
     ("max_mapnr_64", "u8"),
@@ -337,43 +224,8 @@ def _abis() -> Iterator[Abi]:
             yield Abi(byte_order, bits, packed=bits == 32)
 
 
-def _struct(members: tuple[tuple[str, str], ...], abi: Abi) -> np.dtype[np.void]:
-    """Lay out a C structure as the machine's compiler does, without padding at its end."""
-    names, formats, offsets, end = [], [], [], 0
-    for name, kind in members:
-        written = f"u{abi.bits // 8}" if kind is _LONG else kind
-        size = np.dtype(written).itemsize
-        alignment = 1 if written[0] == "S" else min(size, 4 if abi.packed else 8)
-        offset = -(-end // alignment) * alignment
-        names.append(name)
-        formats.append(written if written[0] == "S" else abi.byte_order + written)
-        offsets.append(offset)
-        end = offset + size
-    return np.dtype({"names": names, "formats": formats, "offsets": offsets, "itemsize": end})
-
-
-def _main_dtype(abi: Abi) -> np.dtype[np.void]:
-    return _struct(_MAIN, abi)
-
-
-def _sub_dtype(abi: Abi) -> np.dtype[np.void]:
-    return _struct(_SUB, abi)
-
-
-def _pack(dtype: np.dtype[np.void], values: dict[str, object]) -> bytes:
-    row = np.zeros(1, dtype=dtype)
-    for name in dtype.names or ():
-        row[name] = SIGNATURE if name == "signature" else values[name]
-    return row.tobytes()
-
-
-def _unpack(dtype: np.dtype[np.void], data: bytes) -> dict[str, int | bytes]:
-    row = np.frombuffer(data, dtype=dtype, count=1)[0]
-    return {name: row[name].item() for name in dtype.names or ()}
-
-
 def _unpack_main(abi: Abi, data: bytes) -> MainHeader:
-    values = _unpack(_main_dtype(abi), data)
+    values = unpack_struct(_MAIN, abi, data)
     del values["signature"]
     names = {name: values.pop(name) for name, _kind in _UTSNAME}
     # a name ends at its first NUL; what follows is whatever the kernel had there
@@ -393,7 +245,7 @@ def _makes_sense(main: MainHeader) -> bool:
 
 
 def _unpack_sub(main: MainHeader, abi: Abi, data: bytes) -> SubHeader:
-    values = _unpack(_sub_dtype(abi), data)
+    values = unpack_struct(_SUB, abi, data)
     for name, since in _SINCE.items():
         if main.header_version < since:
             values[name] = 0

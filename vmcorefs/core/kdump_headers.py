@@ -8,17 +8,17 @@ from __future__ import annotations
 import time
 from dataclasses import replace
 
+from vmcorefs.core.c_struct import Abi
 from vmcorefs.core.diskdump import (
     U32_MAX,
-    Abi,
     MainHeader,
     SubHeader,
     Utsname,
-    bitmap_blocks,
     pack_main_header,
     pack_sub_header,
     sub_header_size,
 )
+from vmcorefs.core.diskdump_pages import bitmap_blocks
 from vmcorefs.core.elf import ELFCLASS32, EM_386
 from vmcorefs.core.elfcorehdr import Elfcorehdr
 from vmcorefs.core.notes import NT_PRSTATUS, walk_notes

@@ -19,21 +19,18 @@ def without_lost(phdrs: PhdrTable, lost: Ranges) -> PhdrTable:
         lost: Physical addresses, a normal set.
 
     Returns:
-        The program headers in the same order, a PT_LOAD divided where it held something lost. No
-        byte moves in the file.
+        The program headers in the same order, a PT_LOAD divided where it held something lost, and
+        without those that tell no physical address: what they show may be lost. No byte moves in
+        the file.
     """
     rows: list[np.void] = []
     for phdr in phdrs:
         start, size = int(phdr["p_paddr"]), int(phdr["p_filesz"])
-        pieces = (
-            subtract(make_ranges([(start, start + size)]), lost).tolist()
-            if phdr["p_type"] == PT_LOAD and size and start not in _NOWHERE
-            else []
-        )
-        if not size or pieces == [[start, start + size]] or phdr["p_type"] != PT_LOAD:
+        if phdr["p_type"] != PT_LOAD or not size:
             rows.append(phdr)
-            continue
-        rows += [_piece(phdr, first, end) for first, end in pieces]
+        elif start not in _NOWHERE:
+            pieces = subtract(make_ranges([(start, start + size)]), lost).tolist()
+            rows += [_piece(phdr, first, end) for first, end in pieces]
     return np.array(rows, dtype=phdrs.dtype)
 
 

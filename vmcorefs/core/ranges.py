@@ -83,14 +83,28 @@ def subtract(a: Ranges, b: Ranges) -> Ranges:
 
 def round_out(ranges: Ranges, granule: int) -> Ranges:
     """The smallest normal set of whole granules, of ``granule`` bytes, that has all of it."""
-    start, end = ranges[:, 0] // granule, -(-ranges[:, 1] // granule)
-    return normalise(np.stack((start, end), axis=1) * granule)
+    return pages_touched(ranges, granule) * granule
 
 
 def round_in(ranges: Ranges, granule: int) -> Ranges:
     """The largest normal set of whole granules that has nothing else."""
-    start, end = -(-ranges[:, 0] // granule), ranges[:, 1] // granule
-    return normalise(np.stack((start, end), axis=1) * granule)
+    return pages_within(ranges, granule) * granule
+
+
+def pages_touched(ranges: Ranges, page_size: int) -> Ranges:
+    """The page frame numbers of all pages that have a byte in a set of addresses."""
+    return normalise(np.stack((ranges[:, 0] // page_size, -(-ranges[:, 1] // page_size)), axis=1))
+
+
+def pages_within(ranges: Ranges, page_size: int) -> Ranges:
+    """The page frame numbers of the pages that are wholly in a set of addresses."""
+    return normalise(np.stack((-(-ranges[:, 0] // page_size), ranges[:, 1] // page_size), axis=1))
+
+
+def true_runs(flags: npt.NDArray[np.bool_]) -> Ranges:
+    """The indices at which ``flags``, of shape ``(n,)``, is true, as a normal set."""
+    edges = np.diff(np.concatenate(([False], flags, [False])).astype(np.int8))
+    return np.flatnonzero(edges).reshape(-1, 2).astype(np.int64)
 
 
 def distinct(values: Int64Array) -> Int64Array:

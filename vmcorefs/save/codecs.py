@@ -12,11 +12,11 @@ import importlib
 import zlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from types import ModuleType
 from typing import Final
 
-from vmcorefs.core.diskdump import Flag
+from vmcorefs.core.diskdump_pages import Flag
 from vmcorefs.errors import UnsupportedError
+from vmcorefs.sources.page_codecs import load_library
 
 Compress = Callable[[bytes], bytes]
 """Compresses one page; what it gives may be longer than the page."""
@@ -64,29 +64,20 @@ def _zlib() -> Codec:
 
 def _lzo() -> Codec:
     # lzo1x_1, and python-lzo would put a header of its own in front of the block
-    compress = _library("lzo", "python-lzo").compress
+    compress = load_library("lzo", "python-lzo").compress
     no_header = False
     return Codec("lzo", Flag.LZO, lambda: lambda page: bytes(compress(page, 1, no_header)))
 
 
 def _snappy() -> Codec:
-    compress = _library("cramjam", "cramjam").snappy.compress_raw
+    compress = load_library("cramjam", "cramjam").snappy.compress_raw
     return Codec("snappy", Flag.SNAPPY, lambda: lambda page: bytes(compress(page)))
 
 
 def _zstd() -> Codec:
-    zstandard = _library("zstandard", "zstandard")
+    zstandard = load_library("zstandard", "zstandard")
     # a compressor keeps tables and must not be shared between threads
     return Codec("zstd", Flag.ZSTD, lambda: zstandard.ZstdCompressor(level=1).compress)
-
-
-def _library(module: str, package: str) -> ModuleType:
-    try:
-        return importlib.import_module(module)
-    except ImportError as error:
-        raise UnsupportedError(
-            f"the Python package {package} is not installed; pip install 'vmcorefs[codecs]'"
-        ) from error
 
 
 _CODECS: Final[Mapping[str, Callable[[], Codec]]] = {

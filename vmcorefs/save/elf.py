@@ -21,7 +21,7 @@ from vmcorefs.core.extents import Windows
 from vmcorefs.core.filtered_layout import leave_out
 from vmcorefs.core.layout import NOTE_ALIGN_RELEASE, VmcoreLayout, lay_out_vmcore
 from vmcorefs.core.lost_pages import fit, without_lost
-from vmcorefs.core.ranges import Int64Array, Ranges, make_ranges, normalise, subtract
+from vmcorefs.core.ranges import Int64Array, Ranges, make_ranges, normalise, round_out, subtract
 from vmcorefs.core.units import align_up
 from vmcorefs.errors import ConfigError, OutputError
 from vmcorefs.save.append import Appender
@@ -36,7 +36,7 @@ from vmcorefs.save.pages import (
     find_runs,
 )
 from vmcorefs.save.pipeline import map_in_order
-from vmcorefs.save.survey import Survey, page_ranges
+from vmcorefs.save.survey import Survey
 from vmcorefs.save.written import Written, move_zeros, no_counts
 from vmcorefs.tree.filtered import by_address
 
@@ -110,7 +110,7 @@ class _Writer:
         self._seen: Ranges = np.empty((0, 2), dtype=np.int64)
         # memory that no input holds: survey.ram is without it
         size = reader.page_size
-        self._lost = subtract(page_ranges(dump.elfcorehdr.ram, size) * size, survey.ram * size)
+        self._lost = subtract(round_out(dump.elfcorehdr.ram, size), survey.ram * size)
         notes = self.layout.notes  # none of a machine whose notes were not found
         start = int(notes[0, 0]) if len(notes) else len(self.layout.head)
         self._data = Appender(output, start)

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from vmcorefs.core.diskdump import DESC_SIZE, DescArray, Flag, desc_dtype
+from vmcorefs.core.diskdump_pages import DESC_SIZE, DescArray, Flag, desc_dtype
 from vmcorefs.core.dump_level import BoolArray, PageKind, left_out
 from vmcorefs.core.ranges import Int64Array
 from vmcorefs.errors import OutputError

@@ -7,16 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from vmcorefs.core.diskdump import (
-    DESC_SIZE,
-    U32_MAX,
-    Flag,
-    MainHeader,
-    Places,
-    SubHeader,
-    pack_bits,
-    places,
-)
+from vmcorefs.core.diskdump import U32_MAX, MainHeader, SubHeader
+from vmcorefs.core.diskdump_pages import DESC_SIZE, Flag, Places, pack_bits, places
 from vmcorefs.core.kdump_headers import make_headers, pack_front
 from vmcorefs.discovery.kernel_facts import find_phys_base, read_utsname
 from vmcorefs.errors import ConfigError, UnsupportedError

@@ -8,14 +8,8 @@ from typing import Protocol, runtime_checkable
 
 import numpy as np
 
-from vmcorefs.core.diskdump import (
-    DESC_SIZE,
-    DescArray,
-    Flag,
-    desc_dtype,
-    pack_main_header,
-    parse_main_header,
-)
+from vmcorefs.core.diskdump import pack_main_header, parse_main_header
+from vmcorefs.core.diskdump_pages import DESC_SIZE, DescArray, Flag, desc_dtype
 from vmcorefs.core.dump_level import KindArray, PageKind
 from vmcorefs.errors import FormatError
 from vmcorefs.save.dump import Output

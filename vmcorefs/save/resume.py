@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from vmcorefs.core.diskdump import (
-    COMPRESSED,
     MAX_SUB_HEADER_SIZE,
     SIGNATURE,
     MainHeader,
     parse_main_header,
     parse_sub_header,
 )
+from vmcorefs.core.diskdump_pages import COMPRESSED
 from vmcorefs.errors import ConfigError, FormatError
 from vmcorefs.save.kdump_plan import Part
 

@@ -18,7 +18,7 @@ import numpy as np
 
 from vmcorefs.core.dump_level import BoolArray, KindArray, PageKind, left_out
 from vmcorefs.core.extents import Kind
-from vmcorefs.core.ranges import Ranges, normalise
+from vmcorefs.core.ranges import Ranges, normalise, pages_touched, pages_within, true_runs
 from vmcorefs.save.dump import Dump
 from vmcorefs.save.pipeline import map_in_order
 from vmcorefs.save.written import Counts, no_counts
@@ -70,7 +70,7 @@ class Survey:
         Raises:
             SourceIOError: if what tells their kinds cannot be read.
         """
-        self.ram = page_ranges(dump.ram, dump.kinds.page_size)
+        self.ram = pages_touched(dump.ram, dump.kinds.page_size)
         self.kept: Counts = no_counts()
         self.left_out: Counts = no_counts()
         self._store = _Store()
@@ -106,9 +106,7 @@ class Survey:
     def kept_ranges(self) -> Ranges:
         """Page frame numbers of the pages that are kept, as a normal set."""
         runs = [np.empty((0, 2), dtype=np.int64)]
-        for window in self.windows():
-            edges = np.diff(np.concatenate(([False], window.kept, [False])).astype(np.int8))
-            runs.append(np.flatnonzero(edges).reshape(-1, 2) + window.first)
+        runs += [true_runs(window.kept) + window.first for window in self.windows()]
         return normalise(np.concatenate(runs))
 
     def close(self) -> None:
@@ -117,7 +115,7 @@ class Survey:
 
     def _look(self, dump: Dump, threads: int) -> None:
         unwanted = left_out(dump.level)
-        gone = _whole_pages(dump.memory.table.only(Kind.EXCLUDED).ranges, dump.kinds.page_size)
+        gone = pages_within(dump.memory.table.only(Kind.EXCLUDED).ranges, dump.kinds.page_size)
 
         def ask(first: int) -> tuple[int, BoolArray, KindArray]:
             present = mark(self.ram, first)
@@ -181,13 +179,3 @@ def _ask(dump: Dump, first: int, present: BoolArray) -> KindArray:
     kinds = np.zeros(WINDOW, dtype=np.uint8)
     kinds[low:high] = dump.kinds.of(first + low, high - low)
     return kinds
-
-
-def page_ranges(ranges: Ranges, page_size: int) -> Ranges:
-    """The page frame numbers of all pages that have a byte in a set of addresses."""
-    return normalise(np.stack((ranges[:, 0] // page_size, -(-ranges[:, 1] // page_size)), axis=1))
-
-
-def _whole_pages(ranges: Ranges, page_size: int) -> Ranges:
-    """The page frame numbers of the pages that are wholly in a set of addresses."""
-    return normalise(np.stack((-(-ranges[:, 0] // page_size), ranges[:, 1] // page_size), axis=1))

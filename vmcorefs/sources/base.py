@@ -50,7 +50,35 @@ class Source(Protocol):
         """Give back what it holds; reading is an error afterwards."""
 
 
-class BytesSource:
+def check_bounds(source: Source, offset: int, size: int, what: str = "it has") -> None:
+    """Refuse a read that does not lie within a source.
+
+    Args:
+        source: What is read.
+        offset: First byte wanted, in bytes from its start.
+        size: Bytes wanted.
+        what: What has its bytes, where that is not what its name names.
+
+    Raises:
+        SourceIOError: if not all of them are there.
+    """
+    if offset < 0 or offset + size > source.size:
+        raise SourceIOError(source.name, offset, size, f"{what} {source.size} bytes")
+
+
+class WithoutHoles:
+    """What a source is that knows of no zeros without reading them."""
+
+    def is_hole(self, offset: int, size: int) -> bool:
+        """See ``Source.is_hole``."""
+        return False
+
+    def next_data(self, offset: int, end: int) -> int:
+        """See ``Source.next_data``."""
+        return offset
+
+
+class BytesSource(WithoutHoles):
     """Bytes that were made at mount: headers, notes, texts."""
 
     role = "made"
@@ -62,18 +90,8 @@ class BytesSource:
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         """See ``Source.pread_into``."""
-        piece = self._data[offset : offset + len(buffer)]
-        if offset < 0 or len(piece) != len(buffer):
-            raise SourceIOError(self.name, offset, len(buffer), f"it has {self.size} bytes")
-        buffer[:] = piece
-
-    def is_hole(self, offset: int, size: int) -> bool:
-        """See ``Source.is_hole``."""
-        return False
-
-    def next_data(self, offset: int, end: int) -> int:
-        """See ``Source.next_data``."""
-        return offset
+        check_bounds(self, offset, len(buffer))
+        buffer[:] = self._data[offset : offset + len(buffer)]
 
     def close(self) -> None:
         """See ``Source.close``."""

@@ -10,18 +10,19 @@ from typing import Final
 import numpy as np
 
 from vmcorefs.core.diskdump import (
-    COMPRESSED,
-    DESC_SIZE,
     MAX_HEADER_SIZE,
     MAX_SUB_HEADER_SIZE,
-    BitArray,
-    Flag,
     MainHeader,
-    Places,
     SubHeader,
-    desc_dtype,
     parse_main_header,
     parse_sub_header,
+)
+from vmcorefs.core.diskdump_pages import (
+    COMPRESSED,
+    DESC_SIZE,
+    Flag,
+    Places,
+    desc_dtype,
     places,
     unpack_bits,
 )
@@ -54,6 +55,7 @@ from vmcorefs.core.ranges import (
     normalise,
     subtract,
     total_size,
+    true_runs,
 )
 from vmcorefs.core.units import MAX_ADDRESS, format_range, format_size
 from vmcorefs.errors import FormatError, SourceIOError, UnsupportedError
@@ -196,7 +198,7 @@ def _check_places(where: Places, mapped: int, size: int) -> Places:
 def _read(file: Source, offset: int, size: int) -> bytes:
     if offset + size > file.size:
         where = format_range(offset, offset + size)
-        raise FormatError(f"{file.size} bytes, but its header is at {where}")
+        raise FormatError(f"{file.size} bytes, but it has something at {where} by its headers")
     buffer = bytearray(size)
     file.pread_into(offset, memoryview(buffer))
     return bytes(buffer)
@@ -220,7 +222,7 @@ def _bits(file: Source, offset: int, first: int, end: int) -> Ranges:
     while (at := file.next_data(offset + at, offset + last) - offset) < last:
         size = min(_CHUNK, last - at)
         file.pread_into(offset + at, buffer.data[:size])
-        found.append(_runs(unpack_bits(buffer[:size].tobytes())) + at * 8)
+        found.append(true_runs(unpack_bits(buffer[:size].tobytes())) + at * 8)
         count += len(found[-1])
         if count > MAX_RUNS:
             raise FormatError(f"more than {MAX_RUNS} runs of pages")
@@ -262,17 +264,12 @@ def _lost_descriptors(
             raw[:] = bytes(len(raw))  # a descriptor of zeros is that of a lost page
         descs = np.frombuffer(raw, dtype=dtype)
         room = file.size - descs["size"].astype(np.int64)
-        found.append(_runs((descs["offset"] == 0) | (descs["offset"] > room)) + start)
+        found.append(true_runs((descs["offset"] == 0) | (descs["offset"] > room)) + start)
     return normalise(np.concatenate(found))
 
 
 def _is_cut(file: Source) -> bool:
     return isinstance(file, Unflattened) and file.is_cut
-
-
-def _runs(bits: BitArray) -> Ranges:
-    edges = np.diff(np.concatenate(([False], bits, [False])).astype(np.int8))
-    return np.flatnonzero(edges).reshape(-1, 2).astype(np.int64)
 
 
 def _ranks(size: Int64Array) -> Int64Array:

@@ -13,13 +13,14 @@ import numpy as np
 from vmcorefs.core.flattened import RECORD_SIZE, START_SIZE, check_start, parse_record
 from vmcorefs.core.ranges import Int64Array
 from vmcorefs.errors import FormatError, SourceIOError
+from vmcorefs.sources.base import WithoutHoles, check_bounds
 from vmcorefs.sources.dump import File
 from vmcorefs.sources.file import FileSource
 
 _MAX_REWRITTEN = 4096
 
 
-class Unflattened:
+class Unflattened(WithoutHoles):
     """The dump in a flattened stream.
 
     Attributes:
@@ -61,9 +62,7 @@ class Unflattened:
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         """See ``Source.pread_into``; what no record has is zeros, as in a sparse file."""
         end = offset + len(buffer)
-        if offset < 0 or end > self.size:
-            reason = f"the dump in it has {self.size} bytes"
-            raise SourceIOError(self.name, offset, len(buffer), reason)
+        check_bounds(self, offset, len(buffer), "the dump in it has")
         row = max(int(self._to.searchsorted(offset, side="right")) - 1, 0)
         done = offset
         while done < end:
@@ -86,14 +85,6 @@ class Unflattened:
             raise SourceIOError(self.name, start, end - start, reason)
         buffer[start - offset : end - offset] = bytes(end - start)
         return end
-
-    def is_hole(self, offset: int, size: int) -> bool:
-        """See ``Source.is_hole``."""
-        return False
-
-    def next_data(self, offset: int, end: int) -> int:
-        """See ``Source.next_data``."""
-        return offset
 
     def close(self) -> None:
         """See ``Source.close``."""

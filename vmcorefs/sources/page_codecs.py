@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from vmcorefs.core.diskdump import COMPRESSED, Flag
+from vmcorefs.core.diskdump_pages import COMPRESSED, Flag
 from vmcorefs.errors import UnsupportedError
 
 Decompress = Callable[[bytes, int], bytes | bytearray]
@@ -49,13 +49,13 @@ def _inflate(data: bytes, size: int) -> bytes:
 
 
 def _lzo() -> Decompress:
-    lzo = _library("lzo", "python-lzo")
+    lzo = load_library("lzo", "python-lzo")
     no_header = False
     return _checked(lambda data, size: bytes(lzo.decompress(data, no_header, size)), lzo.error)
 
 
 def _snappy() -> Decompress:
-    cramjam = _library("cramjam", "cramjam")
+    cramjam = load_library("cramjam", "cramjam")
 
     def decompress(data: bytes, size: int) -> bytearray:
         page = bytearray(size)
@@ -66,7 +66,7 @@ def _snappy() -> Decompress:
 
 
 def _zstd() -> Decompress:
-    zstandard = _library("zstandard", "zstandard")
+    zstandard = load_library("zstandard", "zstandard")
 
     def decompress(data: bytes, size: int) -> bytes:
         # a frame that tells its size is given so much memory, whatever it tells
@@ -89,7 +89,12 @@ def _checked(decompress: Decompress, error: type[Exception]) -> Decompress:
     return checked
 
 
-def _library(module: str, package: str) -> Any:  # noqa: ANN401  # compiled modules
+def load_library(module: str, package: str) -> Any:  # noqa: ANN401  # compiled modules
+    """Import what compresses and decompresses pages.
+
+    Raises:
+        UnsupportedError: if it is not installed.
+    """
     try:
         return importlib.import_module(module)
     except ImportError as error:

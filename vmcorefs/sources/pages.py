@@ -16,10 +16,10 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
-from vmcorefs.core.diskdump import COMPRESSED, DESC_SIZE, desc_dtype
+from vmcorefs.core.diskdump_pages import COMPRESSED, DESC_SIZE, desc_dtype
 from vmcorefs.core.notes import ByteOrder
 from vmcorefs.errors import SourceIOError
-from vmcorefs.sources.base import Source
+from vmcorefs.sources.base import Source, WithoutHoles, check_bounds
 from vmcorefs.sources.dump import File
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.page_codecs import Decompress, find_decompressor
@@ -41,7 +41,7 @@ _GAP = 4096
 Page = bytes | bytearray
 
 
-class DumpPages:
+class DumpPages(WithoutHoles):
     """The stored pages of a kdump-compressed file.
 
     Attributes:
@@ -91,9 +91,7 @@ class DumpPages:
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         """See ``Source.pread_into``."""
         end = offset + len(buffer)
-        if offset < 0 or end > self.size:
-            reason = f"its pages have {self.size} bytes"
-            raise SourceIOError(self.name, offset, len(buffer), reason)
+        check_bounds(self, offset, len(buffer), "its pages have")
         size = self.page_size
         last = -(-end // size)
         for first in range(offset // size, last, _AT_ONCE):
@@ -103,14 +101,6 @@ class DumpPages:
                 at = number * size + low - offset
                 buffer[at : at + high - low] = memoryview(page)[low:high]
         self._read_ahead(offset // size, last)
-
-    def is_hole(self, offset: int, size: int) -> bool:
-        """See ``Source.is_hole``."""
-        return False
-
-    def next_data(self, offset: int, end: int) -> int:
-        """See ``Source.next_data``."""
-        return offset
 
     def close(self) -> None:
         """See ``Source.close``."""
@@ -195,12 +185,14 @@ class DumpPages:
                 what = "was lost" if offset == 0 else f"has {size} bytes at {offset:#x}"
                 where = self._descriptors + number * DESC_SIZE
                 raise SourceIOError(self.name, where, DESC_SIZE, f"stored page {number} {what}")
-        done: dict[int, Page] = {}
+        done: dict[tuple[int, int, int], Page] = {}
         data = dict(self._read(offsets, sizes))
-        for offset, size, flag in zip(offsets, sizes, flags, strict=True):
-            if offset not in done:  # all pages of zeros are one
-                done[offset] = self._page(data[offset][:size], offset, flag)
-        return [done[offset] for offset in offsets]
+        wanted = list(zip(offsets, sizes, flags, strict=True))
+        for offset, size, flag in wanted:
+            if (offset, size, flag) not in done:  # all pages of zeros are one
+                page = self._page(data[offset][:size], offset, flag)
+                done[offset, size, flag] = page
+        return [done[desc] for desc in wanted]
 
     def _read(
         self, offsets: Sequence[int], sizes: Sequence[int]

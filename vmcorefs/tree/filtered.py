@@ -10,7 +10,7 @@ from vmcorefs.core.dump_level import PageKind, left_out
 from vmcorefs.core.elf import PT_LOAD
 from vmcorefs.core.elfcorehdr import Elfcorehdr
 from vmcorefs.core.extents import Extents, Kind, make_extents, overlay
-from vmcorefs.core.ranges import Ranges, normalise, round_in, round_out
+from vmcorefs.core.ranges import Ranges, normalise, pages_touched, round_in, true_runs
 from vmcorefs.core.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError
 from vmcorefs.image import MemoryImage, find_page_kinds
@@ -56,15 +56,14 @@ def find_filter(image: MemoryImage, level: int) -> Filter:
     except ValueError as error:
         raise ConfigError(str(error)) from None
     kinds = find_page_kinds(image)
-    ram, size = round_out(image.plan.elfcorehdr.ram, kinds.page_size), kinds.page_size
+    size = kinds.page_size
     counts = np.zeros(len(PageKind), dtype=np.int64)
     found = []
-    for start, end in (ram // size).tolist():
+    for start, end in pages_touched(image.plan.elfcorehdr.ram, size).tolist():
         for first in range(start, end, _PAGES_AT_ONCE):
             kind = kinds.of(first, min(_PAGES_AT_ONCE, end - first))
             counts += np.bincount(kind, minlength=len(PageKind))
-            edges = np.diff(np.concatenate(([False], unwanted[kind], [False])).astype(np.int8))
-            found.append((first + np.flatnonzero(edges).reshape(-1, 2)) * size)
+            found.append((first + true_runs(unwanted[kind])) * size)
     told = dict(zip(PageKind, counts.tolist(), strict=True))
     excluded = normalise(np.concatenate((_excluded_before(image, size), *found)))
     return Filter(level, excluded, told, kinds.unknown)

@@ -12,17 +12,16 @@ from dataclasses import replace
 
 import numpy as np
 
-from vmcorefs.core.diskdump import DESC_SIZE, Places, desc_dtype, pack_bits, places
+from vmcorefs.core.diskdump_pages import DESC_SIZE, Places, desc_dtype, pack_bits, places
 from vmcorefs.core.extents import Kind, Windows, fill, make_extents, merge, project
 from vmcorefs.core.kdump_headers import make_headers, pack_front
 from vmcorefs.core.notes import ByteOrder
-from vmcorefs.core.ranges import Ranges, make_ranges, normalise, subtract, total_size
+from vmcorefs.core.ranges import Ranges, make_ranges, pages_touched, subtract, total_size
 from vmcorefs.core.units import PAGE_SIZE, align_up
 from vmcorefs.discovery.kernel_facts import find_phys_base, read_utsname
-from vmcorefs.errors import SourceIOError
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS, Reader
-from vmcorefs.sources.base import BytesSource, Source
+from vmcorefs.sources.base import BytesSource, Source, WithoutHoles, check_bounds
 from vmcorefs.tree.file import TreeFile, complete
 from vmcorefs.tree.filtered import Filter
 
@@ -47,7 +46,7 @@ def _make(image: MemoryImage, notes: TreeFile, filtered: Filter, faults: frozens
     vmcoreinfo, elfcorehdr = image.notes.vmcoreinfo, image.plan.elfcorehdr
     page = vmcoreinfo.page_size if vmcoreinfo else PAGE_SIZE
     memory = Reader("memory", image.memory, image.sources)
-    ram = _pages(elfcorehdr.ram, page)
+    ram = pages_touched(elfcorehdr.ram, page)
     kept = subtract(ram, filtered.excluded // page)
     max_mapnr = int(ram[-1, 1]) if len(ram) else 0
     text = notes.pread(notes.size, 0)
@@ -96,11 +95,6 @@ def _made(
     )
 
 
-def _pages(ranges: Ranges, page_size: int) -> Ranges:
-    """Page frame numbers of the pages that any byte of some ranges is in."""
-    return normalise(np.stack((ranges[:, 0] // page_size, -(-ranges[:, 1] // page_size)), axis=1))
-
-
 def _bits(pages: Ranges, start: int, size: int) -> bytes:
     """Bytes ``[start, start + size)`` of the bitmap of some pages."""
     edges = np.clip(pages - start * 8, 0, size * 8)
@@ -125,7 +119,7 @@ def _descriptors(data: int, page_size: int, byte_order: ByteOrder) -> Callable[[
     return make
 
 
-class _Computed:
+class _Computed(WithoutHoles):
     """Bytes that are worked out when they are read."""
 
     role = "made"
@@ -137,17 +131,8 @@ class _Computed:
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         """See ``Source.pread_into``."""
-        if offset < 0 or offset + len(buffer) > self.size:
-            raise SourceIOError(self.name, offset, len(buffer), f"it has {self.size} bytes")
+        check_bounds(self, offset, len(buffer))
         buffer[:] = self._make(offset, len(buffer))
-
-    def is_hole(self, offset: int, size: int) -> bool:
-        """See ``Source.is_hole``."""
-        return False
-
-    def next_data(self, offset: int, end: int) -> int:
-        """See ``Source.next_data``."""
-        return offset
 
     def close(self) -> None:
         """See ``Source.close``."""

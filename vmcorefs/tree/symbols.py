@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 
+from vmcorefs.core.crash_notes import slots_by_cpu
 from vmcorefs.core.elf import EM_X86_64
 from vmcorefs.core.kernel_memory import KernelMemory
 from vmcorefs.core.orc import read_debug_frame
@@ -30,6 +31,7 @@ from vmcorefs.tree.file import TreeFile, text_file
 log = logging.getLogger(__name__)
 
 _BUILD_ID = re.compile("([0-9a-f]{2}){8,64}")
+_NOTE_HEADER_SIZE = 12
 _PANIC_CPU_NONE = 2**32 - 1  # PANIC_CPU_INVALID (include/linux/panic.h)
 
 
@@ -112,14 +114,27 @@ class KernelSymbols:
         )
 
     def panicked(self) -> NoteSlot | None:
-        """The note slot of the CPU that panicked: kernel/panic.c keeps its number."""
+        """The note slot of the CPU that panicked: kernel/panic.c keeps its number.
+
+        A dump has no slot of a CPU that saved nothing, so the slot is told by what the CPU's own
+        buffer holds. If no CPU has saved anything, the notes are a hypervisor's, of every CPU.
+        """
         try:
-            vaddr = self.symbols.kernel.lookup("panic_cpu")
+            symbols = self.symbols.kernel
+            vaddr = symbols.lookup("panic_cpu")
             cpu = self.kernel.integer(vaddr, 4) if vaddr is not None else _PANIC_CPU_NONE
+            buffers = slots_by_cpu(self.kernel, symbols)
+            slots = self._image.notes.cpu_slots
+            if not any(any(self.kernel.read(at, _NOTE_HEADER_SIZE)) for at in buffers.values()):
+                return slots[cpu] if cpu < len(slots) else None
+            return next((slot for slot in slots if self._is_in(buffers.get(cpu), slot)), None)
         except VmcorefsError:
             return None
-        slots = self._image.notes.cpu_slots
-        return slots[cpu] if cpu < len(slots) else None
+
+    def _is_in(self, buffer: int | None, slot: NoteSlot) -> bool:
+        if buffer is None or not slot.size:
+            return False
+        return self.kernel.read(buffer, slot.size) == slot.data[: slot.size]
 
 
 def names_symbols(vmcoreinfo: Vmcoreinfo) -> bool:

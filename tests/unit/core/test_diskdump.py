@@ -7,22 +7,24 @@ import struct
 import numpy as np
 import pytest
 
+from vmcorefs.core.c_struct import Abi
 from vmcorefs.core.diskdump import (
     SIGNATURE,
-    Abi,
     MainHeader,
-    Places,
     SubHeader,
     Utsname,
-    bitmap_blocks,
-    desc_dtype,
-    pack_bits,
     pack_main_header,
     pack_sub_header,
     parse_main_header,
     parse_sub_header,
-    places,
     sub_header_size,
+)
+from vmcorefs.core.diskdump_pages import (
+    Places,
+    bitmap_blocks,
+    desc_dtype,
+    pack_bits,
+    places,
     unpack_bits,
 )
 from vmcorefs.errors import FormatError

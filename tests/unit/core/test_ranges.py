@@ -9,11 +9,14 @@ from vmcorefs.core.ranges import (
     complement,
     intersect,
     make_ranges,
+    pages_touched,
+    pages_within,
     pair_overlaps,
     round_in,
     round_out,
     subtract,
     total_size,
+    true_runs,
 )
 
 Rows = list[tuple[int, int]]
@@ -110,3 +113,17 @@ def test_the_total_size_is_in_bytes() -> None:
 def test_rounding_to_whole_granules(rows: Rows, inside: Rows, around: Rows) -> None:
     assert _rows(round_in(make_ranges(rows), 8)) == inside
     assert _rows(round_out(make_ranges(rows), 8)) == around
+
+
+def test_pages_of_ranges_by_number() -> None:
+    ranges = make_ranges([(0x800, 0x1800), (0x3000, 0x6000)])
+    assert _rows(pages_touched(ranges, 0x1000)) == [(0, 2), (3, 6)]
+    assert _rows(pages_within(ranges, 0x1000)) == [(3, 6)]
+
+
+@pytest.mark.parametrize(
+    ("flags", "runs"),
+    [("", []), ("00", []), ("1", [(0, 1)]), ("0110", [(1, 3)]), ("1011", [(0, 1), (2, 4)])],
+)
+def test_runs_of_flags(flags: str, runs: list[tuple[int, int]]) -> None:
+    assert _rows(true_runs(np.array([flag == "1" for flag in flags], dtype=np.bool_))) == runs

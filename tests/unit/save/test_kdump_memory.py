@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, replace
 
 from tests.save.driver import PAGE, make_dump
-from vmcorefs.core.diskdump import DESC_SIZE
+from vmcorefs.core.diskdump_pages import DESC_SIZE
 from vmcorefs.core.extents import Kind, make_extents
 from vmcorefs.core.ranges import make_ranges
 from vmcorefs.reader import Reader
