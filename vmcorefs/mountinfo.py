@@ -38,7 +38,8 @@ def list_mounted(path: str = MOUNTINFO) -> list[Mounted]:
         OSError: if it cannot be read.
     """
     mounted = []
-    for line in Path(path).read_text("utf-8", "surrogateescape").splitlines():
+    # the kernel escapes no other line ends than its own (fs/proc_namespace.c)
+    for line in Path(path).read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]:
         front, _, back = line.partition(" - ")
         fields, (fs_type, source, options) = front.split(" "), back.split(" ", 2)
         flags = {*fields[5].split(","), *options.split(",")}
