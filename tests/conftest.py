@@ -27,7 +27,7 @@ Opener = Callable[..., Capture]
 @pytest.fixture(autouse=True)
 def _pytest_may_dump(monkeypatch: pytest.MonkeyPatch) -> None:
     """What the command does to its own process must not happen to pytest's, for good."""
-    monkeypatch.setattr("vmcorefs.cli.forbid_dumps", lambda: None)
+    monkeypatch.setattr("vmcorefs.confine.process.forbid_dumps", lambda: None)
 
 
 @pytest.fixture

@@ -139,31 +139,20 @@ def saved_by_initramfs(machine: Machine) -> Outcome:
     return panic(machine, _SAVE_SECONDS)
 
 
+def _fail_to_save_on(machine: Machine, label: str, *lines: str) -> Outcome:
+    filesystem = f'filesystem = "LABEL={label}"'
+    configure(machine, "[target]", filesystem, 'directory = "/"', *lines, *_FAILURE)
+    return panic(machine, _FAIL_SECONDS)
+
+
 def target_full(machine: Machine) -> Outcome:
     """Save where there is not enough room, and power off."""
-    configure(
-        machine,
-        "[target]",
-        'filesystem = "LABEL=lab-full"',
-        'directory = "/"',
-        "[keep]",
-        'free = "1M"',
-        *_FAILURE,
-    )
-    return panic(machine, _FAIL_SECONDS)
+    return _fail_to_save_on(machine, "lab-full", "[keep]", 'free = "1M"')
 
 
 def target_missing(machine: Machine) -> Outcome:
     """Save to a file system that does not come up, and power off."""
-    configure(
-        machine,
-        "[target]",
-        'filesystem = "LABEL=no-such-label"',
-        'directory = "/"',
-        'wait = "10s"',
-        *_FAILURE,
-    )
-    return panic(machine, _FAIL_SECONDS)
+    return _fail_to_save_on(machine, "no-such-label", 'wait = "10s"')
 
 
 def saver_killed(machine: Machine) -> Outcome:

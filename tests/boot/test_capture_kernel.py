@@ -49,6 +49,17 @@ def assert_ended_as_configured(outcome: Outcome, seconds: float) -> None:
     assert outcome.seconds < seconds
 
 
+def assert_rebooted(outcome: Outcome) -> None:
+    assert outcome.end == "guest-reset"
+    assert "vmcorefs: done; now: reboot" in outcome.panicked
+
+
+def assert_dump_is_whole(outcome: Outcome, directory: Path, scratch: Path) -> None:
+    assert json.loads((directory / "summary.json").read_text())["complete"] is True
+    assert (directory / "dmesg").read_text() == tools.vmcore_dmesg(outcome.truth)
+    assert_dump_is_as_good_as(outcome.truth, directory / "vmcore", scratch)
+
+
 def assert_log_was_saved(dump: Path) -> None:
     """The log goes first: it is there even where the rest is not."""
     log = (dump / "dmesg").read_text()
@@ -58,8 +69,7 @@ def assert_log_was_saved(dump: Path) -> None:
 
 @looks_at(saved_on_root)
 def test_the_capture_kernel_reboots(outcome: Outcome) -> None:
-    assert outcome.end == "guest-reset"
-    assert "vmcorefs: done; now: reboot" in outcome.panicked
+    assert_rebooted(outcome)
     assert "NOT SAVED" not in outcome.panicked
 
 
@@ -86,15 +96,12 @@ def test_the_tree_is_that_of_any_image(outcome: Outcome) -> None:
 @looks_at(saved_on_root)
 def test_the_machine_comes_up_again_with_a_dump(outcome: Outcome, tmp_path: Path) -> None:
     (directory,) = outcome.files("/var/crash").iterdir()
-    assert json.loads((directory / "summary.json").read_text())["complete"] is True
-    assert (directory / "dmesg").read_text() == tools.vmcore_dmesg(outcome.truth)
-    assert_dump_is_as_good_as(outcome.truth, directory / "vmcore", tmp_path)
+    assert_dump_is_whole(outcome, directory, tmp_path)
 
 
 @looks_at(saved_by_initramfs)
 def test_the_initramfs_reboots_without_a_root_file_system(outcome: Outcome) -> None:
-    assert outcome.end == "guest-reset"
-    assert "vmcorefs: done; now: reboot" in outcome.panicked
+    assert_rebooted(outcome)
     assert "EXT4-fs (vda)" not in outcome.panicked
 
 
@@ -103,9 +110,7 @@ def test_the_dump_is_on_the_target(outcome: Outcome, tmp_path: Path) -> None:
     (directory,) = (
         path for path in outcome.files_on("lab-crash").iterdir() if path.name != "lost+found"
     )
-    assert json.loads((directory / "summary.json").read_text())["complete"] is True
-    assert (directory / "dmesg").read_text() == tools.vmcore_dmesg(outcome.truth)
-    assert_dump_is_as_good_as(outcome.truth, directory / "vmcore", tmp_path)
+    assert_dump_is_whole(outcome, directory, tmp_path)
 
 
 @looks_at(target_full)

@@ -19,7 +19,7 @@ from vmcorefs.capture.checks import check_all
 from vmcorefs.capture.estimate import describe_needs, estimate_dump, needed_memory
 from vmcorefs.capture.initramfs import resolve_target
 from vmcorefs.capture.load import plan_load
-from vmcorefs.capture.mount_table import Mounted, find_mounted, fstab_mountpoints
+from vmcorefs.capture.mount_table import find_mounted, fstab_mountpoints
 from vmcorefs.capture.report import Check
 from vmcorefs.capture.settings import (
     DumpSettings,
@@ -30,6 +30,7 @@ from vmcorefs.capture.settings import (
 )
 from vmcorefs.cli import main
 from vmcorefs.errors import ConfigError
+from vmcorefs.mountinfo import Mounted
 
 
 def lines(checks: Iterator[Check]) -> list[str]:

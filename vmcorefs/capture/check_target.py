@@ -10,15 +10,11 @@ from pathlib import Path
 
 from vmcorefs.capture.estimate import estimate_dump
 from vmcorefs.capture.filesystem import device_path, free_bytes
-from vmcorefs.capture.mount_table import (
-    Mounted,
-    find_mounted,
-    fstab_mountpoints,
-    list_mounted,
-)
+from vmcorefs.capture.mount_table import find_mounted, fstab_mountpoints
 from vmcorefs.capture.report import Check, error, ok, warning
 from vmcorefs.capture.settings import Settings
 from vmcorefs.core.units import format_size
+from vmcorefs.mountinfo import Mounted, list_mounted
 from vmcorefs.save.ssh import parse_place
 
 _IN_MEMORY = frozenset({"tmpfs", "ramfs", "rootfs", "devtmpfs", "overlay", "squashfs"})

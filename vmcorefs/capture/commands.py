@@ -189,7 +189,7 @@ def check(context: click.Context, file: str, *, as_json: bool) -> None:
         context.exit(ConfigError.exit_code)
 
 
-@click.command(name="test-crash", short_help="Crash this machine, to see that its dump comes.")
+@click.command(name="test-crash")
 @_config_option
 @click.option(
     "--yes-crash-this-machine", "is_sure", is_flag=True, help="Do not ask: crash, at once."

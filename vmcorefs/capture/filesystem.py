@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from vmcorefs.capture.programs import run
 from vmcorefs.capture.settings import TargetSettings
 from vmcorefs.errors import ConfigError, OutputError
 
@@ -103,17 +103,7 @@ def unmount(mountpoint: str) -> None:
 
 
 def _run(command: list[str], failure: str, timeout: float | None = None) -> None:
-    try:
-        done = subprocess.run(
-            command,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=timeout,
-        )
-    except (OSError, subprocess.TimeoutExpired) as error:
-        raise OutputError(f"{failure}: {error}") from error
+    done = run(command, failure, timeout)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or [f"{command[0]} failed"])[0]
         raise OutputError(f"{failure}: {reason}")

@@ -21,9 +21,10 @@ import msgspec
 from vmcorefs.capture.bundle import HOME, Bundle, make_bundle
 from vmcorefs.capture.filesystem import device_path
 from vmcorefs.capture.install import find_command, find_data
-from vmcorefs.capture.mount_table import Mounted, find_mounted, list_mounted
+from vmcorefs.capture.mount_table import find_mounted
 from vmcorefs.capture.settings import Settings, TargetSettings
 from vmcorefs.errors import ConfigError, OutputError, UnsupportedError
+from vmcorefs.mountinfo import Mounted, list_mounted
 
 INITRAMFS_TOOLS = "/etc/initramfs-tools"
 _BY_UUID = "/dev/disk/by-uuid"

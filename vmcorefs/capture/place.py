@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Protocol
 
 from vmcorefs.capture.dumps import DumpDirectory, beyond_count, delete, list_dumps, removable
 from vmcorefs.capture.filesystem import free_bytes, open_directory
+from vmcorefs.capture.programs import run
 from vmcorefs.capture.settings import KeepSettings, TargetSettings
 from vmcorefs.core.units import format_size
 from vmcorefs.errors import DiskFullError, OutputError
@@ -118,18 +118,9 @@ class RemotePlace:
         """Make it by ssh; a network that is not up yet is waited for."""
         place = parse_place(prefix)
         end = time.monotonic() + self._wait
+        command = place.command(f"umask 077; mkdir -p -- {shlex.quote(place.path)}")
         while True:
-            try:
-                done = subprocess.run(
-                    place.command(f"umask 077; mkdir -p -- {shlex.quote(place.path)}"),
-                    stdin=subprocess.DEVNULL,
-                    capture_output=True,
-                    text=True,
-                    check=False,
-                    timeout=_SSH_SECONDS,
-                )
-            except (OSError, subprocess.TimeoutExpired) as error:
-                raise OutputError(f"{prefix}: cannot make it: {error}") from error
+            done = run(command, f"{prefix}: cannot make it", _SSH_SECONDS)
             if done.returncode == 0:
                 return
             if done.returncode != _NO_CONNECTION or time.monotonic() > end:

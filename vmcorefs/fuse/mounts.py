@@ -7,7 +7,6 @@ has died could not answer.
 from __future__ import annotations
 
 import os
-import re
 import select
 import subprocess
 from collections.abc import Iterator
@@ -15,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from vmcorefs.errors import MountError
+from vmcorefs.mountinfo import list_mounted
 
 FS_TYPE = "fuse.vmcorefs"
 DAEMON_NAME = "vmcorefs"
 """What a daemon calls itself, in /proc/PID/comm."""
-_OCTAL = re.compile(r"\\([0-7]{3})")
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,14 +47,10 @@ def fsname(pid: int) -> str:
 def list_mounts() -> list[Mount]:
     """Every mount of vmcorefs in this mount namespace, the newest last."""
     mounts = []
-    for line in Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape").splitlines():
-        # proc_pid_mountinfo(5): mount point is field 5; type and source follow the lone hyphen
-        front, _, back = line.partition(" - ")
-        fields, (fs_type, source, *_) = front.split(" "), back.split(" ")
-        name, _, pid = source.partition(":")
-        if fs_type == FS_TYPE and name == "vmcorefs" and pid.isdigit():
-            path = _OCTAL.sub(lambda match: chr(int(match[1], 8)), fields[4])
-            mounts.append(Mount(path, int(pid)))
+    for mounted in list_mounted():
+        name, _, pid = mounted.source.partition(":")
+        if mounted.fs_type == FS_TYPE and name == "vmcorefs" and pid.isdigit():
+            mounts.append(Mount(mounted.mountpoint, int(pid)))
     return mounts
 
 

@@ -5,8 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from tqdm import tqdm
-
+from vmcorefs.bars import tqdm
 from vmcorefs.core.units import format_size
 from vmcorefs.save.report import Losses
 from vmcorefs.save.stop import Stop

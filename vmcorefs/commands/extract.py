@@ -1,0 +1,53 @@
+"""``vmcorefs extract``."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+import click
+
+from vmcorefs.bars import byte_bar
+from vmcorefs.commands.opening import open_images
+from vmcorefs.commands.options import IMAGES_HELP, capture_options
+from vmcorefs.core.units import format_size
+from vmcorefs.errors import ConfigError
+from vmcorefs.extract import Outcome, extract as extract_file, stream
+
+
+@click.command(epilog=IMAGES_HELP)
+@click.argument("file")
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option("-o", "--output", required=True, metavar="FILE", help="Where to; - for a pipe.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists.")
+@capture_options
+def extract(
+    file: str,
+    images: tuple[str, ...],
+    output: str,
+    force: bool,
+    **options: Any,  # noqa: ANN401  # click's
+) -> None:
+    """Write FILE of the tree, such as vmcore, without mounting.
+
+    The output is sparse. It grows as OUTPUT.incomplete and gets its name when it is whole; the same
+    command goes on from an incomplete one.
+    """
+    with open_images(images, options) as capture:
+        wanted = capture.files.get(file.strip("/"))
+        if wanted is None:
+            raise ConfigError(f"{file}: no such file; the tree has {', '.join(capture.files)}")
+        if output == "-" and sys.stdout.isatty():
+            raise ConfigError("standard output is a terminal: name a file, or use a pipe")
+        with byte_bar(wanted.size, wanted.path) as progress:
+            outcome = (
+                stream(wanted, sys.stdout.fileno(), progress)
+                if output == "-"
+                else extract_file(wanted, output, force=force, progress=progress)
+            )
+    click.echo(_describe(output, outcome), err=True)
+
+
+def _describe(output: str, outcome: Outcome) -> str:
+    resumed = f", {format_size(outcome.resumed)} were there already" if outcome.resumed else ""
+    return f"{output}: {outcome.size} bytes, {format_size(outcome.written)} written{resumed}"

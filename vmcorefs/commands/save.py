@@ -1,0 +1,117 @@
+"""``vmcorefs save``."""
+
+from __future__ import annotations
+
+import json
+import sys
+from dataclasses import replace
+from typing import Any
+
+import click
+
+from vmcorefs.bars import tqdm
+from vmcorefs.commands.opening import open_config
+from vmcorefs.commands.options import IMAGES_HELP, image_options, make_config
+from vmcorefs.errors import ConfigError, IncompleteError
+from vmcorefs.save.codecs import CODEC_NAMES
+from vmcorefs.save.command import (
+    FORMATS,
+    MAX_DEFAULT_THREADS,
+    default_threads,
+    make_order,
+    read_levels,
+    save_capture,
+)
+from vmcorefs.save.places import STDOUT
+from vmcorefs.save.report import as_dict, describe_losses, format_summary
+from vmcorefs.save.saver import Console
+
+
+@click.command(epilog=IMAGES_HELP)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    help="Where to: a file, - for a pipe, ssh://[USER@]HOST/PATH, or a URL that fsspec knows, such"
+    " as s3://BUCKET/KEY.",
+)
+@click.option(
+    "-d",
+    "--dump-level",
+    metavar="N[,N...]",
+    help="Pages to leave out, as makedumpfile -d does: the sum of 1 (zeros), 2 (cache), 4 (cache,"
+    " private too), 8 (user data) and 16 (free pages). Default: 31. With commas, the next level is"
+    " tried when the disk is full.",
+)
+@click.option(
+    "--format",
+    "wanted",
+    type=click.Choice(FORMATS),
+    help="kdump-compressed (the default for a file), ELF, or makedumpfile's flattened stream (the"
+    " default for anything else).",
+)
+@click.option(
+    "--codec",
+    type=click.Choice(CODEC_NAMES),
+    help="How pages are compressed (default: zlib; none in ELF).",
+)
+@click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help=f"Threads (default: one per CPU, but at most {MAX_DEFAULT_THREADS}).",
+)
+@click.option(
+    "--split",
+    type=click.IntRange(1, 1000),
+    default=1,
+    metavar="N",
+    help="Write N files, FILE.1 to FILE.N, as makedumpfile's --split does.",
+)
+@click.option("--resume", is_flag=True, help="Go on from FILE.incomplete.")
+@click.option("--force", is_flag=True, help="Replace FILE if it exists, or FILE.incomplete.")
+@click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
+@click.option("--quiet", is_flag=True, help="Say nothing but errors and warnings.")
+@image_options
+def save(
+    images: tuple[str, ...],
+    output: str,
+    dump_level: str | None,
+    wanted: str | None,
+    codec: str | None,
+    threads: int | None,
+    split: int,
+    resume: bool,
+    force: bool,
+    as_json: bool,
+    quiet: bool,
+    **options: Any,  # noqa: ANN401  # click's
+) -> None:
+    """Write a dump of the memory in IMAGE..., filtered and compressed as makedumpfile's.
+
+    The kernel's log comes first, as FILE-dmesg.txt. The dump grows as FILE.incomplete, and gets its
+    name when it is whole and synced. A page that cannot be read does not stop it: the others are
+    saved, what is lost is listed, the name stays FILE.incomplete and the exit status is 6.
+    """
+    config = make_config(images, options)
+    levels = read_levels(dump_level, config)
+    order = make_order(output, levels, wanted, codec, parts=split, resume=resume, force=force)
+    if as_json and output == STDOUT:
+        raise ConfigError("standard output takes the dump, so --json has no place: name a FILE")
+    say = _say if not quiet else None
+    console = Console(bar=sys.stderr.isatty() and not quiet, say=say, warn=_say)
+    with open_config(replace(config, dump_level=None), options["verify"]) as capture:
+        report = save_capture(capture, order, threads or default_threads(), console)
+    if as_json:
+        click.echo(json.dumps(as_dict(report), indent=1))
+    elif not quiet:
+        click.echo(format_summary(report), err=True)
+    if not report.is_complete:
+        raise IncompleteError(describe_losses(report))
+
+
+def _say(line: str) -> None:
+    with tqdm.external_write_mode(sys.stderr):  # takes the bar away for the moment
+        click.echo(f"vmcorefs: {line}", err=True)

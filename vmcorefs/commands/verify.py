@@ -1,0 +1,40 @@
+"""``vmcorefs verify``."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack
+
+import click
+
+from vmcorefs.commands.opening import verify_inputs
+from vmcorefs.commands.options import IMAGES_HELP, images_config
+from vmcorefs.confine import process
+from vmcorefs.sources.file import FileSource
+from vmcorefs.verify import AUTO
+
+
+@click.command(epilog=IMAGES_HELP)
+@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+@click.option(
+    "--sums",
+    metavar="SUMS",
+    default=AUTO,
+    help="What sha256sum wrote (default: FILE.sha256, .sha1, .md5 ... beside each image).",
+)
+def verify(images: tuple[str, ...], sums: str) -> None:
+    """Read IMAGE... and backups whole, and compare them with digests taken before.
+
+    The other commands do the same first under --verify, with the very files that they have opened.
+    """
+    process.forbid_dumps()
+    config = images_config(images)
+    pieces = [(piece, "image") for piece in config.images]
+    pieces += [(config.backup, "backup")] if config.backup is not None else []
+    with ExitStack() as stack:
+        inputs = []
+        for piece, role in pieces:
+            source = FileSource(piece.path, role=role)
+            stack.callback(source.close)
+            inputs.append(source)
+        for line in verify_inputs(inputs, sums):
+            click.echo(line)
