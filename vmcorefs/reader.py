@@ -14,6 +14,7 @@ from vmcorefs.core.extents import Extents, Kind, Windows, make_extents, project,
 from vmcorefs.core.ranges import Ranges, distinct, make_ranges, normalise
 from vmcorefs.errors import FaultError
 from vmcorefs.sources.base import Source
+from vmcorefs.sources.file import FileSource
 
 DEFAULT_FAULTS = frozenset({Kind.MISSING, Kind.EXCLUDED})
 """Kinds that are an error to read. The others that hold no data, ZERO and HOLE, read as zeros; so
@@ -67,6 +68,18 @@ class Reader:
                 self._read_row(row, inside, buffer[done : done + step])
                 done += step
             row += 1
+
+    def pread_cached(self, offset: int, buffer: memoryview) -> bool:
+        """Fill ``buffer`` if all of it lies in one file's page cache; whether it was."""
+        table = self.table
+        row = self.row_of(offset)
+        inside = offset - int(table.start[row])
+        if inside + len(buffer) > table.size[row] or table.kind[row] != Kind.DATA:
+            return False
+        source = self.sources[int(table.source[row])]
+        return isinstance(source, FileSource) and source.pread_cached(
+            int(table.offset[row]) + inside, buffer
+        )
 
     def row_of(self, offset: int) -> int:
         """The extent that holds ``offset``, or the last one before it; 0 if there is none."""
