@@ -1,8 +1,8 @@
 """The switch between /dev/fuse and libfuse: reads are answered here, the rest is passed on.
 
-libfuse reads its requests from a socket that stands where /dev/fuse stood; threads read the true
-device. A READ costs two system calls and no turn of trio's loop, and libfuse's answers to INIT and
-OPEN are given what it does not know of: passthrough (docs/decisions/0010).
+libfuse reads its requests from a socket that stands where /dev/fuse stood; a thread, one at a time,
+reads the true device. A READ costs no turn of trio's loop, and libfuse's answers to INIT and OPEN are
+given what it does not know of: passthrough (docs/decisions/0010).
 
 ::
 
@@ -165,6 +165,10 @@ class Switch:
         self._leading.release()
 
     def _run_lane(self) -> None:
+        """Lead, serve what has to be waited for while another leads, and wait to lead again.
+
+        Lanes that all read the device would fight for the interpreter at each system call.
+        """
         buffer = memoryview(bytearray(wire.REQUEST_SIZE))
         leads = False
         try:
