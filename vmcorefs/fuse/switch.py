@@ -1,8 +1,8 @@
 """The switch between /dev/fuse and libfuse: reads are answered here, the rest is passed on.
 
 libfuse reads its requests from a socket that stands where /dev/fuse stood; a thread, one at a time,
-reads the true device. A READ costs no turn of trio's loop, and libfuse's answers to INIT and OPEN are
-given what it does not know of: passthrough (docs/decisions/0010).
+reads the true device. A READ costs no turn of trio's loop, and libfuse's answers to INIT and OPEN
+are given what it does not know of: passthrough (docs/decisions/0010).
 
 ::
 
