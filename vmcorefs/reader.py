@@ -14,10 +14,13 @@ from vmcorefs.core.extents import Extents, Kind, Windows, make_extents, project,
 from vmcorefs.core.ranges import Ranges, distinct, make_ranges, normalise
 from vmcorefs.errors import FaultError
 from vmcorefs.sources.base import Source
+from vmcorefs.sources.file import FileSource
 
 DEFAULT_FAULTS = frozenset({Kind.MISSING, Kind.EXCLUDED})
 """Kinds that are an error to read. The others that hold no data, ZERO and HOLE, read as zeros; so
 does EXCLUDED in a vmcore whose reader asked for a dump level."""
+
+_NO_FILE: tuple[int, int, int, FileSource | None] = (0, 0, 0, None)
 
 
 class Reader:
@@ -42,6 +45,7 @@ class Reader:
         self.sources = sources
         self.faults = faults
         self._start = np.ascontiguousarray(table.start)
+        self._last = _NO_FILE  # replaced as a whole: threads need no lock
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
         """Fill all of ``buffer`` with the bytes from ``offset`` on.
@@ -67,6 +71,28 @@ class Reader:
                 self._read_row(row, inside, buffer[done : done + step])
                 done += step
             row += 1
+
+    def pread_cached(self, offset: int, buffer: memoryview) -> bool:
+        """Fill ``buffer`` if all of it lies in one file's page cache; whether it was."""
+        start, end, ahead, source = self._last
+        if not start <= offset <= end - len(buffer):
+            self._last = start, end, ahead, source = self._file_at(offset)
+        return (
+            source is not None
+            and offset + len(buffer) <= end
+            and source.pread_cached(offset + ahead, buffer)
+        )
+
+    def _file_at(self, offset: int) -> tuple[int, int, int, FileSource | None]:
+        """The extent of a file that holds ``offset``: start, end, what to add for its offset."""
+        row = self.row_of(offset)
+        one = self.table.rows(np.arange(row, min(row + 1, len(self.table))))
+        if not len(one) or one.kind[0] != Kind.DATA or not one.start[0] <= offset < one.end[0]:
+            return _NO_FILE
+        source = self.sources[int(one.source[0])]
+        if not isinstance(source, FileSource):
+            return _NO_FILE
+        return int(one.start[0]), int(one.end[0]), int(one.offset[0] - one.start[0]), source
 
     def row_of(self, offset: int) -> int:
         """The extent that holds ``offset``, or the last one before it; 0 if there is none."""

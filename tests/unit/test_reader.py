@@ -187,3 +187,26 @@ def test_ranges_that_hold_data_leave_out_the_holes_of_a_file(tmp_path: Path) -> 
     assert reader.data_ranges(make_ranges([(0x800, 0x900)]), 0x1000).tolist() == [[0x800, 0x900]]
     assert reader.data_ranges(make_ranges([(0x1000, 0x2000)]), 0x1000).tolist() == []
     assert Reader("nothing", EMPTY, ()).data_ranges(everything, 4096).tolist() == []
+
+
+def test_what_one_file_has_in_the_page_cache_is_read_and_nothing_else(tmp_path: Path) -> None:
+    ram = tmp_path / "ram"
+    ram.write_bytes(stamped(0, 0x3000))
+    image = FileSource(str(ram), role="image")
+    of_image = table(
+        (0x1000, 0x2000, Kind.DATA, 0, 0),
+        (0x2000, 0x3000, Kind.DATA, 0, 0x2000),
+        (0x3000, 0x4000, Kind.ZERO, -1, 0),
+        (0x4000, 0x4100, Kind.DATA, 1, 0),
+        (0x5000, 0x6000, Kind.DATA, 0, 0x2800),
+    )
+    reader = Reader("vmcore", of_image, (image, SOURCES[0]))
+    buffer = memoryview(bytearray(8))
+    for offset, at in ((0x1000, 0), (0x1FF8, 0xFF8), (0x2000, 0x2000), (0x1800, 0x800)):
+        assert reader.pread_cached(offset, buffer)
+        assert bytes(buffer) == stamped(at, at + 8)
+    # not held, two extents, zeros, no file, not held, and an input that ends early
+    for offset in (0, 0xFFC, 0x1FFC, 0x2FFC, 0x3000, 0x4000, 0x4800, 0x57FC, 0x5800, 0x6000):
+        assert not reader.pread_cached(offset, buffer)
+    assert not Reader("vmcore", EMPTY, (image,)).pread_cached(0, buffer)
+    image.close()

@@ -24,7 +24,7 @@ from vmcorefs.fuse.keep import Keeper
 from vmcorefs.fuse.mounts import fsname
 from vmcorefs.fuse.operations import TreeOperations
 from vmcorefs.fuse.planes.choose import PLANES, PlaneName
-from vmcorefs.fuse.planes.linux import trim_heap
+from vmcorefs.fuse.planes.linux import read_further_ahead, trim_heap
 from vmcorefs.fuse.switch import Switch
 from vmcorefs.fuse.watch import watch_inputs
 from vmcorefs.sources.base import Source
@@ -32,8 +32,6 @@ from vmcorefs.tree.file import TreeFile
 
 log = logging.getLogger(__name__)
 
-_READ_AHEAD_KIB = 512
-"""Measured: more costs random reads through a mapping more than it gives sequential ones."""
 _READ_TIMEOUT = 30.0
 _LONGEST_READ_TIMEOUT = 3600
 
@@ -211,11 +209,8 @@ async def _terminate_on_signal(
 
 def _try_mount(mountpoint: str, path: str) -> None:
     device = os.stat(os.path.join(mountpoint, path)).st_dev
-    # larger requests: the one setting of this that there is (128 by default); root's alone
-    with suppress(OSError):
-        bdi = f"/sys/class/bdi/{os.major(device)}:{os.minor(device)}/read_ahead_kb"
-        with open(bdi, "w", encoding="ascii") as setting:
-            setting.write(str(_READ_AHEAD_KIB))
+    # larger requests: the one setting of this that there is
+    read_further_ahead(f"{os.major(device)}:{os.minor(device)}")
 
 
 def _fuse_descriptors() -> set[int]:

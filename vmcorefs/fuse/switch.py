@@ -1,8 +1,8 @@
 """The switch between /dev/fuse and libfuse: reads are answered here, the rest is passed on.
 
-libfuse reads its requests from a socket that stands where /dev/fuse stood; threads read the true
-device. A READ costs two system calls and no turn of trio's loop, and libfuse's answers to INIT and
-OPEN are given what it does not know of: passthrough (docs/decisions/0010).
+libfuse reads its requests from a socket that stands where /dev/fuse stood; a thread, one at a time,
+reads the true device. A READ costs no turn of trio's loop, and libfuse's answers to INIT and OPEN
+are given what it does not know of: passthrough (docs/decisions/0010).
 
 ::
 
@@ -21,6 +21,7 @@ import os
 import socket
 import sys
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
@@ -40,6 +41,12 @@ _BYTE_ORDER = sys.byteorder
 
 class Answers(Protocol):
     """What the switch asks about the files of the tree."""
+
+    def read_at_once(self, device: int, unique: int, node: int, offset: int, size: int) -> bool:
+        """Answer a READ if that takes no waiting, and return whether it was.
+
+        Nothing but OSError of writing to ``device`` may leave it.
+        """
 
     def read(
         self, device: int, unique: int, node: int, offset: int, size: int, *, direct: bool
@@ -85,9 +92,13 @@ class Switch:
         self._descriptor = descriptor
         self._device = os.dup(descriptor)
         ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        os.dup2(theirs.detach(), descriptor, inheritable=False)
+        with theirs:
+            os.dup2(theirs.fileno(), descriptor, inheritable=False)
         self._socket = ours
         self._lock = threading.Lock()
+        self._leading = threading.Lock()
+        self._at_once: Pending | None = None
+        self._hanging = 0
         self._waiting = self._lanes = 0
         self._is_short = False
         self._passed_on: dict[int, int] = {}
@@ -139,43 +150,78 @@ class Switch:
             self._is_short = True
         else:
             self._lanes += 1
+            self._waiting += 1
             self._is_short = False
 
-    def _run_lane(self) -> None:
-        buffer = bytearray(wire.REQUEST_SIZE)
-        view = memoryview(buffer)
-        while not self._stopped:
-            with self._lock:
-                self._waiting += 1
-            try:
-                count = os.readv(self._device, (buffer,))
-            except OSError as error:
-                with self._lock:
-                    self._waiting -= 1
-                if error.errno in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
-                    continue  # the request was taken back while it was handed over
-                self._end(error)
-                return
-            with self._lock:
-                self._waiting -= 1
-                # who serves may wait for a disk: somebody else must take up the next request
-                if not self._waiting and self._lanes < _MAX_LANES:
-                    self._add_lane()
-            if not self._serve(view[:count]):
-                return
+    def _keep_one_free(self) -> None:
+        """Start another lane if none waits; with the lock."""
+        if not self._stopped and not self._waiting and self._lanes < _MAX_LANES:
+            self._add_lane()
 
-    def _serve(self, request: memoryview) -> bool:
-        """Answer a request; return whether it was in time: a lane that was late is replaced."""
-        _, _, unique, _ = wire.IN_HEADER.unpack_from(request)
-        pending = self._begin(request)
+    def _make_way(self) -> None:
+        """Let another lane lead; with the lock."""
+        self._waiting -= 1
+        self._keep_one_free()
+        self._leading.release()
+
+    def _run_lane(self) -> None:
+        """Lead, serve what has to be waited for while another leads, and wait to lead again.
+
+        Lanes that all read the device would fight for the interpreter at each system call.
+        """
+        buffer = memoryview(bytearray(wire.REQUEST_SIZE))
+        leads = False
         try:
-            self._take(request)
+            while not self._stopped:
+                if not leads:
+                    leads = self._leading.acquire()
+                    continue
+                request = self._receive(buffer)
+                if request is None:
+                    continue
+                pending = self._at_once = self._begin(request)
+                done = self._try(self._take_at_once, request)
+                leads = self._goes_on_leading(pending, done=done)
+                if not done:
+                    self._try(self._take, request)
+                if pending is not None and not self.deadlines.end(pending):
+                    self._answers.came_back(pending)
+                    return  # it was late, and another has its place
+                if not leads:
+                    with self._lock:
+                        self._waiting += 1
+        finally:
+            if leads:
+                with self._lock:
+                    self._make_way()
+
+    def _receive(self, buffer: memoryview) -> memoryview | None:
+        try:
+            return buffer[: os.readv(self._device, (buffer,))]
+        except OSError as error:
+            # these: the request was taken back while it was handed over
+            if error.errno not in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
+                self._end(error)
+            return None
+
+    def _goes_on_leading(self, pending: Pending | None, *, done: bool) -> bool:
+        with self._lock:
+            if self._at_once is not pending:  # tick() has let another lead
+                self._hanging -= 1
+                return False
+            self._at_once = None
+            if not done:
+                # who serves may wait for a disk: somebody else must take up the next request
+                self._make_way()
+            return done
+
+    def _try(self, work: Callable[[memoryview], bool], request: memoryview) -> bool:
+        try:
+            return work(request)
         except Exception as error:  # noqa: BLE001  # a lane must not end
+            _, _, unique, _ = wire.IN_HEADER.unpack_from(request)
             self._fail(unique, error)
-        if pending is None or self.deadlines.end(pending):
             return True
-        self._answers.came_back(pending)
-        return False
 
     def _begin(self, request: memoryview) -> Pending | None:
         _, opcode, unique, node = wire.IN_HEADER.unpack_from(request)
@@ -196,11 +242,17 @@ class Switch:
 
     def tick(self) -> None:
         """Give up reads that are late; to be called every ``deadlines.interval`` seconds."""
+        with self._lock:
+            slow = self._at_once
+            if slow is not None and slow.since <= time.monotonic() - self.deadlines.interval:
+                # it was to take no waiting, and hangs: the others are not to wait for it, and
+                # what would hang as it does is not tried by the lane that leads
+                self._at_once = None
+                self._hanging += 1
+                self._make_way()
         self.deadlines.expire()
         with self._lock:
-            # also where a thread could not be started before
-            if not self._stopped and not self._waiting and self._lanes < _MAX_LANES:
-                self._add_lane()
+            self._keep_one_free()  # also where a thread could not be started before
 
     def _fail(self, unique: int, error: Exception) -> None:
         # nobody waits for the answer any more, or there is nobody left to pass it on to
@@ -232,23 +284,40 @@ class Switch:
                 log.error("/dev/fuse: %s", error.strerror)
             self._ended()
 
-    def _take(self, request: memoryview) -> None:
+    def _take_at_once(self, request: memoryview) -> bool:
+        """Do what needs no waiting; return whether that was all."""
+        _, opcode, unique, node = wire.IN_HEADER.unpack_from(request)
+        if opcode == wire.READ and not self._hanging:
+            _, offset, size, _ = wire.READ_IN.unpack_from(request, wire.BODY)
+            return self._answers.read_at_once(self._device, unique, node, offset, size)
+        if opcode in (wire.READ, wire.LSEEK):
+            return False
+        try:
+            return self._pass_on(request, socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+
+    def _take(self, request: memoryview) -> bool:
         _, opcode, unique, node = wire.IN_HEADER.unpack_from(request)
         if opcode == wire.READ:
             _, offset, size, flags = wire.READ_IN.unpack_from(request, wire.BODY)
             direct = bool(flags & wire.READ_LOCKOWNER)
             self._answers.read(self._device, unique, node, offset, size, direct=direct)
-        elif opcode == wire.LSEEK:
+            return True
+        if opcode == wire.LSEEK:
             _, offset, whence = wire.LSEEK_IN.unpack_from(request, wire.BODY)
             found = self._answers.seek(node, offset, whence)
             if found < 0:
                 self._refuse(unique, found)
             else:
                 os.write(self._device, wire.LSEEK_OUT.pack(wire.LSEEK_OUT.size, 0, unique, found))
-        elif opcode != wire.INTERRUPT:  # libfuse would keep those of reads for ever
-            self._pass_on(opcode, unique, node, request)
+            return True
+        return self._pass_on(request)
 
-    def _pass_on(self, opcode: int, unique: int, node: int, request: memoryview) -> None:
+    def _pass_on(self, request: memoryview, flags: int = 0) -> bool:
+        _, opcode, unique, node = wire.IN_HEADER.unpack_from(request)
+        if opcode == wire.INTERRUPT:  # libfuse would keep those of reads for ever
+            return True
         if opcode not in wire.UNANSWERED:
             self._passed_on[unique] = node if opcode == wire.OPEN else 0
         if opcode == wire.INIT:
@@ -257,7 +326,8 @@ class Switch:
             size = int.from_bytes(request[wire.SIZE_AT : wire.SIZE_AT + 4], _BYTE_ORDER)
             cut = min(size, _LONGEST_LISTING).to_bytes(4, _BYTE_ORDER)
             request[wire.SIZE_AT : wire.SIZE_AT + 4] = cut
-        self._socket.send(request)
+        self._socket.send(request, flags)
+        return True
 
     def _pass_answers_on(self) -> None:
         buffer = bytearray(_LONGEST_ANSWER)

@@ -122,6 +122,17 @@ class FileSource:
                 raise SourceIOError(self.name, offset + done, len(buffer) - done, reason)
             done += count
 
+    def pread_cached(self, offset: int, buffer: memoryview) -> bool:
+        """Fill ``buffer`` if that takes no wait for a disk; whether it was.
+
+        What the page cache does not hold, a file system that cannot tell, and every error are all
+        the same: ``pread_into`` then says what it is.
+        """
+        try:
+            return os.preadv(self._fd, [buffer], offset, os.RWF_NOWAIT) == len(buffer)
+        except OSError:
+            return False
+
     def is_hole(self, offset: int, size: int) -> bool:
         """See ``Source.is_hole``; the file system tells (lseek(2), SEEK_DATA)."""
         if self.kind != "file":

@@ -1,4 +1,4 @@
-"""A reply that is written straight from a mapping whose page goes meanwhile."""
+"""Replies: from a mapping whose page goes meanwhile, and at once from the page cache."""
 
 from __future__ import annotations
 
@@ -26,9 +26,9 @@ def ram(tmp_path: Path) -> Path:
     return path
 
 
-def oldmem(ram: Path) -> TreeFile:
+def oldmem(ram: Path, size: int = 4 * MIB) -> TreeFile:
     source = FileSource(str(ram), role="image")
-    return table_file("oldmem", table((0, 4 * MIB, 0, 0, Kind.DATA)), (source,))
+    return table_file("oldmem", table((0, size, 0, 0, Kind.DATA)), (source,))
 
 
 def answer(answers: FileAnswers, device: int, offset: int, size: int) -> None:
@@ -84,3 +84,31 @@ def test_what_the_kernel_passed_on_is_taken_back_however_it_was_found_out(ram: P
     assert answers.choose(2).plane == "mapped"  # somebody opened it before the watch woke up
     assert answers.take_back(source) == [2]
     assert answers.take_back(source) == []
+
+
+def at_once(answers: FileAnswers, device: int, offset: int, size: int) -> bool:
+    return answers.read_at_once(device, 9, 2, offset, size)
+
+
+def test_what_is_in_the_page_cache_is_answered_at_once(ram: Path) -> None:
+    ram.write_bytes(b"\1" * MIB + b"\2" * MIB)
+    answers = FileAnswers({2: Inode(2, 1, oldmem(ram, 2 * MIB))}, "plain")
+    answers.choose(2)
+    device = os.memfd_create("device")
+    assert at_once(answers, device, MIB - 16, 32)
+    assert os.pread(device, 100, 16) == b"\1" * 16 + b"\2" * 16
+    os.close(device)
+
+
+def test_what_may_have_to_wait_or_to_fail_is_not(ram: Path) -> None:
+    file = oldmem(ram)
+    answers = FileAnswers({2: Inode(2, 1, file)}, "plain")
+    answers.choose(2)
+    device = os.memfd_create("device")
+    assert not at_once(answers, device, 4 * MIB, 4096)  # behind the end
+    assert not at_once(answers, device, 0, 128 * 1024)  # long
+    os.truncate(ram, MIB + 0x800)
+    assert not at_once(answers, device, MIB, 4096)  # its last page would be half zeros
+    assert not at_once(answers, device, MIB + 4096, 4096)
+    assert not os.fstat(device).st_size
+    os.close(device)

@@ -1,0 +1,132 @@
+"""Who reads /dev/fuse while somebody waits: a socket stands for the kernel."""
+
+from __future__ import annotations
+
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from vmcorefs.fuse import wire
+from vmcorefs.fuse.deadlines import Pending
+from vmcorefs.fuse.switch import Switch
+
+TIMEOUT = 1.0
+CACHED, ON_DISK, HANGS = 0, 1 << 20, 2 << 20
+
+
+class Answers:
+    """Answers each read with its offset; what is cached at once."""
+
+    def __init__(self) -> None:
+        self.is_free = threading.Event()
+        self.at_once: list[int] = []
+
+    def read_at_once(self, device: int, unique: int, node: int, offset: int, size: int) -> bool:
+        self.at_once.append(offset)
+        if offset == HANGS:
+            self.is_free.wait()
+        if offset != CACHED:
+            return False
+        self.read(device, unique, node, offset, size, direct=False)
+        return True
+
+    def read(
+        self, device: int, unique: int, node: int, offset: int, size: int, *, direct: bool
+    ) -> None:
+        if offset == ON_DISK:
+            self.is_free.wait()
+        os.write(device, struct.pack("=IiQQ", 24, 0, unique, offset))
+
+    def seek(self, node: int, offset: int, whence: int) -> int:
+        return 0
+
+    def backing_of(self, node: int) -> int:
+        return 0
+
+    def give_up(self, late: Pending, seconds: float) -> None:
+        pass
+
+    def came_back(self, late: Pending) -> None:
+        pass
+
+    def out_of_memory(self) -> None:
+        pass
+
+
+class Kernel:
+    """The other end of /dev/fuse."""
+
+    def __init__(self) -> None:
+        self.socket, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+        self.socket.settimeout(10)
+        self.answers = Answers()
+        with device:
+            libfuse = os.dup(device.fileno())
+            self.switch = Switch(libfuse, self.answers, TIMEOUT)
+        self.libfuse = socket.socket(fileno=libfuse)
+        self.switch.start(lambda: None)
+
+    def ask(self, unique: int, offset: int) -> None:
+        header = wire.IN_HEADER.pack(80, wire.READ, unique, 2).ljust(wire.BODY, b"\0")
+        self.socket.send(header + wire.READ_IN.pack(0, offset, 4096, 0).ljust(40, b"\0"))
+
+    def answered(self) -> tuple[int, int]:
+        """Which request, and its error."""
+        _, error, unique = wire.OUT_HEADER.unpack_from(self.socket.recv(4096))
+        return unique, error
+
+
+@pytest.fixture
+def kernel() -> Iterator[Kernel]:
+    made = Kernel()
+    yield made
+    made.answers.is_free.set()
+    made.switch._stopped = True
+    made.ask(99, CACHED)  # wakes the lane that waits, which then ends
+    made.libfuse.close()  # the end of the other thread
+    for thread in threading.enumerate():
+        if thread.daemon:
+            thread.join(10)
+    made.socket.close()
+    made.switch._socket.close()
+    os.close(made.switch._device)
+
+
+def test_a_read_that_waits_for_a_disk_keeps_nobody_waiting(kernel: Kernel) -> None:
+    kernel.ask(1, ON_DISK)
+    for unique in (2, 3, 4):
+        kernel.ask(unique, CACHED)
+        assert kernel.answered() == (unique, 0)
+    kernel.answers.is_free.set()
+    assert kernel.answered() == (1, 0)
+
+
+def test_one_lane_serves_what_needs_no_waiting(kernel: Kernel) -> None:
+    for unique in range(1, 100):
+        kernel.ask(unique, CACHED)
+        assert kernel.answered() == (unique, 0)
+    assert kernel.switch._lanes == 1
+
+
+def test_a_read_that_hangs_where_it_should_not_is_given_up_and_the_others_go_on(
+    kernel: Kernel,
+) -> None:
+    kernel.ask(1, HANGS)
+    kernel.ask(2, CACHED)
+    time.sleep(0.2)
+    kernel.switch.tick()  # a tenth of the timeout is over: another lane leads
+    assert kernel.answered() == (2, 0)
+    assert kernel.answers.at_once == [HANGS]  # nothing more is tried that could hang the same way
+    time.sleep(TIMEOUT)
+    kernel.switch.tick()
+    assert kernel.answered() == (1, -5)
+    kernel.answers.is_free.set()
+    assert kernel.answered() == (1, 0)  # the kernel refuses that one: ENOENT
+    kernel.ask(3, CACHED)
+    assert kernel.answered() == (3, 0)
+    assert kernel.answers.at_once == [HANGS, CACHED]
