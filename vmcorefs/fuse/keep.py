@@ -38,8 +38,8 @@ class Keeper:
     async def tick(self) -> None:
         """Give up reads that are late, for ever."""
         while True:
-            await trio.sleep(self._switch.deadlines.interval)
             try:
+                await trio.sleep(self._switch.deadlines.interval)
                 self._switch.tick()
                 self._answers.faults.flush()
             except MemoryError:

@@ -36,7 +36,16 @@ _MAX_LANES = 64
 _LONGEST_LISTING = 65536
 """What a listing is cut to: an answer must fit into the socket."""
 _LONGEST_ANSWER = 1 << 18
+_REST = 0.1
+"""Seconds between two attempts to answer where there is no memory."""
 _BYTE_ORDER = sys.byteorder
+
+
+def _unique(request: memoryview) -> int:
+    """The number of a request."""
+    unique: int
+    _, _, unique, _ = wire.IN_HEADER.unpack_from(request)
+    return unique
 
 
 class Answers(Protocol):
@@ -145,9 +154,12 @@ class Switch:
             threading.Thread(target=self._run_lane, daemon=True).start()
         except (RuntimeError, MemoryError) as error:
             # those that there are go on, one after the other
-            if not self._is_short:
-                log.error("cannot start another thread to answer reads: %s", error)  # noqa: TRY400
-            self._is_short = True
+            first, self._is_short = not self._is_short, True
+            if first:
+                with suppress(MemoryError):
+                    log.error(  # noqa: TRY400  # no bug
+                        "cannot start another thread to answer reads: %s", error
+                    )
         else:
             self._lanes += 1
             self._waiting += 1
@@ -176,10 +188,9 @@ class Switch:
                 if not leads:
                     leads = self._leading.acquire()
                     continue
-                request = self._receive(buffer)
-                if request is None:
+                if (taken := self._receive(buffer)) is None:
                     continue
-                pending = self._at_once = self._begin(request)
+                request, pending = taken
                 done = self._try(self._take_at_once, request)
                 leads = self._goes_on_leading(pending, done=done)
                 if not done:
@@ -195,14 +206,21 @@ class Switch:
                 with self._lock:
                     self._make_way()
 
-    def _receive(self, buffer: memoryview) -> memoryview | None:
+    def _receive(self, buffer: memoryview) -> tuple[memoryview, Pending | None] | None:
+        """Wait for a request, and take note of it; None if there is nothing to be done for it."""
         try:
-            return buffer[: os.readv(self._device, (buffer,))]
+            request = buffer[: os.readv(self._device, (buffer,))]
         except OSError as error:
             # these: the request was taken back while it was handed over
             if error.errno not in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
                 self._end(error)
             return None
+        try:
+            pending = self._at_once = self._begin(request)
+        except MemoryError as error:
+            self._fail(_unique(request), error)
+            return None
+        return request, pending
 
     def _goes_on_leading(self, pending: Pending | None, *, done: bool) -> bool:
         with self._lock:
@@ -219,8 +237,7 @@ class Switch:
         try:
             return work(request)
         except Exception as error:  # noqa: BLE001  # a lane must not end
-            _, _, unique, _ = wire.IN_HEADER.unpack_from(request)
-            self._fail(unique, error)
+            self._fail(_unique(request), error)
             return True
 
     def _begin(self, request: memoryview) -> Pending | None:
@@ -259,12 +276,22 @@ class Switch:
         gone = (errno.ENOENT, errno.ENODEV, errno.EPIPE)
         if isinstance(error, OSError) and error.errno in gone:
             return
-        if isinstance(error, MemoryError):
-            self._answers.out_of_memory()
-        else:
-            log.error("a bug in vmcorefs: a request could not be answered", exc_info=error)
+        # the answer first: without one, the kernel waits, and gives up the daemon in the end
         with suppress(OSError):
+            while not self._refused(unique):
+                time.sleep(_REST)
+        with suppress(MemoryError):
+            if isinstance(error, MemoryError):
+                self._answers.out_of_memory()
+            else:
+                log.error("a bug in vmcorefs: a request could not be answered", exc_info=error)
+
+    def _refused(self, unique: int) -> bool:
+        try:
             self._refuse(unique, -errno.EIO)
+        except MemoryError:
+            return False
+        return True
 
     def refuse_passed_on(self) -> None:
         """Answer what libfuse has dropped with EIO: it would be waited for without end."""
@@ -335,11 +362,9 @@ class Switch:
             try:
                 self._patch(buffer, count)
                 os.write(self._device, memoryview(buffer)[:count])
-            except Exception as error:
-                # ENOENT: nobody waits for the answer any more
-                gone = (errno.ENOENT, errno.ENODEV)
-                if not isinstance(error, OSError) or error.errno not in gone:
-                    log.exception("a bug in vmcorefs: an answer was refused")
+            except Exception as error:  # noqa: BLE001  # nobody else passes answers on
+                _, _, unique = wire.OUT_HEADER.unpack_from(buffer)
+                self._fail(unique, error)
 
     def _patch(self, answer: bytearray, count: int) -> None:
         _, failed, unique = wire.OUT_HEADER.unpack_from(answer)

@@ -7,7 +7,8 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -55,7 +56,7 @@ class Answers:
         pass
 
     def out_of_memory(self) -> None:
-        pass
+        raise MemoryError  # what says so needs memory too
 
 
 class Kernel:
@@ -130,3 +131,36 @@ def test_a_read_that_hangs_where_it_should_not_is_given_up_and_the_others_go_on(
     kernel.ask(3, CACHED)
     assert kernel.answered() == (3, 0)
     assert kernel.answers.at_once == [HANGS, CACHED]
+
+
+def fail_first(work: Callable[..., Any]) -> Callable[..., Any]:
+    """What has no memory for its work, and then has."""
+    errors = [MemoryError()]
+
+    def once(*args: Any) -> Any:
+        if errors:
+            raise errors.pop()
+        return work(*args)
+
+    return once
+
+
+def test_a_request_is_refused_if_there_is_no_memory_to_take_note_of_it(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = kernel.switch
+    monkeypatch.setattr(switch.deadlines, "begin", fail_first(switch.deadlines.begin))
+    monkeypatch.setattr(switch, "_refuse", fail_first(switch._refuse))
+    for unique, error in ((1, -5), (2, 0)):
+        kernel.ask(unique, CACHED)
+        assert kernel.answered() == (unique, error)
+
+
+def test_a_request_is_refused_if_there_is_no_memory_for_libfuses_answer(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = kernel.switch
+    monkeypatch.setattr(switch, "_patch", fail_first(switch._patch))
+    for unique, error in ((1, -5), (2, 0)):
+        kernel.libfuse.send(wire.OUT_HEADER.pack(16, 0, unique))
+        assert kernel.answered() == (unique, error)
