@@ -17,7 +17,7 @@ from vmcorefs.save.stream import RunningHash
 from vmcorefs.save.target import INCOMPLETE, output_error
 
 _CHUNK = 256 << 10
-"""Bytes that are read together for the sum: they are still in the CPU's cache when it is made."""
+"""Bytes that are read together for the sum; more would be memory, and no faster."""
 
 _NO_LOCKS = frozenset({errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL})
 _AT_FDCWD = -100
