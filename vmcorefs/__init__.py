@@ -3,8 +3,9 @@
 ``open`` gives the same files with no mount; ``vmcorefs mount`` (``vmcorefs.cli``) mounts them.
 """
 
-from vmcorefs.api import Capture, open  # noqa: A004  # vmcorefs.open, as gzip.open
-from vmcorefs.config import CaptureConfig, Piece
+import importlib
+from typing import TYPE_CHECKING, Any, Final
+
 from vmcorefs.errors import (
     ConfigError,
     DigestError,
@@ -18,7 +19,11 @@ from vmcorefs.errors import (
     UnsupportedError,
     VmcorefsError,
 )
-from vmcorefs.tree.file import TreeFile
+
+if TYPE_CHECKING:
+    from vmcorefs.api import Capture, open  # noqa: A004  # vmcorefs.open, as gzip.open
+    from vmcorefs.config import CaptureConfig, Piece
+    from vmcorefs.tree.file import TreeFile
 
 __all__ = [
     "Capture",
@@ -38,3 +43,19 @@ __all__ = [
     "VmcorefsError",
     "open",
 ]
+
+_HOMES: Final = {
+    "Capture": "vmcorefs.api",
+    "CaptureConfig": "vmcorefs.config",
+    "Piece": "vmcorefs.config",
+    "TreeFile": "vmcorefs.tree.file",
+    "open": "vmcorefs.api",
+}
+"""What imports numpy: only when it is asked for, so that the program can say how before that."""
+
+
+def __getattr__(name: str) -> Any:  # noqa: ANN401  # PEP 562
+    home = _HOMES.get(name)
+    if home is None:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(home), name)

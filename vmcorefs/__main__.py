@@ -1,6 +1,16 @@
-"""``python -m vmcorefs``."""
+"""The program ``vmcorefs``, which is ``python -m vmcorefs`` too."""
 
-from vmcorefs.cli import main
+import os
+
+
+def main() -> None:
+    """Run the command."""
+    # numpy's OpenBLAS would start a thread for each CPU, that spins; nothing here calls it
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+    from vmcorefs.cli import main as command  # noqa: PLC0415  # it imports numpy
+
+    command()
+
 
 if __name__ == "__main__":
     main()

@@ -26,9 +26,9 @@ from vmcorefs.core.units import align_up
 from vmcorefs.errors import ConfigError, OutputError
 from vmcorefs.save.append import Appender
 from vmcorefs.save.dump import Dump, Observer, Output
+from vmcorefs.save.losses import Loss
 from vmcorefs.save.pages import (
     Batch,
-    Loss,
     PageReader,
     Pages,
     batch_pages,

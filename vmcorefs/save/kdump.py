@@ -24,7 +24,8 @@ from vmcorefs.save.codecs import Codec
 from vmcorefs.save.dump import Dump, Observer, Output
 from vmcorefs.save.kdump_plan import Part, bitmaps, plan_parts
 from vmcorefs.save.kdump_resume import Resumable, find_done
-from vmcorefs.save.pages import Batch, Loss, PageReader, Pages, batch_pages, batches
+from vmcorefs.save.losses import Loss
+from vmcorefs.save.pages import Batch, PageReader, Pages, batch_pages, batches
 from vmcorefs.save.pipeline import map_in_order
 from vmcorefs.save.resume import refuse_other
 from vmcorefs.save.survey import Survey

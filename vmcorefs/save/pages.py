@@ -12,6 +12,7 @@ from vmcorefs.core.dump_level import BoolArray, KindArray
 from vmcorefs.core.ranges import Int64Array, Ranges, normalise
 from vmcorefs.errors import FaultError, SourceIOError
 from vmcorefs.save.dump import Dump
+from vmcorefs.save.losses import Loss, add_loss
 from vmcorefs.save.survey import Survey, Window
 
 _BATCH = 1 << 20
@@ -42,15 +43,6 @@ class Batch:
     def runs(self) -> Ranges:
         """The same pages as ranges of page frame numbers."""
         return find_runs(self.pfns)
-
-
-@dataclass(frozen=True, slots=True)
-class Loss:
-    """Bytes that could not be read: physical address of the first, how many, and why."""
-
-    paddr: int
-    size: int
-    reason: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -159,11 +151,7 @@ class PageReader:
         try:
             self._fill(paddr, data)
         except (FaultError, SourceIOError) as error:
-            last = losses[-1] if losses else None
-            if last is not None and last.paddr + last.size == paddr:
-                losses[-1] = Loss(last.paddr, last.size + self.page_size, last.reason)
-            else:
-                losses.append(Loss(paddr, self.page_size, str(error)))
+            add_loss(losses, Loss(paddr, self.page_size, str(error)))
             return False
         return True
 

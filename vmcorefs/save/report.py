@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from vmcorefs.core.dump_level import PageKind
 from vmcorefs.core.units import format_range, format_size
+from vmcorefs.save.losses import Loss, add_loss
 from vmcorefs.save.written import Counts
 
 _MAX_LISTED = 1000
@@ -25,21 +26,6 @@ NAMES: Mapping[PageKind, str] = {
 """What people and programs call each kind."""
 
 
-@dataclass(slots=True)
-class Loss:
-    """Bytes that could not be read.
-
-    Attributes:
-        paddr: Physical address of the first.
-        size: How many.
-        reason: Why, in the words of whoever could not read them.
-    """
-
-    paddr: int
-    size: int
-    reason: str
-
-
 class Losses:
     """All bytes that could not be read; neighbours are one.
 
@@ -55,11 +41,8 @@ class Losses:
     def add(self, paddr: int, size: int, reason: str) -> None:
         """One more."""
         self.size += size
-        last = self.listed[-1] if self.listed else None
-        if last is not None and last.paddr + last.size == paddr:
-            last.size += size
-        elif len(self.listed) < _MAX_LISTED:
-            self.listed.append(Loss(paddr, size, reason))
+        if len(self.listed) < _MAX_LISTED or self.listed[-1].end == paddr:
+            add_loss(self.listed, Loss(paddr, size, reason))
 
 
 @dataclass(frozen=True, slots=True)

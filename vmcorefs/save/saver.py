@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Callable, Sequence
-from contextlib import ExitStack, closing, suppress
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
@@ -116,7 +116,9 @@ def save(
             order.output, dump.kinds.page_size, stop, bar=console.bar, say=console.say
         )
         stack.callback(progress.close)
-        level, written = _write_to_the_end(dump, order, targets, write, progress, warn)
+        watched = replace(dump, kinds=_WatchedKinds(dump, progress))
+        with _keeping(order, targets, progress):
+            level, written = _write(watched, order, targets, write, progress, warn)
         progress.close()
         whole = not progress.losses.size
         for target in targets if whole else ():
@@ -175,28 +177,21 @@ def _save_log(order: Order, log: bytes | None, warn: Callable[[str], None]) -> s
     return name
 
 
-def _write_to_the_end(
-    dump: Dump,
-    order: Order,
-    targets: Sequence[Target],
-    write: Write,
-    progress: Progress,
-    warn: Callable[[str], None],
-) -> tuple[int, Written]:
-    """Write the dump and sync it; sync what is there if that fails."""
-    watched = replace(dump, kinds=_WatchedKinds(dump, progress))
+@contextmanager
+def _keeping(order: Order, targets: Sequence[Target], progress: Progress) -> Iterator[None]:
+    """Sync what is there of a dump whose writing fails, and let the error say what is left."""
     try:
-        return _write(watched, order, targets, write, progress, warn)
+        yield
     except ConfigError as error:
         # of what an earlier try has left, which only its format knows
         raise ConfigError(
             f"{order.output}{INCOMPLETE}: {error}" if order.resume else str(error)
         ) from None
     except StoppedError as error:
-        _keep(targets)
+        _sync(targets)
         raise StoppedError(_describe_stop(error, order, progress)) from None
     except BaseException:
-        _keep(targets)
+        _sync(targets)
         raise
 
 
@@ -226,7 +221,7 @@ def _write(
     progress: Progress,
     warn: Callable[[str], None],
 ) -> tuple[int, Written]:
-    """Write the dump at the first level that there is room for."""
+    """Write the dump at the first level that there is room for, and sync it."""
     for level, next_level in zip(order.levels, (*order.levels[1:], None), strict=True):
         try:
             written = write(replace(dump, level=level), targets, progress)
@@ -244,7 +239,7 @@ def _write(
     raise ValueError("no dump level")
 
 
-def _keep(targets: Sequence[Target]) -> None:
+def _sync(targets: Sequence[Target]) -> None:
     """Save what is there of a dump that will not be whole; why it will not is said elsewhere."""
     for target in targets:
         with suppress(OutputError):

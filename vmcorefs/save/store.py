@@ -72,6 +72,7 @@ class StoreTarget(SequentialTarget):
         try:
             self._file = self._store.open(self._key + INCOMPLETE, "wb", block_size=self._block)
         except NotImplementedError as error:
+            # what its read-only stores raise for any mode but "rb" (implementations/http.py)
             raise UnsupportedError(f"{self.name}: fsspec can read there, but not write") from error
         except Exception as error:
             raise self._failed(error) from error
