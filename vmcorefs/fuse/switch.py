@@ -14,6 +14,7 @@ are given what it does not know of: passthrough (docs/decisions/0010).
 
 from __future__ import annotations
 
+import _thread
 import errno
 import logging
 import math
@@ -151,7 +152,8 @@ class Switch:
 
     def _add_lane(self) -> None:
         try:
-            threading.Thread(target=self._run_lane, daemon=True).start()
+            # not Thread.start(): that waits for what a thread without memory never says
+            _thread.start_new_thread(self._run_lane, ())
         except (RuntimeError, MemoryError) as error:
             # those that there are go on, one after the other
             first, self._is_short = not self._is_short, True
@@ -161,8 +163,6 @@ class Switch:
                         "cannot start another thread to answer reads: %s", error
                     )
         else:
-            self._lanes += 1
-            self._waiting += 1
             self._is_short = False
 
     def _keep_one_free(self) -> None:
@@ -177,11 +177,20 @@ class Switch:
         self._leading.release()
 
     def _run_lane(self) -> None:
+        try:
+            buffer = memoryview(bytearray(wire.REQUEST_SIZE))
+        except MemoryError:
+            return  # tick() starts another
+        with self._lock:
+            self._lanes += 1
+            self._waiting += 1
+        self._lead_and_serve(buffer)
+
+    def _lead_and_serve(self, buffer: memoryview) -> None:
         """Lead, serve what has to be waited for while another leads, and wait to lead again.
 
         Lanes that all read the device would fight for the interpreter at each system call.
         """
-        buffer = memoryview(bytearray(wire.REQUEST_SIZE))
         leads = False
         try:
             while not self._stopped:

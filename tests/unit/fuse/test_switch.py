@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _thread
 import os
 import socket
 import struct
@@ -84,15 +85,17 @@ class Kernel:
 
 @pytest.fixture
 def kernel() -> Iterator[Kernel]:
+    before = _thread._count()
     made = Kernel()
     yield made
     made.answers.is_free.set()
     made.switch._stopped = True
     made.ask(99, CACHED)  # wakes the lane that waits, which then ends
     made.libfuse.close()  # the end of the other thread
-    for thread in threading.enumerate():
-        if thread.daemon:
-            thread.join(10)
+    end = time.monotonic() + 10
+    while _thread._count() > before and time.monotonic() < end:
+        time.sleep(0.01)
+    assert _thread._count() == before
     made.socket.close()
     made.switch._socket.close()
     os.close(made.switch._device)
