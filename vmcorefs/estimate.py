@@ -67,7 +67,8 @@ class Estimate:
         pages: How many there are of each ``PageKind``, shape ``(8,)``; those of zeros count as what
             they were used for.
         lacking: How many the image, a dump, is without; shape ``(8,)``.
-        sampled: How many of each kind were looked at, shape ``(8,)``.
+        sampled: How many of each kind were read, shape ``(8,)``; of a kind with none that could
+            be, each counts as a whole page.
         zeros: Which part of each kind is zeros, by the sample; shape ``(8,)``.
         samples: For each codec, what pages take.
         overhead: Bytes of headers, notes and bitmaps.
@@ -101,7 +102,10 @@ class Estimate:
         return self.overhead + DESC_SIZE * int(kept.sum()) + round(stored)
 
     def margin(self, level: int, codec: str) -> int:
-        """How far the true size may be from ``size``, with a probability of 95 %, in bytes."""
+        """How far the true size may be from ``size``, with a probability of 95 %, in bytes.
+
+        Kinds of which no page could be read add nothing to it: ``warnings`` name them.
+        """
         kept = np.where(left_out(level), 0, self.pages).astype(np.float64)
         some = self.sampled > 0
         count, of = kept[some], self.sampled[some]
@@ -129,7 +133,7 @@ def estimate(
     if progress is not None:
         dump = replace(dump, kinds=_Watched(dump, progress))
     found = estimate_dump(dump, samples=samples, seed=seed)
-    return replace(found, warnings=tuple(warnings))
+    return replace(found, warnings=(*warnings, *found.warnings))
 
 
 def estimate_dump(dump: Dump, *, samples: int = SAMPLES, seed: int = 0) -> Estimate:
@@ -168,8 +172,9 @@ def _measure(dump: Dump, survey: Survey, chosen: list[Int64Array]) -> Estimate:
     taken = {name: np.zeros((2, _KINDS)) for name in compress}  # mean, variance
     sampled = np.zeros(_KINDS, dtype=np.int64)
     zeros = np.zeros(_KINDS)
+    warnings = []
     reader = PageReader(dump)
-    for kind, pfns in enumerate(chosen):
+    for kind, pfns in zip(PageKind, chosen, strict=True):
         pages, count, zero = [], 0, 0
         for start in range(0, len(pfns), _BATCH):
             some = pfns[start : start + _BATCH]
@@ -177,6 +182,14 @@ def _measure(dump: Dump, survey: Survey, chosen: list[Int64Array]) -> Estimate:
             pages += [page.tobytes() for page in read.data[~(read.zero | read.lost)]]
             count += int((~read.lost).sum())
             zero += int(read.zero.sum())
+        total = int(survey.kept[kind])
+        if count < len(pfns):
+            warnings.append(f"{NAMES[kind]}: {len(pfns) - count} of {len(pfns)} pages not readable")
+        if count < min(2, total):  # of one page nobody knows how far others are from it
+            for codec in taken.values():
+                codec[0, kind] = size
+            warnings.append(f"{NAMES[kind]}: nothing to compress: {total} count as whole pages")
+            continue
         if not count:
             continue
         sampled[kind], zeros[kind] = count, zero / count
@@ -192,6 +205,7 @@ def _measure(dump: Dump, survey: Survey, chosen: list[Int64Array]) -> Estimate:
         zeros=zeros,
         samples={name: Sample(mean, variance) for name, (mean, variance) in taken.items()},
         overhead=_overhead(dump, survey),
+        warnings=tuple(warnings),
     )
 
 

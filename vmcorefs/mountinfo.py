@@ -21,6 +21,7 @@ class Mounted:
         fs_type: Its type.
         device: Its device number, ``MAJOR:MINOR``.
         is_read_only: Whether it is mounted read-only.
+        number: The mount's own, as ``mnt_id`` of an opened file's fdinfo has it.
     """
 
     mountpoint: str
@@ -29,6 +30,7 @@ class Mounted:
     fs_type: str
     device: str
     is_read_only: bool
+    number: int
 
 
 def list_mounted(path: str = MOUNTINFO) -> list[Mounted]:
@@ -51,6 +53,7 @@ def list_mounted(path: str = MOUNTINFO) -> list[Mounted]:
                 fs_type,
                 fields[2],
                 "ro" in flags,
+                int(fields[0]),
             )
         )
     return mounted

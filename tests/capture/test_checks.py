@@ -86,8 +86,8 @@ def test_a_directory_in_memory_does_not_outlive_a_reboot(tmpfs: Path) -> None:
 def test_a_directory_that_no_boot_would_mount(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mounted = Mounted("/", "/", "/dev/vda1", "ext4", "254:1", is_read_only=False)
-    data = Mounted(str(tmp_path), "/", "/dev/vdb1", "ext4", "254:17", is_read_only=False)
+    mounted = Mounted("/", "/", "/dev/vda1", "ext4", "254:1", is_read_only=False, number=1)
+    data = Mounted(str(tmp_path), "/", "/dev/vdb1", "ext4", "254:17", is_read_only=False, number=2)
     monkeypatch.setattr(check_target, "list_mounted", lambda: [mounted, data])
     monkeypatch.setattr(check_target, "fstab_mountpoints", set)
     assert lines(target_checks(on(tmp_path)))[0] == (
@@ -293,7 +293,7 @@ def test_the_command_needs_no_image() -> None:
 
 def test_the_mount_that_a_path_is_on_is_the_topmost() -> None:
     table = [
-        Mounted(point, "/", source, "ext4", "1:1", is_read_only=False)
+        Mounted(point, "/", source, "ext4", "1:1", is_read_only=False, number=3)
         for point, source in (("/", "a"), ("/srv", "b"), ("/srv/x y", "c"), ("/srv", "d"))
     ]
 
@@ -318,9 +318,11 @@ def test_fstab(tmp_path: Path) -> None:
 
 def test_an_initramfs_gets_a_file_system_for_a_directory(monkeypatch: pytest.MonkeyPatch) -> None:
     table = [
-        Mounted("/", "/@", "/dev/no-such-vda1", "btrfs", "0:20", is_read_only=False),
-        Mounted("/no-such-srv", "/", "/dev/no-such-vdb", "ext4", "254:16", is_read_only=False),
-        Mounted("/no-such-run", "/", "tmpfs", "tmpfs", "0:21", is_read_only=False),
+        Mounted("/", "/@", "/dev/no-such-vda1", "btrfs", "0:20", is_read_only=False, number=4),
+        Mounted(
+            "/no-such-srv", "/", "/dev/no-such-vdb", "ext4", "254:16", is_read_only=False, number=5
+        ),
+        Mounted("/no-such-run", "/", "tmpfs", "tmpfs", "0:21", is_read_only=False, number=6),
     ]
     monkeypatch.setattr("vmcorefs.capture.initramfs.list_mounted", lambda: table)
     assert resolve_target(TargetSettings(directory="/no-such-srv/a/b")) == TargetSettings(

@@ -107,6 +107,30 @@ def test_the_arithmetic_of_two_kinds() -> None:
 def test_pages_that_cannot_be_read_are_no_sample() -> None:
     found = estimate_dump(small_dump(bad=range(10)))
     assert found.sampled.tolist() == [54, 0, 0, 0, 0, 0, 0, 0]
+    assert found.warnings == ("kernel: 10 of 64 pages not readable",)
+
+
+@pytest.mark.parametrize("readable", [0, 1])
+def test_a_kind_that_cannot_be_sampled_counts_whole_and_is_named(readable: int) -> None:
+    kinds = [PageKind.KERNEL] * 8 + [PageKind.USER] * 4
+    found = estimate_dump(
+        small_dump(
+            ((0, 12 * PAGE),), kinds=kinds, memory=bytes(12 * PAGE), bad=range(8 + readable, 12)
+        )
+    )
+    of_kernel = found.size(8, "zlib")  # all but user data
+    assert found.size(0, "zlib") == of_kernel + 4 * (24 + PAGE)
+    assert found.sampled[PageKind.USER] == 0
+    assert found.warnings == (
+        f"user: {4 - readable} of 4 pages not readable",
+        "user: nothing to compress: 4 count as whole pages",
+    )
+
+
+def test_a_kind_of_one_page_is_told_by_that_page() -> None:
+    found = estimate_dump(small_dump(((0, 2 * PAGE),), kinds=[PageKind.KERNEL, PageKind.USER]))
+    assert found.sampled.tolist() == [1, 0, 0, 0, 1, 0, 0, 0]
+    assert found.warnings == ()
 
 
 def test_a_page_that_does_not_compress_takes_a_page() -> None:

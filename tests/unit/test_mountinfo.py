@@ -17,8 +17,14 @@ def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
     path = tmp_path / "mountinfo"
     path.write_bytes(_LINES)
     assert list_mounted(str(path)) == [
-        Mounted("/", "/@", "/dev/vda1", "btrfs", "254:1", is_read_only=False),
+        Mounted("/", "/@", "/dev/vda1", "btrfs", "254:1", is_read_only=False, number=36),
         Mounted(
-            "/mnt/a b\r\u2028c", "/", "vmcorefs:12", "fuse.vmcorefs", "0:40", is_read_only=True
+            "/mnt/a b\r\u2028c",
+            "/",
+            "vmcorefs:12",
+            "fuse.vmcorefs",
+            "0:40",
+            is_read_only=True,
+            number=37,
         ),
     ]

@@ -57,12 +57,11 @@ class Confinement:
                 self._unmounter = Unmounter(self._mountpoint)
             process.forbid_new_privileges()
             process.keep_capabilities(self._kept)
-            count = self._load_filter()
         except OSError as error:
             raise MountError(
-                f"{self._mountpoint}: cannot give up privileges: {error.strerror};"
-                " --no-seccomp does without the filter of system calls"
+                f"{self._mountpoint}: cannot give up privileges: {error.strerror}"
             ) from error
+        count = self._load_filter()
         names = ", ".join(NAMES[capability] for capability in self._kept) or "none"
         calls = f"{count} system calls" if count else "any system call"
         log.info("confined: no new privileges, capabilities: %s, %s", names, calls)
@@ -70,7 +69,13 @@ class Confinement:
     def _load_filter(self) -> int:
         if self._seccomp is None:
             return 0
-        return load_filter(self._seccomp, privileged=CAP_SYS_ADMIN in self._kept)
+        try:
+            return load_filter(self._seccomp, privileged=CAP_SYS_ADMIN in self._kept)
+        except OSError as error:
+            raise MountError(
+                f"{self._mountpoint}: cannot give up system calls: {error.strerror};"
+                " --no-seccomp does without the filter of them"
+            ) from error
 
     def leave(self) -> None:
         """Have the tree unmounted, if it still is and this process may not do it itself."""

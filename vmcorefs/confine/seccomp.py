@@ -55,6 +55,13 @@ def load_filter(seccomp: ModuleType, *, privileged: bool) -> int:
     Raises:
         OSError: if the kernel refuses it.
     """
+    try:
+        return _load(seccomp, privileged=privileged)
+    except RuntimeError as error:  # python3-seccomp's, for whatever libseccomp refuses
+        raise OSError(errno.EINVAL, str(error)) from error
+
+
+def _load(seccomp: ModuleType, *, privileged: bool) -> int:
     made = seccomp.SyscallFilter(seccomp.ERRNO(errno.EPERM))
     made.set_attr(seccomp.Attr.CTL_TSYNC, 1)
     allowed = [*ALLOWED, *(PRIVILEGED if privileged else ())]

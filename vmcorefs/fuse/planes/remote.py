@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+from vmcorefs.mountinfo import list_mounted
+
 _TYPES = frozenset(
     {
         *("9p", "afs", "beegfs", "ceph", "cifs", "coda", "fuse", "fuseblk", "gfs2", "gpfs"),
@@ -20,17 +22,10 @@ def may_hang(descriptor: int) -> str | None:
     """
     try:
         info = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
-        mounts = Path("/proc/self/mountinfo").read_text("utf-8", "surrogateescape")
+        mounted = list_mounted()
     except OSError:
         return None
     found = re.search(r"^mnt_id:\s*([0-9]+)$", info, re.MULTILINE)
-    fs_type = _type_of(mounts, found[1]) if found else None
-    return fs_type if fs_type and fs_type.partition(".")[0] in _TYPES else None
-
-
-def _type_of(mounts: str, number: str) -> str | None:
-    for line in mounts.splitlines():
-        front, _, back = line.partition(" - ")  # proc_pid_mountinfo(5)
-        if front.split(" ", 1)[0] == number:
-            return back.split(" ", 1)[0]
-    return None
+    number = int(found[1]) if found else None
+    fs_type = next((entry.fs_type for entry in mounted if entry.number == number), "")
+    return fs_type if fs_type.partition(".")[0] in _TYPES else None
