@@ -7,10 +7,17 @@ import os
 import platform
 import socket
 import sys
+from typing import cast
 
 import click
 
-from vmcorefs.capture.actions import VMCORE, perform, require_capture_kernel, run_shell
+from vmcorefs.capture.actions import (
+    SHELL_SECONDS,
+    VMCORE,
+    perform,
+    require_capture_kernel,
+    run_shell,
+)
 from vmcorefs.capture.checks import check_all, format_checks, has_error, to_json
 from vmcorefs.capture.crash import crash_now, describe_crash
 from vmcorefs.capture.estimate import describe_needs
@@ -28,8 +35,6 @@ from vmcorefs.capture.saver import save as save_memory
 from vmcorefs.capture.settings import SETTINGS_PATH, Settings, load_settings
 from vmcorefs.core.units import format_size
 from vmcorefs.errors import ConfigError, UnsupportedError
-
-_SHELL_SECONDS = 7 * 24 * 3600
 
 _config_option = click.option(
     "--config", "config_path", default=SETTINGS_PATH, show_default=True, metavar="FILE"
@@ -74,7 +79,7 @@ def finish(config_path: str, *, failed: bool) -> None:
         _say(f"THE CRASHED KERNEL'S MEMORY WAS NOT SAVED (see above); now: {action}")
     else:
         _say(f"done; now: {action}")
-    with time_limit(_SHELL_SECONDS):  # a person may stay longer than a unit may take
+    with time_limit(SHELL_SECONDS):  # a person may stay longer than a unit may take
         if settings.finish.stay and action != "shell":
             run_shell(f"the crashed kernel's memory is at /run/vmcorefs; after the shell: {action}")
         perform(action)
@@ -162,10 +167,13 @@ def bundle(config_path: str, directory: str, *, blas: bool) -> None:
 
 
 @capture.command(name="try", hidden=True)
-def try_() -> None:
-    """Load everything that mounting and saving load: it is there, then."""
-    for name in ("vmcorefs.fuse.serve", "vmcorefs.capture.saver"):
-        importlib.import_module(name)
+@click.pass_context
+def try_(context: click.Context) -> None:
+    """Load every command, and what mounting loads later: it is there, then."""
+    main = cast("click.Group", context.find_root().command)
+    for name in main.list_commands(context):
+        main.get_command(context, name)
+    importlib.import_module("vmcorefs.fuse.serve")
 
 
 @click.group()

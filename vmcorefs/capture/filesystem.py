@@ -105,6 +105,7 @@ def unmount(mountpoint: str) -> None:
 def _run(command: list[str], failure: str, timeout: float | None = None) -> None:
     done = run(command, failure, timeout)
     if done.returncode:
+        # mount says what is wrong first, and then where to look further
         reason = (done.stderr.strip().splitlines() or [f"{command[0]} failed"])[0]
         raise OutputError(f"{failure}: {reason}")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +17,12 @@ from pathlib import Path
 
 import msgspec
 
+from vmcorefs.capture.actions import SHELL_SECONDS
 from vmcorefs.capture.bundle import HOME, Bundle, make_bundle
 from vmcorefs.capture.filesystem import device_path
 from vmcorefs.capture.install import find_command, find_data
 from vmcorefs.capture.mount_table import find_mounted
+from vmcorefs.capture.programs import complaint, run
 from vmcorefs.capture.settings import Settings, TargetSettings
 from vmcorefs.errors import ConfigError, OutputError, UnsupportedError
 from vmcorefs.mountinfo import Mounted, list_mounted
@@ -31,7 +32,6 @@ _BY_UUID = "/dev/disk/by-uuid"
 _GRACE = 30
 """Seconds that the process has to keep its limit itself, before the shell does it."""
 _PATIENCE = 180
-_SHELL_SECONDS = 7 * 24 * 3600
 
 
 def fill(directory: str, settings: Settings, *, blas: bool = False) -> Bundle:
@@ -107,7 +107,7 @@ def _format_run(settings: Settings) -> str:
     finish = settings.finish
     for_people = finish.stay or "shell" in (finish.success, finish.failure)
     limit = finish.timeout_seconds + settings.target.wait_seconds + _GRACE
-    patience = _SHELL_SECONDS if for_people else _PATIENCE
+    patience = SHELL_SECONDS if for_people else _PATIENCE
     mount = "yes" if for_people else "no"
     return f"limit={limit}\npatience={patience}\nmount={mount}\n"
 
@@ -125,7 +125,7 @@ def make_initramfs(
         modules: initramfs-tools' MODULES: ``dep`` for this machine's drivers, ``most`` for all.
 
     Raises:
-        ConfigError: if the target cannot be had in an initramfs.
+        ConfigError: if the target cannot be had in an initramfs, or nobody says its type.
         UnsupportedError: if there is neither program.
         OutputError: if it fails.
     """
@@ -134,7 +134,7 @@ def make_initramfs(
         **os.environ,
         "VMCOREFS": find_command(),
         "VMCOREFS_CONFIG": os.path.abspath(config),
-        "VMCOREFS_MODULES": target.type or _type_of(target),
+        "VMCOREFS_MODULES": _type_of(target),
     }
     temporary = f"{output}.new"
     os.makedirs(os.path.dirname(os.path.abspath(output)), mode=0o700, exist_ok=True)
@@ -153,16 +153,15 @@ def make_initramfs(
 
 
 def _type_of(target: TargetSettings) -> str:
-    """The type of the target's file system, for its module; empty if it cannot be told."""
-    if not target.filesystem:
-        return ""
-    done = subprocess.run(
-        ["blkid", "-o", "value", "-s", "TYPE", device_path(target.filesystem)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip()
+    """The type of the target's file system, whose module the initramfs needs."""
+    if target.type or not target.filesystem:
+        return target.type
+    failure = f"{target.filesystem}: cannot tell its type"
+    path = device_path(target.filesystem)
+    found = run(["blkid", "-o", "value", "-s", "TYPE", path], failure).stdout.strip()
+    if not found:
+        raise ConfigError(f"{failure}: blkid knows none for {path}; name it as [target] type")
+    return found
 
 
 @contextmanager
@@ -182,18 +181,6 @@ def _initramfs_tools(modules: str) -> Iterator[str]:
 
 
 def _run(command: list[str], environment: dict[str, str]) -> None:
-    try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError as error:
-        raise OutputError(f"cannot run {command[0]}: {error.strerror}") from error
+    done = run(command, f"cannot run {command[0]}", environment=environment)
     if done.returncode:
-        lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
-        reason = lines[-1] if lines else f"exit status {done.returncode}"
-        raise OutputError(f"{command[0]} failed: {reason}")
+        raise OutputError(f"{command[0]} failed: {complaint(done)}")
