@@ -64,23 +64,24 @@ class Bundle:
     has_blas: bool
 
 
-def make_bundle(directory: str, codec: str, *, blas: bool = False) -> Bundle:
+def make_bundle(directory: str, codec: str) -> Bundle:
     """Copy vmcorefs and all that it needs below ``directory``, and see that it runs.
+
+    numpy's linear algebra, 28 MiB that nothing here calls, is carried only if numpy does not load
+    without it.
 
     Args:
         directory: The root of an initramfs that is being made.
         codec: The codec of the dump that it will save.
-        blas: Carry numpy's linear algebra, 28 MiB that nothing here calls; without it, it is
-            carried only if numpy does not load otherwise.
 
     Raises:
         OutputError: if a file cannot be written.
         UnsupportedError: if something that it needs is not here, or it does not run there.
     """
     try:
-        bundle = _make(directory, codec, blas=blas)
+        bundle = _make(directory, codec, blas=False)
         reason = _try(directory)
-        if reason is not None and not bundle.has_blas:
+        if reason is not None:
             shutil.rmtree(os.path.join(directory, HOME))
             bundle = _make(directory, codec, blas=True)
             reason = _try(directory)

@@ -155,11 +155,10 @@ def initramfs(config_path: str, output: str | None, release: str | None, modules
 
 @capture.command(short_help="Put vmcorefs into an initramfs in the making.")
 @_config_option
-@click.option("--blas", is_flag=True, help="With numpy's linear algebra, which is never called.")
 @click.argument("directory")
-def bundle(config_path: str, directory: str, *, blas: bool) -> None:
+def bundle(config_path: str, directory: str) -> None:
     """Copy vmcorefs, its Python, and the settings below DIRECTORY; what hooks call."""
-    done = fill(directory, load_settings(config_path), blas=blas)
+    done = fill(directory, load_settings(config_path))
     _say(
         f"{directory}: {done.modules} modules, {done.libraries} libraries,"
         f" {format_size(done.size)}{', numpy with its BLAS' if done.has_blas else ''}"

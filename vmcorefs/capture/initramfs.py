@@ -34,7 +34,7 @@ _GRACE = 30
 _PATIENCE = 180
 
 
-def fill(directory: str, settings: Settings, *, blas: bool = False) -> Bundle:
+def fill(directory: str, settings: Settings) -> Bundle:
     """Put vmcorefs and what it saves by below ``directory``, an initramfs in the making.
 
     Raises:
@@ -43,7 +43,7 @@ def fill(directory: str, settings: Settings, *, blas: bool = False) -> Bundle:
         UnsupportedError: if vmcorefs does not run there.
     """
     resolved = msgspec.structs.replace(settings, target=resolve_target(settings.target))
-    bundle = make_bundle(directory, settings.dump.codec, blas=blas)
+    bundle = make_bundle(directory, settings.dump.codec)
     try:
         os.makedirs(os.path.join(directory, "etc"), exist_ok=True)
         Path(directory, "etc/vmcorefs.toml").write_text(format_settings(resolved), "utf-8")
