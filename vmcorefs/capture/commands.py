@@ -37,7 +37,12 @@ from vmcorefs.core.units import format_size
 from vmcorefs.errors import ConfigError, UnsupportedError
 
 _config_option = click.option(
-    "--config", "config_path", default=SETTINGS_PATH, show_default=True, metavar="FILE"
+    "--config",
+    "config_path",
+    default=SETTINGS_PATH,
+    show_default=True,
+    metavar="FILE",
+    help="The settings.",
 )
 
 
