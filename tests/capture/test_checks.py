@@ -128,6 +128,21 @@ def test_a_host_that_does_not_say_how_much_is_free(programs: Programs, said: str
     assert room == "warning space: ssh://crash@host/srv: df does not say how much is free there"
 
 
+def test_a_directory_of_a_host_is_made_or_must_be_writable(
+    programs: Programs, tmp_path: Path
+) -> None:
+    programs.add("ssh", 'for last; do :; done; exec sh -c "$last"')  # the script, here
+    (tmp_path / "file").touch()
+
+    def first(path: Path) -> str:
+        return lines(target_checks(Settings(target=TargetSettings(url=f"ssh://host{path}"))))[0]
+
+    assert first(tmp_path).startswith(f"ok target: ssh://host{tmp_path}: answers ")
+    assert first(tmp_path / "none").startswith("warning target: ")
+    assert first(tmp_path / "none").endswith("no such directory there: saving will try to make it")
+    assert first(tmp_path / "file").endswith("/file: no writable directory there")
+
+
 def test_a_host_that_does_not_let_us_in(programs: Programs) -> None:
     programs.add("ssh", 'echo "crash@host: Permission denied (publickey)." >&2; exit 255')
     settings = Settings(target=TargetSettings(url="ssh://crash@host/srv"))

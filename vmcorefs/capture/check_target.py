@@ -19,6 +19,7 @@ from vmcorefs.save.ssh import parse_place
 
 _IN_MEMORY = frozenset({"tmpfs", "ramfs", "rootfs", "devtmpfs", "overlay", "squashfs"})
 _ON_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "9p"})
+_MISSING = "missing"
 
 
 def check_target(settings: Settings) -> Iterator[Check]:
@@ -139,11 +140,17 @@ def _check_ssh(settings: Settings) -> Iterator[Check]:
     target = settings.target
     place = parse_place(target.url.rstrip("/"))
     path = shlex.quote(place.path)
-    script = f"test -d {path} && test -w {path} && df -Pk {path}"
+    missing = f"test -e {path} || {{ echo {_MISSING}; exit; }}"
+    script = f"{missing}; test -d {path} && test -w {path} && df -Pk {path}"
     done = run(place.command(script), target.url, target.wait_seconds + 30)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no writable directory there"])[-1]
         yield error("target", f"{target.url}: {reason}")
+        return
+    if done.stdout.strip() == _MISSING:
+        yield warning(
+            "target", f"{target.url}: no such directory there: saving will try to make it"
+        )
         return
     yield ok("target", f"{target.url}: answers without asking anything, and may be written")
     fields = (done.stdout.strip().splitlines() or [""])[-1].split()
