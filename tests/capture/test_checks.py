@@ -29,7 +29,7 @@ from vmcorefs.capture.settings import (
     TargetSettings,
 )
 from vmcorefs.cli import main
-from vmcorefs.errors import ConfigError
+from vmcorefs.errors import ConfigError, OutputError
 from vmcorefs.mountinfo import Mounted
 
 
@@ -374,3 +374,12 @@ def test_an_initramfs_without_the_module_of_its_target_is_not_made(
     ):
         make_initramfs(output, "/etc/vmcorefs.toml", settings, release="6.1", modules="dep")
     assert not [call for call in programs.calls if call.startswith("mkinitramfs")]
+
+
+def test_an_initramfs_that_cannot_be_written_is_no_bug(tmp_path: Path, programs: Programs) -> None:
+    programs.add("mkinitramfs")
+    (tmp_path / "file").touch()
+    settings = Settings(target=TargetSettings(filesystem="LABEL=x", type="ext4"))
+    for output in (tmp_path / "file/initrd", tmp_path / "none-was-made"):
+        with pytest.raises(OutputError, match=rf"^{output}: cannot make it: "):
+            make_initramfs(str(output), "x.toml", settings, release="6.1", modules="dep")

@@ -137,19 +137,23 @@ def make_initramfs(
         "VMCOREFS_MODULES": _type_of(target),
     }
     temporary = f"{output}.new"
-    os.makedirs(os.path.dirname(os.path.abspath(output)), mode=0o700, exist_ok=True)
-    if shutil.which("mkinitramfs") is not None:
-        with _initramfs_tools(modules) as directory:
-            _run(["mkinitramfs", "-d", directory, "-o", temporary, release], environment)
-    elif shutil.which("dracut") is not None:
-        hostonly = "--hostonly" if modules == "dep" else "--no-hostonly"
-        _run(["dracut", "--force", hostonly, "--add", "vmcorefs", temporary, release], environment)
-    else:
-        raise UnsupportedError("neither mkinitramfs (initramfs-tools) nor dracut is installed")
     try:
+        os.makedirs(os.path.dirname(os.path.abspath(output)), mode=0o700, exist_ok=True)
+        _run_maker(temporary, environment, release, modules)
         os.replace(temporary, output)
     except OSError as error:
-        raise OutputError(f"{output}: cannot write: {error.strerror}") from error
+        raise OutputError(f"{output}: cannot make it: {error}") from error
+
+
+def _run_maker(output: str, environment: dict[str, str], release: str, modules: str) -> None:
+    if shutil.which("mkinitramfs") is not None:
+        with _initramfs_tools(modules) as directory:
+            _run(["mkinitramfs", "-d", directory, "-o", output, release], environment)
+    elif shutil.which("dracut") is not None:
+        hostonly = "--hostonly" if modules == "dep" else "--no-hostonly"
+        _run(["dracut", "--force", hostonly, "--add", "vmcorefs", output, release], environment)
+    else:
+        raise UnsupportedError("neither mkinitramfs (initramfs-tools) nor dracut is installed")
 
 
 def _type_of(target: TargetSettings) -> str:
