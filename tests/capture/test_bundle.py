@@ -12,8 +12,12 @@ from pathlib import Path
 
 import pytest
 
+import vmcorefs
+from tests.capture.conftest import Programs
+from vmcorefs.capture.closure import find_libraries, find_modules
 from vmcorefs.capture.initramfs import fill
 from vmcorefs.capture.settings import DumpSettings, KeepSettings, Settings, TargetSettings
+from vmcorefs.errors import UnsupportedError
 
 SETTINGS = Settings(
     target=TargetSettings(filesystem="LABEL=unused"), dump=DumpSettings(), keep=KeepSettings(free=1)
@@ -69,6 +73,36 @@ def test_it_saves_there_as_here(root: Path, vmcore: Path) -> None:
 def test_every_module_is_there(root: Path, command: list[str]) -> None:
     done = chroot(root, "/usr/bin/vmcorefs", *command)
     assert done.returncode == 0, done.stderr
+
+
+def test_the_trial_misses_what_a_single_command_needs(root: Path) -> None:
+    (module,) = (root / "usr/lib/vmcorefs").rglob("commands/check.pyc")
+    aside = module.rename(root / "check.pyc")
+    done = chroot(root, "/usr/bin/vmcorefs", "capture", "try")
+    aside.rename(module)
+    assert done.returncode == 1
+    assert "vmcorefs.commands.check" in done.stderr
+
+
+def test_a_module_of_ours_that_cannot_be_imported_is_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(Path(vmcorefs.__file__).parent, tmp_path / "vmcorefs")
+    (tmp_path / "vmcorefs/commands/broken.py").write_text("raise ValueError('no such CPU')\n")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    with pytest.raises(
+        UnsupportedError,
+        match=r"^.*: cannot list .*: vmcorefs[.]commands[.]broken: ValueError: no such CPU$",
+    ):
+        find_modules("zlib")
+
+
+def test_libraries_that_ldd_does_not_tell(programs: Programs) -> None:
+    programs.add("ldd", "echo '\tnot a dynamic executable' >&2; exit 1")
+    assert find_libraries(["/bin/static"]) == set()
+    programs.add("ldd", "echo 'ldd: exited with unknown exit code (139)' >&2; exit 1")
+    with pytest.raises(UnsupportedError, match=r"^/bin/x: ldd does not know .*: ldd: exited .*$"):
+        find_libraries(["/bin/x"])
 
 
 def test_no_source_and_no_linear_algebra_is_carried(root: Path) -> None:

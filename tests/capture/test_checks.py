@@ -17,7 +17,7 @@ from vmcorefs.capture.check_system import check_system as system_checks
 from vmcorefs.capture.check_target import check_target as target_checks
 from vmcorefs.capture.checks import check_all
 from vmcorefs.capture.estimate import describe_needs, estimate_dump, needed_memory
-from vmcorefs.capture.initramfs import resolve_target
+from vmcorefs.capture.initramfs import make_initramfs, resolve_target
 from vmcorefs.capture.load import plan_load
 from vmcorefs.capture.mount_table import find_mounted, fstab_mountpoints
 from vmcorefs.capture.report import Check
@@ -29,7 +29,7 @@ from vmcorefs.capture.settings import (
     TargetSettings,
 )
 from vmcorefs.cli import main
-from vmcorefs.errors import ConfigError
+from vmcorefs.errors import ConfigError, OutputError
 from vmcorefs.mountinfo import Mounted
 
 
@@ -118,6 +118,29 @@ def test_a_host_is_asked_without_anybody_to_answer_it(programs: Programs) -> Non
     (call,) = programs.calls
     assert "-o BatchMode=yes " in call
     assert " -p 222 -- crash@host " in call
+
+
+@pytest.mark.parametrize("said", ["", "df: /srv: no file system"])
+def test_a_host_that_does_not_say_how_much_is_free(programs: Programs, said: str) -> None:
+    programs.add("ssh", f"echo '{said}'")
+    settings = Settings(target=TargetSettings(url="ssh://crash@host/srv"))
+    _, room = lines(target_checks(settings))
+    assert room == "warning space: ssh://crash@host/srv: df does not say how much is free there"
+
+
+def test_a_directory_of_a_host_is_made_or_must_be_writable(
+    programs: Programs, tmp_path: Path
+) -> None:
+    programs.add("ssh", 'for last; do :; done; exec sh -c "$last"')  # the script, here
+    (tmp_path / "file").touch()
+
+    def first(path: Path) -> str:
+        return lines(target_checks(Settings(target=TargetSettings(url=f"ssh://host{path}"))))[0]
+
+    assert first(tmp_path).startswith(f"ok target: ssh://host{tmp_path}: answers ")
+    assert first(tmp_path / "none").startswith("warning target: ")
+    assert first(tmp_path / "none").endswith("no such directory there: saving will try to make it")
+    assert first(tmp_path / "file").endswith("/file: no writable directory there")
 
 
 def test_a_host_that_does_not_let_us_in(programs: Programs) -> None:
@@ -336,3 +359,27 @@ def test_an_initramfs_gets_a_file_system_for_a_directory(monkeypatch: pytest.Mon
     )
     with pytest.raises(ConfigError, match=r"^/no-such-run/x: on tmpfs \(tmpfs\): an initramfs .*$"):
         resolve_target(TargetSettings(directory="/no-such-run/x"))
+
+
+def test_an_initramfs_without_the_module_of_its_target_is_not_made(
+    tmp_path: Path, programs: Programs
+) -> None:
+    programs.add("blkid", "exit 2")  # blkid(8): no such device, or nothing known on it
+    programs.add("mkinitramfs", "touch /dev/null")
+    settings = Settings(target=TargetSettings(filesystem="LABEL=gone"))
+    output = str(tmp_path / "initrd")
+    with pytest.raises(
+        ConfigError,
+        match=r"^LABEL=gone: cannot tell its type: blkid .*/gone; name it as \[target\] type$",
+    ):
+        make_initramfs(output, "/etc/vmcorefs.toml", settings, release="6.1", modules="dep")
+    assert not [call for call in programs.calls if call.startswith("mkinitramfs")]
+
+
+def test_an_initramfs_that_cannot_be_written_is_no_bug(tmp_path: Path, programs: Programs) -> None:
+    programs.add("mkinitramfs")
+    (tmp_path / "file").touch()
+    settings = Settings(target=TargetSettings(filesystem="LABEL=x", type="ext4"))
+    for output in (tmp_path / "file/initrd", tmp_path / "none-was-made"):
+        with pytest.raises(OutputError, match=rf"^{output}: cannot make it: "):
+            make_initramfs(str(output), "x.toml", settings, release="6.1", modules="dep")

@@ -39,6 +39,7 @@ BAD = [
     ("[keep]\nfree = 'some'", r"f:2: keep\.free: 'some': expected .* a size, .*"),
     ("[target]\ndirectory = 'crash'", r"f:2: target\.directory: 'crash': .* an absolute path"),
     ("[target]\nfilesystem = 'sda1'", r"f:2: target\.filesystem: 'sda1': expected UUID=, .*"),
+    ("[target]\nfilesystem = 'ID=x'", r"f:2: target\.filesystem: 'ID=x': expected UUID=, .*"),
     ("[target]\nurl = 'host:/dir'", r"f:2: target\.url: 'host:/dir': expected a URL, .*"),
     ("[target]\nurl = 'ssh://host'", r"f:2: target\.url: 'ssh://host': expected ssh://.*"),
     (

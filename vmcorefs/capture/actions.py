@@ -22,6 +22,8 @@ VMCORE = "/proc/vmcore"
 SYSRQ = "/proc/sysrq-trigger"
 PATIENCE = 30.0
 """Seconds that each way gets before the next is tried."""
+SHELL_SECONDS = 7 * 24 * 3600
+"""How long a person may stay in a shell."""
 
 # include/uapi/linux/reboot.h
 _REBOOT_CODES = {"reboot": 0x1234567, "poweroff": 0x4321FEDC, "halt": 0xCDEF0123}

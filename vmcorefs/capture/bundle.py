@@ -17,7 +17,6 @@ import importlib.util
 import marshal
 import os
 import shutil
-import subprocess
 import sys
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -27,6 +26,7 @@ from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
 from vmcorefs.capture.closure import Module, find_libraries, find_modules
+from vmcorefs.capture.programs import complaint, run
 from vmcorefs.capture.without_blas import drop_blas, is_blas, without_sanity_check
 from vmcorefs.errors import OutputError, UnsupportedError
 
@@ -64,23 +64,24 @@ class Bundle:
     has_blas: bool
 
 
-def make_bundle(directory: str, codec: str, *, blas: bool = False) -> Bundle:
+def make_bundle(directory: str, codec: str) -> Bundle:
     """Copy vmcorefs and all that it needs below ``directory``, and see that it runs.
+
+    numpy's linear algebra, 28 MiB that nothing here calls, is carried only if numpy does not load
+    without it.
 
     Args:
         directory: The root of an initramfs that is being made.
         codec: The codec of the dump that it will save.
-        blas: Carry numpy's linear algebra, 28 MiB that nothing here calls; without it, it is
-            carried only if numpy does not load otherwise.
 
     Raises:
         OutputError: if a file cannot be written.
-        UnsupportedError: if it does not run there.
+        UnsupportedError: if something that it needs is not here, or it does not run there.
     """
     try:
-        bundle = _make(directory, codec, blas=blas)
+        bundle = _make(directory, codec, blas=False)
         reason = _try(directory)
-        if reason is not None and not bundle.has_blas:
+        if reason is not None:
             shutil.rmtree(os.path.join(directory, HOME))
             bundle = _make(directory, codec, blas=True)
             reason = _try(directory)
@@ -100,7 +101,7 @@ def _make(directory: str, codec: str, *, blas: bool) -> Bundle:
     interpreter = os.path.realpath(sys.executable)
     python = os.path.join(home, "bin", "python3")
     _copy(interpreter, python)
-    programs = [path for name in _PROGRAMS if (path := shutil.which(name))]
+    programs = [_find_program(name) for name in _PROGRAMS]
     copied += [_copy(path, os.path.join(home, "bin", os.path.basename(path))) for path in programs]
     extensions = [module.path for module in modules if module.is_extension]
     linked = find_libraries([interpreter, *programs, *extensions])
@@ -121,6 +122,13 @@ def _make(directory: str, codec: str, *, blas: bool) -> Bundle:
     Path(main).write_text(_MAIN, "utf-8")
     size = sum(os.path.getsize(path) for path in {*copied, python, script})
     return Bundle(len(modules), len(libraries), size, blas)
+
+
+def _find_program(name: str) -> str:
+    path = shutil.which(name)
+    if path is None:
+        raise UnsupportedError(f"{name}: not found in {os.environ.get('PATH', '')}")
+    return path
 
 
 def _copy_module(module: Module, place: str, *, blas: bool) -> str:
@@ -149,7 +157,8 @@ def _compile(module: Module, path: str, *, blas: bool) -> None:
 def _copy(source: str, path: str) -> str:
     """Copy a program or a library, without what only debuggers read.
 
-    Others are left as they are: strip breaks those that auditwheel has patched.
+    Others are left as they are: strip breaks those that auditwheel has patched. What strip cannot
+    do is not worth an error: it leaves the file as it was (strip(1) writes another, and renames).
     """
     os.makedirs(os.path.dirname(path), exist_ok=True)
     if os.path.lexists(path):
@@ -157,7 +166,7 @@ def _copy(source: str, path: str) -> str:
     shutil.copyfile(source, path)
     os.chmod(path, 0o755)  # noqa: S103  # programs and libraries: not mount's setuid bit
     if shutil.which("strip") is not None and _has_debug_sections(source):
-        subprocess.run(["strip", "--strip-unneeded", path], capture_output=True, check=False)
+        run(["strip", "--strip-unneeded", path], f"{path}: cannot strip")
     return path
 
 
@@ -190,13 +199,5 @@ def _below(path: str, directories: Iterable[str]) -> str | None:
 def _try(directory: str) -> str | None:
     """Run it in there; None if it runs, otherwise why not."""
     python = [f"/{HOME}/bin/python3", "-I", "-S", "-B", f"/{HOME}/main.py"]
-    done = subprocess.run(
-        ["chroot", directory, *python, *_TRIAL],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode == 0:
-        return None
-    return (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    done = run(["chroot", directory, *python, *_TRIAL], f"{directory}: cannot try it there")
+    return complaint(done) if done.returncode else None

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import shutil
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -19,11 +18,13 @@ from vmcorefs.capture.load import (
     read_state,
     reserved_size,
 )
+from vmcorefs.capture.programs import run
 from vmcorefs.capture.report import Check, error, ok, warning
+from vmcorefs.capture.saver import make_order
 from vmcorefs.capture.settings import SETTINGS_PATH, Settings
 from vmcorefs.core.units import format_size
 from vmcorefs.errors import UnsupportedError, VmcorefsError
-from vmcorefs.save.command import choose_format, make_writer
+from vmcorefs.save.command import make_writer
 
 
 def check_system(settings: Settings) -> Iterator[Check]:
@@ -42,14 +43,12 @@ def _check_dump(settings: Settings) -> Check:
         if url:
             return error("dump", f"format vmcore is for a directory, not for {url}")
         return ok("dump", "a sparse copy of /proc/vmcore")
-    wanted = None if dump.format == "kdump" else dump.format
-    chosen = choose_format(f"{url or settings.target.directory}/vmcore", wanted, parts=1)
-    codec = "none" if dump.format == "elf" else dump.codec
+    order = make_order(dump, url or settings.target.directory)
     try:
-        make_writer(chosen, codec, 1)
+        make_writer(order.format, order.codec, 1)
     except VmcorefsError as problem:
         return error("dump", str(problem))
-    return ok("dump", f"format {chosen}, codec {codec}, level {dump.level}")
+    return ok("dump", f"format {order.format}, codec {order.codec}, level {dump.level}")
 
 
 def _check_reserved() -> Iterator[Check]:
@@ -117,12 +116,7 @@ def _check_units(settings: Settings) -> Iterator[Check]:
         if settings.load.save_from == "root":
             yield error("units", "no systemd here: save_from = initramfs does without")
         return
-    done = subprocess.run(
-        ["systemctl", "is-enabled", "vmcorefs-load.service"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
+    done = run(["systemctl", "is-enabled", "vmcorefs-load.service"], "cannot ask systemctl")
     answer = done.stdout.strip() or done.stderr.strip().split("\n")[0]
     if done.returncode == 0:
         yield ok("units", f"vmcorefs-load.service: {answer}")

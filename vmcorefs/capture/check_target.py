@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import os
 import shlex
-import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 
 from vmcorefs.capture.estimate import estimate_dump
 from vmcorefs.capture.filesystem import device_path, free_bytes
 from vmcorefs.capture.mount_table import find_mounted, fstab_mountpoints
+from vmcorefs.capture.programs import run
 from vmcorefs.capture.report import Check, error, ok, warning
 from vmcorefs.capture.settings import Settings
 from vmcorefs.core.units import format_size
@@ -19,6 +19,7 @@ from vmcorefs.save.ssh import parse_place
 
 _IN_MEMORY = frozenset({"tmpfs", "ramfs", "rootfs", "devtmpfs", "overlay", "squashfs"})
 _ON_NETWORK = frozenset({"nfs", "nfs4", "cifs", "smb3", "ceph", "glusterfs", "9p"})
+_MISSING = "missing"
 
 
 def check_target(settings: Settings) -> Iterator[Check]:
@@ -139,28 +140,25 @@ def _check_ssh(settings: Settings) -> Iterator[Check]:
     target = settings.target
     place = parse_place(target.url.rstrip("/"))
     path = shlex.quote(place.path)
-    script = f"test -d {path} && test -w {path} && df -Pk {path}"
-    try:
-        done = subprocess.run(
-            place.command(script),
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-            timeout=target.wait_seconds + 30,
-        )
-    except (OSError, subprocess.TimeoutExpired) as problem:
-        yield error("target", f"{target.url}: {problem}")
-        return
+    missing = f"test -e {path} || {{ echo {_MISSING}; exit; }}"
+    script = f"{missing}; test -d {path} && test -w {path} && df -Pk {path}"
+    done = run(place.command(script), target.url, target.wait_seconds + 30)
     if done.returncode:
         reason = (done.stderr.strip().splitlines() or ["no writable directory there"])[-1]
         yield error("target", f"{target.url}: {reason}")
         return
+    if done.stdout.strip() == _MISSING:
+        yield warning(
+            "target", f"{target.url}: no such directory there: saving will try to make it"
+        )
+        return
     yield ok("target", f"{target.url}: answers without asking anything, and may be written")
-    fields = done.stdout.strip().splitlines()[-1].split()
+    fields = (done.stdout.strip().splitlines() or [""])[-1].split()
     if len(fields) >= 4 and fields[3].isdigit():
         free, size = int(fields[3]) << 10, estimate_dump(settings.dump)
         message = (
             f"{target.url}: {format_size(free)} free; a dump takes at most {format_size(size)}"
         )
         yield ok("space", message) if free >= size else warning("space", message)
+    else:
+        yield warning("space", f"{target.url}: df does not say how much is free there")

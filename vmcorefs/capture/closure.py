@@ -9,21 +9,29 @@ from __future__ import annotations
 import json
 import os
 import re
-import subprocess
 import sys
 from dataclasses import dataclass
 
+from vmcorefs.capture.programs import complaint, run
 from vmcorefs.errors import UnsupportedError
 
 _LIST_MODULES = r"""
 import ast, importlib, importlib.util, json, pkgutil, sys
 import vmcorefs
 
-def load(name):
+def load_if_here(name):
+    # a name in a module is tried too: most of these are none
     try:
         importlib.import_module(name)
     except Exception:  # one for another system, or an optional one
         pass
+
+def load_own():
+    for module in pkgutil.walk_packages(vmcorefs.__path__, "vmcorefs."):
+        try:
+            importlib.import_module(module.name)
+        except Exception as error:
+            sys.exit(f"{module.name}: {type(error).__name__}: {error}")
 
 def imports_of(module):
     with open(module.__file__, "rb") as file:
@@ -37,17 +45,16 @@ def imports_of(module):
             yield name
             yield from (f"{name}.{alias.name}" for alias in node.names)
 
-for module in pkgutil.walk_packages(vmcorefs.__path__, "vmcorefs."):
-    load(module.name)
+load_own()
 # what functions import when they are called
 ours = ("vmcorefs", "click")
 own = [module for name, module in sys.modules.items() if name.split(".")[0] in ours]
 for name in {name for module in own for name in imports_of(module)}:
-    load(name)
+    load_if_here(name)
 from vmcorefs.save.codecs import find_codec
 find_codec(sys.argv[1])
 for name in sys.argv[2:]:
-    load(name)
+    importlib.import_module(name)
 found = {}
 for name, module in list(sys.modules.items()):
     path = getattr(module, "__file__", None)
@@ -103,19 +110,13 @@ def find_modules(codec: str, python: str = sys.executable) -> list[Module]:
         python: The interpreter that has vmcorefs.
 
     Raises:
-        UnsupportedError: if it cannot run vmcorefs.
+        UnsupportedError: if it cannot run vmcorefs; names a module of vmcorefs that fails.
+        OutputError: if there is no such interpreter.
     """
-    done = subprocess.run(
-        [python, "-c", _LIST_MODULES, codec, *ALWAYS],
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        check=False,
-        cwd="/",
-    )
+    failure = f"{python}: cannot list vmcorefs' modules"
+    done = run([python, "-P", "-c", _LIST_MODULES, codec, *ALWAYS], failure)
     if done.returncode:
-        reason = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
-        raise UnsupportedError(f"{python}: cannot list vmcorefs' modules: {reason}")
+        raise UnsupportedError(f"{failure}: {complaint(done)}")
     found = json.loads(done.stdout)
     return [Module(name, path, package) for name, (path, package) in sorted(found.items())]
 
@@ -124,14 +125,14 @@ def find_libraries(paths: list[str]) -> set[str]:
     """Absolute paths of the shared libraries that programs and extensions need, by ldd(1).
 
     Raises:
-        UnsupportedError: if one is missing, or ldd cannot be run.
+        UnsupportedError: if one is missing, or ldd does not know.
+        OutputError: if ldd cannot be run.
     """
     libraries: set[str] = set()
     for path in paths:
-        try:
-            done = subprocess.run(["ldd", path], capture_output=True, text=True, check=False)
-        except OSError as error:
-            raise UnsupportedError(f"cannot run ldd: {error.strerror}") from error
+        done = run(["ldd", path], "cannot run ldd")
+        if done.returncode and "not a dynamic executable" not in done.stdout + done.stderr:
+            raise UnsupportedError(f"{path}: ldd does not know what it needs: {complaint(done)}")
         missing = _MISSING.findall(done.stdout)
         if missing:
             raise UnsupportedError(f"{path}: needs {', '.join(missing)}, which is not here")

@@ -7,10 +7,17 @@ import os
 import platform
 import socket
 import sys
+from typing import cast
 
 import click
 
-from vmcorefs.capture.actions import VMCORE, perform, require_capture_kernel, run_shell
+from vmcorefs.capture.actions import (
+    SHELL_SECONDS,
+    VMCORE,
+    perform,
+    require_capture_kernel,
+    run_shell,
+)
 from vmcorefs.capture.checks import check_all, format_checks, has_error, to_json
 from vmcorefs.capture.crash import crash_now, describe_crash
 from vmcorefs.capture.estimate import describe_needs
@@ -29,10 +36,13 @@ from vmcorefs.capture.settings import SETTINGS_PATH, Settings, load_settings
 from vmcorefs.core.units import format_size
 from vmcorefs.errors import ConfigError, UnsupportedError
 
-_SHELL_SECONDS = 7 * 24 * 3600
-
 _config_option = click.option(
-    "--config", "config_path", default=SETTINGS_PATH, show_default=True, metavar="FILE"
+    "--config",
+    "config_path",
+    default=SETTINGS_PATH,
+    show_default=True,
+    metavar="FILE",
+    help="The settings.",
 )
 
 
@@ -74,7 +84,7 @@ def finish(config_path: str, *, failed: bool) -> None:
         _say(f"THE CRASHED KERNEL'S MEMORY WAS NOT SAVED (see above); now: {action}")
     else:
         _say(f"done; now: {action}")
-    with time_limit(_SHELL_SECONDS):  # a person may stay longer than a unit may take
+    with time_limit(SHELL_SECONDS):  # a person may stay longer than a unit may take
         if settings.finish.stay and action != "shell":
             run_shell(f"the crashed kernel's memory is at /run/vmcorefs; after the shell: {action}")
         perform(action)
@@ -150,11 +160,10 @@ def initramfs(config_path: str, output: str | None, release: str | None, modules
 
 @capture.command(short_help="Put vmcorefs into an initramfs in the making.")
 @_config_option
-@click.option("--blas", is_flag=True, help="With numpy's linear algebra, which is never called.")
 @click.argument("directory")
-def bundle(config_path: str, directory: str, *, blas: bool) -> None:
+def bundle(config_path: str, directory: str) -> None:
     """Copy vmcorefs, its Python, and the settings below DIRECTORY; what hooks call."""
-    done = fill(directory, load_settings(config_path), blas=blas)
+    done = fill(directory, load_settings(config_path))
     _say(
         f"{directory}: {done.modules} modules, {done.libraries} libraries,"
         f" {format_size(done.size)}{', numpy with its BLAS' if done.has_blas else ''}"
@@ -162,10 +171,13 @@ def bundle(config_path: str, directory: str, *, blas: bool) -> None:
 
 
 @capture.command(name="try", hidden=True)
-def try_() -> None:
-    """Load everything that mounting and saving load: it is there, then."""
-    for name in ("vmcorefs.fuse.serve", "vmcorefs.capture.saver"):
-        importlib.import_module(name)
+@click.pass_context
+def try_(context: click.Context) -> None:
+    """Load every command, and what mounting loads later: it is there, then."""
+    main = cast("click.Group", context.find_root().command)
+    for name in main.list_commands(context):
+        main.get_command(context, name)
+    importlib.import_module("vmcorefs.fuse.serve")
 
 
 @click.group()

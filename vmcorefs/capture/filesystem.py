@@ -18,7 +18,6 @@ _BY = {
     "LABEL": "label",
     "PARTUUID": "partuuid",
     "PARTLABEL": "partlabel",
-    "ID": "id",
 }
 
 
@@ -62,7 +61,9 @@ def device_path(filesystem: str) -> str:
         return filesystem
     key, _, value = filesystem.partition("=")
     if key not in _BY or not value:
-        raise ConfigError(f"{filesystem!r}: expected UUID=, LABEL=, ... or a path below /dev")
+        raise ConfigError(
+            f"{filesystem!r}: expected UUID=, LABEL=, PARTUUID=, PARTLABEL= or /dev/..."
+        )
     return f"/dev/disk/by-{_BY[key]}/{value}"
 
 
@@ -105,6 +106,7 @@ def unmount(mountpoint: str) -> None:
 def _run(command: list[str], failure: str, timeout: float | None = None) -> None:
     done = run(command, failure, timeout)
     if done.returncode:
+        # mount says what is wrong first, and then where to look further
         reason = (done.stderr.strip().splitlines() or [f"{command[0]} failed"])[0]
         raise OutputError(f"{failure}: {reason}")
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -18,10 +17,12 @@ from pathlib import Path
 
 import msgspec
 
+from vmcorefs.capture.actions import SHELL_SECONDS
 from vmcorefs.capture.bundle import HOME, Bundle, make_bundle
 from vmcorefs.capture.filesystem import device_path
 from vmcorefs.capture.install import find_command, find_data
 from vmcorefs.capture.mount_table import find_mounted
+from vmcorefs.capture.programs import complaint, run
 from vmcorefs.capture.settings import Settings, TargetSettings
 from vmcorefs.errors import ConfigError, OutputError, UnsupportedError
 from vmcorefs.mountinfo import Mounted, list_mounted
@@ -31,10 +32,9 @@ _BY_UUID = "/dev/disk/by-uuid"
 _GRACE = 30
 """Seconds that the process has to keep its limit itself, before the shell does it."""
 _PATIENCE = 180
-_SHELL_SECONDS = 7 * 24 * 3600
 
 
-def fill(directory: str, settings: Settings, *, blas: bool = False) -> Bundle:
+def fill(directory: str, settings: Settings) -> Bundle:
     """Put vmcorefs and what it saves by below ``directory``, an initramfs in the making.
 
     Raises:
@@ -43,7 +43,7 @@ def fill(directory: str, settings: Settings, *, blas: bool = False) -> Bundle:
         UnsupportedError: if vmcorefs does not run there.
     """
     resolved = msgspec.structs.replace(settings, target=resolve_target(settings.target))
-    bundle = make_bundle(directory, settings.dump.codec, blas=blas)
+    bundle = make_bundle(directory, settings.dump.codec)
     try:
         os.makedirs(os.path.join(directory, "etc"), exist_ok=True)
         Path(directory, "etc/vmcorefs.toml").write_text(format_settings(resolved), "utf-8")
@@ -107,7 +107,7 @@ def _format_run(settings: Settings) -> str:
     finish = settings.finish
     for_people = finish.stay or "shell" in (finish.success, finish.failure)
     limit = finish.timeout_seconds + settings.target.wait_seconds + _GRACE
-    patience = _SHELL_SECONDS if for_people else _PATIENCE
+    patience = SHELL_SECONDS if for_people else _PATIENCE
     mount = "yes" if for_people else "no"
     return f"limit={limit}\npatience={patience}\nmount={mount}\n"
 
@@ -125,7 +125,7 @@ def make_initramfs(
         modules: initramfs-tools' MODULES: ``dep`` for this machine's drivers, ``most`` for all.
 
     Raises:
-        ConfigError: if the target cannot be had in an initramfs.
+        ConfigError: if the target cannot be had in an initramfs, or nobody says its type.
         UnsupportedError: if there is neither program.
         OutputError: if it fails.
     """
@@ -134,35 +134,38 @@ def make_initramfs(
         **os.environ,
         "VMCOREFS": find_command(),
         "VMCOREFS_CONFIG": os.path.abspath(config),
-        "VMCOREFS_MODULES": target.type or _type_of(target),
+        "VMCOREFS_MODULES": _type_of(target),
     }
     temporary = f"{output}.new"
-    os.makedirs(os.path.dirname(os.path.abspath(output)), mode=0o700, exist_ok=True)
-    if shutil.which("mkinitramfs") is not None:
-        with _initramfs_tools(modules) as directory:
-            _run(["mkinitramfs", "-d", directory, "-o", temporary, release], environment)
-    elif shutil.which("dracut") is not None:
-        hostonly = "--hostonly" if modules == "dep" else "--no-hostonly"
-        _run(["dracut", "--force", hostonly, "--add", "vmcorefs", temporary, release], environment)
-    else:
-        raise UnsupportedError("neither mkinitramfs (initramfs-tools) nor dracut is installed")
     try:
+        os.makedirs(os.path.dirname(os.path.abspath(output)), mode=0o700, exist_ok=True)
+        _run_maker(temporary, environment, release, modules)
         os.replace(temporary, output)
     except OSError as error:
-        raise OutputError(f"{output}: cannot write: {error.strerror}") from error
+        raise OutputError(f"{output}: cannot make it: {error}") from error
+
+
+def _run_maker(output: str, environment: dict[str, str], release: str, modules: str) -> None:
+    if shutil.which("mkinitramfs") is not None:
+        with _initramfs_tools(modules) as directory:
+            _run(["mkinitramfs", "-d", directory, "-o", output, release], environment)
+    elif shutil.which("dracut") is not None:
+        hostonly = "--hostonly" if modules == "dep" else "--no-hostonly"
+        _run(["dracut", "--force", hostonly, "--add", "vmcorefs", output, release], environment)
+    else:
+        raise UnsupportedError("neither mkinitramfs (initramfs-tools) nor dracut is installed")
 
 
 def _type_of(target: TargetSettings) -> str:
-    """The type of the target's file system, for its module; empty if it cannot be told."""
-    if not target.filesystem:
-        return ""
-    done = subprocess.run(
-        ["blkid", "-o", "value", "-s", "TYPE", device_path(target.filesystem)],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    return done.stdout.strip()
+    """The type of the target's file system, whose module the initramfs needs."""
+    if target.type or not target.filesystem:
+        return target.type
+    failure = f"{target.filesystem}: cannot tell its type"
+    path = device_path(target.filesystem)
+    found = run(["blkid", "-o", "value", "-s", "TYPE", path], failure).stdout.strip()
+    if not found:
+        raise ConfigError(f"{failure}: blkid knows none for {path}; name it as [target] type")
+    return found
 
 
 @contextmanager
@@ -182,18 +185,6 @@ def _initramfs_tools(modules: str) -> Iterator[str]:
 
 
 def _run(command: list[str], environment: dict[str, str]) -> None:
-    try:
-        done = subprocess.run(
-            command,
-            env=environment,
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError as error:
-        raise OutputError(f"cannot run {command[0]}: {error.strerror}") from error
+    done = run(command, f"cannot run {command[0]}", environment=environment)
     if done.returncode:
-        lines = [line for line in done.stderr.strip().splitlines() if line.strip()]
-        reason = lines[-1] if lines else f"exit status {done.returncode}"
-        raise OutputError(f"{command[0]} failed: {reason}")
+        raise OutputError(f"{command[0]} failed: {complaint(done)}")

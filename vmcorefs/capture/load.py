@@ -5,12 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import re
-import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
 
+from vmcorefs.capture.programs import run
 from vmcorefs.capture.settings import LoadSettings, Settings
 from vmcorefs.errors import ConfigError, OutputError, UnsupportedError
 
@@ -187,16 +187,7 @@ def unload_crash_kernel() -> bool:
 
 def _kexec(*arguments: str) -> str | None:
     """Run kexec; None if it did what it was asked, otherwise why not."""
-    try:
-        done = subprocess.run(
-            ["kexec", *arguments],
-            stdin=subprocess.DEVNULL,
-            capture_output=True,
-            text=True,
-            check=False,
-        )
-    except OSError as error:
-        return f"cannot run kexec: {error.strerror}"
+    done = run(["kexec", *arguments], "cannot run kexec")
     if done.returncode == 0:
         return None
     return " / ".join(done.stderr.split("\n")).strip(" /") or f"exit status {done.returncode}"

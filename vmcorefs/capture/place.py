@@ -15,7 +15,7 @@ from typing import Protocol
 
 from vmcorefs.capture.dumps import DumpDirectory, beyond_count, delete, list_dumps, removable
 from vmcorefs.capture.filesystem import free_bytes, open_directory
-from vmcorefs.capture.programs import run
+from vmcorefs.capture.programs import complaint, run
 from vmcorefs.capture.settings import KeepSettings, TargetSettings
 from vmcorefs.core.units import format_size
 from vmcorefs.errors import DiskFullError, OutputError
@@ -124,8 +124,7 @@ class RemotePlace:
             if done.returncode == 0:
                 return
             if done.returncode != _NO_CONNECTION or time.monotonic() > end:
-                reason = (done.stderr.strip().splitlines() or ["ssh failed"])[-1]
-                raise OutputError(f"{prefix}: cannot make it: {reason}")
+                raise OutputError(f"{prefix}: cannot make it: {complaint(done)}")
             time.sleep(1)
 
     def check_room(self) -> None:

@@ -77,7 +77,7 @@ def save(settings: Settings, vmcore: str, say: Say) -> Saved:
         open_capture(CaptureConfig(images=(Piece(vmcore),))) as capture,
     ):
         path = place.make(dump_name(capture.image.time))
-        say(f"{path}: saving the memory of Linux {_release(capture)}")
+        say(f"{path}: saving the memory of Linux {_release(capture) or 'of an unknown release'}")
         _save_log(capture, path, say)
         if settings.dump.format == "vmcore":
             facts = _copy(capture, path, place, say)
@@ -101,8 +101,9 @@ def check_memory(say: Say, path: str = MEMINFO) -> None:
     """Say so if this kernel has too little memory left: what follows may be killed for it."""
     try:
         info = read_meminfo(path)
-    except UnsupportedError:
-        return  # nothing here may keep the memory from being saved
+    except UnsupportedError as error:
+        say(f"warning: {error}")  # nothing here may keep the memory from being saved
+        return
     available = info.get("MemAvailable", info["MemFree"])
     if available < NEEDED_AVAILABLE:
         say(
@@ -120,14 +121,17 @@ def _save_log(capture: Capture, path: str, say: Say) -> None:
     say(f"{path}/{DMESG}: {log.size} bytes")
 
 
-def _save_dump(
-    capture: Capture, path: str, settings: DumpSettings, place: Place, say: Say
-) -> Mapping[str, object]:
-    """Save in one of the formats of ``vmcorefs save``; its report, as JSON has it."""
+def make_order(settings: DumpSettings, path: str) -> Order:
+    """What is asked of ``vmcorefs save``, for a dump in a format of its.
+
+    Args:
+        settings: Levels, format and codec.
+        path: What the names of the dump's files begin with: a directory, or a URL.
+    """
     output = f"{path}/{VMCORE}"
     # what is written in order alone is kdump's flattened form: choose_format knows
     wanted = None if settings.format == "kdump" else settings.format
-    order = Order(
+    return Order(
         output,
         parse_levels(str(settings.level)),
         choose_format(output, wanted, parts=1),
@@ -135,6 +139,13 @@ def _save_dump(
         force=True,
         log=False,
     )
+
+
+def _save_dump(
+    capture: Capture, path: str, settings: DumpSettings, place: Place, say: Say
+) -> Mapping[str, object]:
+    """Save in one of the formats of ``vmcorefs save``; its report, as JSON has it."""
+    order = make_order(settings, path)
     writer = make_writer(order.format, order.codec, default_threads())
     warnings = list(capture.image.warnings)
     dump, missing = make_dump(capture, warnings)
@@ -234,9 +245,9 @@ def _summary(capture: Capture, path: str, facts: Mapping[str, object], seconds: 
     return json.dumps(summary, indent=1).encode() + b"\n"
 
 
-def _release(capture: Capture) -> str:
+def _release(capture: Capture) -> str | None:
     vmcoreinfo = capture.image.notes.vmcoreinfo
-    return (vmcoreinfo.release if vmcoreinfo else None) or "of an unknown release"
+    return vmcoreinfo.release if vmcoreinfo else None
 
 
 def _put(path: str, name: str, data: bytes) -> None:

@@ -46,7 +46,7 @@ DumpFormat = Literal["kdump", "elf", "vmcore"]
 Codec = Literal["zlib", "lzo", "snappy", "zstd", "none"]
 SaveFrom = Literal["root", "initramfs"]
 
-_FILESYSTEM = re.compile(r"(UUID|LABEL|PARTUUID|PARTLABEL|ID)=[^\s/]+|/dev/\S+")
+_FILESYSTEM = re.compile(r"(UUID|LABEL|PARTUUID|PARTLABEL)=[^\s/]+|/dev/\S+")
 _URL = re.compile(r"(?P<scheme>[a-z][a-z0-9+.-]*)://(?P<rest>\S+)")
 _DURATION = re.compile(r"([0-9]{1,7})(s|min|h|)")
 _SECONDS = {"": 1, "s": 1, "min": 60, "h": 3600}

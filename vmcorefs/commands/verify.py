@@ -7,13 +7,16 @@ from contextlib import ExitStack
 import click
 
 from vmcorefs.commands.opening import verify_inputs
-from vmcorefs.commands.options import IMAGES_HELP, images_config
+from vmcorefs.commands.options import images_config
 from vmcorefs.confine import process
 from vmcorefs.sources.file import FileSource
 from vmcorefs.verify import AUTO
 
 
-@click.command(epilog=IMAGES_HELP)
+@click.command(
+    epilog="IMAGE is as for the other commands, but for a mounted tree: verify what it was mounted"
+    " of. An address or a size that stands behind it changes nothing: files are read whole."
+)
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option(
     "--sums",
