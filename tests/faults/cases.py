@@ -65,6 +65,6 @@ REQUEST_TIMEOUT = Path("/proc/sys/fs/fuse/max_request_timeout")
 
 needs_request_timeouts = pytest.mark.skipif(
     not REQUEST_TIMEOUT.exists(),
-    reason="the kernel cannot end a request before Linux 6.15: a daemon that is stopped then holds"
-    ' its readers until it goes on, which is the row "daemon stopped for a while"',
+    reason="a kernel before Linux 6.15 ends no request by itself, so this fault cannot be made;"
+    ' what then holds, readers that wait until the daemon goes on, is "daemon stopped for a while"',
 )

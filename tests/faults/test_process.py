@@ -169,7 +169,8 @@ def memory_cgroup(limit: int) -> Iterator[Callable[[int], None]]:
         yield lambda pid: join(group, pid)
     finally:
         for pid in (group / "cgroup.procs").read_text().split():
-            join(parent, int(pid))
+            with suppress(ProcessLookupError):  # it has just ended
+                join(parent, int(pid))
         group.rmdir()
 
 
