@@ -64,7 +64,8 @@ class FaultLog:
         """
         self._find_paddr = find_paddr
         self._lock = Lock()
-        self._limit = RateLimit()
+        # what is expected, such as a walk through holes, must not hold back what is not
+        self._limits = {level: RateLimit() for level in (logging.ERROR, logging.INFO)}
         self._told: set[tuple[str, str, int]] = set()
 
     def report(self, file: TreeFile, offset: int, error: VmcorefsError) -> None:
@@ -73,7 +74,7 @@ class FaultLog:
         # reads ahead into what was left out of a dump
         expected = isinstance(error, FaultError) and error.kind in ("hole", "excluded")
         level = logging.INFO if expected else logging.ERROR
-        if self._is_new(_key(file, offset, error)):
+        if self._is_new(_key(file, offset, error), level):
             at = _place(file, offset, error)
             log.log(level, "%s at %#x: %s%s", file.path, at, error, self._address(error))
 
@@ -92,18 +93,19 @@ class FaultLog:
 
     def flush(self) -> None:
         """Say how many have not been told, if there is room for it."""
-        with self._lock:
-            count = self._limit.take_held_back()
-        if count:
-            log.error("%d more errors of reads, which are not listed here", count)
+        for level, limit in self._limits.items():
+            with self._lock:
+                count = limit.take_held_back()
+            if count:
+                log.log(level, "%d more errors of reads, which are not listed here", count)
 
-    def _is_new(self, key: tuple[str, str, int]) -> bool:
+    def _is_new(self, key: tuple[str, str, int], level: int = logging.ERROR) -> bool:
         with self._lock:
             if key in self._told:
                 return False
             if len(self._told) < _MOST_KEPT:
                 self._told.add(key)
-            return self._limit.allow()
+            return self._limits[level].allow()
 
     def _address(self, error: VmcorefsError) -> str:
         if not isinstance(error, SourceIOError):

@@ -61,6 +61,24 @@ def test_a_hole_is_no_error(faults: FaultLog, caplog: pytest.LogCaptureFixture) 
     assert "ERROR" not in caplog.text
 
 
+def test_a_walk_through_holes_holds_no_error_back_and_makes_none(
+    faults: FaultLog, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO)
+    rows = table(*((n * MIB, MIB, 0, -1, Kind.HOLE) for n in range(50)))
+    kcore = table_file("kcore", rows, ())
+    kcore.make()
+    for n in range(50):
+        faults.report(kcore, n * MIB, FaultError("kcore", n * MIB, 4096, "hole"))
+    assert [record.levelno for record in caplog.records] == [logging.INFO] * 20
+    faults.report(vmcore(), MIB, SourceIOError("ram", 3 * MIB, 4096, "Input/output error"))
+    assert caplog.records[-1].levelno == logging.ERROR
+    faults._limits[logging.INFO]._at -= 60  # a minute later
+    faults.flush()
+    assert caplog.messages[-1] == "30 more errors of reads, which are not listed here"
+    assert caplog.records[-1].levelno == logging.INFO
+
+
 def test_what_was_held_back_is_told_when_there_is_room() -> None:
     now = [0.0]
     limit = RateLimit(lambda: now[0])
