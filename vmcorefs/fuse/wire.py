@@ -58,6 +58,13 @@ _NOTIFY_INVAL_ENTRY = 3
 _INVAL_ENTRY = struct.Struct("=QII")
 
 
+def unique_of(request: memoryview) -> int:
+    """The kernel's number of a request."""
+    unique: int
+    _, _, unique, _ = IN_HEADER.unpack_from(request)
+    return unique
+
+
 def accept_init(request: memoryview, reply: bytearray, size: int, timeout: int) -> bool:
     """Ask, in libfuse's answer to INIT, for what libfuse does not know of.
 

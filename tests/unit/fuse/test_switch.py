@@ -167,3 +167,16 @@ def test_a_request_is_refused_if_there_is_no_memory_for_libfuses_answer(
     for unique, error in ((1, -5), (2, 0)):
         kernel.libfuse.send(wire.OUT_HEADER.pack(16, 0, unique))
         assert kernel.answered() == (unique, error)
+
+
+def test_a_lane_that_waits_takes_no_cpu(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vmcorefs.fuse.switch.has_cpus", lambda: True)
+    kernel.switch.tick()
+    for unique in range(1, 100):
+        kernel.ask(unique, CACHED)
+        assert kernel.answered() == (unique, 0)
+    before = time.process_time()
+    time.sleep(0.5)
+    assert time.process_time() - before < 0.1
+    kernel.ask(100, CACHED)
+    assert kernel.answered() == (100, 0)

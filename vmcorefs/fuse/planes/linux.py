@@ -112,6 +112,11 @@ def trim_heap() -> None:
         _libc.malloc_trim(0)
 
 
+def has_cpus() -> bool:
+    """Whether this process may run on more than one CPU."""
+    return len(os.sched_getaffinity(0)) > 1
+
+
 def bdi_names() -> set[str]:
     """The devices and file systems that read ahead by a setting of their own."""
     try:
