@@ -1,18 +1,21 @@
 """Progress bars on standard error: tqdm's, as this program needs them.
 
-Each is there only while its work goes on, and only on a terminal.
+Each is there only while its work goes on, and only on a terminal. tqdm is imported for the first of
+them: a daemon would keep 3.6 MiB for a bar that nobody has seen.
 """
 
 from __future__ import annotations
 
+import sys
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, Any
 
-from tqdm import tqdm
+if TYPE_CHECKING:
+    from tqdm import tqdm
 
-__all__ = ["byte_bar", "share_bar", "tqdm"]
-
-tqdm.monitor_interval = 0  # no thread of its own: a daemon could not take its privileges away
+    Bar = tqdm[Any]
 
 Added = Callable[[int], None]
 """``added(count)``: how much more is done."""
@@ -20,21 +23,40 @@ Added = Callable[[int], None]
 Reached = Callable[[int, int], None]
 """``reached(done, total)``: how much is done of how much."""
 
-_ONLY_ON_A_TERMINAL = None
-"""What tqdm's ``disable`` says for that."""
+_DELAY = 1.0
+"""Seconds that work may take without a bar."""
+
+
+def make_bar(what: str, unit: str, total: int | None = None, *, leave: bool = False) -> Bar:
+    """Show a bar, wherever standard error goes.
+
+    Args:
+        what: What is done.
+        unit: What is counted; bytes ("B") are shown as KiB, MiB ...
+        total: How much there is, if that is known.
+        leave: Whether it stays when it is done.
+    """
+    from tqdm import tqdm  # noqa: PLC0415  # see above
+
+    tqdm.monitor_interval = 0  # no thread of its own: a daemon could not take its privileges away
+    in_bytes = unit == "B"
+    return tqdm(
+        desc=what,
+        unit=unit,
+        total=total,
+        unit_scale=in_bytes,
+        unit_divisor=1024 if in_bytes else 1000,
+        leave=leave,
+    )
 
 
 @contextmanager
 def byte_bar(total: int, what: str) -> Iterator[Added]:
     """Show how much of ``total`` bytes is done."""
-    with tqdm(
-        total=total,
-        desc=what,
-        unit="B",
-        unit_scale=True,
-        unit_divisor=1024,
-        disable=_ONLY_ON_A_TERMINAL,
-    ) as bar:
+    if not sys.stderr.isatty():
+        yield lambda _count: None
+        return
+    with make_bar(what, "B", total, leave=True) as bar:
 
         def added(count: int) -> None:
             bar.update(count)
@@ -48,21 +70,30 @@ def share_bar(what: str, unit: str) -> Iterator[Reached]:
 
     Args:
         what: What is done.
-        unit: What is counted; bytes ("B") are shown as KiB, MiB ...
+        unit: As for ``make_bar``.
     """
-    in_bytes = unit == "B"
-    with tqdm(
-        desc=what,
-        unit=unit,
-        unit_scale=in_bytes,
-        unit_divisor=1024 if in_bytes else 1000,
-        disable=_ONLY_ON_A_TERMINAL,
-        delay=1,
-        leave=False,
-    ) as bar:
+    wanted, began = sys.stderr.isatty(), time.monotonic()
+    bar: Bar | None = None
 
-        def reached(done: int, total: int) -> None:
+    def reached(done: int, total: int) -> None:
+        nonlocal bar
+        if bar is None and wanted and time.monotonic() - began >= _DELAY:
+            bar = make_bar(what, unit, total)
+        if bar is not None:
             bar.total = total
             bar.update(done - bar.n)
 
+    try:
         yield reached
+    finally:
+        if bar is not None:
+            bar.close()
+
+
+def without_bars() -> AbstractContextManager[None]:
+    """Take the bars away for as long as something else is written to standard error."""
+    if "tqdm" not in sys.modules:
+        return nullcontext()
+    from tqdm import tqdm  # noqa: PLC0415
+
+    return tqdm.external_write_mode(sys.stderr)

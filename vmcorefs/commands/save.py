@@ -9,7 +9,7 @@ from typing import Any
 
 import click
 
-from vmcorefs.bars import tqdm
+from vmcorefs.bars import without_bars
 from vmcorefs.commands.opening import open_config
 from vmcorefs.commands.options import IMAGES_HELP, image_options, make_config
 from vmcorefs.errors import ConfigError, IncompleteError
@@ -113,5 +113,5 @@ def save(
 
 
 def _say(line: str) -> None:
-    with tqdm.external_write_mode(sys.stderr):  # takes the bar away for the moment
+    with without_bars():
         click.echo(f"vmcorefs: {line}", err=True)

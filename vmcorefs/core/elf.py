@@ -43,8 +43,13 @@ _PHDR_FIELDS = {
 _PHDR_SIZE = {ELFCLASS32: 32, ELFCLASS64: 56}
 _SHDR_FORMAT = {ELFCLASS32: "10I", ELFCLASS64: "IIQQQQIIQQ"}
 
-PHDR_DTYPE = np.dtype([(name, "u8") for name in _PHDR_FIELDS[ELFCLASS64].split()])
-"""One program header; every field is a host-order uint64, as the file may hold anything."""
+_NARROW = ("p_type", "p_flags")
+"""``Elf64_Word`` in both classes (elf(5)); the other fields are as wide as the class."""
+
+PHDR_DTYPE = np.dtype(
+    [(name, "u4" if name in _NARROW else "u8") for name in _PHDR_FIELDS[ELFCLASS64].split()]
+)
+"""One program header, host-order and unsigned, as the file may hold anything: 56 bytes."""
 
 PhdrTable = npt.NDArray[np.void]
 """Shape ``(n,)``, dtype ``PHDR_DTYPE``."""
@@ -260,10 +265,9 @@ def _pack_ehdr(header: ElfHeader, *, e_shoff: int, e_shnum: int) -> bytes:
 
 def _file_dtype(header: ElfHeader) -> np.dtype[np.void]:
     word = "u4" if header.elf_class == ELFCLASS32 else "u8"
-    narrow = ("p_type", "p_flags")
     return np.dtype(
         [
-            (name, header.byte_order + ("u4" if name in narrow else word))
+            (name, header.byte_order + ("u4" if name in _NARROW else word))
             for name in _PHDR_FIELDS[header.elf_class].split()
         ]
     )

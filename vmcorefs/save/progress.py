@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from vmcorefs.bars import tqdm
+from vmcorefs.bars import make_bar
 from vmcorefs.core.units import format_size
 from vmcorefs.save.report import Losses
 from vmcorefs.save.stop import Stop
@@ -48,9 +48,7 @@ class Progress:
         self._say = say
         self._start: float | None = None  # of the writing: the rate is of that alone
         self._last_line = time.monotonic()
-        self._bar = tqdm(
-            desc=name, unit="B", unit_scale=True, unit_divisor=1024, disable=not bar, leave=False
-        )
+        self._bar = make_bar(name, "B") if bar else None
 
     def check(self) -> None:
         """Go on, or not.
@@ -70,9 +68,10 @@ class Progress:
         self.done, self.total = done, total
         if self._start is None:
             self._start = time.monotonic()
-            self._bar.reset()
-            self._bar.set_description_str(self._name, refresh=False)
-        if not self._bar.disable:
+            if self._bar is not None:
+                self._bar.reset()
+                self._bar.set_description_str(self._name, refresh=False)
+        if self._bar is not None:
             self._bar.total = total * self._page_size
             self._bar.update(done * self._page_size - self._bar.n)
         elif self._is_time_for_a_line():
@@ -86,7 +85,7 @@ class Progress:
         """
         self.check()
         line = f"{self._name}: looking at pages, {100 * page // max(end, 1)} %"
-        if not self._bar.disable:
+        if self._bar is not None:
             self._bar.set_description_str(line)
         elif self._is_time_for_a_line():
             self._tell(line)
@@ -96,7 +95,7 @@ class Progress:
         if not self.losses.size:
             self._tell(f"{self._name}: cannot read {size} bytes at {paddr:#x}: {reason}; going on")
         self.losses.add(paddr, size, reason)
-        if not self._bar.disable:
+        if self._bar is not None:
             self._bar.set_postfix_str(f"{format_size(self.losses.size)} lost", refresh=False)
 
     def restart(self) -> None:
@@ -135,4 +134,5 @@ class Progress:
 
     def close(self) -> None:
         """Take the bar away."""
-        self._bar.close()
+        if self._bar is not None:
+            self._bar.close()

@@ -97,6 +97,7 @@ def test_a_terminal_gets_a_bar_and_no_lines(
     progress = _watch(said, bar=True)
     clock.now += 60
     progress.pages(MIB, 4 * MIB)
+    assert progress._bar is not None
     progress._bar.refresh()
     progress.close()
     assert said == []
