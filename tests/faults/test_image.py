@@ -17,8 +17,8 @@ from tests.mount.machine import RAM_END
 pytestmark = pytest.mark.mount
 
 SECTOR = 4096
-FOLIO = 512 << 10
-"""What the kernel reads in one go, at most: what is read ahead (read_ahead_kb)."""
+FOLIO = 1 << 20
+"""What the kernel reads in one go, at most: as much as one request of FUSE asks for."""
 
 
 @planes("image truncated")
