@@ -2,11 +2,12 @@
 
 import sys
 
-from bench import dump_level, extents, mount, peers, reads, save, scan, tools
+from bench import busy, dump_level, extents, mount, peers, reads, save, scan, tools
 
 ALONE = {"extents": extents.main, "mount": mount.main, "reads": reads.main, "scan": scan.main}
 BENCHMARKS = {
     **ALONE,
+    "busy": busy.main,
     "dump-level": dump_level.main,
     "peers": peers.main,
     "save": save.main,

@@ -1,10 +1,12 @@
 """Dumps of ours beside makedumpfile's: ``python -m bench save [VMCORE]``.
 
 VMCORE is what a kernel gave (``python -m tests.lab.capture`` makes one, and it is made if none is
-named). It lies in the page cache. Seconds are of the whole command, ours with Python's start, the
-sync of what is written, which makedumpfile leaves to others, and the SHA-256 of the dump; name a
-directory in memory to leave the disk out of it. Both have the same number of threads. Our modules
-are compiled before the first round, as in an installation.
+named; ``python -m bench busy`` makes one that has more to save). It lies in the page cache. Seconds
+are of the whole command, ours with Python's start, the sync of what is written, which makedumpfile
+leaves to others, and the SHA-256 of the dump, with which makedumpfile has nothing to compare: ours
+runs without it too. Name a directory in memory to leave the disk out. All have the same number of
+threads, and take turns at being first: memory is slower where nobody had it before. Our modules are
+compiled before the first round, as in an installation.
 """
 
 from __future__ import annotations
@@ -81,16 +83,18 @@ def measure(
     compileall.compile_dir(os.path.dirname(vmcorefs.__file__), quiet=1)
     subprocess.run(["cat", vmcore], stdout=subprocess.DEVNULL, check=True)
     runs: defaultdict[tuple[str, int, str], list[Run]] = defaultdict(list)
-    for _ in range(chosen.rounds):
+    for number in range(chosen.rounds):
         for level in levels:
             for codec in codecs:
-                for whose, command in commands(vmcore, out, level, codec, chosen.threads).items():
+                those = list(commands(vmcore, out, level, codec, chosen.threads).items())
+                turn = number % len(those)
+                for whose, command in those[turn:] + those[:turn]:
                     runs[codec, level, whose].append(run(command, out))
     return runs
 
 
 def commands(vmcore: Path, out: Path, level: int, codec: str, threads: int) -> dict[str, list[str]]:
-    """Both commands, or ours alone where makedumpfile was built without the codec."""
+    """All commands, or ours alone where makedumpfile was built without the codec."""
     dump = str(out / "dump")
     many = ["--num-threads", str(threads)] if threads > 1 and codec != "none" else []
     theirs = ["makedumpfile", *OPTIONS[codec], "-d", str(level), *many, str(vmcore), dump]
@@ -102,7 +106,8 @@ def commands(vmcore: Path, out: Path, level: int, codec: str, threads: int) -> d
         ["makedumpfile", "-v"], capture_output=True, text=True, check=False, env={"PATH": PATH}
     )
     built = BUILT.get(codec, "") in version.stdout + version.stderr
-    return {"ours": ours} | ({"makedumpfile": theirs} if built else {})
+    bare = [*ours, "--no-sha256"]
+    return {"ours": ours, "bare": bare} | ({"makedumpfile": theirs} if built else {})
 
 
 def run(command: list[str], out: Path) -> Run:
@@ -136,13 +141,12 @@ def format_table(
     )
     yield ""
     yield (
-        "| codec | level | seconds: makedumpfile | ours | ratio (least to most) | CPU ratio | size:"
-        " makedumpfile, MiB | ratio | peak MiB: makedumpfile | ours |"
+        "| codec | level | seconds: makedumpfile | ours | ratio (least to most) | without SHA-256 |"
+        " CPU ratio | size: makedumpfile, MiB | ratio | peak MiB: makedumpfile | ours |"
     )
-    yield "|---|---|---|---|---|---|---|---|---|---|"
-    for codec, level, whose in runs:
-        if whose == "ours":
-            yield format_row(codec, level, runs)
+    yield "|---|---|---|---|---|---|---|---|---|---|---|"
+    for codec, level in dict.fromkeys((codec, level) for codec, level, _whose in runs):
+        yield format_row(codec, level, runs)
 
 
 def format_row(codec: str, level: int, runs: dict[tuple[str, int, str], list[Run]]) -> str:
@@ -153,16 +157,20 @@ def format_row(codec: str, level: int, runs: dict[tuple[str, int, str], list[Run
     peak = max(each.peak for each in ours) / MIB
     if not theirs:
         size = ours[0].size / MIB
-        return (
-            f"| {codec} | {level} | not built | {seconds:.2f} | | | ({size:.1f}) | | | {peak:.0f} |"
-        )
+        seen = f"{seconds:.2f} | | | | ({size:.1f}) | | | {peak:.0f} |"
+        return f"| {codec} | {level} | not built | {seen}"
     pairs = list(zip(ours, theirs, strict=True))
-    ratios = [mine.seconds / other.seconds for mine, other in pairs]
     cpu = statistics.median(mine.cpu / other.cpu for mine, other in pairs)
     return (
         f"| {codec} | {level} | {statistics.median(each.seconds for each in theirs):.2f}"
-        f" | {seconds:.2f} | {statistics.median(ratios):.2f} ({min(ratios):.2f} to"
-        f" {max(ratios):.2f}) | {cpu:.2f} | {theirs[0].size / MIB:.1f}"
-        f" | {ours[0].size / theirs[0].size:.3f} | {max(each.peak for each in theirs) / MIB:.0f}"
-        f" | {peak:.0f} |"
+        f" | {seconds:.2f} | {format_ratios(ours, theirs)}"
+        f" | {format_ratios(runs[codec, level, 'bare'], theirs)} | {cpu:.2f}"
+        f" | {theirs[0].size / MIB:.1f} | {ours[0].size / theirs[0].size:.3f}"
+        f" | {max(each.peak for each in theirs) / MIB:.0f} | {peak:.0f} |"
     )
+
+
+def format_ratios(ours: list[Run], theirs: list[Run]) -> str:
+    """Seconds, round by round: the median, the least and the most."""
+    ratios = [mine.seconds / other.seconds for mine, other in zip(ours, theirs, strict=True)]
+    return f"{statistics.median(ratios):.2f} ({min(ratios):.2f} to {max(ratios):.2f})"

@@ -21,7 +21,7 @@ from vmcorefs.core.dump_level import KindArray, PageKind, left_out
 from vmcorefs.core.ranges import Int64Array, total_size
 from vmcorefs.core.units import align_up, format_size
 from vmcorefs.errors import UnsupportedError
-from vmcorefs.save.codecs import CODEC_NAMES, find_codec
+from vmcorefs.save.codecs import CODEC_NAMES, Compress, find_codec
 from vmcorefs.save.command import default_threads, make_dump
 from vmcorefs.save.dump import Dump, PageKinds
 from vmcorefs.save.pages import Batch, PageReader
@@ -195,7 +195,7 @@ def _measure(dump: Dump, survey: Survey, chosen: list[Int64Array]) -> Estimate:
         sampled[kind], zeros[kind] = count, zero / count
         for name, function in compress.items():
             lengths = np.zeros(count)
-            lengths[: len(pages)] = [min(len(function(page)), size) for page in pages]
+            lengths[: len(pages)] = [min(len(piece), size) for piece in function(pages)]
             taken[name][:, kind] = lengths.mean(), lengths.var(ddof=1) if count > 1 else 0
     return Estimate(
         page_size=size,
@@ -209,13 +209,13 @@ def _measure(dump: Dump, survey: Survey, chosen: list[Int64Array]) -> Estimate:
     )
 
 
-def _compressors() -> Iterator[tuple[str, Callable[[bytes], bytes]]]:
+def _compressors() -> Iterator[tuple[str, Compress]]:
     for name in CODEC_NAMES:
         try:
             start = find_codec(name).start
         except UnsupportedError:
             continue
-        yield name, (lambda page: page) if start is None else start()
+        yield name, (lambda pages: pages) if start is None else start()
 
 
 def _overhead(dump: Dump, survey: Survey) -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import hashlib
 import json
 import os
 import subprocess
@@ -43,6 +44,16 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", "size=18M", "tmpfs", path], check=True)
     yield path
     subprocess.run(["umount", path], check=True)
+
+
+def test_the_summary_has_the_sum_unless_nobody_wants_it(vmcore: Path, tmp_path: Path) -> None:
+    for wanted in (True, False):
+        target = TargetSettings(directory=str(tmp_path / str(wanted)))
+        save(Settings(target=target, dump=DumpSettings(sha256=wanted)), str(vmcore), print)
+        dump = only(tmp_path / str(wanted))
+        found = hashlib.sha256((dump / "vmcore").read_bytes()).hexdigest() if wanted else None
+        summary = json.loads((dump / "summary.json").read_text())
+        assert summary["files"] == [{"name": str(dump / "vmcore"), "sha256": found}]
 
 
 def test_a_copy_of_proc_vmcore_is_one(vmcore: Path, tmp_path: Path) -> None:

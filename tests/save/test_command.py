@@ -82,6 +82,24 @@ def test_json_is_one_object(machine: Machine, out: Path) -> None:
     assert (report["lost_bytes"], report["lost"]) == (0, [])
 
 
+@pytest.mark.parametrize("format_", ["kdump", "elf"])
+def test_the_sum_can_be_left_out(machine: Machine, out: Path, format_: str) -> None:
+    done = _save(machine, out, "--no-sha256", "--format", format_)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr.splitlines()[-1] == f"dump    {out}"
+    done = _save(machine, out, "--no-sha256", "--format", format_, "--force", "--json")
+    assert json.loads(done.stdout)["files"] == [{"name": str(out), "sha256": None}]
+
+
+def test_a_dump_without_its_sum_is_not_read_again(machine: Machine, out: Path) -> None:
+    trace = machine.directory / "trace"
+    for option, again in (("--sha256", True), ("--no-sha256", False)):
+        strace = ["strace", "-f", "-y", "-e", "trace=preadv,preadv2", "-o", str(trace)]
+        saving = machine.command("save", *machine.sources, "-o", str(out), "--force", option)
+        subprocess.run([*strace, *saving], check=True, capture_output=True)
+        assert (f"<{out}>" in trace.read_text()) == again
+
+
 def test_quiet_says_no_more_than_warnings(machine: Machine, out: Path) -> None:
     done = _save(machine, out, "--quiet")
     assert [line for line in done.stderr.splitlines() if "warning: " not in line] == []

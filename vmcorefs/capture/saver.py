@@ -138,6 +138,7 @@ def make_order(settings: DumpSettings, path: str) -> Order:
         "none" if settings.format == "elf" else settings.codec,
         force=True,
         log=False,
+        sha256=settings.sha256,
     )
 
 

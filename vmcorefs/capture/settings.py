@@ -11,6 +11,7 @@ Every key has a default, so an empty file is a good one::
     level = 31                          # as makedumpfile's -d
     format = "kdump"
     codec = "zlib"
+    sha256 = true
 
     [keep]
     dumps = 5
@@ -95,11 +96,14 @@ class DumpSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
         format: ``kdump`` (compressed, for crash and drgn), ``elf`` (filtered), or ``vmcore``: a
             sparse copy of /proc/vmcore, which knows no level and no codec.
         codec: How pages of ``kdump`` are compressed.
+        sha256: Keep the sum of the dump in ``summary.json``; a dump of ``kdump`` is read again for
+            it.
     """
 
     level: int | str = 31
     format: DumpFormat = "kdump"
     codec: Codec = "zlib"
+    sha256: bool = True
 
 
 class KeepSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):

@@ -72,6 +72,11 @@ from vmcorefs.save.saver import Console
 )
 @click.option("--resume", is_flag=True, help="Go on from FILE.incomplete.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists, or FILE.incomplete.")
+@click.option(
+    "--sha256/--no-sha256",
+    default=True,
+    help="Tell the SHA-256 of FILE, for which it is read again (default), or do without.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("--quiet", is_flag=True, help="Say nothing but errors and warnings.")
 @image_options
@@ -85,6 +90,7 @@ def save(
     split: int,
     resume: bool,
     force: bool,
+    sha256: bool,
     as_json: bool,
     quiet: bool,
     **options: Any,  # noqa: ANN401  # click's
@@ -98,6 +104,7 @@ def save(
     config = make_config(images, options)
     levels = read_levels(dump_level, config)
     order = make_order(output, levels, wanted, codec, parts=split, resume=resume, force=force)
+    order = replace(order, sha256=sha256)
     if as_json and output == STDOUT:
         raise ConfigError("standard output takes the dump, so --json has no place: name a FILE")
     say = _say if not quiet else None

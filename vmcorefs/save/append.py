@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from vmcorefs.save.dump import Output
 
+_PAGE = 4096  # of the page cache that most outputs are: half a page costs it more than a whole one
+_LARGE = 1 << 16
+
 
 class Appender:
     """Appends to one place of an output.
@@ -14,23 +17,44 @@ class Appender:
     """
 
     def __init__(self, output: Output, offset: int, unit: int = 1 << 20) -> None:
-        """Start at ``offset``; pieces end at multiples of ``unit``, but for the last one."""
+        """Start at ``offset``; small pieces are put together up to multiples of ``unit``."""
         self.end = self.written = offset
         self._output = output
         self._unit = unit
-        self._held: list[bytes | memoryview] = []
+        self._held = memoryview(bytearray(unit))
 
     def append(self, data: bytes | memoryview) -> None:
-        """Take ``data``, which must not change any more; it is written once there is enough.
+        """Take ``data``; what is not written is copied.
 
         Raises:
             OutputError: if it cannot be written.
         """
-        self._held.append(data)
-        self.end += len(data)
-        boundary = self.end - self.end % self._unit
-        if boundary > self.written:
-            self._write(boundary)
+        left = memoryview(data)
+        if len(left) >= _LARGE and self.end % _PAGE == 0:
+            # straight from where it lies, as far as it fills pages of the output
+            self.flush()
+            whole = len(left) // _PAGE * _PAGE
+            self._output.pwrite(left[:whole], self.end)
+            self.end += whole
+            self.written = self.end
+            left = left[whole:]
+        while len(left):
+            held = self.end - self.written
+            step = min(len(left), self._unit - self.end % self._unit)
+            self._held[held : held + step] = left[:step]
+            self.end += step
+            left = left[step:]
+            if self.end % self._unit == 0:
+                self.flush()
+
+    def move(self, offset: int) -> None:
+        """Go on at ``offset``.
+
+        Raises:
+            OutputError: if what is held cannot be written.
+        """
+        self.flush()
+        self.end = self.written = offset
 
     def flush(self) -> None:
         """Write all that is held.
@@ -39,11 +63,5 @@ class Appender:
             OutputError: if it cannot be written.
         """
         if self.end > self.written:
-            self._write(self.end)
-
-    def _write(self, until: int) -> None:
-        data = memoryview(b"".join(self._held))
-        count = until - self.written
-        self._output.pwrite(data[:count], self.written)
-        self.written = until
-        self._held = [data[count:]] if count < len(data) else []
+            self._output.pwrite(self._held[: self.end - self.written], self.written)
+            self.written = self.end

@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import importlib
 import zlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import partial
+from itertools import repeat
 from typing import Final
 
 from vmcorefs.core.diskdump_pages import Flag
 from vmcorefs.errors import UnsupportedError
 from vmcorefs.sources.page_codecs import load_library
 
-Compress = Callable[[bytes], bytes]
-"""Compresses one page; what it gives may be longer than the page."""
+Buffer = bytes | bytearray | memoryview
+Compress = Callable[[Iterable[bytes]], Iterable[Buffer]]
+"""Compresses pages, each by itself; what it gives of one may be longer than the page. The loop over
+them is ``map``'s: on small pages, one of Python's own takes half as long as the fastest codec."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,27 +61,29 @@ def _zlib() -> Codec:
     try:
         deflate = importlib.import_module("deflate")
     except ImportError:
-        return Codec("zlib", Flag.ZLIB, lambda: lambda page: zlib.compress(page, 1))
+        return Codec("zlib", Flag.ZLIB, lambda: lambda pages: map(zlib.compress, pages, repeat(1)))
     compress = deflate.zlib_compress
-    return Codec("zlib", Flag.ZLIB, lambda: lambda page: bytes(compress(page, 2)))
+    return Codec("zlib", Flag.ZLIB, lambda: lambda pages: map(compress, pages, repeat(2)))
 
 
 def _lzo() -> Codec:
     # lzo1x_1, and python-lzo would put a header of its own in front of the block
     compress = load_library("lzo", "python-lzo").compress
-    no_header = False
-    return Codec("lzo", Flag.LZO, lambda: lambda page: bytes(compress(page, 1, no_header)))
+    no_header = repeat(False)  # noqa: FBT003  # it takes no keywords
+    return Codec("lzo", Flag.LZO, lambda: lambda pages: map(compress, pages, repeat(1), no_header))
 
 
 def _snappy() -> Codec:
     compress = load_library("cramjam", "cramjam").snappy.compress_raw
-    return Codec("snappy", Flag.SNAPPY, lambda: lambda page: bytes(compress(page)))
+    return Codec("snappy", Flag.SNAPPY, lambda: lambda pages: map(compress, pages))
 
 
 def _zstd() -> Codec:
     zstandard = load_library("zstandard", "zstandard")
     # a compressor keeps tables and must not be shared between threads
-    return Codec("zstd", Flag.ZSTD, lambda: zstandard.ZstdCompressor(level=1).compress)
+    return Codec(
+        "zstd", Flag.ZSTD, lambda: partial(map, zstandard.ZstdCompressor(level=1).compress)
+    )
 
 
 _CODECS: Final[Mapping[str, Callable[[], Codec]]] = {

@@ -176,6 +176,7 @@ class _Writer:
             row = int(np.searchsorted(batch.pfns, first))
             self._move(first * size + shift)
             self._data.append(pages.data[row : row + end - first].reshape(-1).data)
+        self._reader.give_back(pages)
         for loss in pages.losses:
             self._lose(loss, observer)
         return int(np.count_nonzero(fresh))
@@ -186,8 +187,7 @@ class _Writer:
             while self._data.end < offset:
                 self._data.append(_ZEROS[: offset - self._data.end])
         elif offset != self._data.end:
-            self._data.flush()
-            self._data = Appender(self._output, offset)
+            self._data.move(offset)
 
     def _lose(self, loss: Loss, observer: Observer) -> None:
         """Note what is lost; it may have been noted already, in another place."""

@@ -34,13 +34,16 @@ class LocalTarget:
     sequential = False
     warning: str | None = None
 
-    def __init__(self, path: str, *, force: bool, resume: bool = False) -> None:
+    def __init__(
+        self, path: str, *, force: bool, resume: bool = False, hashed: bool = True
+    ) -> None:
         """Make ``path.incomplete``, or open the one that an earlier try has left.
 
         Args:
             path: The name that the file will have; its directory must exist.
             force: Replace ``path``, and start anew over ``path.incomplete``.
             resume: Keep what ``path.incomplete`` holds.
+            hashed: Its sum will be asked for.
 
         Raises:
             ConfigError: if ``path`` exists, or another process writes it, or an earlier try has
@@ -53,7 +56,7 @@ class LocalTarget:
         self.incomplete = f"{path}{INCOMPLETE}"
         self._force = force
         self._published = False
-        self._hash = RunningHash()
+        self._hash = RunningHash(wanted=hashed)
         self._refuse_existing()
         try:
             self._fd, self._is_new = self._open()
@@ -177,7 +180,7 @@ class LocalTarget:
         self.present = min(self.present, size)
         self._end = min(self._end, size)
         if size == 0:
-            self._hash = RunningHash()
+            self._hash = RunningHash(wanted=self._hash.wanted)
 
     def sync(self) -> None:
         """See ``Target.sync``."""
@@ -203,8 +206,10 @@ class LocalTarget:
             kept = None if self._published else self.incomplete
             raise output_error(self.name, error, kept) from error
 
-    def sha256(self, check: Callable[[], None]) -> str:
+    def sha256(self, check: Callable[[], None]) -> str | None:
         """See ``Target.sha256``."""
+        if not self._hash.wanted:
+            return None
         known = self._hash.hexdigest()
         if known is not None and self._hash.position == os.fstat(self._fd).st_size:
             return known

@@ -15,11 +15,11 @@ from vmcorefs.save.dump import Dump
 from vmcorefs.save.losses import Loss, add_loss
 from vmcorefs.save.survey import Survey, Window
 
-_BATCH = 1 << 20
+_BATCH = 2 << 20
 """Most bytes of pages that are read and compressed together."""
 
-_BATCHES = 24 << 20
-"""Most bytes of pages in the hands of all threads, unless there are hundreds of them."""
+_BATCHES = 8 << 20
+"""Most bytes of pages that all threads have read, unless there are dozens of them."""
 
 _LEAST_BATCH = 1 << 17
 
@@ -61,6 +61,11 @@ class Pages:
     lost: BoolArray
     losses: tuple[Loss, ...]
 
+    @property
+    def stored(self) -> BoolArray:
+        """Which have bytes to store, shape ``(n,)``."""
+        return ~(self.zero | self.lost)
+
 
 def find_runs(numbers: Int64Array) -> Ranges:
     """Ascending numbers as ranges; a normal set."""
@@ -71,7 +76,7 @@ def find_runs(numbers: Int64Array) -> Ranges:
 
 
 def batch_pages(page_size: int, threads: int) -> int:
-    """Pages in a batch: a MiB of them, and less if many threads would have that much at once."""
+    """Pages in a batch: 2 MiB of them, and less if several threads have a batch at once."""
     size = min(max(_BATCHES // threads, _LEAST_BATCH), _BATCH)
     return max(size // page_size, 1)
 
@@ -108,6 +113,7 @@ class PageReader:
     def __init__(self, dump: Dump) -> None:
         self.page_size = dump.kinds.page_size
         self._memory = dump.memory
+        self._buffers: list[PageArray] = []  # the last one given back is the one in the CPU's cache
         # dump.ram alone would make zeros of RAM that no input holds
         self._ram = normalise(np.concatenate((dump.ram, dump.elfcorehdr.ram)))
 
@@ -115,10 +121,11 @@ class PageReader:
         """Read the pages of ``batch``.
 
         What of a page is not RAM reads as zeros, as in makedumpfile (``readpage_elf``). A page that
-        cannot be read whole is lost, and the others are not.
+        cannot be read whole is lost, and the others are not. Whoever is done with the data should
+        ``give_back`` it: memory that is new costs the kernel as much as the pages read into it.
         """
         size = self.page_size
-        data = np.empty((len(batch.pfns), size), dtype=np.uint8)
+        data = self._take_buffer(len(batch.pfns))
         zero = np.zeros(len(data), dtype=np.bool_)
         lost = np.zeros(len(data), dtype=np.bool_)
         losses: list[Loss] = []
@@ -136,6 +143,19 @@ class PageReader:
         elif unknown.any():
             zero[unknown] = _are_zero(data[unknown])
         return Pages(data, zero, lost, tuple(losses))
+
+    def give_back(self, pages: Pages) -> None:
+        """Nobody uses ``pages.data`` any more."""
+        self._buffers.append(pages.data)
+
+    def _take_buffer(self, count: int) -> PageArray:
+        try:
+            whole = self._buffers.pop().base
+        except IndexError:
+            whole = None
+        if whole is None or len(whole) < count:
+            whole = np.empty((count, self.page_size), dtype=np.uint8)
+        return whole[:count]
 
     def _read_run(self, first: int, data: PageArray, losses: list[Loss]) -> BoolArray:
         lost = np.zeros(len(data), dtype=np.bool_)
@@ -169,5 +189,11 @@ class PageReader:
 
 
 def _are_zero(data: PageArray) -> BoolArray:
-    # of numpy's ways to ask, the one whose speed does not hang on the answer
-    return np.asarray(data.view(np.uint64).max(axis=1) == 0)
+    words = data.view(np.uint64)
+    # a few words of each tell for most that it is not
+    zero: BoolArray = words[:, :: words.shape[1] // 8].max(axis=1) == 0
+    rows = np.flatnonzero(zero)
+    if len(rows):
+        # of numpy's ways to ask, the one whose speed does not hang on the answer
+        zero[rows] = (words if len(rows) == len(words) else words[rows]).max(axis=1) == 0
+    return zero

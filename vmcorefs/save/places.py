@@ -46,7 +46,9 @@ def local_path(output: str) -> str:
     return unquote(parts.path)
 
 
-def open_target(output: str, *, force: bool, resume: bool = False, reach: int = 0) -> Target:
+def open_target(
+    output: str, *, force: bool, resume: bool = False, reach: int = 0, hashed: bool = True
+) -> Target:
     """Open the place that ``output`` names, as its module says.
 
     Args:
@@ -54,6 +56,7 @@ def open_target(output: str, *, force: bool, resume: bool = False, reach: int = 
         force: Replace what is there.
         resume: Go on from what an earlier try has left.
         reach: Bytes that the file may get at most.
+        hashed: Its sum will be asked for.
 
     Raises:
         ConfigError: if it exists and is not to be replaced, or cannot be what it should be.
@@ -62,20 +65,20 @@ def open_target(output: str, *, force: bool, resume: bool = False, reach: int = 
     """
     scheme = scheme_of(output)
     if output == STDOUT:
-        return _open_stdout(resume=resume)
+        return _open_stdout(resume=resume, hashed=hashed)
     if scheme is None or scheme in _LOCAL_SCHEMES:
-        return LocalTarget(local_path(output), force=force, resume=resume)
+        return LocalTarget(local_path(output), force=force, resume=resume, hashed=hashed)
     if scheme == "ssh":
-        return SshTarget(output, force=force, resume=resume)
-    return StoreTarget(output, force=force, resume=resume, reach=reach)
+        return SshTarget(output, force=force, resume=resume, hashed=hashed)
+    return StoreTarget(output, force=force, resume=resume, reach=reach, hashed=hashed)
 
 
-def _open_stdout(*, resume: bool) -> StreamTarget:
+def _open_stdout(*, resume: bool, hashed: bool) -> StreamTarget:
     if resume:
         raise ConfigError("standard output cannot be gone on from: name a file for --resume")
     if sys.stdout.isatty():
         raise ConfigError("standard output is a terminal: name a file, or use a pipe")
-    return StreamTarget("standard output", sys.stdout.fileno())
+    return StreamTarget("standard output", sys.stdout.fileno(), hashed=hashed)
 
 
 def log_name(name: str) -> str:

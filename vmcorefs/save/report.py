@@ -62,7 +62,7 @@ class Report:
         resumed: Pages that an earlier try had written.
         size: Bytes of all files together.
         seconds: How long it took.
-        sha256: The sum of each file.
+        sha256: The sum of each file; None if it was not asked for.
         log: The file of the kernel's log; None if there is none.
         warnings: What a person should know.
     """
@@ -79,7 +79,7 @@ class Report:
     resumed: int
     size: int
     seconds: float
-    sha256: tuple[str, ...]
+    sha256: tuple[str | None, ...]
     log: str | None
     warnings: tuple[str, ...]
 
@@ -169,7 +169,7 @@ def _files(report: Report) -> list[str]:
     if report.log is not None:
         lines.append(f"log     {report.log}")
     for name, digest in zip(report.names, report.sha256, strict=True):
-        lines.append(f"sha256  {digest}  {name}")
+        lines.append(f"sha256  {digest}  {name}" if digest is not None else f"dump    {name}")
     return lines
 
 

@@ -51,6 +51,7 @@ class Order:
         resume: Go on from what an earlier try has left.
         force: Replace what is there.
         log: Save the kernel's log beside the dump.
+        sha256: Tell the sum of each file: one that is not written in order is read again for it.
     """
 
     output: str
@@ -61,6 +62,7 @@ class Order:
     resume: bool = False
     force: bool = False
     log: bool = True
+    sha256: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,7 +151,9 @@ def _open_targets(
     reach = int((dump.ram[:, 1] - dump.ram[:, 0]).sum()) if len(dump.ram) else 0
     targets = []
     for name in part_names(order.output, order.parts):
-        target = open_target(name, force=order.force, resume=order.resume, reach=reach)
+        target = open_target(
+            name, force=order.force, resume=order.resume, reach=reach, hashed=order.sha256
+        )
         stack.callback(target.close)
         targets.append(target)
         if target.warning is not None:
@@ -257,7 +261,7 @@ def _describe_stop(error: StoppedError, order: Order, progress: Progress) -> str
     return f"{order.output}: {error} {progress.how_far()}{lost}{kept}.incomplete{advice}"
 
 
-def _sums(targets: Sequence[Target], stop: Stop, *, whole: bool) -> tuple[str, ...]:
+def _sums(targets: Sequence[Target], stop: Stop, *, whole: bool) -> tuple[str | None, ...]:
     try:
         return tuple(target.sha256(stop.check) for target in targets)
     except StoppedError as error:

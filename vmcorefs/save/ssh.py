@@ -108,7 +108,7 @@ def parse_place(url: str) -> SshPlace:
 class SshTarget(SequentialTarget):
     """A file on another machine; see ``Target``."""
 
-    def __init__(self, url: str, *, force: bool, resume: bool = False) -> None:
+    def __init__(self, url: str, *, force: bool, resume: bool = False, hashed: bool = True) -> None:
         """Connect, and make ``path.incomplete`` there.
 
         Raises:
@@ -121,7 +121,7 @@ class SshTarget(SequentialTarget):
                 f"{url}: --resume goes on in a local file alone: what has come over there cannot be"
                 " checked from here"
             )
-        super().__init__(url)
+        super().__init__(url, hashed=hashed)
         self.incomplete = f"{url}{INCOMPLETE}"
         self._place = parse_place(url)
         self._force = force

@@ -22,7 +22,15 @@ _MAX_PARTS = 9000
 class StoreTarget(SequentialTarget):
     """A file that fsspec writes; see ``Target``."""
 
-    def __init__(self, url: str, *, force: bool, resume: bool = False, reach: int = 0) -> None:
+    def __init__(
+        self,
+        url: str,
+        *,
+        force: bool,
+        resume: bool = False,
+        reach: int = 0,
+        hashed: bool = True,
+    ) -> None:
         """Find the store, and start ``KEY.incomplete``.
 
         Args:
@@ -30,6 +38,7 @@ class StoreTarget(SequentialTarget):
             force: Replace what is there.
             resume: Refused.
             reach: Bytes that the file may get: the blocks that it is sent in follow from that.
+            hashed: Its sum will be asked for.
 
         Raises:
             ConfigError: if it exists already, or ``resume`` is asked for.
@@ -42,7 +51,7 @@ class StoreTarget(SequentialTarget):
                 f"{url}: --resume goes on in a local file alone: a store keeps nothing of an upload"
                 " that did not end"
             )
-        super().__init__(url)
+        super().__init__(url, hashed=hashed)
         self.incomplete = f"{url}{INCOMPLETE}"
         self._force = force
         self._published = False

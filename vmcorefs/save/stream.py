@@ -16,10 +16,12 @@ class RunningHash:
     """The SHA-256 of what is written in order; given up at the first write out of order.
 
     Attributes:
-        position: Bytes that it is of.
+        wanted: Whether anybody asks for it.
+        position: Bytes that were written in order.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, *, wanted: bool) -> None:
+        self.wanted = wanted
         self.position = 0
         self._hash = hashlib.sha256()
         self._whole = True
@@ -27,14 +29,15 @@ class RunningHash:
     def add(self, data: memoryview, offset: int) -> None:
         """``data`` is about to be written at ``offset``."""
         if self._whole and offset == self.position:
-            self._hash.update(data)
+            if self.wanted:
+                self._hash.update(data)
             self.position += len(data)
         else:
             self._whole = False
 
     def hexdigest(self) -> str | None:
-        """The sum, or None if not all was written in order."""
-        return self._hash.hexdigest() if self._whole else None
+        """The sum; None if not all was written in order, or nobody asks."""
+        return self._hash.hexdigest() if self._whole and self.wanted else None
 
 
 class SequentialTarget(ABC):
@@ -44,9 +47,9 @@ class SequentialTarget(ABC):
     present = 0
     warning: str | None = None
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, *, hashed: bool = True) -> None:
         self.name = name
-        self._hash = RunningHash()
+        self._hash = RunningHash(wanted=hashed)
 
     @abstractmethod
     def _send(self, data: memoryview) -> None:
@@ -82,9 +85,9 @@ class SequentialTarget(ABC):
         if size < self.sent:
             raise OutputError(f"{self.name}: {self.sent} bytes have gone, and cannot be recalled")
 
-    def sha256(self, check: Callable[[], None]) -> str:
+    def sha256(self, check: Callable[[], None]) -> str | None:
         """See ``Target.sha256``: of what has gone."""
-        return self._hash.hexdigest() or ""
+        return self._hash.hexdigest()
 
 
 class StreamTarget(SequentialTarget):
@@ -95,8 +98,8 @@ class StreamTarget(SequentialTarget):
 
     incomplete = None
 
-    def __init__(self, name: str, descriptor: int) -> None:
-        super().__init__(name)
+    def __init__(self, name: str, descriptor: int, *, hashed: bool = True) -> None:
+        super().__init__(name, hashed=hashed)
         self._fd = descriptor
 
     def _send(self, data: memoryview) -> None:

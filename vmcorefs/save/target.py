@@ -80,8 +80,10 @@ class Target(Protocol):
             OutputError: if it cannot be had; the file then keeps its incomplete name.
         """
 
-    def sha256(self, check: Callable[[], None]) -> str:
+    def sha256(self, check: Callable[[], None]) -> str | None:
         """The SHA-256 of all that was written, in hexadecimal; after ``publish``, or instead.
+
+        None if it was opened for somebody who does not ask.
 
         Args:
             check: Called now and then if the file has to be read for that; what it raises goes on.

@@ -28,6 +28,15 @@ def test_bytes_go_in_order_and_are_summed_on_the_way(tmp_path: Path) -> None:
     )
 
 
+def test_nobody_asks_for_the_sum(tmp_path: Path) -> None:
+    with (tmp_path / "out").open("wb") as file:
+        target = StreamTarget("standard output", file.fileno(), hashed=False)
+        target.pwrite(b"ab", 0)
+        target.pwrite(b"c", 2)
+    assert (tmp_path / "out").read_bytes() == b"abc"
+    assert target.sha256(lambda: None) is None
+
+
 def test_a_pipe_cannot_be_synced_and_that_is_no_error() -> None:
     reading, writing = os.pipe()
     StreamTarget("standard output", writing).sync()
