@@ -52,6 +52,7 @@ def test_single_pages_are_found_where_they_are_mapped(
     page = tables.machine.page
     asked = [vaddr for vaddr, *_ in tables.mapped]
     asked += [(vaddr + size) % TOP for vaddr, _, size, _ in tables.mapped]
+    asked += [vaddr ^ 1 << 62 for vaddr, *_ in tables.mapped]
     for number, share in chosen:
         vaddr, _, size, _ = tables.mapped[number % len(tables.mapped)]
         asked.append(vaddr + int(size * share) // page * page)

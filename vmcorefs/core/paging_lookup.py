@@ -35,6 +35,9 @@ def translate(fmt: PageTableFormat, root: int, vaddr: int, read_entry: ReadEntry
     Raises:
         VmcorefsError: what ``read_entry`` raises.
     """
+    shift, allowed = _canonical(fmt)
+    if (vaddr - (1 << 64) if vaddr >> 63 == 1 else vaddr) >> shift not in allowed:
+        return None
     table = root
     for level in range(fmt.levels):
         entry = read_entry(table + entry_offset(fmt, level, vaddr))
@@ -67,8 +70,10 @@ def translate_pages(
         VmcorefsError: what ``read_tables`` raises.
     """
     paddrs = np.full(len(vaddrs), -1, dtype=np.int64)
-    rows, table = np.arange(len(vaddrs)), np.full(len(vaddrs), root, dtype=np.int64)
-    for level in range(fmt.levels):
+    shift, allowed = _canonical(fmt)
+    rows = np.flatnonzero(np.isin(vaddrs >> shift, allowed))
+    table = np.full(len(rows), root, dtype=np.int64)
+    for level in range(fmt.levels if len(rows) else 0):
         tables = distinct(table)
         entries, readable = read_tables(tables)
         shift, last = fmt.shift(level), level == fmt.levels - 1
@@ -90,3 +95,12 @@ def translate_pages(
         if not len(rows):
             break
     return paddrs
+
+
+def _canonical(fmt: PageTableFormat) -> tuple[int, tuple[int, ...]]:
+    """By how much to shift an address for the bits above its index, and what these may be.
+
+    x86-64 and riscv64 want copies of the index's highest bit, arm64's TTBR1 wants ones.
+    """
+    bits = fmt.shift(0) + fmt.level_bits[0]
+    return (bits, (-1,)) if fmt.upper_half_only else (bits - 1, (-1, 0))

@@ -5,12 +5,13 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+import numpy as np
 import pytest
 
-from tests.paging_builder import TOP, Tables, arm, riscv, x86
+from tests.paging_builder import MACHINES, TOP, Machine, Tables, arm, riscv, x86
 from tests.unit.core.test_paging import format_of
 from vmcorefs.core.paging_formats import x86_64
-from vmcorefs.core.paging_lookup import entry_offset, translate
+from vmcorefs.core.paging_lookup import entry_offset, translate, translate_pages
 from vmcorefs.errors import FaultError
 
 FOUR_LEVELS = x86_64(levels=4)
@@ -55,6 +56,24 @@ def test_nothing_is_mapped_where_an_entry_is_not_valid(level: int) -> None:
     entries = dict(zip(at, (UPPER | 1, MIDDLE | 1, LAST | 1, 0x5001), strict=True))
     entries[at[level]] &= ~1
     assert translate(FOUR_LEVELS, ROOT, VADDR, reader(entries)) is None
+
+
+@pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
+def test_nothing_is_mapped_at_an_address_that_the_cpu_refuses(machine: Machine) -> None:
+    tables, vaddr = Tables(machine), TOP - machine.page
+    tables.map(vaddr, 0x7000_0000, machine.page, 1)
+    unused = machine.spans[0] * machine.entries[0]  # the lowest bit that indexes no table
+
+    def at(vaddr: int) -> list[int | None]:
+        fmt, one = format_of(machine), np.array([vaddr], dtype=np.uint64).astype(np.int64)
+        many = int(translate_pages(fmt, tables.root, one, tables.read_tables)[0])
+        alone = translate(fmt, tables.root, vaddr, lambda at: tables.get(at, 0))
+        return [None if many < 0 else many, alone]
+
+    assert at(vaddr) == [0x7000_0000, 0x7000_0000]
+    for bit in (unused, 1 << 62, 1 << 63):
+        assert at(vaddr ^ bit) == [None, None], hex(bit)
+    assert at(vaddr % unused) == [None, None]
 
 
 def test_a_table_that_names_itself_ends() -> None:
