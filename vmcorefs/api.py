@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from os import PathLike, fspath
 from types import MappingProxyType, TracebackType
 from typing import Self
+
+from msgspec.structs import replace
 
 from vmcorefs.config import (
     CaptureConfig,

@@ -26,11 +26,11 @@ from __future__ import annotations
 import os
 import re
 import tomllib
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
 import msgspec
+from msgspec.structs import replace
 
 from vmcorefs.core.dump_level import MAX_DUMP_LEVEL
 from vmcorefs.core.units import MAX_ADDRESS, parse_range, parse_size
@@ -40,8 +40,7 @@ HolesPolicy = Literal["zero", "error"]
 LayoutChoice = Literal["kernel", "universal"]
 
 
-@dataclass(frozen=True, slots=True)
-class Piece:
+class Piece(msgspec.Struct, frozen=True):
     """A file, or a part of one, that holds physical memory.
 
     Attributes:
@@ -57,8 +56,7 @@ class Piece:
     size: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class CaptureConfig:
+class CaptureConfig(msgspec.Struct, frozen=True):
     """Everything that decides what the tree holds.
 
     Attributes:
@@ -286,4 +284,4 @@ def is_capture_file(images: tuple[str, ...]) -> bool:
 def override(config: CaptureConfig, **changes: object) -> CaptureConfig:
     """The config with every change that is not None: the command line over the TOML file."""
     kept = {name: value for name, value in changes.items() if value is not None}
-    return replace(config, **kept)  # type: ignore[arg-type]  # names and types are click's
+    return replace(config, **kept)

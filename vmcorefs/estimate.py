@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 import threading
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from vmcorefs.api import Capture
 from vmcorefs.core.diskdump_pages import DESC_SIZE, bitmap_blocks
@@ -45,8 +46,7 @@ Progress = Callable[[int, int], None]
 """``progress(done, total)``, in pages."""
 
 
-@dataclass(frozen=True, slots=True)
-class Sample:
+class Sample(msgspec.Struct, frozen=True):
     """What pages take in a dump by one codec, by ``PageKind``; those of zeros take nothing.
 
     Attributes:
@@ -58,8 +58,7 @@ class Sample:
     variance: FloatArray
 
 
-@dataclass(frozen=True, slots=True)
-class Estimate:
+class Estimate(msgspec.Struct, frozen=True):
     """How large a dump would be.
 
     Attributes:

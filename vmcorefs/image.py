@@ -8,9 +8,9 @@ from __future__ import annotations
 
 import os
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import numpy as np
 
 from vmcorefs.config import CaptureConfig
@@ -54,8 +54,7 @@ _MAX_VALUE_SIZE = 4096  # a page, as sysfs has it
 _PCI_HOLE_END = 1 << 32
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryImage:
+class MemoryImage(msgspec.Struct, frozen=True):
     """Everything known of the dead machine.
 
     Attributes:

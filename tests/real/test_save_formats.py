@@ -6,13 +6,13 @@ import hashlib
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 import numpy as np
 import pytest
+from msgspec.structs import replace
 
 from tests.dump_builder import Watch, dump_of, kinds_by_makedumpfile
 from tests.real import tools

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import random
 import zlib
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from msgspec.structs import replace
 
 from tests.conftest import Opener
 from tests.dump_builder import PAGE, MemoryOutput, Watch, small_dump

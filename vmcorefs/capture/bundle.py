@@ -19,9 +19,9 @@ import os
 import shutil
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
@@ -47,8 +47,7 @@ _PROGRAMS = ("mount", "umount")
 _TRIAL = ("capture", "try")
 
 
-@dataclass(frozen=True, slots=True)
-class Bundle:
+class Bundle(msgspec.Struct, frozen=True):
     """What was put together.
 
     Attributes:

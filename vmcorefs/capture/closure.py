@@ -10,7 +10,8 @@ import json
 import os
 import re
 import sys
-from dataclasses import dataclass
+
+import msgspec
 
 from vmcorefs.capture.programs import complaint, run
 from vmcorefs.errors import UnsupportedError
@@ -73,8 +74,7 @@ _LIBRARY = re.compile(r"^\s*(?:\S+ => )?(/\S+) \(0x[0-9a-f]+\)$", re.MULTILINE)
 _MISSING = re.compile(r"^\s*(\S+) => not found$", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
+class Module(msgspec.Struct, frozen=True):
     """One module of Python.
 
     Attributes:

@@ -16,7 +16,8 @@ import os
 import re
 import shutil
 import time
-from dataclasses import dataclass
+
+import msgspec
 
 from vmcorefs.errors import OutputError
 
@@ -30,8 +31,7 @@ _INCOMPLETE = ".incomplete"
 _MAX_SUMMARY = 1 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class DumpDirectory:
+class DumpDirectory(msgspec.Struct, frozen=True):
     """One dump of ours.
 
     Attributes:

@@ -11,8 +11,9 @@ import os
 import stat
 import sys
 import sysconfig
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from vmcorefs.errors import ConfigError, OutputError
 
@@ -20,8 +21,7 @@ _MARK = "installed by vmcorefs capture install"
 _COMMAND = "@VMCOREFS@"
 
 
-@dataclass(frozen=True, slots=True)
-class _File:
+class _File(msgspec.Struct, frozen=True):
     """A file to install: where from, relative to the data, and where to, relative to the root."""
 
     source: str

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import platform
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
 import msgspec
@@ -46,8 +45,7 @@ _NEVER = frozenset(
 _WORD = re.compile(r'(?:[^\s"]|"[^"]*")+')
 
 
-@dataclass(frozen=True, slots=True)
-class CrashKernel:
+class CrashKernel(msgspec.Struct, frozen=True):
     """What to load.
 
     Attributes:

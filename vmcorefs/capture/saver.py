@@ -12,7 +12,8 @@ import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass
+
+import msgspec
 
 from vmcorefs.api import Capture, open_capture
 from vmcorefs.capture.dumps import DMESG, LAYOUT, SUMMARY, VMCORE, dump_name
@@ -45,8 +46,7 @@ NEEDED_AVAILABLE = 64 << 20
 """Bytes that saving was seen to take at least, above the Python that runs already."""
 
 
-@dataclass(frozen=True, slots=True)
-class Saved:
+class Saved(msgspec.Struct, frozen=True):
     """What was saved.
 
     Attributes:

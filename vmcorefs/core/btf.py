@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from vmcorefs.core.notes import ByteOrder
 from vmcorefs.errors import FormatError
@@ -39,8 +40,7 @@ _MAX_NESTING = 16
 _MAX_NAME = 256  # longer ones are cut, and nobody looks for those
 
 
-@dataclass(frozen=True, slots=True)
-class Struct:
+class Struct(msgspec.Struct, frozen=True):
     """A structure's layout.
 
     Attributes:

@@ -6,9 +6,9 @@ Their layout goes by its byte order, the size of its ``long``, and how it aligns
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Final, Literal
 
+import msgspec
 import numpy as np
 
 from vmcorefs.core.notes import ByteOrder
@@ -20,8 +20,7 @@ Members = tuple[tuple[str, str], ...]
 """Names and kinds of members, in order: ``LONG``, or numpy's ``i4``, ``u4``, ``u8``, ``S8``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Abi:
+class Abi(msgspec.Struct, frozen=True):
     """How the machine that wrote a file lays out a C structure.
 
     Attributes:

@@ -7,8 +7,9 @@ A tool's rules are what its source asks of the headers; each objection names the
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 from vmcorefs.core import consumers_physical as physical, consumers_virtual as virtual
 from vmcorefs.core.dump_headers import DumpHeaders
@@ -26,8 +27,7 @@ class Answer(StrEnum):
     NO = "no"
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
+class Verdict(msgspec.Struct, frozen=True):
     """Whether one tool opens a dump, and what it objects to.
 
     Attributes:

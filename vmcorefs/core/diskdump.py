@@ -8,7 +8,9 @@ pages (makedumpfile: IMPLEMENTATION, diskdump_mod.h; crash: diskdump.c; libkdump
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, fields
+
+import msgspec
+from msgspec.structs import asdict
 
 from vmcorefs.core.c_struct import LONG, Abi, layout, pack_struct, unpack_struct
 from vmcorefs.core.units import MAX_ADDRESS
@@ -31,8 +33,7 @@ MIN_BLOCK_SIZE, MAX_BLOCK_SIZE = 1 << 12, 1 << 18
 U32_MAX = 2**32 - 1
 
 
-@dataclass(frozen=True, slots=True)
-class Utsname:
+class Utsname(msgspec.Struct, frozen=True):
     """The kernel's ``init_uts_ns.name``; each at most 64 bytes, without its NUL."""
 
     sysname: bytes = b""
@@ -43,8 +44,7 @@ class Utsname:
     domainname: bytes = b""
 
 
-@dataclass(frozen=True, slots=True)
-class MainHeader:
+class MainHeader(msgspec.Struct, frozen=True):
     """``struct disk_dump_header``, with its own field names.
 
     Attributes:
@@ -75,8 +75,7 @@ class MainHeader:
     nr_cpus: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class SubHeader:
+class SubHeader(msgspec.Struct, frozen=True):
     """``struct kdump_sub_header``, with its own field names; offsets and sizes in bytes.
 
     Attributes:
@@ -173,7 +172,7 @@ def parse_sub_header(main: MainHeader, data: bytes) -> SubHeader:
     return sub
 
 
-_UTSNAME = tuple((field.name, "S65") for field in fields(Utsname))
+_UTSNAME = tuple((name, "S65") for name in Utsname.__struct_fields__)
 _MAIN = (
     ("signature", "S8"),
     ("header_version", "i4"),

@@ -7,8 +7,8 @@ a descriptor for each stored page in order of page frame number, and the pages, 
 from __future__ import annotations
 
 import enum
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -42,8 +42,7 @@ class Flag(enum.IntFlag):
 COMPRESSED = Flag.ZLIB | Flag.LZO | Flag.SNAPPY | Flag.ZSTD
 
 
-@dataclass(frozen=True, slots=True)
-class Places:
+class Places(msgspec.Struct, frozen=True):
     """Where the parts of a file begin, in bytes.
 
     Attributes:

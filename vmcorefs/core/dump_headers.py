@@ -7,8 +7,8 @@ Nothing is taken for granted but that it is an ELF file: whether a dump keeps a 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from vmcorefs.core.elf import (
@@ -39,8 +39,7 @@ ReadAt = Callable[[int, int], bytes]
 """``(size, offset)`` to the bytes there, fewer only at the end of the file."""
 
 
-@dataclass(frozen=True, slots=True)
-class DumpHeaders:
+class DumpHeaders(msgspec.Struct, frozen=True):
     """What stands in front of a dump's memory.
 
     Attributes:

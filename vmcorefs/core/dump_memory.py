@@ -7,8 +7,7 @@ them (fs/proc/vmcore.c).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -26,8 +25,7 @@ DUMP_ELF_INCOMPLETE = 1
 BoolArray = npt.NDArray[np.bool_]
 
 
-@dataclass(frozen=True, slots=True)
-class DumpMemory:
+class DumpMemory(msgspec.Struct, frozen=True):
     """What a dump tells of physical memory.
 
     Attributes:

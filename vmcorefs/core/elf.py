@@ -8,10 +8,11 @@ this module asks for class or byte order.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from vmcorefs.core.notes import ByteOrder
 from vmcorefs.errors import FormatError, UnsupportedError
@@ -55,8 +56,7 @@ PhdrTable = npt.NDArray[np.void]
 """Shape ``(n,)``, dtype ``PHDR_DTYPE``."""
 
 
-@dataclass(frozen=True, slots=True)
-class ElfHeader:
+class ElfHeader(msgspec.Struct, frozen=True):
     """An ELF header that has passed ``parse_ehdr``.
 
     Attributes:

@@ -10,8 +10,8 @@ bytes lie in the backup region that kexec's purgatory filled.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -45,8 +45,7 @@ BACKUP_END = 1 << 20
 """No known architecture backs up memory above this (kexec-tools, kexec/arch/*/crashdump-*.h)."""
 
 
-@dataclass(frozen=True, slots=True)
-class Elfcorehdr:
+class Elfcorehdr(msgspec.Struct, frozen=True):
     """A checked elfcorehdr.
 
     Attributes:

@@ -9,9 +9,9 @@ a float64 one, and unsigned subtraction wraps in silence (docs/decisions/0001).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntEnum
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -37,8 +37,7 @@ class Kind(IntEnum):
     """RAM that was left out on purpose, by a dump level: what it held is not known."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Extents:
+class Extents(msgspec.Struct, frozen=True, eq=False):
     """A table of ``n`` extents, sorted by ``start``, none empty, none overlapping.
 
     Attributes:
@@ -157,8 +156,7 @@ def merge(*tables: Extents) -> Extents:
     return validate(joined.rows(np.argsort(joined.start, kind="stable")))
 
 
-@dataclass(frozen=True, slots=True)
-class Windows:
+class Windows(msgspec.Struct, frozen=True):
     """Ranges of one address space and where each appears in another.
 
     Attributes:

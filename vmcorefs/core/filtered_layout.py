@@ -14,9 +14,9 @@ its own, with no bytes, and with a ``p_offset`` behind all there are.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from vmcorefs.core.elf import PT_LOAD, PhdrTable, headers_size, pack_headers
 from vmcorefs.core.extents import Windows
@@ -116,8 +116,7 @@ def _cut(layout: VmcoreLayout, cuts: Ranges, *, tell: bool) -> VmcoreLayout:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Pieces:
+class _Pieces(msgspec.Struct, frozen=True, eq=False):
     """What stays of ranges of the file that are cut, in order.
 
     Attributes:

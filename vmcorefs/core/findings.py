@@ -6,8 +6,9 @@ prints them, and ``inspect --json`` has them for machines.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+import msgspec
 
 PLACEMENT = "placement"
 MEMORY_MAP = "memory map"
@@ -28,8 +29,7 @@ class Sureness(StrEnum):
     """It was looked for in vain."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(msgspec.Struct, frozen=True):
     """One thing that was found out.
 
     Attributes:

@@ -8,7 +8,8 @@ with -1 for its place and its size ends the stream. All numbers are big-endian, 
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from vmcorefs.core.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError
@@ -27,8 +28,7 @@ END = struct.pack(">qq", -1, -1)
 _TYPE, _VERSION = 1, 1
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class Record(msgspec.Struct, frozen=True):
     """Where the bytes behind it belong in the dump, and how many they are."""
 
     offset: int

@@ -20,8 +20,8 @@ Whatever memory says here is hostile: sizes are bounded before anything is read 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -45,8 +45,7 @@ _SEPARATOR, _NOTHING = _TOKENS, _TOKENS + 1  # codes of our own, for the bytes o
 _CHUNK = 1 << 18  # codes expanded at a time: bounds the list that Python makes of them
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SymbolTable:
+class SymbolTable(msgspec.Struct, frozen=True, eq=False):
     """Symbols of the kernel, or of one module, in the order in which /proc/kallsyms has them.
 
     Attributes:

@@ -8,8 +8,7 @@ mapped is a hole.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
 from vmcorefs.core.elf import (
@@ -33,8 +32,7 @@ NO_PADDR = np.uint64(2**64 - 1)
 """p_paddr of a part that is not one run of physical memory; drgn and makedumpfile know it."""
 
 
-@dataclass(frozen=True, slots=True)
-class KcoreLayout:
+class KcoreLayout(msgspec.Struct, frozen=True):
     """A kcore without its memory.
 
     Attributes:

@@ -6,7 +6,8 @@ makedumpfile.c, ``write_kdump_header``.
 from __future__ import annotations
 
 import time
-from dataclasses import replace
+
+from msgspec.structs import replace
 
 from vmcorefs.core.c_struct import Abi
 from vmcorefs.core.diskdump import (

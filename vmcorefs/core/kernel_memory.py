@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+
+import msgspec
 
 from vmcorefs.core.notes import ByteOrder
 from vmcorefs.core.units import PAGE_SIZE
@@ -12,8 +13,7 @@ ReadVirtual = Callable[[int, int], bytes]
 """``read(vaddr, size)``: that many bytes of kernel virtual memory, or a ``VmcorefsError``."""
 
 
-@dataclass(frozen=True, slots=True)
-class KernelMemory:
+class KernelMemory(msgspec.Struct, frozen=True):
     """How to read a kernel's variables.
 
     Attributes:

@@ -13,8 +13,7 @@ its own can be read, as they can in the kernel's file.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -38,8 +37,7 @@ NOTE_ALIGN_RELEASE = (6, 5)
 ("coredump, vmcore: Set p_align to 4 for PT_NOTE") (in v6.5))."""
 
 
-@dataclass(frozen=True, slots=True)
-class VmcoreLayout:
+class VmcoreLayout(msgspec.Struct, frozen=True):
     """A vmcore without its memory.
 
     Attributes:

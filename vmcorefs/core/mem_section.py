@@ -6,8 +6,7 @@ serves where there are no symbols. A section is 128 MiB on x86-64, so it is a co
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -23,8 +22,7 @@ _MAX_PRESENT = 1 << 22  # half a PiB in x86-64's sections: what there are roots 
 _MAX_PHYSMEM_BITS = 56  # riscv64's; more than any other's
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SectionMaps:
+class SectionMaps(msgspec.Struct, frozen=True, eq=False):
     """The sections that are present.
 
     Attributes:
@@ -67,8 +65,7 @@ def read_section_maps(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> SectionMa
     return SectionMaps(1 << table.shift, np.concatenate(number), np.concatenate(maps))
 
 
-@dataclass(frozen=True, slots=True)
-class _Layout:
+class _Layout(msgspec.Struct, frozen=True):
     """What VMCOREINFO tells of ``mem_section``, checked.
 
     Attributes:

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 from typing import NamedTuple, overload
 
+import msgspec
 import numpy as np
 
 from vmcorefs.core.elfcorehdr import Elfcorehdr
@@ -72,8 +72,7 @@ class Regions(Sequence[Region]):
         return normalise(self._ranges[named[self._name]])
 
 
-@dataclass(frozen=True)
-class MemoryMap:
+class MemoryMap(msgspec.Struct, frozen=True, dict=True):
     """A checked memory map.
 
     Attributes:

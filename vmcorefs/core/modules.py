@@ -8,8 +8,8 @@ does. A module keeps the symbols that kallsyms shows in ELF tables of its own
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -39,8 +39,7 @@ _STRUCTS = ("module", "mod_kallsyms", "kernel_symbol", "list_head")
 _SYMBOL = {8: ((0, 4), (8, 8), 24), 4: ((0, 4), (4, 4), 16)}
 
 
-@dataclass
-class _Budget:
+class _Budget(msgspec.Struct):
     """What may still be read: a hostile list may have the same tables over and over."""
 
     symbols: int = MAX_MODULE_SYMBOLS

@@ -9,8 +9,9 @@ does, so the walk is our own.
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
 from typing import Literal
+
+import msgspec
 
 from vmcorefs.core.units import align_up
 
@@ -23,8 +24,7 @@ NT_VMCOREINFO = 0
 _HEADER_SIZE = 12
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(msgspec.Struct, frozen=True):
     """One ELF note.
 
     Attributes:
@@ -40,8 +40,7 @@ class Note:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class NoteWalk:
+class NoteWalk(msgspec.Struct, frozen=True):
     """What a walk over one note buffer found.
 
     Attributes:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 GIVE_VMCOREINFO = "--vmcoreinfo FILE"
 USE_UNIVERSAL = "--layout universal"
 
 
-@dataclass(frozen=True, slots=True)
-class Objection:
+class Objection(msgspec.Struct, frozen=True):
     """One rule that a dump breaks.
 
     Attributes:

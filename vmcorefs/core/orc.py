@@ -11,8 +11,8 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -57,8 +57,7 @@ _UNDEFINED, _SAME_VALUE, _DEF_CFA, _DEF_CFA_EXPRESSION, _EXPRESSION = 7, 8, 0x0C
 _BREG, _DEREF, _CONSTS, _PLUS = 0x70, 0x06, 0x11, 0x22
 
 
-@dataclass(frozen=True, slots=True)
-class _Rule:
+class _Rule(msgspec.Struct, frozen=True):
     """What one distinct ORC entry says, as DWARF; ``interrupted``: its caller did no call."""
 
     program: bytes

@@ -7,9 +7,9 @@ of the physical address space names its piece (include/linux/mmzone.h); without,
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from itertools import pairwise
 
+import msgspec
 import numpy as np
 
 from vmcorefs.core.kernel_memory import KernelMemory
@@ -26,8 +26,7 @@ _MAX_PFN = 1 << 44
 _POINTER_BITS = 64
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PageArray:
+class PageArray(msgspec.Struct, frozen=True, eq=False):
     """The pieces of a page array.
 
     Attributes:

@@ -9,8 +9,7 @@ none (mm/hugetlb_vmemmap.c).
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -23,8 +22,7 @@ Structs = npt.NDArray[np.uint8]
 UInt64Array = npt.NDArray[np.uint64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Told:
+class Told(msgspec.Struct, frozen=True, eq=False):
     """What each structure of some pages in a row tells.
 
     Attributes:

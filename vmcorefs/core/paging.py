@@ -10,8 +10,8 @@ espfix_64.c) is 65536. Beyond ``Limits.repeats`` they become ``Aliases``, and no
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from vmcorefs.core.paging_formats import ALL_ACCESS, VALID, PageTableFormat, Rule
@@ -41,8 +41,7 @@ _CHUNK = 1 << 20  # bytes of tables that are looked at together: what the walk n
 _NAPOT_SIZE = 1 << 16
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(msgspec.Struct, frozen=True):
     """How far a walk goes.
 
     Attributes:
@@ -93,8 +92,7 @@ def walk(
     return walker.result(root)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Visits:
+class _Visits(msgspec.Struct, frozen=True, eq=False):
     """Tables of one level, each as often as it is named.
 
     Attributes:
@@ -125,8 +123,7 @@ def _concatenate(parts: list[_Visits], level: int) -> _Visits:
     )
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Entries:
+class _Entries(msgspec.Struct, frozen=True, eq=False):
     """The valid entries of some tables.
 
     Attributes:

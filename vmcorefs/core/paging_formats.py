@@ -6,8 +6,9 @@ that the kernel keeps with the valid bit clear (PROT_NONE, swap, ``set_memory_np
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import IntFlag
+
+import msgspec
 
 from vmcorefs.errors import UnsupportedError
 
@@ -27,8 +28,7 @@ class Access(IntFlag):
 ALL_ACCESS = Access.WRITABLE | Access.EXECUTABLE | Access.USER | Access.GLOBAL
 
 
-@dataclass(frozen=True, slots=True)
-class Rule:
+class Rule(msgspec.Struct, frozen=True):
     """``access`` is denied by an entry whose bits under ``mask`` are ``value``."""
 
     access: Access
@@ -36,8 +36,7 @@ class Rule:
     value: int
 
 
-@dataclass(frozen=True, slots=True)
-class PageTableFormat:
+class PageTableFormat(msgspec.Struct, frozen=True):
     """A page-table format.
 
     Attributes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from enum import StrEnum
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -27,8 +27,7 @@ class Reason(StrEnum):
     TOO_MANY_RUNS = "runs beyond the limit"
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(msgspec.Struct, frozen=True):
     """What was not followed, for one reason.
 
     Attributes:
@@ -47,8 +46,7 @@ class Problem:
         return f"{self.count} {self.reason}, first at vaddr {vaddr:#x} (paddr {paddr:#x})"
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Runs:
+class Runs(msgspec.Struct, frozen=True, eq=False):
     """Pieces of virtual memory; the columns are those of ``Mappings``, in any order."""
 
     vaddr: Int64Array
@@ -89,8 +87,7 @@ def concatenate_runs(parts: list[Runs]) -> Runs:
 _COLUMNS = ("vaddr", "paddr", "size", "flags")
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Aliases:
+class Aliases(msgspec.Struct, frozen=True, eq=False):
     """Ranges that show again, through the same tables, what stands at another address.
 
     Attributes:
@@ -108,8 +105,7 @@ class Aliases:
         return len(self.vaddr)
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Mappings:
+class Mappings(msgspec.Struct, frozen=True, eq=False):
     """What page tables map, in maximal runs: contiguous in both spaces and of equal access.
 
     Virtual addresses are int64, signed: the canonical 64-bit address as two's complement. So the

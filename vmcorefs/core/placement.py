@@ -17,8 +17,8 @@ QEMU: hw/i386/pc_q35.c, pc_piix.c (``below_4g_mem_size``); LiME: src/main.c (``L
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from vmcorefs.core.extents import Extents, Kind, validate
@@ -36,8 +36,7 @@ FLAT = "flat: offset is physical address"
 _FIRMWARE = 64 << 20  # most that it keeps below the hole
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Placement:
+class Placement(msgspec.Struct, frozen=True, eq=False):
     """One way to lay a file out.
 
     Attributes:

@@ -14,7 +14,8 @@ ends.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+
+import msgspec
 
 from vmcorefs.core.kernel_memory import KernelMemory
 from vmcorefs.core.vmcoreinfo import Vmcoreinfo
@@ -50,8 +51,7 @@ def read_log(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> bytes:
     return _read_plain(vmcoreinfo, memory)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ring:
+class _Ring(msgspec.Struct, frozen=True):
     """A lockless ring buffer, read out of memory.
 
     Attributes:

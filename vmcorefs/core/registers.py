@@ -10,7 +10,8 @@ an oops, gdb and drgn use too: ``rip``, where arch/x86/include/asm/user_64.h has
 from __future__ import annotations
 
 import struct
-from dataclasses import dataclass
+
+import msgspec
 
 from vmcorefs.core.elf import EM_AARCH64, EM_PPC64, EM_RISCV, EM_X86_64
 from vmcorefs.core.notes import NT_PRSTATUS, ByteOrder, Note
@@ -22,8 +23,7 @@ _REGISTERS = 112
 _BEHIND = 8  # pr_fpvalid and what pads it
 
 
-@dataclass(frozen=True, slots=True)
-class RegisterSet:
+class RegisterSet(msgspec.Struct, frozen=True):
     """An architecture's ``elf_gregset_t``.
 
     Attributes:
@@ -78,8 +78,7 @@ REGISTER_SETS = {
 """``EM_*`` to its registers; the four architectures are 64-bit ones."""
 
 
-@dataclass(frozen=True, slots=True)
-class CpuState:
+class CpuState(msgspec.Struct, frozen=True):
     """What one NT_PRSTATUS note says.
 
     Attributes:

@@ -13,8 +13,9 @@ of ``struct page`` added keys. What they mean is makedumpfile's to say (makedump
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import cached_property
+
+import msgspec
 
 from vmcorefs.core.btf import read_enumerators, read_structs
 from vmcorefs.core.notes import ByteOrder
@@ -39,8 +40,7 @@ _BUDDY_BEFORE_4_18 = -128  # PAGE_BUDDY_MAPCOUNT_VALUE (include/linux/mm.h)
 _NOT_TOLD = "neither VMCOREINFO nor BTF tells"
 
 
-@dataclass(frozen=True, slots=True)
-class FieldTest:
+class FieldTest(msgspec.Struct, frozen=True):
     """Whether ``field & mask == value``.
 
     Attributes:
@@ -57,8 +57,7 @@ class FieldTest:
     value: int
 
 
-@dataclass(frozen=True, slots=True)
-class StructPage:
+class StructPage(msgspec.Struct, frozen=True):
     """How one kernel's ``struct page`` is read; None is what this kernel has not, or nobody tells.
 
     Attributes:

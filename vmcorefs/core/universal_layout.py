@@ -19,8 +19,7 @@ address (netdump.c ``read_netdump``, elf_info.c ``paddr_to_offset``), and that i
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -49,8 +48,7 @@ read what is in between as zeros: it is as little as it can be."""
 UInt64Array = npt.NDArray[np.uint64]
 
 
-@dataclass(frozen=True, slots=True)
-class _Views:
+class _Views(msgspec.Struct, frozen=True):
     """Pages of physical memory and where they are in virtual memory, sorted by ``start``.
 
     Attributes:

@@ -6,7 +6,8 @@ Keys and their formats: kernel/vmcore_info.c and arch/*/kernel/vmcore_info*.c.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+
+import msgspec
 
 from vmcorefs.core.units import PAGE_SIZE
 from vmcorefs.errors import FormatError
@@ -21,8 +22,7 @@ _RELEASE = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})")
 _NUMBER = re.compile(r"-?[0-9]{1,20}|0x[0-9a-f]{1,16}")
 
 
-@dataclass(frozen=True, slots=True)
-class Vmcoreinfo:
+class Vmcoreinfo(msgspec.Struct, frozen=True):
     """The text of a VMCOREINFO note and its lines.
 
     Attributes:

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from vmcorefs.core.elf import (
     ELF_MAGIC,
@@ -49,8 +50,7 @@ _RANGES = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Section:
+class _Section(msgspec.Struct, frozen=True):
     """A section header, and the content that it is about; ``size`` counts where there is none."""
 
     name: str

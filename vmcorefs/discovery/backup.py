@@ -9,7 +9,7 @@ MIPS 1 MiB. A crash kernel loaded with kexec_file_load has had none since Linux 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from vmcorefs.core.elf import EM_MIPS, EM_PPC64
 from vmcorefs.core.extents import Extents, Kind, relocate, restrict
@@ -26,8 +26,7 @@ _FIXED = {EM_PPC64: 0x10000, EM_MIPS: 0x100000}
 _GRANULE = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Backup:
+class Backup(msgspec.Struct, frozen=True):
     """The saved low memory in use.
 
     Attributes:

@@ -10,8 +10,9 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from functools import partial
+
+import msgspec
 
 from vmcorefs.core.notes import NT_VMCOREINFO
 from vmcorefs.core.units import align_up
@@ -32,8 +33,7 @@ _DESC = _HEADER.size + align_up(_NAME_SIZE, 4)
 _TEXT = re.compile(rb"OSRELEASE=[\x20-\x7e]+\n(?:[\x20-\x7e\n]*\n)?")
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(msgspec.Struct, frozen=True):
     """One VMCOREINFO.
 
     Attributes:

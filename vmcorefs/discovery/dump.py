@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 from itertools import pairwise
+
+from msgspec.structs import replace
 
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.elfcorehdr import make_elfcorehdr

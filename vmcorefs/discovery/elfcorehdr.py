@@ -9,8 +9,8 @@ ELF core headers: its own merged one, pages of the vmcore that somebody copied, 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from vmcorefs.core.elf import ELF_MAGIC, MAX_EHDR_SIZE, parse_ehdr, parse_phdrs
@@ -32,8 +32,7 @@ _WORD = 4
 _MAGIC = int.from_bytes(ELF_MAGIC, "little")
 
 
-@dataclass(frozen=True, slots=True)
-class Found:
+class Found(msgspec.Struct, frozen=True):
     """An elfcorehdr in memory, and its physical address in bytes."""
 
     paddr: int
@@ -41,8 +40,7 @@ class Found:
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Search:
+class Search(msgspec.Struct, frozen=True):
     """What a search found.
 
     Attributes:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import cached_property
+
+import msgspec
 
 from vmcorefs.core.extents import Extents
 from vmcorefs.core.placement import Placement
@@ -20,8 +21,7 @@ _ELFCORE_ADDR_ERR = (1 << 64) - 2
 _MAX_PADDR = 1 << 52
 
 
-@dataclass(frozen=True)
-class FoundKernel:
+class FoundKernel(msgspec.Struct, frozen=True, dict=True):
     """A VMCOREINFO, and the kernel that it leads to where the bytes are placed in one way.
 
     Attributes:

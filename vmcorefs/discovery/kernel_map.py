@@ -8,7 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
+
+import msgspec
 
 from vmcorefs.core.direct_map import directly_mapped
 from vmcorefs.core.e820 import read_boot_params, read_e820_table
@@ -28,8 +29,7 @@ from vmcorefs.discovery.kernel import Kernel
 from vmcorefs.errors import FormatError, SourceIOError, VmcorefsError
 
 
-@dataclass(frozen=True, slots=True)
-class KernelMap:
+class KernelMap(msgspec.Struct, frozen=True):
     """A memory map that was read from a kernel.
 
     Attributes:

@@ -5,7 +5,7 @@ docs/decisions/0004 says why in this order.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from vmcorefs.config import CaptureConfig, Piece
 from vmcorefs.core.extents import Extents, Kind, exclude, make_extents, overlay
@@ -19,8 +19,7 @@ from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.pieces import open_piece
 
 
-@dataclass(frozen=True, slots=True)
-class LowMemory:
+class LowMemory(msgspec.Struct, frozen=True):
     """What became of low memory.
 
     Attributes:

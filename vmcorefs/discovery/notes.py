@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from vmcorefs.core.elf import ElfHeader
 from vmcorefs.core.elfcorehdr import Elfcorehdr
@@ -14,8 +14,7 @@ from vmcorefs.errors import FaultError, FormatError
 from vmcorefs.reader import Reader
 
 
-@dataclass(frozen=True, slots=True)
-class NoteSlot:
+class NoteSlot(msgspec.Struct, frozen=True):
     """One note buffer in memory.
 
     Attributes:
@@ -43,8 +42,7 @@ class NoteSlot:
         return next((state for state in states if state is not None), None)
 
 
-@dataclass(frozen=True, slots=True)
-class CrashNotes:
+class CrashNotes(msgspec.Struct, frozen=True):
     """The notes of the crashed kernel.
 
     Attributes:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
 from vmcorefs.config import CaptureConfig
@@ -34,8 +33,7 @@ from vmcorefs.errors import (
 from vmcorefs.reader import Reader
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(msgspec.Struct, frozen=True):
     """The headers that the vmcore is laid out by.
 
     Attributes:

@@ -9,8 +9,8 @@ its file, finds all there is, wherever the pieces of the image belong.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from vmcorefs.core.elf import ELF_MAGIC
@@ -38,8 +38,7 @@ Progress = Callable[[int, int], None]
 """``progress(done, total)``, in bytes."""
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(msgspec.Struct, frozen=True):
     """A byte of an input.
 
     Attributes:
@@ -51,8 +50,7 @@ class Place:
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Hits:
+class Hits(msgspec.Struct, frozen=True):
     """What a scan found, each in the order of the sources.
 
     Attributes:

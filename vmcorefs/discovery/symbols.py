@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import msgspec
 
 from vmcorefs.core.btf import MAX_BTF, btf_start, check_btf, read_structs
 from vmcorefs.core.kallsyms import SymbolTable, read_symbols
@@ -17,8 +17,7 @@ _MAX_CANDIDATES = 4
 _CHUNK = 1 << 20
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Symbols:
+class Symbols(msgspec.Struct, frozen=True, eq=False):
     """What the crashed kernel knows of itself.
 
     Attributes:

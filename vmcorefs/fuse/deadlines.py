@@ -9,16 +9,16 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 _MOST_HUNG = 128
 """Reads of one input that may hang at once; each keeps a thread."""
 _SETTINGS = Path("/proc/sys/fs/fuse")
 
 
-@dataclass(slots=True, eq=False)
-class Pending:
+class Pending(msgspec.Struct, eq=False):
     """A request that has been taken up.
 
     Attributes:

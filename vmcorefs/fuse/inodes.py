@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+
+import msgspec
 
 from vmcorefs.tree.file import TreeFile
 
@@ -11,8 +12,7 @@ ROOT = 1
 """The root's inode number (include/uapi/linux/fuse.h, ``FUSE_ROOT_ID``)."""
 
 
-@dataclass(slots=True)
-class Inode:
+class Inode(msgspec.Struct):
     """A file or a directory.
 
     Attributes:
@@ -28,7 +28,7 @@ class Inode:
     number: int
     parent: int
     file: TreeFile | None = None
-    children: dict[str, int] = field(default_factory=dict)
+    children: dict[str, int] = msgspec.field(default_factory=dict)
     generation: int = 0
 
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import errno
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Generic, TypeVar, cast
 
+import msgspec
 import trio
 
 T = TypeVar("T")
@@ -14,9 +14,8 @@ _MOST = 256
 """Threads at once; there is at most one for each file and kind of work."""
 
 
-@dataclass(slots=True)
-class _Job(Generic[T]):
-    done: trio.Event = field(default_factory=trio.Event)
+class _Job(msgspec.Struct, Generic[T]):
+    done: trio.Event = msgspec.field(default_factory=trio.Event)
     value: T | None = None
     error: Exception | None = None
 

@@ -10,8 +10,9 @@ import os
 import select
 import subprocess
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
+
+import msgspec
 
 from vmcorefs.errors import MountError
 from vmcorefs.mountinfo import list_mounted
@@ -21,8 +22,7 @@ DAEMON_NAME = "vmcorefs"
 """What a daemon calls itself, in /proc/PID/comm."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(msgspec.Struct, frozen=True):
     """One mounted tree.
 
     Attributes:

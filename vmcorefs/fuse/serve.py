@@ -10,11 +10,12 @@ import signal
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
 from functools import partial
 
+import msgspec
 import pyfuse3
 import trio
+from msgspec.structs import replace
 
 from vmcorefs.errors import ConfigError, MountError
 from vmcorefs.fuse.answers import FileAnswers
@@ -36,8 +37,7 @@ _READ_TIMEOUT = 30.0
 _LONGEST_READ_TIMEOUT = 3600
 
 
-@dataclass(frozen=True, slots=True)
-class MountOptions:
+class MountOptions(msgspec.Struct, frozen=True):
     """How the tree is mounted.
 
     Attributes:

@@ -10,7 +10,6 @@ import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 
 import trio
 
@@ -28,7 +27,6 @@ OnShrink = Callable[[FileSource, int], Awaitable[None]]
 """Called with an input that has lost bytes, and how many it has left."""
 
 
-@dataclass
 class Watched:
     """An input, and what has been said of it.
 
@@ -36,17 +34,15 @@ class Watched:
         source: The input.
         size: Bytes in it at the last look.
         written_ns: When it was last written to at the last look, in nanoseconds since 1970.
+        wake: Set to have it looked at now.
     """
 
-    source: FileSource
-    size: int = field(init=False)
-    written_ns: int = field(init=False)
-    _said: set[str] = field(default_factory=set)
-    wake: trio.Event = field(default_factory=trio.Event)
-
-    def __post_init__(self) -> None:
-        self.size = self.source.size
-        self.written_ns = self.source.identity.mtime_ns
+    def __init__(self, source: FileSource) -> None:
+        self.source = source
+        self.size = source.size
+        self.written_ns = source.identity.mtime_ns
+        self.wake = trio.Event()
+        self._said: set[str] = set()
 
     def look(self) -> tuple[bool, list[str]]:
         """Look at it.

@@ -11,10 +11,11 @@ from __future__ import annotations
 import importlib
 import zlib
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass
 from functools import partial
 from itertools import repeat
 from typing import Final
+
+import msgspec
 
 from vmcorefs.core.diskdump_pages import Flag
 from vmcorefs.errors import UnsupportedError
@@ -26,8 +27,7 @@ Compress = Callable[[Iterable[bytes]], Iterable[Buffer]]
 them is ``map``'s: on small pages, one of Python's own takes half as long as the fastest codec."""
 
 
-@dataclass(frozen=True, slots=True)
-class Codec:
+class Codec(msgspec.Struct, frozen=True):
     """A way to compress pages.
 
     Attributes:

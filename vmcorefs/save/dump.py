@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from vmcorefs.core.dump_level import KindArray
 from vmcorefs.core.elfcorehdr import Elfcorehdr
@@ -30,8 +31,7 @@ class PageKinds(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Dump:
+class Dump(msgspec.Struct, frozen=True):
     """A dump before it has a format.
 
     Attributes:

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from vmcorefs.core.dump_level import BoolArray, PageKind, left_out
 from vmcorefs.core.dump_memory import DUMP_ELF_INCOMPLETE
@@ -51,8 +52,7 @@ _ZEROS = bytes(1 << 20)
 _CROWDED = "the pages around it are lost, and there is no room for more program headers"
 
 
-@dataclass(frozen=True, slots=True)
-class ElfFormat:
+class ElfFormat(msgspec.Struct, frozen=True):
     """ELF, as ``makedumpfile -E`` writes it.
 
     Attributes:

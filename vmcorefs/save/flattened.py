@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+
+import msgspec
+from msgspec.structs import replace
 
 from vmcorefs.core.flattened import END, Record, pack_record, pack_start
 from vmcorefs.save.dump import Dump, Observer, Output
@@ -41,8 +43,7 @@ class FlattenedOutput:
         self.size += len(data)
 
 
-@dataclass(frozen=True, slots=True)
-class FlattenedFormat:
+class FlattenedFormat(msgspec.Struct, frozen=True):
     """A format, as makedumpfile's ``-F`` has it around each of its own.
 
     Attributes:

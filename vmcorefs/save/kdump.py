@@ -11,9 +11,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from dataclasses import dataclass
 from itertools import chain
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -38,8 +38,7 @@ _DESC_UNIT = 1 << 16
 _MAX_PENDING = 256  # batches: gigabytes of zeros would be as many descriptors in memory
 
 
-@dataclass(frozen=True, slots=True)
-class Packed:
+class Packed(msgspec.Struct, frozen=True):
     """The pages of a batch as they will stand in the file.
 
     Attributes:
@@ -57,8 +56,7 @@ class Packed:
     zero_kinds: Counts
 
 
-@dataclass(frozen=True, slots=True)
-class KdumpFormat:
+class KdumpFormat(msgspec.Struct, frozen=True):
     """kdump-compressed, version 6.
 
     Attributes:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from vmcorefs.core.diskdump import U32_MAX, MainHeader, SubHeader
 from vmcorefs.core.diskdump_pages import DESC_SIZE, Flag, Places, pack_bits, places
@@ -22,8 +23,7 @@ _STEP = 64  # crash counts stored pages of a split file 64 at a time (diskdump.c
 _ZEROS = bytes(1 << 20)
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(msgspec.Struct, frozen=True):
     """One file of a dump: all of it, or the pages of a range.
 
     Attributes:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from typing import Protocol, runtime_checkable
 
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from vmcorefs.core.diskdump import pack_main_header, parse_main_header
 from vmcorefs.core.diskdump_pages import DESC_SIZE, DescArray, Flag, desc_dtype
@@ -46,8 +47,7 @@ class Resumable(Output, Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Done:
+class Done(msgspec.Struct, frozen=True):
     """What an earlier try did that need not be done again.
 
     Attributes:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -27,8 +27,7 @@ PageArray = npt.NDArray[np.uint8]
 """Shape ``(n, page_size)``."""
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True):
     """Some pages that are kept, for one thread.
 
     Attributes:
@@ -45,8 +44,7 @@ class Batch:
         return find_runs(self.pfns)
 
 
-@dataclass(frozen=True, slots=True)
-class Pages:
+class Pages(msgspec.Struct, frozen=True):
     """What was read of a batch.
 
     Attributes:

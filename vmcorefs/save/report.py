@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+
+import msgspec
 
 from vmcorefs.core.dump_level import PageKind
 from vmcorefs.core.units import format_range, format_size
@@ -45,8 +46,7 @@ class Losses:
             add_loss(self.listed, Loss(paddr, size, reason))
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(msgspec.Struct, frozen=True):
     """What a save did.
 
     Attributes:

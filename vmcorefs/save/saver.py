@@ -11,9 +11,11 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Protocol
+
+import msgspec
+from msgspec.structs import replace
 
 from vmcorefs.core.dump_level import KindArray
 from vmcorefs.core.units import format_size
@@ -38,8 +40,7 @@ class Write(Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class Order:
+class Order(msgspec.Struct, frozen=True):
     """What is asked for.
 
     Attributes:
@@ -65,8 +66,7 @@ class Order:
     sha256: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Console:
+class Console(msgspec.Struct, frozen=True):
     """How to speak to whoever waits.
 
     Attributes:

@@ -13,9 +13,10 @@ import shlex
 import subprocess
 import tempfile
 from contextlib import suppress
-from dataclasses import dataclass
 from typing import IO, cast
 from urllib.parse import unquote
+
+import msgspec
 
 from vmcorefs.errors import ConfigError, DiskFullError, OutputError, UnsupportedError
 from vmcorefs.save.stream import SequentialTarget
@@ -60,8 +61,7 @@ sync -- {directory}
 """
 
 
-@dataclass(frozen=True, slots=True)
-class SshPlace:
+class SshPlace(msgspec.Struct, frozen=True):
     """``ssh://[user@]host[:port]/path``, taken apart.
 
     Attributes:

@@ -12,8 +12,8 @@ import tempfile
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from vmcorefs.core.dump_level import BoolArray, KindArray, PageKind, left_out
@@ -32,8 +32,7 @@ ABSENT = 0xFF
 _IN_MEMORY = 16 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(msgspec.Struct, frozen=True):
     """A part of a survey.
 
     Attributes:

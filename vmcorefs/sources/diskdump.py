@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
 
+import msgspec
 import numpy as np
 
 from vmcorefs.core.diskdump import (
@@ -87,8 +87,7 @@ _DESCS, _DESCS_OF_CUT = 1 << 15, 64
 _LAST = 1 << 12
 
 
-@dataclass(frozen=True, slots=True)
-class _Part:
+class _Part(msgspec.Struct, frozen=True):
     """One file of a dump.
 
     Attributes:

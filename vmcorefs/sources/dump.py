@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Protocol
+
+import msgspec
 
 from vmcorefs.core.elf import ElfHeader
 from vmcorefs.core.elfcorehdr import Elfcorehdr
@@ -25,8 +26,7 @@ class File(Source, Protocol):
         """The file that all of its bytes come from."""
 
 
-@dataclass(frozen=True, slots=True)
-class NoteSegment:
+class NoteSegment(msgspec.Struct, frozen=True):
     """ELF notes as a dump has them.
 
     Attributes:
@@ -38,8 +38,7 @@ class NoteSegment:
     data: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class DumpFile:
+class DumpFile(msgspec.Struct, frozen=True):
     """An opened dump.
 
     Attributes:

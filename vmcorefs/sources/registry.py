@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Final
+
+import msgspec
 
 from vmcorefs.config import Piece
 from vmcorefs.core.diskdump import SIGNATURE as KDUMP
@@ -98,8 +99,7 @@ def _format_of(file: File) -> _Format | None:
     return next((one for one in _FORMATS if start.startswith(one.magic)), None)
 
 
-@dataclass(frozen=True, slots=True)
-class _Format:
+class _Format(msgspec.Struct, frozen=True):
     """A format of dumps.
 
     Attributes:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
+import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from vmcorefs.core.dump_level import PageKind, left_out
 from vmcorefs.core.elf import PT_LOAD
@@ -18,8 +18,7 @@ from vmcorefs.image import MemoryImage, find_page_kinds
 _PAGES_AT_ONCE = 1 << 18
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Filter:
+class Filter(msgspec.Struct, frozen=True, eq=False):
     """What a dump level leaves out of a vmcore.
 
     Attributes:

@@ -8,9 +8,9 @@ for each page, are worked out when they are read.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 
 import numpy as np
+from msgspec.structs import replace
 
 from vmcorefs.core.diskdump_pages import DESC_SIZE, Places, desc_dtype, pack_bits, places
 from vmcorefs.core.extents import Kind, Windows, fill, make_extents, merge, project

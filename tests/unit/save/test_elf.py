@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.builders import load_phdr, pack_elf, stamped
 from tests.dump_builder import PAGE, MemoryOutput, Watch, small_dump

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from contextlib import closing, suppress
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from tests.matching import exactly, same_bytes
 from tests.save.driver import PAGE, PAGES, make_dump

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 import zlib
-from dataclasses import replace
 
 import pytest
+from msgspec.structs import replace
 
 from tests.builders import CRASH_TIME, Flavour, stamped
 from tests.dump_builder import PAGE, MemoryOutput, Watch, small_dump

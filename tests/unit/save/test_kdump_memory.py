@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+
+from msgspec.structs import replace
 
 from tests.save.driver import PAGE, make_dump
 from vmcorefs.core.diskdump_pages import DESC_SIZE

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import numpy as np
+from msgspec.structs import replace
 
 from vmcorefs.core.dump_level import PageKind
 from vmcorefs.save.report import Losses, Report, as_dict, describe_losses, format_summary

@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
-
 import pytest
+from msgspec.structs import replace
 
 from tests.builders import stamped
 from tests.dump_builder import PAGE, MemoryOutput, Watch, small_dump
@@ -46,7 +45,7 @@ def make(**changes: object) -> Dump:
     kinds = [PageKind.USER] * PAGES
     kinds[1] = kinds[1500] = PageKind.FREE
     dump = small_dump([(0, PAGES * PAGE)], kinds=kinds, zero=ZERO, level=16)
-    return replace(dump, **changes)  # type: ignore[arg-type]
+    return replace(dump, **changes)
 
 
 def write(dump: Dump, output: MemoryOutput, watch: Watch | None = None) -> Written:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 import signal
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from tests.matching import exactly, same_bytes
 from tests.save_builder import FREE, MEMORY, PAGE, PAGES, USER, Kinds, TinyFormat, make_dump

@@ -11,8 +11,9 @@ import errno
 import os
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Literal, get_args
+
+import msgspec
 
 from vmcorefs.core.extents import Kind, coalesce
 from vmcorefs.errors import VmcorefsError
@@ -41,8 +42,7 @@ OpenBacking = Callable[[int], int]
 """Registers an opened file with the kernel and returns its number, or raises OSError."""
 
 
-@dataclass(frozen=True, slots=True)
-class Served:
+class Served(msgspec.Struct, frozen=True):
     """How one file is served.
 
     Attributes:

@@ -11,8 +11,8 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 import numpy.typing as npt
 
@@ -48,8 +48,7 @@ CHUNK_DTYPE = np.dtype([("high", "<u2"), ("device", "<u2"), ("page", "<u4")])
 """One chunk: the page of a device where it starts; page 2**32 - 1 is a hole, device 0 is here."""
 
 
-@dataclass(frozen=True, slots=True)
-class ChunkPlan:
+class ChunkPlan(msgspec.Struct, frozen=True):
     """How a file is cut into chunks.
 
     Attributes:

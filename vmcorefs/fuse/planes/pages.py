@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
+import msgspec
 import numpy as np
 
 from vmcorefs.core.extents import Extents, Kind, coalesce, make_extents, merge
@@ -13,8 +12,7 @@ from vmcorefs.core.units import align_up
 PAGE = 4096
 
 
-@dataclass(frozen=True, slots=True)
-class Pages:
+class Pages(msgspec.Struct, frozen=True):
     """Every page of a file, by how it can be shown.
 
     Attributes:
