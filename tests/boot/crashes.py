@@ -112,7 +112,12 @@ def _quoted(line: str) -> str:
 
 
 def saved_on_root(machine: Machine) -> Outcome:
-    """Save to the root file system as it is by default; the machine comes up again."""
+    """Save to the root file system as it is by default; the machine comes up again.
+
+    Before it panics, it says how large a dump of it would be.
+    """
+    estimate = "vmcorefs estimate /proc/kcore --json >/var/lab/estimate"
+    machine.ask(f"mkdir /var/lab && {estimate} && cat /proc/meminfo >/var/lab/meminfo", 120)
     leave(
         machine,
         "mounted",
@@ -122,7 +127,6 @@ def saved_on_root(machine: Machine) -> Outcome:
         "cmp /proc/vmcore /run/vmcorefs/vmcore && echo LAB-EQUAL",
         "dd if=/proc/vmcore of=/dev/vdb bs=1M 2>&1",
         "echo LAB-VMCORE $(stat -c %s /proc/vmcore)",
-        "mkdir /var/lab",
         "cp /run/vmcorefs/dmesg /run/vmcorefs/crash_notes /var/lab",
     )
     outcome = panic(machine, _SAVE_SECONDS)

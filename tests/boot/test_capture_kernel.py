@@ -99,6 +99,25 @@ def test_the_machine_comes_up_again_with_a_dump(outcome: Outcome, tmp_path: Path
     assert_dump_is_whole(outcome, directory, tmp_path)
 
 
+@looks_at(saved_on_root)
+def test_the_running_machine_says_what_a_dump_of_it_would_have(outcome: Outcome) -> None:
+    """``estimate /proc/kcore`` counts as many pages of a kind as the kernel does."""
+    seen = outcome.files("/var/lab")
+    counted = json.loads((seen / "estimate").read_text())["pages"]
+    fields = re.findall(r"^(\w+): +([0-9]+) kB$", (seen / "meminfo").read_text(), re.MULTILINE)
+    meminfo = {name: int(size) // 4 for name, size in fields}
+    kernel = {
+        "free": meminfo["MemFree"],
+        "cache": meminfo["Cached"] + meminfo["Buffers"],
+        "user": meminfo["AnonPages"],
+    }
+    found = {name: counted[name]["count"] for name in ("free", "user")}
+    found["cache"] = counted["cache"]["count"] + counted["private cache"]["count"]
+    # it has taken memory itself, and given it back since
+    assert all(abs(found[name] - pages) < 20_000 for name, pages in kernel.items()), (found, kernel)
+    assert kernel["free"] > 50_000 < kernel["cache"]
+
+
 @looks_at(saved_by_initramfs)
 def test_the_initramfs_reboots_without_a_root_file_system(outcome: Outcome) -> None:
     assert_rebooted(outcome)

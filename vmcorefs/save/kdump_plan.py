@@ -11,7 +11,6 @@ from msgspec.structs import replace
 from vmcorefs.core.diskdump import U32_MAX, MainHeader, SubHeader
 from vmcorefs.core.diskdump_pages import DESC_SIZE, Flag, Places, pack_bits, places
 from vmcorefs.core.kdump_headers import make_headers, pack_front
-from vmcorefs.core.units import align_up
 from vmcorefs.discovery.kernel_facts import find_phys_base, read_utsname
 from vmcorefs.errors import ConfigError, UnsupportedError
 from vmcorefs.save.codecs import Codec
@@ -46,8 +45,8 @@ class Part(msgspec.Struct, frozen=True):
 
     @property
     def data(self) -> int:
-        """Where the pages begin, in bytes; at a block, for whole pages of a file to be written."""
-        return align_up(self.where.descriptors + DESC_SIZE * self.pages, self.main.block_size)
+        """Where the pages begin, in bytes."""
+        return self.where.descriptors + DESC_SIZE * self.pages
 
     def front(self, *, incomplete: bool) -> bytes:
         """Everything in front of the bitmaps."""
