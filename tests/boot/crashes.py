@@ -116,8 +116,9 @@ def saved_on_root(machine: Machine) -> Outcome:
 
     Before it panics, it says how large a dump of it would be.
     """
-    estimate = "vmcorefs estimate /proc/kcore --json >/var/lab/estimate"
-    machine.ask(f"mkdir /var/lab && {estimate} && cat /proc/meminfo >/var/lab/meminfo", 120)
+    machine.ask("mkdir /var/lab && cat /proc/meminfo >/var/lab/before")
+    machine.ask("vmcorefs estimate /proc/kcore --json >/var/lab/estimate", 120)
+    machine.ask("cat /proc/meminfo >/var/lab/after")
     leave(
         machine,
         "mounted",

@@ -9,6 +9,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import threading
 
 from vmcorefs.core.digests import Digest
 from vmcorefs.errors import ConfigError, SourceIOError
@@ -25,7 +26,8 @@ class FileSource:
         size: Bytes in it when it was opened; of a character device, which does not tell,
             ``size_if_unknown``.
         kind: ``file``, ``proc file`` (/proc/vmcore: it tells no holes, and all of what is mapped of
-            it takes page tables at once), ``block device`` or ``character device``.
+            it takes page tables at once; /proc/kcore: two readers of one opened file get each
+            other's bytes), ``block device`` or ``character device``.
         identity: Which file it is, as it was when it was opened.
         digest: What its bytes come to, once somebody has verified that.
     """
@@ -53,6 +55,8 @@ class FileSource:
         try:
             self.kind, self.size = self._examine(size_if_unknown)
             self.identity = self.identity_now
+            # an opened /proc/kcore has one buffer, and no lock (fs/proc/kcore.c, open_kcore)
+            self._turn = threading.Lock() if self.kind == "proc file" else None
         except BaseException:
             os.close(self._fd)
             raise
@@ -113,7 +117,7 @@ class FileSource:
         done = 0
         while done < len(buffer):
             try:
-                count = os.preadv(self._fd, [buffer[done:]], offset + done)
+                count = self._preadv(buffer[done:], offset + done)
             except OSError as error:
                 reason = error.strerror or str(error)
                 raise SourceIOError(self.name, offset + done, len(buffer) - done, reason) from error
@@ -121,6 +125,12 @@ class FileSource:
                 reason = f"it ends there now, and had {self.size} bytes when it was opened"
                 raise SourceIOError(self.name, offset + done, len(buffer) - done, reason)
             done += count
+
+    def _preadv(self, buffer: memoryview, offset: int) -> int:
+        if self._turn is None:
+            return os.preadv(self._fd, [buffer], offset)
+        with self._turn:
+            return os.preadv(self._fd, [buffer], offset)
 
     def pread_cached(self, offset: int, buffer: memoryview) -> bool:
         """Fill ``buffer`` if that takes no wait for a disk; whether it was.

@@ -5,7 +5,10 @@ from __future__ import annotations
 import errno
 import os
 import socket
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -223,3 +226,27 @@ def test_data_and_holes_of_a_sparse_file_are_found_and_lost_bytes_are_data(tmp_p
     os.truncate(path, 4096)
     assert source.next_data(8192, 2 << 20) == 8192
     assert source.next_hole(8192, 2 << 20) == 2 << 20
+
+
+@pytest.mark.parametrize("name", ["/proc/kallsyms", "ram"])
+def test_a_proc_file_is_read_by_one_thread_at_a_time(
+    name: str, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An opened /proc/kcore would give two of them each other's bytes."""
+    both = threading.Barrier(2)
+    met = []
+
+    def preadv(_fd: int, buffers: list[memoryview], _offset: int) -> int:
+        try:
+            both.wait(0.2)
+            met.append(True)
+        except threading.BrokenBarrierError:
+            met.append(False)
+        return len(buffers[0])
+
+    with closing(FileSource(str(path.parent / name), role="image")) as source:
+        monkeypatch.setattr(os, "preadv", preadv)
+        with ThreadPoolExecutor(2) as pool:
+            list(pool.map(lambda offset: read(source, 16, offset), (0, 16)))
+
+    assert met == [name == "ram"] * 2
