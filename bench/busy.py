@@ -22,7 +22,7 @@ def main(arguments: list[str]) -> None:
     """Make one."""
     parser = argparse.ArgumentParser("python -m bench busy", description=__doc__)
     parser.add_argument("outdir", type=Path)
-    parser.add_argument("--memory", default="5G")
+    parser.add_argument("--memory", default="2G")
     chosen = parser.parse_args(arguments)
     logging.basicConfig(level=logging.INFO, format="%(levelname)s: %(message)s")
     with mock.patch("tests.lab.initramfs._WORKLOAD", SLAB):
