@@ -4,9 +4,6 @@ from __future__ import annotations
 
 from vmcorefs.save.dump import Output
 
-_PAGE = 4096  # of the page cache that most outputs are: half a page costs it more than a whole one
-_LARGE = 1 << 16
-
 
 class Appender:
     """Appends to one place of an output.
@@ -17,27 +14,19 @@ class Appender:
     """
 
     def __init__(self, output: Output, offset: int, unit: int = 1 << 20) -> None:
-        """Start at ``offset``; small pieces are put together up to multiples of ``unit``."""
+        """Start at ``offset``; pieces end at multiples of ``unit``, but for the last one."""
         self.end = self.written = offset
         self._output = output
         self._unit = unit
         self._held = memoryview(bytearray(unit))
 
     def append(self, data: bytes | memoryview) -> None:
-        """Take ``data``; what is not written is copied.
+        """Take a copy of ``data``; it is written once there is enough.
 
         Raises:
             OutputError: if it cannot be written.
         """
         left = memoryview(data)
-        if len(left) >= _LARGE and self.end % _PAGE == 0:
-            # straight from where it lies, as far as it fills pages of the output
-            self.flush()
-            whole = len(left) // _PAGE * _PAGE
-            self._output.pwrite(left[:whole], self.end)
-            self.end += whole
-            self.written = self.end
-            left = left[whole:]
         while len(left):
             held = self.end - self.written
             step = min(len(left), self._unit - self.end % self._unit)

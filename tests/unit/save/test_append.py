@@ -23,20 +23,7 @@ def test_small_pieces_are_put_together_up_to_multiples_of_the_unit() -> None:
     assert output.data == bytes(10) + b"abcdefghij" + bytes(20)
 
 
-def test_a_large_piece_goes_straight_as_far_as_it_fills_pages() -> None:
-    output, large = MemoryOutput(), os.urandom(200 * KIB + 5)
-    appender = Appender(output, 4 * KIB)
-
-    appender.append(bytes(4 * KIB))
-    appender.append(large)
-    appender.append(b"more")
-    appender.flush()
-
-    assert output.pieces == [(4 * KIB, 4 * KIB), (8 * KIB, 200 * KIB), (208 * KIB, 9)]
-    assert output.data[8 * KIB :] == large + b"more"
-
-
-def test_a_large_piece_is_put_behind_what_fills_no_page() -> None:
+def test_a_large_piece_is_put_behind_a_small_one() -> None:
     output, large = MemoryOutput(), os.urandom(200 * KIB)
     appender = Appender(output, 0, unit=64 * KIB)
 

@@ -214,7 +214,7 @@ def test_pages_are_written_in_big_aligned_pieces() -> None:
 
     data = KdumpFile(bytes(output.data)).descriptors + 24 * 2048
     pieces = [piece for piece in output.pieces if piece[0] >= data]
-    assert all(offset % PAGE == 0 for offset, _size in pieces)
+    assert all(offset % (1 << 20) == 0 for offset, _size in pieces[1:])
     assert all(size >= 1 << 20 for _offset, size in pieces[1:-1])
     assert pieces == sorted(pieces)
 
