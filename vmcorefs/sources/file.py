@@ -16,6 +16,9 @@ from vmcorefs.errors import ConfigError, SourceIOError
 from vmcorefs.sources.identity import Identity, identify
 
 
+_KCORE = "/proc/kcore"
+
+
 class FileSource:
     """An opened regular file, block device or character device.
 
@@ -26,8 +29,7 @@ class FileSource:
         size: Bytes in it when it was opened; of a character device, which does not tell,
             ``size_if_unknown``.
         kind: ``file``, ``proc file`` (/proc/vmcore: it tells no holes, and all of what is mapped of
-            it takes page tables at once; /proc/kcore: two readers of one opened file get each
-            other's bytes), ``block device`` or ``character device``.
+            it takes page tables at once), ``block device`` or ``character device``.
         identity: Which file it is, as it was when it was opened.
         digest: What its bytes come to, once somebody has verified that.
     """
@@ -55,8 +57,9 @@ class FileSource:
         try:
             self.kind, self.size = self._examine(size_if_unknown)
             self.identity = self.identity_now
-            # an opened /proc/kcore has one buffer, and no lock (fs/proc/kcore.c, open_kcore)
-            self._turn = threading.Lock() if self.kind == "proc file" else None
+            # an opened one has one buffer, and no lock (fs/proc/kcore.c, open_kcore); other files
+            # get none: where one read hangs, the others must go on
+            self._turn = threading.Lock() if _is_same(self._fd, _KCORE) else None
         except BaseException:
             os.close(self._fd)
             raise
@@ -138,6 +141,8 @@ class FileSource:
         What the page cache does not hold, a file system that cannot tell, and every error are all
         the same: ``pread_into`` then says what it is.
         """
+        if self._turn is not None:
+            return False
         try:
             return os.preadv(self._fd, [buffer], offset, os.RWF_NOWAIT) == len(buffer)
         except OSError:
@@ -186,6 +191,13 @@ class FileSource:
 def _is_on_proc(status: os.stat_result) -> bool:
     try:
         return status.st_dev == os.stat("/proc").st_dev
+    except OSError:
+        return False
+
+
+def _is_same(descriptor: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except OSError:
         return False
 
