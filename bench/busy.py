@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import logging
+import sys
 from pathlib import Path
 from unittest import mock
 
@@ -29,4 +30,7 @@ def main(arguments: list[str]) -> None:
         capture = make_capture(
             Recipe(memory=chosen.memory, load="file"), chosen.outdir, timeout=TIMEOUT
         )
+    said = capture.text("workload")
+    if not said.startswith("ready"):
+        sys.exit(f"slab.c did not come to its end: {said!r}")
     print(capture.vmcore)

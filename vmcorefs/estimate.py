@@ -178,7 +178,8 @@ def _measure(dump: Dump, survey: Survey, chosen: list[Int64Array]) -> Estimate:
         for start in range(0, len(pfns), _BATCH):
             some = pfns[start : start + _BATCH]
             read = reader.read(Batch(some, np.full(len(some), kind, dtype=np.uint8)))
-            pages += [page.tobytes() for page in read.data[~(read.zero | read.lost)]]
+            pages += [page.tobytes() for page in read.data[read.stored]]
+            reader.give_back(read)
             count += int((~read.lost).sum())
             zero += int(read.zero.sum())
         total = int(survey.kept[kind])
