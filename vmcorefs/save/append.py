@@ -27,7 +27,7 @@ class Appender:
             OutputError: if it cannot be written.
         """
         left = memoryview(data)
-        while len(left):
+        while left:
             held = self.end - self.written
             step = min(len(left), self._unit - self.end % self._unit)
             self._held[held : held + step] = left[:step]

@@ -15,7 +15,6 @@ from vmcorefs.core.digests import Digest
 from vmcorefs.errors import ConfigError, SourceIOError
 from vmcorefs.sources.identity import Identity, identify
 
-
 _KCORE = "/proc/kcore"
 
 
