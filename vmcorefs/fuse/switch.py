@@ -1,8 +1,7 @@
 """The switch between /dev/fuse and libfuse: reads are answered here, the rest is passed on.
 
-libfuse reads its requests from a socket that stands where /dev/fuse stood; a thread, one at a time,
-reads the true device. A READ costs no turn of trio's loop, and libfuse's answers to INIT and OPEN
-are given what it does not know of: passthrough (docs/decisions/0010).
+Threads, one at a time, read the true device; libfuse reads a socket that stands where it stood
+(``fuse/libfuse``). A READ costs no turn of trio's loop (docs/decisions/0010).
 
 ::
 
@@ -17,11 +16,9 @@ from __future__ import annotations
 import _thread
 import errno
 import logging
-import math
 import os
 import select
 import socket
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -30,20 +27,17 @@ from typing import Protocol
 
 from vmcorefs.fuse import wire
 from vmcorefs.fuse.deadlines import Deadlines, Pending
+from vmcorefs.fuse.libfuse import Libfuse
 from vmcorefs.fuse.planes.linux import has_cpus
 
 log = logging.getLogger(__name__)
 
 _MAX_LANES = 64
 """Requests that may wait for a disk at once, and are not late."""
-_LONGEST_LISTING = 65536
-"""What a listing is cut to: an answer must fit into the socket."""
-_LONGEST_ANSWER = 1 << 18
 _MOMENT = 100e-6
 """Seconds that the lane that leads stays awake. To wake a CPU of a virtual machine takes 40 µs."""
 _REST = 0.1
 """Seconds between two attempts to answer where there is no memory."""
-_BYTE_ORDER = sys.byteorder
 
 
 class Answers(Protocol):
@@ -91,17 +85,13 @@ class Switch:
             timeout: Seconds that a read may take before it is answered with EIO; 0 for any time.
                 After twice as long the kernel is to give up the daemon itself.
         """
-        self._can_pass_through = False
         self._answers = answers
         self._timeout = timeout
         self.deadlines = Deadlines(timeout, self._give_up)
         self._ended: Callable[[], None] = lambda: None
         self._descriptor = descriptor
         self._device = os.dup(descriptor)
-        ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        with theirs:
-            os.dup2(theirs.fileno(), descriptor, inheritable=False)
-        self._socket = ours
+        self._libfuse = Libfuse(descriptor, self._device, timeout, answers.backing_of)
         poll = select.poll()
         poll.register(self._device, select.POLLIN)
         self._poll = poll.poll
@@ -113,8 +103,6 @@ class Switch:
         self._hanging = 0
         self._waiting = self._lanes = 0
         self._is_short = False
-        self._passed_on: dict[int, int] = {}
-        self._init: tuple[int, bytes] | None = None
         self._stopped = False
 
     def start(self, ended: Callable[[], None]) -> None:
@@ -124,7 +112,9 @@ class Switch:
             ended: Called once from a thread, when the tree has been unmounted.
         """
         self._ended = ended
-        threading.Thread(target=self._pass_answers_on, daemon=True).start()
+        threading.Thread(
+            target=self._libfuse.pass_answers_on, args=(self._fail,), daemon=True
+        ).start()
         with self._lock:
             self._add_lane()
 
@@ -143,9 +133,7 @@ class Switch:
         Raises:
             OSError: ENOSYS if this kernel does not pass reads through; or as the kernel says.
         """
-        if not self._can_pass_through:
-            raise OSError(errno.ENOSYS, "this kernel does not offer it (Linux 6.9)")
-        return wire.open_backing(self._device, descriptor)
+        return self._libfuse.open_backing(descriptor)
 
     def forget_name(self, parent: int, name: str) -> None:
         """Have the kernel look a name up again."""
@@ -321,10 +309,9 @@ class Switch:
 
     def refuse_passed_on(self) -> None:
         """Answer what libfuse has dropped with EIO: it would be waited for without end."""
-        for unique in list(self._passed_on):
-            if self._passed_on.pop(unique, None) is not None:
-                with suppress(OSError):
-                    self._refuse(unique, -errno.EIO)
+        for unique in self._libfuse.forget_passed_on():
+            with suppress(OSError):
+                self._refuse(unique, -errno.EIO)
 
     def _refuse(self, unique: int, error: int) -> None:
         os.write(self._device, wire.OUT_HEADER.pack(wire.OUT_HEADER.size, error, unique))
@@ -346,60 +333,25 @@ class Switch:
         if opcode in (wire.READ, wire.LSEEK):
             return False
         try:
-            return self._pass_on(request, socket.MSG_DONTWAIT)
+            self._libfuse.pass_on(request, socket.MSG_DONTWAIT)
         except BlockingIOError:
             return False
+        return True
 
     def _take(self, request: memoryview) -> bool:
+        """Do what may need waiting; it is then done."""
         _, opcode, unique, node = wire.IN_HEADER.unpack_from(request)
         if opcode == wire.READ:
             _, offset, size, flags = wire.READ_IN.unpack_from(request, wire.BODY)
             direct = bool(flags & wire.READ_LOCKOWNER)
             self._answers.read(self._device, unique, node, offset, size, direct=direct)
-            return True
-        if opcode == wire.LSEEK:
+        elif opcode == wire.LSEEK:
             _, offset, whence = wire.LSEEK_IN.unpack_from(request, wire.BODY)
             found = self._answers.seek(node, offset, whence)
             if found < 0:
                 self._refuse(unique, found)
             else:
                 os.write(self._device, wire.LSEEK_OUT.pack(wire.LSEEK_OUT.size, 0, unique, found))
-            return True
-        return self._pass_on(request)
-
-    def _pass_on(self, request: memoryview, flags: int = 0) -> bool:
-        _, opcode, unique, node = wire.IN_HEADER.unpack_from(request)
-        if opcode == wire.INTERRUPT:  # libfuse would keep those of reads for ever
-            return True
-        if opcode not in wire.UNANSWERED:
-            self._passed_on[unique] = node if opcode == wire.OPEN else 0
-        if opcode == wire.INIT:
-            self._init = unique, bytes(request)
-        elif opcode in (wire.READDIR, wire.READDIRPLUS):
-            size = int.from_bytes(request[wire.SIZE_AT : wire.SIZE_AT + 4], _BYTE_ORDER)
-            cut = min(size, _LONGEST_LISTING).to_bytes(4, _BYTE_ORDER)
-            request[wire.SIZE_AT : wire.SIZE_AT + 4] = cut
-        self._socket.send(request, flags)
+        else:
+            self._libfuse.pass_on(request)
         return True
-
-    def _pass_answers_on(self) -> None:
-        buffer = bytearray(_LONGEST_ANSWER)
-        while count := self._socket.recv_into(buffer):
-            try:
-                self._patch(buffer, count)
-                os.write(self._device, memoryview(buffer)[:count])
-            except Exception as error:  # noqa: BLE001  # nobody else passes answers on
-                _, _, unique = wire.OUT_HEADER.unpack_from(buffer)
-                self._fail(unique, error)
-
-    def _patch(self, answer: bytearray, count: int) -> None:
-        _, failed, unique = wire.OUT_HEADER.unpack_from(answer)
-        if self._init is not None and self._init[0] == unique:
-            request, self._init = self._init[1], None
-            timeout = min(math.ceil(2 * self._timeout), wire.LONGEST_TIMEOUT)
-            self._can_pass_through = wire.accept_init(memoryview(request), answer, count, timeout)
-        node = self._passed_on.pop(unique, 0)
-        if node and not failed:
-            backing = self._answers.backing_of(node)
-            if backing:
-                wire.pass_through(answer, backing)

@@ -97,7 +97,7 @@ def kernel() -> Iterator[Kernel]:
         time.sleep(0.01)
     assert _thread._count() == before
     made.socket.close()
-    made.switch._socket.close()
+    made.switch._libfuse._socket.close()
     os.close(made.switch._device)
 
 
@@ -162,8 +162,8 @@ def test_a_request_is_refused_if_there_is_no_memory_to_take_note_of_it(
 def test_a_request_is_refused_if_there_is_no_memory_for_libfuses_answer(
     kernel: Kernel, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    switch = kernel.switch
-    monkeypatch.setattr(switch, "_patch", fail_first(switch._patch))
+    libfuse = kernel.switch._libfuse
+    monkeypatch.setattr(libfuse, "_patch", fail_first(libfuse._patch))
     for unique, error in ((1, -5), (2, 0)):
         kernel.libfuse.send(wire.OUT_HEADER.pack(16, 0, unique))
         assert kernel.answered() == (unique, error)
