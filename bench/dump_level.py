@@ -1,9 +1,9 @@
 """Page for page against makedumpfile, and in what time: ``python -m bench dump-level``.
 
 On the captures of kernels 6.1 and 6.12 that the tests use, for each dump level: how many pages
-Debian 12's makedumpfile keeps, how many the one that ``tests/real/newer.py`` fetches, and how many
-vmcorefs, and which are another's. Then the seconds that telling all pages takes, by turns in one
-run: makedumpfile's own figure for its step "Excluding unnecessary pages", and vmcorefs's.
+Debian 12's makedumpfile keeps, how many the one that ``tests/oracles/newer.py`` fetches, and how
+many vmcorefs, and which are another's. Then the seconds that telling all pages takes, by turns in
+one run: makedumpfile's own figure for its step "Excluding unnecessary pages", and vmcorefs's.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import numpy as np
 
 import vmcorefs
 from tests.lab.capture import Capture, Recipe, cached_capture
-from tests.real.kdump import read_bitmaps
-from tests.real.newer import newer_makedumpfile
-from vmcorefs.core.dump_level import PageKind, left_out
+from tests.oracles.kdump_bitmaps import read_bitmaps
+from tests.oracles.newer import newer_makedumpfile
+from vmcorefs.core.pages.dump_level import PageKind, left_out
 from vmcorefs.image import find_page_kinds
 
 LEVELS = (0, 1, 2, 4, 8, 16, 31)

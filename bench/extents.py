@@ -12,11 +12,11 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vmcorefs.core.elf import EM_X86_64
-from vmcorefs.core.elfcorehdr import make_elfcorehdr
-from vmcorefs.core.extents import Extents, Kind, coalesce, fill, merge, overlay, project
-from vmcorefs.core.layout import lay_out_vmcore
-from vmcorefs.core.ranges import make_ranges
+from vmcorefs.core.elf.elf import EM_X86_64
+from vmcorefs.core.elf.elfcorehdr import make_elfcorehdr
+from vmcorefs.core.layouts.kernel import lay_out_vmcore
+from vmcorefs.core.space.extents import Extents, Kind, coalesce, fill, merge, overlay, project
+from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource
 from vmcorefs.tree.file import whole

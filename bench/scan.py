@@ -1,7 +1,7 @@
 """What looking through an image costs: ``python -m bench scan [FILE]``.
 
-Compares the search for notes and headers (``discovery.scan``) with ``cat FILE >/dev/null``, by
-turns in one run, FILE being in the page cache; without FILE, one of 4 GiB with no hole is made.
+Compares the search for notes and headers (``discovery.search.scan``) with ``cat FILE >/dev/null``,
+by turns in one run, FILE being in the page cache; without FILE, one of 4 GiB with no hole is made.
 Prints medians with spread, the ratio, and the memory that it took.
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 
 from vmcorefs.config import Piece
-from vmcorefs.discovery.scan import scan
+from vmcorefs.discovery.search.scan import scan
 from vmcorefs.sources.pieces import open_pieces
 
 ROUNDS = 5

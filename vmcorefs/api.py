@@ -20,7 +20,7 @@ from vmcorefs.config import (
     parse_machine,
     parse_piece,
 )
-from vmcorefs.discovery.scan import Progress
+from vmcorefs.discovery.search.scan import Progress
 from vmcorefs.errors import ConfigError
 from vmcorefs.image import MemoryImage, open_image
 from vmcorefs.tree.build import build_tree

@@ -32,8 +32,8 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec.structs import replace
 
-from vmcorefs.core.dump_level import MAX_DUMP_LEVEL
-from vmcorefs.core.units import MAX_ADDRESS, parse_range, parse_size
+from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL
+from vmcorefs.core.space.units import MAX_ADDRESS, parse_range, parse_size
 from vmcorefs.errors import ConfigError
 
 HolesPolicy = Literal["zero", "error"]

@@ -17,8 +17,8 @@ from vmcorefs.api import Capture
 from vmcorefs.confine.confinement import Confinement
 from vmcorefs.errors import MountError, VmcorefsError
 from vmcorefs.fuse.serve import MountOptions, serve
-from vmcorefs.logfile import LogFile
-from vmcorefs.notify import notify_systemd
+from vmcorefs.system.logfile import LogFile
+from vmcorefs.system.notify import notify_systemd
 
 log = logging.getLogger("vmcorefs")
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vmcorefs.errors import ConfigError, OutputError
-from vmcorefs.save.local import sync_directory
+from vmcorefs.output.local import sync_directory
 from vmcorefs.tree.file import TreeFile
 
 _CHUNK = 4 << 20

@@ -1,6 +1,6 @@
 """The composition root: what is known of the dead machine, put together from its inputs.
 
-Read this second, after ``core/extents.py``. Everything is worked out here, once; what comes
+Read this second, after ``core/space/extents.py``. Everything is worked out here, once; what comes
 after (``tree/``) only lays it out.
 """
 
@@ -14,12 +14,12 @@ import msgspec
 import numpy as np
 
 from vmcorefs.config import CaptureConfig
-from vmcorefs.core.extents import Extents
 from vmcorefs.core.findings import Finding
-from vmcorefs.core.map_text import parse_memory_map
-from vmcorefs.core.memory_map import MemoryMap, with_crash_kernel
-from vmcorefs.core.ranges import Ranges, make_ranges, normalise, subtract, total_size
-from vmcorefs.core.units import format_range, format_size
+from vmcorefs.core.maps.memory_map import MemoryMap, with_crash_kernel
+from vmcorefs.core.maps.text import parse_memory_map
+from vmcorefs.core.space.extents import Extents
+from vmcorefs.core.space.ranges import Ranges, make_ranges, normalise, subtract, total_size
+from vmcorefs.core.space.units import format_range, format_size
 from vmcorefs.discovery.backup import Backup
 from vmcorefs.discovery.dump import (
     check_options,
@@ -30,16 +30,16 @@ from vmcorefs.discovery.dump import (
 )
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.findings import make_dump_findings, make_findings
-from vmcorefs.discovery.log import find_log
 from vmcorefs.discovery.low_memory import find_low_memory
-from vmcorefs.discovery.notes import CrashNotes, read_crash_notes
-from vmcorefs.discovery.page_kinds import KernelPages, find_kernel_pages
 from vmcorefs.discovery.plan import Plan, find_plan
-from vmcorefs.discovery.scan import Progress
+from vmcorefs.discovery.search.scan import Progress
 from vmcorefs.discovery.settle import settle
-from vmcorefs.discovery.virtual import through_loads
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FaultError, FormatError, TruncatedError
+from vmcorefs.kernel.log import find_log
+from vmcorefs.kernel.notes import CrashNotes, read_crash_notes
+from vmcorefs.kernel.pages import KernelPages, find_kernel_pages
+from vmcorefs.kernel.virtual import through_loads
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.sources.dump import DumpFile

@@ -10,8 +10,16 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from vmcorefs.core.extents import Extents, Kind, Windows, make_extents, project, restrict, validate
-from vmcorefs.core.ranges import Ranges, distinct, make_ranges, normalise
+from vmcorefs.core.space.extents import (
+    Extents,
+    Kind,
+    Windows,
+    make_extents,
+    project,
+    restrict,
+    validate,
+)
+from vmcorefs.core.space.ranges import Ranges, distinct, make_ranges, normalise
 from vmcorefs.errors import FaultError
 from vmcorefs.sources.base import Source
 from vmcorefs.sources.file import FileSource

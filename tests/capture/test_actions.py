@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.capture.conftest import Programs
-from vmcorefs.capture import actions
+from vmcorefs.capture.run import actions
 from vmcorefs.capture.settings import Action
 from vmcorefs.errors import UnsupportedError
 

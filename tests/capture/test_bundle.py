@@ -14,8 +14,8 @@ import pytest
 
 import vmcorefs
 from tests.capture.conftest import Programs
-from vmcorefs.capture.closure import find_libraries, find_modules
-from vmcorefs.capture.initramfs import fill
+from vmcorefs.capture.prepare.closure import find_libraries, find_modules
+from vmcorefs.capture.prepare.initramfs import fill
 from vmcorefs.capture.settings import DumpSettings, KeepSettings, Settings, TargetSettings
 from vmcorefs.errors import UnsupportedError
 

@@ -12,15 +12,15 @@ import pytest
 from click.testing import CliRunner
 
 from tests.capture.conftest import Programs
-from vmcorefs.capture import check_system, check_target, load
-from vmcorefs.capture.check_system import check_system as system_checks
-from vmcorefs.capture.check_target import check_target as target_checks
-from vmcorefs.capture.checks import check_all
 from vmcorefs.capture.estimate import describe_needs, estimate_dump, needed_memory
-from vmcorefs.capture.initramfs import make_initramfs, resolve_target
-from vmcorefs.capture.load import plan_load
-from vmcorefs.capture.mount_table import find_mounted, fstab_mountpoints
-from vmcorefs.capture.report import Check
+from vmcorefs.capture.prepare import check_system, check_target, load
+from vmcorefs.capture.prepare.check_system import check_system as system_checks
+from vmcorefs.capture.prepare.check_target import check_target as target_checks
+from vmcorefs.capture.prepare.checks import check_all
+from vmcorefs.capture.prepare.initramfs import make_initramfs, resolve_target
+from vmcorefs.capture.prepare.load import plan_load
+from vmcorefs.capture.prepare.mount_table import find_mounted, fstab_mountpoints
+from vmcorefs.capture.prepare.report import Check
 from vmcorefs.capture.settings import (
     DumpSettings,
     KeepSettings,
@@ -30,7 +30,7 @@ from vmcorefs.capture.settings import (
 )
 from vmcorefs.cli import main
 from vmcorefs.errors import ConfigError, OutputError
-from vmcorefs.mountinfo import Mounted
+from vmcorefs.system.mountinfo import Mounted
 
 
 def lines(checks: Iterator[Check]) -> list[str]:
@@ -347,7 +347,7 @@ def test_an_initramfs_gets_a_file_system_for_a_directory(monkeypatch: pytest.Mon
         ),
         Mounted("/no-such-run", "/", "tmpfs", "tmpfs", "0:21", is_read_only=False, number=6),
     ]
-    monkeypatch.setattr("vmcorefs.capture.initramfs.list_mounted", lambda: table)
+    monkeypatch.setattr("vmcorefs.capture.prepare.initramfs.list_mounted", lambda: table)
     assert resolve_target(TargetSettings(directory="/no-such-srv/a/b")) == TargetSettings(
         directory="/a/b", filesystem="/dev/no-such-vdb", type="ext4"
     )

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from vmcorefs.capture import actions, commands
+from vmcorefs.capture import commands
+from vmcorefs.capture.run import actions
 from vmcorefs.capture.settings import Settings, TargetSettings
 from vmcorefs.cli import main
 

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from vmcorefs.capture import crash, load
+from vmcorefs.capture.prepare import load
+from vmcorefs.capture.run import crash
 from vmcorefs.cli import main
 
 HOST = socket.gethostname()

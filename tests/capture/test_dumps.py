@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from vmcorefs.capture.dumps import (
+from vmcorefs.capture.run.dumps import (
     DumpDirectory,
     beyond_count,
     delete,
@@ -16,7 +16,7 @@ from vmcorefs.capture.dumps import (
     list_dumps,
     removable,
 )
-from vmcorefs.capture.place import LocalPlace
+from vmcorefs.capture.run.place import LocalPlace
 from vmcorefs.capture.settings import KeepSettings
 from vmcorefs.errors import DiskFullError
 
@@ -94,7 +94,7 @@ def test_old_dumps_make_room_until_there_is_enough(
         put(tmp_path, f"2026-01-0{day}-000000", complete=True)
     # each dump that goes gives a GiB
     monkeypatch.setattr(
-        "vmcorefs.capture.place.free_bytes", lambda path: (5 - len(names(Path(path)))) << 30
+        "vmcorefs.capture.run.place.free_bytes", lambda path: (5 - len(names(Path(path)))) << 30
     )
     said: list[str] = []
     place = LocalPlace(str(tmp_path), KeepSettings(free="3G"), said.append)
@@ -104,7 +104,7 @@ def test_old_dumps_make_room_until_there_is_enough(
     assert said == [
         f"{tmp_path}/2026-01-0{day}-000000: deleted to make room" for day in range(1, 4)
     ]
-    monkeypatch.setattr("vmcorefs.capture.place.free_bytes", lambda _: 0)
+    monkeypatch.setattr("vmcorefs.capture.run.place.free_bytes", lambda _: 0)
     with pytest.raises(DiskFullError, match=r"^.*: 0 bytes free, and 3 GiB are to stay free .*$"):
         place.check_room()
     assert names(tmp_path) == ["2026-01-04-000000", "2026-01-05-000000"]

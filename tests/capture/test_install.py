@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from vmcorefs.capture.install import install, outdated_files, uninstall
+from vmcorefs.capture.prepare.install import install, outdated_files, uninstall
 from vmcorefs.errors import OutputError
 
 UNITS = "etc/systemd/system"

@@ -7,11 +7,11 @@ import subprocess
 import sys
 from pathlib import Path
 
-from vmcorefs.capture.limit import TIMED_OUT
+from vmcorefs.capture.run.limit import TIMED_OUT
 
 _LIMITED = """
 import sys, time
-from vmcorefs.capture.limit import time_limit
+from vmcorefs.capture.run.limit import time_limit
 with time_limit(float(sys.argv[1])):
     time.sleep(float(sys.argv[2]))
 print("done")

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.capture.conftest import Programs
-from vmcorefs.capture import load
-from vmcorefs.capture.load import CrashKernel, make_command_line, plan_load
+from vmcorefs.capture.prepare import load
+from vmcorefs.capture.prepare.load import CrashKernel, make_command_line, plan_load
 from vmcorefs.capture.settings import LoadSettings, Settings, TargetSettings
 from vmcorefs.errors import ConfigError, OutputError, UnsupportedError
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from vmcorefs.capture.saver import check_memory, save
+from vmcorefs.capture.run.saver import check_memory, save
 from vmcorefs.capture.settings import (
     DumpSettings,
     KeepSettings,
@@ -110,7 +110,7 @@ def test_a_full_target_leaves_no_complete_dump(vmcore: Path, small_disk: Path) -
 def test_a_killed_saver_leaves_no_complete_dump(vmcore: Path, tmp_path: Path) -> None:
     script = (
         "import os, sys\n"
-        "from vmcorefs.capture import saver\n"
+        "from vmcorefs.capture.run import saver\n"
         "from vmcorefs.capture.settings import *\n"
         "saver._Progress.__call__ = lambda self, count: os.kill(os.getpid(), 9)\n"
         "target, dump = TargetSettings(directory=sys.argv[1]), DumpSettings(format='vmcore')\n"
@@ -138,8 +138,8 @@ def test_a_file_system_is_mounted_for_the_dump_and_unmounted(
     os.truncate(image, 64 << 20)
     subprocess.run(["mke2fs", "-q", "-t", "ext4", image], check=True)
     mountpoint = tmp_path / "mnt"
-    monkeypatch.setattr("vmcorefs.capture.filesystem.MOUNTPOINT", str(mountpoint))
-    monkeypatch.setattr("vmcorefs.capture.filesystem.device_path", lambda _: str(image))
+    monkeypatch.setattr("vmcorefs.capture.run.filesystem.MOUNTPOINT", str(mountpoint))
+    monkeypatch.setattr("vmcorefs.capture.run.filesystem.device_path", lambda _: str(image))
     target = TargetSettings(filesystem="UUID=1", directory="/dumps", options="loop")
     save(Settings(target=target, keep=KeepSettings(free="1M")), str(vmcore), lambda _: None)
     assert not os.path.ismount(mountpoint)

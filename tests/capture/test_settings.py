@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from vmcorefs.capture.initramfs import format_settings
+from vmcorefs.capture.prepare.initramfs import format_settings
 from vmcorefs.capture.settings import Settings, load_settings, parse_duration, parse_settings
 from vmcorefs.errors import ConfigError
 

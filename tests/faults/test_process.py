@@ -18,8 +18,7 @@ import pytest
 
 from tests.faults.cases import needs_request_timeouts, planes
 from tests.faults.scene import LOST, Scene, uncache, until
-from tests.mount.machine import RAM_END
-from tests.mount.test_daemon import wait_until_gone
+from tests.mount.machine import RAM_END, wait_until_gone
 
 pytestmark = pytest.mark.mount
 

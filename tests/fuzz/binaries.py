@@ -4,24 +4,24 @@ from __future__ import annotations
 
 import struct
 
-from tests import builders
+from tests.builders import dead_machines
+from tests.builders.btf import Writer
 from tests.fuzz.target import target
-from tests.reference import trim_notes
-from tests.unit.core.test_btf import Writer
-from vmcorefs.core.btf import check_btf, read_structs
-from vmcorefs.core.consumers import judge
-from vmcorefs.core.dump_headers import MAX_NOTES, MAX_PHDRS, read_dump_headers
-from vmcorefs.core.elf import make_ehdr, pack_headers, parse_ehdr, parse_phdrs
-from vmcorefs.core.elfcorehdr import check_found, looks_like_elfcorehdr, parse_elfcorehdr
-from vmcorefs.core.layout import lay_out_vmcore
-from vmcorefs.core.notes import ByteOrder, find_vmcoreinfo, pack_note, walk_notes
-from vmcorefs.core.ranges import make_ranges
-from vmcorefs.core.registers import REGISTER_SETS, decode_prstatus
+from tests.oracles.vmcore import trim_notes
+from vmcorefs.core.consumers.verdicts import judge
+from vmcorefs.core.elf.dump_headers import MAX_NOTES, MAX_PHDRS, read_dump_headers
+from vmcorefs.core.elf.elf import make_ehdr, pack_headers, parse_ehdr, parse_phdrs
+from vmcorefs.core.elf.elfcorehdr import check_found, looks_like_elfcorehdr, parse_elfcorehdr
+from vmcorefs.core.elf.notes import ByteOrder, find_vmcoreinfo, pack_note, walk_notes
+from vmcorefs.core.elf.registers import REGISTER_SETS, decode_prstatus
+from vmcorefs.core.layouts.kernel import lay_out_vmcore
+from vmcorefs.core.space.ranges import make_ranges
+from vmcorefs.core.structures.btf import check_btf, read_structs
 from vmcorefs.errors import FormatError, VmcorefsError
 
 ORDERS: tuple[ByteOrder, ByteOrder] = ("<", ">")
-KEXEC = builders.pack_elf(builders.kexec_tools_phdrs())
-BIG = builders.pack_elf(builders.cpu_note_phdrs(2), builders.Flavour(32, ">"))
+KEXEC = dead_machines.pack_elf(dead_machines.kexec_tools_phdrs())
+BIG = dead_machines.pack_elf(dead_machines.cpu_note_phdrs(2), dead_machines.Flavour(32, ">"))
 HUGE = (1 << 64) - 1
 
 
@@ -32,8 +32,8 @@ HUGE = (1 << 64) - 1
         b"\x7fELF",
         b"\x7fELF" + b"\xff" * 60,
         KEXEC[:64],
-        builders.pack_elf([], e_phnum=65535),
-        builders.pack_elf([builders.load_phdr(0, 1)], e_phnum=65534),
+        dead_machines.pack_elf([], e_phnum=65535),
+        dead_machines.pack_elf([dead_machines.load_phdr(0, 1)], e_phnum=65534),
     ],
 )
 def _elf_headers(data: bytes) -> None:
@@ -50,10 +50,12 @@ def _elf_headers(data: bytes) -> None:
     valid=[KEXEC],
     nasty=[
         BIG,
-        builders.pack_elf([builders.note_phdr(0x1000, 1 << 20)] * 65),
-        builders.pack_elf([builders.Phdr(1, HUGE, HUGE)]),
-        builders.pack_elf([builders.load_phdr(0, 1 << 61), builders.load_phdr(0, 1 << 61)]),
-        builders.pack_elf([builders.load_phdr(0x1000, 0x2000, offset=1 << 60)] * 2),
+        dead_machines.pack_elf([dead_machines.note_phdr(0x1000, 1 << 20)] * 65),
+        dead_machines.pack_elf([dead_machines.Phdr(1, HUGE, HUGE)]),
+        dead_machines.pack_elf(
+            [dead_machines.load_phdr(0, 1 << 61), dead_machines.load_phdr(0, 1 << 61)]
+        ),
+        dead_machines.pack_elf([dead_machines.load_phdr(0x1000, 0x2000, offset=1 << 60)] * 2),
     ],
 )
 def _elfcorehdr(data: bytes) -> None:
@@ -68,7 +70,7 @@ def _elfcorehdr(data: bytes) -> None:
         assert len(layout.head) <= 65536 + page_size + 56 * 65535
 
 
-NOTES = builders.prstatus_note(1, 2, 3) + builders.vmcoreinfo_note(b"A=1\n")
+NOTES = dead_machines.prstatus_note(1, 2, 3) + dead_machines.vmcoreinfo_note(b"A=1\n")
 
 
 @target(
@@ -94,7 +96,7 @@ def _notes(data: bytes) -> None:
 @target(
     "registers",
     valid=[
-        builders.prstatus_note(1, 2, 3),
+        dead_machines.prstatus_note(1, 2, 3),
         *(pack_note(b"CORE", 1, b"\xff" * known.size) for known in REGISTER_SETS.values()),
     ],
     nasty=[pack_note(b"CORE", 1, bytes(size)) for size in (0, 111, 335, 337, 5000)],
@@ -158,16 +160,20 @@ def _read_btf(data: bytes) -> None:
         raise refused
 
 
-NOTE = builders.prstatus_note(1, 2, 3) + builders.vmcoreinfo_note(builders.vmcoreinfo_text())
-DUMP = builders.pack_elf([builders.Phdr(4, 64 + 56 * 2, len(NOTE)), builders.load_phdr(0, 4096)])
+NOTE = dead_machines.prstatus_note(1, 2, 3) + dead_machines.vmcoreinfo_note(
+    dead_machines.vmcoreinfo_text()
+)
+DUMP = dead_machines.pack_elf(
+    [dead_machines.Phdr(4, 64 + 56 * 2, len(NOTE)), dead_machines.load_phdr(0, 4096)]
+)
 
 
 @target(
     "dump-headers",
     valid=[DUMP + NOTE, KEXEC.ljust(8192, b"\0")],
     nasty=[
-        builders.pack_elf([], e_phnum=65535),
-        builders.pack_elf([builders.Phdr(4, HUGE, HUGE)]),
+        dead_machines.pack_elf([], e_phnum=65535),
+        dead_machines.pack_elf([dead_machines.Phdr(4, HUGE, HUGE)]),
         DUMP + NOTE[:300],
     ],
 )

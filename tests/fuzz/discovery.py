@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.fuzz.target import target
-from tests.property.test_discovery_parsers import SEEDS, VALID
+from tests.property.discovery_targets import SEEDS, VALID
 
 for _check, _valid in VALID:
     _nasty = [seed for seed in SEEDS if seed != _valid]

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import resource
 
-from tests import builders
-from tests.elf_dumps import LOADS, NOTES, TEXT, Load, direct, pack_dump
+from tests.builders import dead_machines
+from tests.builders.elf_dumps import LOADS, NOTES, TEXT, Load, direct, pack_dump
+from tests.builders.kdumps import CODECS, Kdump, flatten
 from tests.fuzz.target import target
-from tests.kdumps import CODECS, Kdump, flatten
-from vmcorefs.core.dump_headers import MAX_NOTES, MAX_PHDRS, read_dump_headers
-from vmcorefs.core.dump_memory import read_dump_memory
-from vmcorefs.core.extents import Kind
-from vmcorefs.core.notes import walk_notes
+from vmcorefs.core.elf.dump_headers import MAX_NOTES, MAX_PHDRS, read_dump_headers
+from vmcorefs.core.elf.dump_memory import read_dump_memory
+from vmcorefs.core.elf.notes import walk_notes
+from vmcorefs.core.space.extents import Kind
 from vmcorefs.discovery.dump import cut_into_slots
 from vmcorefs.errors import FaultError, SourceIOError
 from vmcorefs.reader import Reader
@@ -39,7 +39,7 @@ class BytesFile(BytesSource):
     valid=[
         pack_dump([direct(0x1000, 0x3000)], NOTES),
         pack_dump([direct(0x1000, 0x9000, held=0x1000), TEXT][:1], b""),
-        pack_dump([Load(0x1000, 0x2000, 5)], b"", builders.Flavour(32, ">")),
+        pack_dump([Load(0x1000, 0x2000, 5)], b"", dead_machines.Flavour(32, ">")),
     ],
     nasty=[
         pack_dump(LOADS)[:4096],

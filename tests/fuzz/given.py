@@ -8,13 +8,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from tests import builders
-from tests.dump_builder import MemoryOutput, Watch, small_dump
+from tests.builders import dead_machines
+from tests.builders.dumps import MemoryOutput, Watch, small_dump
 from tests.fuzz.target import target
 from vmcorefs.capture.settings import parse_duration, parse_settings
 from vmcorefs.config import Piece
-from vmcorefs.core.c_struct import Abi
-from vmcorefs.core.diskdump import (
+from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
+from vmcorefs.core.formats.c_struct import Abi
+from vmcorefs.core.formats.kdump.descriptors import places
+from vmcorefs.core.formats.kdump.headers import (
     MAX_HEADER_SIZE,
     MAX_SUB_HEADER_SIZE,
     MainHeader,
@@ -26,18 +28,16 @@ from vmcorefs.core.diskdump import (
     parse_sub_header,
     sub_header_size,
 )
-from vmcorefs.core.diskdump_pages import places
-from vmcorefs.core.extents import Kind
-from vmcorefs.core.units import MAX_ADDRESS
-from vmcorefs.core.vmcoreinfo import Vmcoreinfo
+from vmcorefs.core.space.extents import Kind
+from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo
 from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.fuse.serve import parse_mount_options
+from vmcorefs.output.ssh import parse_place
 from vmcorefs.reader import Reader
 from vmcorefs.save.codecs import find_codec
 from vmcorefs.save.command import parse_levels
-from vmcorefs.save.kdump import KdumpFormat
-from vmcorefs.save.ssh import parse_place
+from vmcorefs.save.formats.kdump import KdumpFormat
 from vmcorefs.sources.registry import open_dump
 
 SHIPPED = Path(__file__).parents[2] / "systemd" / "vmcorefs.toml"
@@ -71,9 +71,9 @@ def _settings(data: bytes) -> None:
 @target(
     "given-vmcoreinfo",
     valid=[
-        builders.vmcoreinfo_text(),
-        builders.vmcoreinfo_note(builders.vmcoreinfo_text()),
-        builders.vmcoreinfo_note(builders.vmcoreinfo_text(), ">"),
+        dead_machines.vmcoreinfo_text(),
+        dead_machines.vmcoreinfo_note(dead_machines.vmcoreinfo_text()),
+        dead_machines.vmcoreinfo_note(dead_machines.vmcoreinfo_text(), ">"),
         b"11dc000 1024\n",
     ],
     nasty=[b"", b"\0" * 64, b"ffffffffffffffffff 1024\n", b"=\n", b"A=" + b"9" * (1 << 17)],

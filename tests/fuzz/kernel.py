@@ -6,9 +6,8 @@ import struct
 
 import numpy as np
 
-from tests.fuzz.memory import pack, prefixed, split, unpack
-from tests.fuzz.target import target
-from tests.log_builder import (
+from tests.builders.kallsyms import PER_CPU, SYMBOLS, TEXT, Kernel, write_kernel
+from tests.builders.logs import (
     DESCS,
     INFOS,
     PRB,
@@ -21,15 +20,16 @@ from tests.log_builder import (
     make_structured,
     pack_record,
 )
-from tests.unit.core.test_kallsyms import PER_CPU, SYMBOLS, TEXT, Kernel, write_kernel
-from tests.unit.core.test_modules import BASE, EXT4, HEAD, Machine
-from tests.unit.core.test_orc import ENTRIES, ORC
-from vmcorefs.core.kallsyms import SymbolTable, read_symbols
-from vmcorefs.core.modules import iter_modules
-from vmcorefs.core.orc import read_debug_frame
-from vmcorefs.core.printk import names_log, read_log
-from vmcorefs.core.version import read_banner, read_uts
-from vmcorefs.core.vmlinux import make_vmlinux
+from tests.builders.modules import BASE, EXT4, HEAD, Machine
+from tests.builders.orc import ENTRIES, ORC
+from tests.fuzz.memory import pack, prefixed, split, unpack
+from tests.fuzz.target import target
+from vmcorefs.core.debuginfo.orc import read_debug_frame
+from vmcorefs.core.debuginfo.vmlinux import make_vmlinux
+from vmcorefs.core.structures.kallsyms import SymbolTable, read_symbols
+from vmcorefs.core.structures.modules import iter_modules
+from vmcorefs.core.structures.printk import names_log, read_log
+from vmcorefs.core.structures.version import read_banner, read_uts
 from vmcorefs.errors import FormatError
 
 ZEROS = 1  # lie outside of the blocks; see tests.fuzz.memory

@@ -17,8 +17,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
-from vmcorefs.core.kernel_memory import KernelMemory
-from vmcorefs.core.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
+from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
+from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FaultError
 
 LARGEST_READ: Final = 64 << 20

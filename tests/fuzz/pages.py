@@ -7,19 +7,19 @@ from functools import partial
 
 import numpy as np
 
+from tests.builders.btf import ENUM, Writer
+from tests.builders.pages import ANON, FILE, LRU, SIZE, TOLD, PageArray, Series, layout_of
 from tests.fuzz.memory import pack, prefixed, split, unpack
 from tests.fuzz.target import target
-from tests.page_builder import ANON, FILE, LRU, SIZE, TOLD, PageArray, Series, layout_of
-from tests.unit.core.test_btf import ENUM, Writer
-from vmcorefs.core.dump_level import PageKind, left_out
-from vmcorefs.core.kernel_memory import KernelMemory
-from vmcorefs.core.notes import ByteOrder
-from vmcorefs.core.page_array import find_page_array
-from vmcorefs.core.page_kinds import read_structs, spread
-from vmcorefs.core.struct_page import read_struct_page
-from vmcorefs.core.units import PAGE_SIZE
-from vmcorefs.discovery.page_kinds import KernelPages
+from vmcorefs.core.elf.notes import ByteOrder
+from vmcorefs.core.pages.dump_level import PageKind, left_out
+from vmcorefs.core.pages.page_array import find_page_array
+from vmcorefs.core.pages.page_kinds import read_structs, spread
+from vmcorefs.core.pages.struct_page import read_struct_page
+from vmcorefs.core.space.units import PAGE_SIZE
+from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import VmcorefsError
+from vmcorefs.kernel.pages import KernelPages
 
 ZEROS = 1  # lie outside of the blocks; see tests.fuzz.memory
 MEM_SECTION, ROOT, ARRAY = 0xFFFF888000001000, 0xFFFF888000010000, 0xFFFF888000100000

@@ -13,11 +13,11 @@ from typing import Final
 import numpy as np
 import numpy.typing as npt
 
+from tests.builders.mappings import format_of
+from tests.builders.page_tables import MACHINES, Machine
 from tests.fuzz.target import Check, target
-from tests.paging_builder import MACHINES, Machine
-from tests.unit.core.test_paging import format_of
-from vmcorefs.core.paging import Limits, walk
-from vmcorefs.core.paging_mappings import Mappings
+from vmcorefs.core.paging.mappings import Mappings
+from vmcorefs.core.paging.walk import Limits, walk
 from vmcorefs.errors import FormatError
 
 BASE: Final = 1 << 30

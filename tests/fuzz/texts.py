@@ -7,16 +7,16 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from tests import builders, map_builders
+from tests.builders import dead_machines, maps
 from tests.fuzz.target import target
 from vmcorefs.config import load_capture_file, parse_elfcorehdr_choice, parse_machine, parse_piece
 from vmcorefs.core.digests import ALGORITHMS, parse_sidecar, parse_sums
-from vmcorefs.core.map_text import parse_memory_map
-from vmcorefs.core.memory_map import format_iomem
-from vmcorefs.core.units import parse_range, parse_size
-from vmcorefs.core.vmcoreinfo import parse_vmcoreinfo
-from vmcorefs.discovery.page_tables import locate_page_tables
+from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
+from vmcorefs.core.maps.memory_map import format_iomem
+from vmcorefs.core.maps.text import parse_memory_map
+from vmcorefs.core.space.units import parse_range, parse_size
 from vmcorefs.errors import FormatError, VmcorefsError
+from vmcorefs.kernel.page_tables import locate_page_tables
 
 ROWS = [(0x1000, 0x9FC00, "System RAM"), (0x100000, 0x300000, "System RAM")]
 A = TypeVar("A")
@@ -44,13 +44,13 @@ CRASH = [(0x200000, 0x300000)]
 @target(
     "map-text",
     valid=[
-        map_builders.iomem_text(ROWS, CRASH).encode(),
-        map_builders.memmap_rows(ROWS).encode(),
-        map_builders.e820_text(ROWS, crash_kernel=CRASH).encode()
+        maps.iomem_text(ROWS, CRASH).encode(),
+        maps.memmap_rows(ROWS).encode(),
+        maps.e820_text(ROWS, crash_kernel=CRASH).encode()
         + b"e820: update [mem 0x00000000-0x00000fff] usable ==> reserved\n",
-        map_builders.e820_text(ROWS, "old", crash_kernel=CRASH).encode(),
-        map_builders.e820_text(ROWS, "new", crash_kernel=CRASH).encode(),
-        builders.pack_elf(builders.kexec_tools_phdrs()),
+        maps.e820_text(ROWS, "old", crash_kernel=CRASH).encode(),
+        maps.e820_text(ROWS, "new", crash_kernel=CRASH).encode(),
+        dead_machines.pack_elf(dead_machines.kexec_tools_phdrs()),
     ],
     nasty=[
         b"",
@@ -72,7 +72,7 @@ def _map_text(data: bytes) -> None:
 
 @target(
     "memmap-files",
-    valid=[map_builders.memmap_grep(ROWS).encode()],
+    valid=[maps.memmap_grep(ROWS).encode()],
     nasty=[
         b"0/start:0x0\n0/end:0xfff\n",
         b"0/start:\n0/end:\n0/type:System RAM\n",
@@ -87,7 +87,7 @@ def _memmap_files(data: bytes) -> None:
 @target(
     "vmcoreinfo",
     valid=[
-        builders.vmcoreinfo_text(),
+        dead_machines.vmcoreinfo_text(),
         b"NUMBER(phys_base)=-4096\nSYMBOL(swapper_pg_dir)=ffffffff82000000\n",
         b"NUMBER(VA_BITS)=48\nNUMBER(kimage_voffset)=0x1000\nSYMBOL(swapper_pg_dir)=1000\n",
     ],

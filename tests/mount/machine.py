@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+import pytest
 
+import vmcorefs
 from vmcorefs.fuse.mounts import find_mount
 
 IOMEM = """\
@@ -100,3 +104,34 @@ def make_machine(directory: Path) -> Machine:
     mountpoint.mkdir()
     os.utime(directory / "ram", (1_700_000_000, 1_700_000_000))
     return Machine(directory, mountpoint)
+
+
+def wait_until_gone(pid: int) -> None:
+    descriptor = os.pidfd_open(pid)
+    try:
+        for _ in range(100):
+            try:
+                signal.pidfd_send_signal(descriptor, 0)
+            except ProcessLookupError:
+                return
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return
+            time.sleep(0.1)
+    finally:
+        os.close(descriptor)
+    pytest.fail(f"the daemon {pid} still runs")
+
+
+def read(path: Path, offset: int, size: int) -> bytes:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        return os.pread(descriptor, size, offset)
+    finally:
+        os.close(descriptor)
+
+
+def through_api(machine: Machine, path: str) -> bytes:
+    at = machine.directory
+    with vmcorefs.open(at / "ram", memory_map=at / "iomem", backup=at / "lowmem") as capture:
+        file = capture[path]
+        return file.pread(file.size, 0)

@@ -12,9 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.machine import Machine
-from tests.mount.test_daemon import wait_until_gone
-from tests.mount.test_tree import through_api
+from tests.mount.machine import Machine, through_api, wait_until_gone
 from vmcorefs.confine.process import CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN
 from vmcorefs.fuse.mounts import find_mount
 from vmcorefs.fuse.planes.choose import PLANES

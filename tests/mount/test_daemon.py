@@ -12,27 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.mount.machine import RAM_END, Machine
+from tests.mount.machine import RAM_END, Machine, wait_until_gone
 from vmcorefs.fuse.mounts import find_mount
 from vmcorefs.fuse.planes.choose import PLANES
 
 pytestmark = pytest.mark.mount
-
-
-def wait_until_gone(pid: int) -> None:
-    descriptor = os.pidfd_open(pid)
-    try:
-        for _ in range(100):
-            try:
-                signal.pidfd_send_signal(descriptor, 0)
-            except ProcessLookupError:
-                return
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return
-            time.sleep(0.1)
-    finally:
-        os.close(descriptor)
-    pytest.fail(f"the daemon {pid} still runs")
 
 
 def test_mount_returns_when_the_tree_can_be_read_and_leaves_the_terminal(machine: Machine) -> None:

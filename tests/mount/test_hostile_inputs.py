@@ -14,8 +14,7 @@ from pathlib import Path
 import pytest
 
 import vmcorefs
-from tests.mount.machine import RAM_END, Machine
-from tests.mount.test_tree import through_api
+from tests.mount.machine import RAM_END, Machine, through_api
 from vmcorefs.fuse.mounts import find_mount
 from vmcorefs.fuse.planes.choose import PLANES
 from vmcorefs.sources.file import FileSource

@@ -14,9 +14,7 @@ from typing import Any
 
 import pytest
 
-from tests.mount.machine import RAM_END, Machine
-from tests.mount.test_daemon import wait_until_gone
-from tests.mount.test_tree import read, through_api
+from tests.mount.machine import RAM_END, Machine, read, through_api, wait_until_gone
 
 pytestmark = pytest.mark.mount
 

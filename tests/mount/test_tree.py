@@ -16,25 +16,9 @@ from pathlib import Path
 
 import pytest
 
-import vmcorefs
-from tests.mount.machine import LOW_END, LOW_START, RAM_END, Machine
+from tests.mount.machine import LOW_END, LOW_START, RAM_END, Machine, read, through_api
 
 pytestmark = pytest.mark.mount
-
-
-def read(path: Path, offset: int, size: int) -> bytes:
-    descriptor = os.open(path, os.O_RDONLY)
-    try:
-        return os.pread(descriptor, size, offset)
-    finally:
-        os.close(descriptor)
-
-
-def through_api(machine: Machine, path: str) -> bytes:
-    at = machine.directory
-    with vmcorefs.open(at / "ram", memory_map=at / "iomem", backup=at / "lowmem") as capture:
-        file = capture[path]
-        return file.pread(file.size, 0)
 
 
 def test_the_tree_is_listed_with_exact_sizes_for_its_owner_alone(machine: Machine) -> None:

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Final
 
 import vmcorefs
-from tests.builders import ELFCOREHDR, VMCOREINFO, dead_machine
-from tests.kernel_builder import (
+from tests.builders.dead_machines import ELFCOREHDR, VMCOREINFO, dead_machine
+from tests.builders.kernels import (
     ARM,
     GIB,
     KALLSYMS_AT,

@@ -7,7 +7,8 @@ import itertools
 import numpy as np
 from hypothesis import strategies as st
 
-from vmcorefs.core.extents import EMPTY, NO_SOURCE, Extents, Kind
+from tests.builders.page_tables import MACHINES, TOP, Machine, Tables
+from vmcorefs.core.space.extents import EMPTY, NO_SOURCE, Extents, Kind
 
 SPACE = 64
 """Addresses of a model table are below this."""
@@ -57,3 +58,27 @@ def model_of(table: Extents) -> Model:
         for step in range(size):
             model[start + step] = (kind, source, offset + step if kind == Kind.DATA else 0)
     return model
+
+
+machines = st.sampled_from(MACHINES)
+
+
+@st.composite
+def mapped_tables(draw: st.DrawFn, kinds: st.SearchStrategy[Machine] = machines) -> Tables:
+    """Tables with pages of every size that do not overlap, crowded in a few places."""
+    machine = draw(kinds)
+    tables = Tables(machine)
+    largest = max(machine.sizes)
+    room = (TOP - machine.start) // largest
+    areas = draw(st.lists(st.integers(0, room - 1), min_size=1, max_size=4, unique=True))
+    for area in areas:
+        size = draw(st.sampled_from(machine.sizes))
+        places = st.integers(0, min(largest // size, 600) - 1)
+        shift = draw(st.integers(0, (1 << machine.paddr_bits) // size - 1))
+        for place in draw(st.lists(places, min_size=1, max_size=12, unique=True)):
+            vaddr = machine.start + area * largest + place * size
+            # most are contiguous where their addresses are
+            number = shift + place + draw(st.sampled_from((0, 0, 0, 7)))
+            access = draw(st.sampled_from((1, 1, 2, 8, 15)))
+            tables.map(vaddr, number * size % (1 << machine.paddr_bits), size, access)
+    return tables

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hypothesis import example, given, strategies as st
 
-from tests.builders import Flavour, Phdr, load_phdr, note_phdr, pack_elf
-from vmcorefs.core.consumers import RULES, judge
-from vmcorefs.core.dump_headers import read_dump_headers
+from tests.builders.dead_machines import Flavour, Phdr, load_phdr, note_phdr, pack_elf
+from vmcorefs.core.consumers.verdicts import RULES, judge
+from vmcorefs.core.elf.dump_headers import read_dump_headers
 from vmcorefs.errors import FormatError
 
 _U64 = st.one_of(

@@ -8,17 +8,15 @@ from collections import defaultdict
 import numpy as np
 from hypothesis import given, strategies as st
 
-from tests.paging_builder import TOP, Tables
-from tests.property.strategies import spans
-from tests.property.test_paging import mapped_tables
-from tests.unit.core.test_direct_map import mappings
-from tests.unit.core.test_paging import format_of, walk_tables
-from vmcorefs.core.direct_map import directly_mapped, find_direct_map, image_span
-from vmcorefs.core.elf import pack_headers
-from vmcorefs.core.elfcorehdr import make_elfcorehdr, parse_elfcorehdr
-from vmcorefs.core.paging_lookup import translate
-from vmcorefs.core.placement import Placement, concatenated, iter_placements
-from vmcorefs.core.ranges import make_ranges
+from tests.builders.mappings import format_of, mappings, walk_tables
+from tests.builders.page_tables import TOP, Tables
+from tests.property.strategies import mapped_tables, spans
+from vmcorefs.core.elf.elf import pack_headers
+from vmcorefs.core.elf.elfcorehdr import make_elfcorehdr, parse_elfcorehdr
+from vmcorefs.core.paging.direct_map import directly_mapped, find_direct_map, image_span
+from vmcorefs.core.paging.lookup import translate
+from vmcorefs.core.space.placement import Placement, concatenated, iter_placements
+from vmcorefs.core.space.ranges import make_ranges
 
 GIB = 1 << 30
 PAGE = 4096

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from hypothesis import given, settings, strategies as st
 
+from tests.builders.kdumps import CODECS, PAGE, Kdump, flatten, stamped_page
 from tests.fuzz.dumps import BytesFile
-from tests.kdumps import CODECS, PAGE, Kdump, flatten, stamped_page
-from vmcorefs.core.extents import Kind
+from vmcorefs.core.space.extents import Kind
 from vmcorefs.reader import Reader
 from vmcorefs.sources.diskdump import open_diskdump
 from vmcorefs.sources.flattened import Unflattened

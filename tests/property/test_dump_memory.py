@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from tests.builders import PT_LOAD, Phdr, pack_elf
+from tests.builders.dead_machines import PT_LOAD, Phdr, pack_elf
 from tests.property.strategies import model_of
-from vmcorefs.core.dump_headers import read_dump_headers
-from vmcorefs.core.dump_memory import DumpMemory, read_dump_memory
-from vmcorefs.core.extents import Kind
+from vmcorefs.core.elf.dump_headers import read_dump_headers
+from vmcorefs.core.elf.dump_memory import DumpMemory, read_dump_memory
+from vmcorefs.core.space.extents import Kind
 
 SPACE = 48
 

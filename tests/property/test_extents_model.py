@@ -8,7 +8,7 @@ import numpy as np
 from hypothesis import given, strategies as st
 
 from tests.property.strategies import SPACE, Model, Span, model_of, spans, tables
-from vmcorefs.core.extents import (
+from vmcorefs.core.space.extents import (
     NO_SOURCE,
     Extents,
     Kind,
@@ -23,7 +23,7 @@ from vmcorefs.core.extents import (
     restrict,
     validate,
 )
-from vmcorefs.core.ranges import complement, intersect, make_ranges, subtract, total_size
+from vmcorefs.core.space.ranges import complement, intersect, make_ranges, subtract, total_size
 
 
 def members(rows: list[Span]) -> set[int]:

@@ -9,14 +9,14 @@ from unittest import mock
 from elftools.elf.elffile import ELFFile
 from hypothesis import given, strategies as st
 
-from tests.builders import Phdr, load_phdr, note_phdr, pack_elf
-from vmcorefs.core import filtered_layout
-from vmcorefs.core.elfcorehdr import parse_elfcorehdr
-from vmcorefs.core.filtered_layout import leave_out
-from vmcorefs.core.layout import VmcoreLayout, lay_out_vmcore
-from vmcorefs.core.ranges import Ranges, make_ranges
-from vmcorefs.core.universal_layout import lay_out_universal
-from vmcorefs.core.vmcoreinfo import parse_vmcoreinfo
+from tests.builders.dead_machines import Phdr, load_phdr, note_phdr, pack_elf
+from vmcorefs.core.elf.elfcorehdr import parse_elfcorehdr
+from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
+from vmcorefs.core.layouts import filtered as filtered_layout
+from vmcorefs.core.layouts.filtered import leave_out
+from vmcorefs.core.layouts.kernel import VmcoreLayout, lay_out_vmcore
+from vmcorefs.core.layouts.universal import lay_out_universal
+from vmcorefs.core.space.ranges import Ranges, make_ranges
 
 PAGE = 4096
 NOWHERE = 2**64 - 1

@@ -7,9 +7,9 @@ from contextlib import suppress
 import numpy as np
 from hypothesis import given, strategies as st
 
-from tests.unit.core.test_kallsyms import TEXT, listed, write_kernel
-from vmcorefs.core.kallsyms import expand_names
-from vmcorefs.core.orc import ENTRY_DTYPE as ORC_ENTRY, make_debug_frame
+from tests.builders.kallsyms import TEXT, listed, write_kernel
+from vmcorefs.core.debuginfo.orc import ENTRY_DTYPE as ORC_ENTRY, make_debug_frame
+from vmcorefs.core.structures.kallsyms import expand_names
 from vmcorefs.errors import VmcorefsError
 
 NAMES = st.text(st.characters(min_codepoint=0x21, max_codepoint=0x7E), min_size=1, max_size=200)

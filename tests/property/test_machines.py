@@ -10,10 +10,18 @@ import pytest
 from hypothesis import given, strategies as st
 
 import vmcorefs
-from tests import builders
-from tests.builders import Flavour, Phdr, load_phdr, note_phdr, pack_elf, pack_note, stamped
+from tests.builders import dead_machines
+from tests.builders.dead_machines import (
+    Flavour,
+    Phdr,
+    load_phdr,
+    note_phdr,
+    pack_elf,
+    pack_note,
+    stamped,
+)
 from tests.matching import same_bytes
-from tests.reference import trim_notes, write_vmcore
+from tests.oracles.vmcore import trim_notes, write_vmcore
 
 # low memory | notes | RAM ... | crash kernel: elfcorehdr, backup | RAM
 #     1000      20000   30000    100000                     180000   1c0000
@@ -89,8 +97,8 @@ def machines(draw: st.DrawFn) -> Drawn:
     slots = draw(_slots(flavour.order))
     page_size = draw(st.sampled_from([4096, 4096, 16384, 65536]))
     release, note_align = draw(st.sampled_from([("6.4.0", 0), ("6.5.1", 4)]))
-    text = builders.vmcoreinfo_text(release, page_size=page_size)
-    slots.append(builders.vmcoreinfo_note(text, flavour.order).ljust(SLOT, b"\0"))
+    text = dead_machines.vmcoreinfo_text(release, page_size=page_size)
+    slots.append(dead_machines.vmcoreinfo_note(text, flavour.order).ljust(SLOT, b"\0"))
     for number, slot in enumerate(slots):
         at = NOTES[0] + number * SLOT
         memory[at : at + SLOT] = slot
@@ -104,7 +112,7 @@ def machines(draw: st.DrawFn) -> Drawn:
         low = (start, start + size)
         backup = CRASH_KERNEL[0] + 0x8000 + 1024 * draw(st.integers(0, 16))
         memory[backup : backup + size] = stamped(*low, SAVED)
-        memory[low[0] : low[1]] = stamped(*low, builders.OVERWRITTEN)
+        memory[low[0] : low[1]] = stamped(*low, dead_machines.OVERWRITTEN)
         loads.insert(0, load_phdr(*low, offset=backup))
     phdrs = [*notes, *loads]
     elfcorehdr = pack_elf(phdrs, flavour)

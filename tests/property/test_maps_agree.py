@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, strategies as st
 
 import vmcorefs
-from tests import map_builders
-from tests.builders import load_phdr, pack_elf, stamped
-from tests.map_builders import RAM, RESERVED, Row
+from tests.builders import maps
+from tests.builders.dead_machines import load_phdr, pack_elf, stamped
+from tests.builders.maps import RAM, RESERVED, Row
 from tests.matching import same_bytes
-from tests.reference import write_vmcore
+from tests.oracles.vmcore import write_vmcore
 
 MIB = 1 << 20
 END = 4 * MIB
@@ -47,19 +47,19 @@ def _maps(rows: list[Row], directory: Path) -> Iterator[tuple[Path, bool]]:
     """A file of each kind of map, and whether it says where the crash kernel was."""
     crash = [CRASH_KERNEL]
     texts = {
-        "iomem": map_builders.iomem_text(rows, crash),
-        "iomem without crash kernel": map_builders.iomem_text(rows),
-        "rows": map_builders.memmap_rows(rows),
-        "grep": map_builders.memmap_grep(rows),
-        "e820": map_builders.e820_text(rows, crash_kernel=crash),
-        "e820 old": map_builders.e820_text(rows, "old", crash_kernel=crash, stamp=False),
-        "e820 new": map_builders.e820_text(rows, "new", crash_kernel=crash),
+        "iomem": maps.iomem_text(rows, crash),
+        "iomem without crash kernel": maps.iomem_text(rows),
+        "rows": maps.memmap_rows(rows),
+        "grep": maps.memmap_grep(rows),
+        "e820": maps.e820_text(rows, crash_kernel=crash),
+        "e820 old": maps.e820_text(rows, "old", crash_kernel=crash, stamp=False),
+        "e820 new": maps.e820_text(rows, "new", crash_kernel=crash),
     }
     for name, text in texts.items():
         (directory / name).write_text(text)
         yield directory / name, "e820" in name or name == "iomem"
     shutil.rmtree(directory / "sysfs", ignore_errors=True)
-    yield map_builders.write_memmap_directory(rows, directory / "sysfs"), False
+    yield maps.write_memmap_directory(rows, directory / "sysfs"), False
     (directory / "elfcorehdr").write_bytes(_elfcorehdr(rows))
     yield directory / "elfcorehdr", True
 

@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 from hypothesis import given, strategies as st
 
-from tests.page_builder import (
+from tests.builders.pages import (
     ANON,
     FILE,
     FREE,
@@ -26,8 +26,8 @@ from tests.page_builder import (
     PageArray,
     layout_of,
 )
-from vmcorefs.core.dump_level import PageKind, left_out
-from vmcorefs.core.page_kinds import read_structs, spread
+from vmcorefs.core.pages.dump_level import PageKind, left_out
+from vmcorefs.core.pages.page_kinds import read_structs, spread
 
 SERIES: Final = "6.12"
 LAYOUT = layout_of(TOLD[SERIES])

@@ -5,33 +5,11 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
-from tests.paging_builder import MACHINES, TOP, Machine, Tables
-from tests.unit.core.test_paging import format_of, rows, walk_tables
-from vmcorefs.core.paging import Limits, walk
-from vmcorefs.core.paging_lookup import translate_pages
-
-machines = st.sampled_from(MACHINES)
-
-
-@st.composite
-def mapped_tables(draw: st.DrawFn, kinds: st.SearchStrategy[Machine] = machines) -> Tables:
-    """Tables with pages of every size that do not overlap, crowded in a few places."""
-    machine = draw(kinds)
-    tables = Tables(machine)
-    largest = max(machine.sizes)
-    room = (TOP - machine.start) // largest
-    areas = draw(st.lists(st.integers(0, room - 1), min_size=1, max_size=4, unique=True))
-    for area in areas:
-        size = draw(st.sampled_from(machine.sizes))
-        places = st.integers(0, min(largest // size, 600) - 1)
-        shift = draw(st.integers(0, (1 << machine.paddr_bits) // size - 1))
-        for place in draw(st.lists(places, min_size=1, max_size=12, unique=True)):
-            vaddr = machine.start + area * largest + place * size
-            # most are contiguous where their addresses are
-            number = shift + place + draw(st.sampled_from((0, 0, 0, 7)))
-            access = draw(st.sampled_from((1, 1, 2, 8, 15)))
-            tables.map(vaddr, number * size % (1 << machine.paddr_bits), size, access)
-    return tables
+from tests.builders.mappings import format_of, rows, walk_tables
+from tests.builders.page_tables import TOP, Machine, Tables
+from tests.property.strategies import machines, mapped_tables
+from vmcorefs.core.paging.lookup import translate_pages
+from vmcorefs.core.paging.walk import Limits, walk
 
 
 @given(mapped_tables(), st.data())

@@ -5,10 +5,10 @@ from __future__ import annotations
 import numpy as np
 from hypothesis import given, settings, strategies as st
 
-from tests.addrxlat import AARCH64, AARCH64_LPA, AARCH64_LPA2, X86_64, AddrXlat
-from tests.paging_builder import MACHINES, TOP, Tables, arm, x86
-from tests.property.test_paging import mapped_tables
-from tests.unit.core.test_paging import walk_tables
+from tests.builders.mappings import walk_tables
+from tests.builders.page_tables import MACHINES, TOP, Tables, arm, x86
+from tests.oracles.addrxlat import AARCH64, AARCH64_LPA, AARCH64_LPA2, X86_64, AddrXlat
+from tests.property.strategies import mapped_tables
 
 FORMATS = {
     x86(48).name: (X86_64, (12, 9, 9, 9, 9)),

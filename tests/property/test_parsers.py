@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given, strategies as st
 
-from tests import builders
+from tests.builders import dead_machines
 from vmcorefs.config import load_capture_file
-from vmcorefs.core.notes import ByteOrder, pack_note, walk_notes
+from vmcorefs.core.elf.notes import ByteOrder, pack_note, walk_notes
 from vmcorefs.errors import VmcorefsError
 
 
@@ -60,7 +60,7 @@ def test_notes_that_are_packed_are_found_again(
 ) -> None:
     order: ByteOrder = ">" if big else "<"
     packed = b"".join(pack_note(*note, order) for note in notes)
-    assert packed == b"".join(builders.pack_note(*note, order) for note in notes)
+    assert packed == b"".join(dead_machines.pack_note(*note, order) for note in notes)
     walk = walk_notes(packed + behind, order)
     assert [(note.name, note.note_type, note.desc) for note in walk.notes] == notes
     assert (walk.size, walk.torn) == (len(packed), "")

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tests.property.strategies import SPACE, tables
-from vmcorefs.core.extents import Extents, Kind, fill
-from vmcorefs.core.ranges import make_ranges
+from vmcorefs.core.space.extents import Extents, Kind, fill
+from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.errors import FaultError
 from vmcorefs.fuse.planes.composite import open_composite
 from vmcorefs.fuse.planes.mapping import Mapping

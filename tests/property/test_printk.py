@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from hypothesis import given, strategies as st
 
-from tests.log_builder import Record, make_ring
-from vmcorefs.core.printk import read_log
+from tests.builders.logs import Record, make_ring
+from vmcorefs.core.structures.printk import read_log
 
 texts = st.lists(st.binary(max_size=60), min_size=1, max_size=40)
 

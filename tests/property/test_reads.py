@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, strategies as st
 
 from tests.property.strategies import SPACE, Model, model_of, tables
-from vmcorefs.core.extents import Extents, Kind
+from vmcorefs.core.space.extents import Extents, Kind
 from vmcorefs.errors import FaultError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource

@@ -6,15 +6,15 @@ from collections.abc import Callable
 
 from hypothesis import given, settings, strategies as st
 
-from tests.builders import stamped
-from tests.dump_builder import PAGE, MemoryOutput, Watch, small_dump
-from tests.elf_reader import ElfFile
-from tests.kdump_reader import KdumpFile
-from vmcorefs.core.dump_level import PageKind
+from tests.builders.dead_machines import stamped
+from tests.builders.dumps import PAGE, MemoryOutput, Watch, small_dump
+from tests.oracles.elf_reader import ElfFile
+from tests.oracles.kdump_reader import KdumpFile
+from vmcorefs.core.pages.dump_level import PageKind
 from vmcorefs.save.codecs import CODEC_NAMES, find_codec
 from vmcorefs.save.dump import Dump
-from vmcorefs.save.elf import ElfFormat
-from vmcorefs.save.kdump import KdumpFormat
+from vmcorefs.save.formats.elf import ElfFormat
+from vmcorefs.save.formats.kdump import KdumpFormat
 
 PAGES = 600
 LEFT_OUT: dict[PageKind, Callable[[int], object]] = {

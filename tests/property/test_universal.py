@@ -8,10 +8,10 @@ from itertools import pairwise
 from elftools.elf.elffile import ELFFile
 from hypothesis import given, strategies as st
 
-from tests.builders import Phdr, load_phdr, note_phdr, pack_elf
-from vmcorefs.core.elfcorehdr import parse_elfcorehdr
-from vmcorefs.core.universal_layout import lay_out_universal
-from vmcorefs.core.vmcoreinfo import parse_vmcoreinfo
+from tests.builders.dead_machines import Phdr, load_phdr, note_phdr, pack_elf
+from vmcorefs.core.elf.elfcorehdr import parse_elfcorehdr
+from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
+from vmcorefs.core.layouts.universal import lay_out_universal
 
 PAGE = 4096
 NO_PADDR = 2**64 - 1

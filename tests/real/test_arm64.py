@@ -18,8 +18,8 @@ from tests.real.marks import REAL, stopped
 from tests.real.sums import kallsyms_sums, md5, sum_of
 from tests.real.truth import spans
 from tests.real.walked import Load, Walked, kcore_loads, walked
-from vmcorefs.discovery.log import find_log
-from vmcorefs.discovery.symbols import Symbols, find_symbols
+from vmcorefs.kernel.log import find_log
+from vmcorefs.kernel.symbols import Symbols, find_symbols
 
 if TYPE_CHECKING:
     import numpy.typing as npt

@@ -14,13 +14,13 @@ import numpy.typing as npt
 import pytest
 
 import vmcorefs
+from tests.oracles.kdump_bitmaps import Pages, read_bitmaps
+from tests.oracles.newer import newer_makedumpfile
 from tests.real import tools
-from tests.real.kdump import Pages, read_bitmaps
 from tests.real.marks import REAL, only, stopped
-from tests.real.newer import newer_makedumpfile
 from tests.real.trees import mounted
 from tests.real.truth import by_address, segments
-from vmcorefs.core.dump_level import PageKind, left_out
+from vmcorefs.core.pages.dump_level import PageKind, left_out
 from vmcorefs.image import find_page_kinds
 
 if TYPE_CHECKING:

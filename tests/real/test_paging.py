@@ -10,11 +10,11 @@ import pytest
 from elftools.elf.elffile import ELFFile
 
 import vmcorefs
-from tests.addrxlat import kernel_tables
+from tests.oracles.addrxlat import kernel_tables
 from tests.real.marks import REAL, only
 from tests.real.truth import by_address, vmcoreinfo
-from vmcorefs.core.paging_mappings import Mappings, UInt64Array
-from vmcorefs.discovery.page_tables import find_page_tables
+from vmcorefs.core.paging.mappings import Mappings, UInt64Array
+from vmcorefs.kernel.page_tables import find_page_tables
 from vmcorefs.reader import Reader
 
 if TYPE_CHECKING:

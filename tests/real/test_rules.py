@@ -14,7 +14,7 @@ from typing import Final
 
 import pytest
 
-from tests.builders import (
+from tests.builders.dead_machines import (
     DIRECT_MAP,
     EM_PPC64,
     TEXT_VADDR,
@@ -28,8 +28,8 @@ from tests.builders import (
     vmcoreinfo_note,
 )
 from tests.real import tools
-from vmcorefs.core.consumers import Answer, judge
-from vmcorefs.core.dump_headers import read_dump_headers
+from vmcorefs.core.consumers.verdicts import Answer, judge
+from vmcorefs.core.elf.dump_headers import read_dump_headers
 
 MIB: Final = 1 << 20
 NO_PADDR: Final = 2**64 - 1

@@ -14,15 +14,15 @@ import numpy as np
 import pytest
 from msgspec.structs import replace
 
-from tests.dump_builder import Watch, dump_of, kinds_by_makedumpfile
+from tests.builders.dumps import Watch, dump_of, kinds_by_makedumpfile
 from tests.real import tools
 from tests.real.marks import REAL, only
 from tests.real.trees import differences
-from vmcorefs.discovery.page_kinds import find_kernel_pages
+from vmcorefs.kernel.pages import find_kernel_pages
 from vmcorefs.save.codecs import CODEC_NAMES, find_codec
-from vmcorefs.save.elf import ElfFormat
-from vmcorefs.save.flattened import FlattenedFormat
-from vmcorefs.save.kdump import KdumpFormat
+from vmcorefs.save.formats.elf import ElfFormat
+from vmcorefs.save.formats.flattened import FlattenedFormat
+from vmcorefs.save.formats.kdump import KdumpFormat
 
 if TYPE_CHECKING:
     from tests.lab.capture import Capture

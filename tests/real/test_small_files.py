@@ -14,8 +14,8 @@ from tests.real import tools
 from tests.real.marks import REAL
 from tests.real.trees import compare, is_zero, read
 from tests.real.truth import in_memory, segments, vmcoreinfo
-from vmcorefs.core.version import read_uts
-from vmcorefs.discovery.virtual import through_loads
+from vmcorefs.core.structures.version import read_uts
+from vmcorefs.kernel.virtual import through_loads
 from vmcorefs.reader import Reader
 
 if TYPE_CHECKING:

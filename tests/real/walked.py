@@ -15,13 +15,13 @@ from typing import TYPE_CHECKING, Final
 from elftools.elf.elffile import ELFFile
 
 from vmcorefs.config import load_capture_file
-from vmcorefs.core.elf import EM_AARCH64, EM_X86_64
-from vmcorefs.core.kernel_memory import KernelMemory
-from vmcorefs.core.paging_mappings import Mappings
-from vmcorefs.core.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
-from vmcorefs.discovery.page_tables import find_page_tables
-from vmcorefs.discovery.virtual import through_page_tables
+from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
+from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
+from vmcorefs.core.paging.mappings import Mappings
+from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.image import load_map
+from vmcorefs.kernel.page_tables import find_page_tables
+from vmcorefs.kernel.virtual import through_page_tables
 from vmcorefs.reader import Reader
 from vmcorefs.sources.pieces import open_pieces
 

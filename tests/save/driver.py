@@ -10,15 +10,15 @@ import sys
 
 import numpy as np
 
-from tests.builders import CRASH_TIME, load_phdr, pack_elf, pack_note, vmcoreinfo_text
-from vmcorefs.core.elfcorehdr import parse_elfcorehdr
-from vmcorefs.core.extents import Kind, make_extents
-from vmcorefs.core.ranges import make_ranges
-from vmcorefs.core.vmcoreinfo import parse_vmcoreinfo
+from tests.builders.dead_machines import CRASH_TIME, load_phdr, pack_elf, pack_note, vmcoreinfo_text
+from vmcorefs.core.elf.elfcorehdr import parse_elfcorehdr
+from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
+from vmcorefs.core.space.extents import Kind, make_extents
+from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.reader import Reader
-from vmcorefs.save import kdump_resume
 from vmcorefs.save.command import EveryPage, make_order, make_writer
 from vmcorefs.save.dump import Dump
+from vmcorefs.save.formats import kdump_resume
 from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console, save
 from vmcorefs.sources.base import BytesSource

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from tests.mount.machine import LOW_END, LOW_START, RAM_END, Machine
-from vmcorefs.save.local import LocalTarget
+from vmcorefs.output.local import LocalTarget
 
 _JUDGE = Path(__file__).with_name("kdump_pages.py")
 _NOT_RAM = 0x1 + 0x60 + 0x100 + 0x400

@@ -19,7 +19,7 @@ import pytest
 
 from tests.matching import same_bytes
 from tests.save.driver import LOG, NAME, run
-from vmcorefs.save import local
+from vmcorefs.output import local
 
 BLOCK = 4096
 STATUS, INCOMPLETE_FLAG = 424, 0x8

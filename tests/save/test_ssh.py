@@ -13,14 +13,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders.tiny_dumps import MEMORY, PAGE, TinyFormat, make_dump
 from tests.matching import exactly, same_bytes
 from tests.mount.machine import make_machine
 from tests.save.sshd import Server, serve
-from tests.save_builder import MEMORY, PAGE, TinyFormat, make_dump
 from vmcorefs.errors import ConfigError, DiskFullError, OutputError, StoppedError, UnsupportedError
+from vmcorefs.output.ssh import SshTarget
 from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console, Order, save
-from vmcorefs.save.ssh import SshTarget
 
 LOG = b"[    0.000000] Linux version 6.1.0\n"
 
@@ -111,7 +111,7 @@ def test_a_signal_leaves_the_incomplete_name(out: Path) -> None:
 
 _DIES = """
 import os, sys
-from vmcorefs.save.ssh import SshTarget
+from vmcorefs.output.ssh import SshTarget
 target = SshTarget(sys.argv[1], force=False)
 target.pwrite(b"half", 0)
 target._input.flush()

@@ -14,12 +14,12 @@ import fsspec
 import pytest
 from moto.server import ThreadedMotoServer
 
+from tests.builders.tiny_dumps import MEMORY, PAGE, TinyFormat, make_dump
 from tests.matching import exactly, same_bytes
-from tests.save_builder import MEMORY, PAGE, TinyFormat, make_dump
 from vmcorefs.errors import ConfigError, OutputError, StoppedError, UnsupportedError
+from vmcorefs.output.store import StoreTarget
 from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console, Order, save
-from vmcorefs.save.store import StoreTarget
 
 LOG = b"[    0.000000] Linux version 6.1.0\n"
 WHOLE = b"TINY" + MEMORY + b"DONE"

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 import vmcorefs
-from tests.builders import HIGH, LOW, Saved, bare_machine, dead_machine, stamped
+from tests.builders.dead_machines import HIGH, LOW, Saved, bare_machine, dead_machine, stamped
 from tests.conftest import Opener
 from tests.matching import exactly
 from vmcorefs import ConfigError, Piece, SourceIOError

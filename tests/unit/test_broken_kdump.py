@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 import zstandard
 
-from tests.builders import stamped
+from tests.builders.dead_machines import stamped
+from tests.builders.elf_dumps import save_dump
+from tests.builders.kdumps import KEPT, PAGE, RAM, Kdump, stamped_page
 from tests.conftest import Opener
-from tests.elf_dumps import save_dump
-from tests.kdumps import KEPT, PAGE, RAM, Kdump, stamped_page
 from tests.matching import exactly, same_bytes
 from vmcorefs import (
     ConfigError,

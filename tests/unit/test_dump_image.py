@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import (
+from tests.builders.dead_machines import (
     CRASH_KERNEL,
     CRASH_TIME,
     DIRECT_MAP,
@@ -23,9 +23,9 @@ from tests.builders import (
     vmcoreinfo_note,
     vmcoreinfo_text,
 )
+from tests.builders.elf_dumps import NOTES, TEXT, Load, direct, pack_dump, save_dump
+from tests.builders.kernels import make_kernel
 from tests.conftest import Opener
-from tests.elf_dumps import NOTES, TEXT, Load, direct, pack_dump, save_dump
-from tests.kernel_builder import make_kernel
 from tests.matching import exactly, same_bytes
 from vmcorefs import ConfigError, FaultError, FormatError, LayoutError, TruncatedError
 from vmcorefs.errors import UnsupportedError

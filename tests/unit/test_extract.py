@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import stamped
+from tests.builders.dead_machines import stamped
 from tests.matching import exactly, same_bytes
 from vmcorefs import ConfigError, FaultError, OutputError
-from vmcorefs.core.extents import Extents, Kind, make_extents, merge
-from vmcorefs.core.ranges import make_ranges
+from vmcorefs.core.space.extents import Extents, Kind, make_extents, merge
+from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.extract import Outcome, extract, stream
 from vmcorefs.sources.base import BytesSource
 from vmcorefs.tree.file import TreeFile, table_file

@@ -8,17 +8,17 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import stamped
+from tests.builders.dead_machines import stamped
+from tests.builders.elf_dumps import pack_dump, save_dump
+from tests.builders.kdumps import KEPT, PAGE, RAM, Kdump, flatten, stamped_page
 from tests.conftest import Opener
-from tests.elf_dumps import pack_dump, save_dump
-from tests.kdumps import KEPT, PAGE, RAM, Kdump, flatten, stamped_page
 from tests.matching import same_bytes
 from vmcorefs import (
     FormatError,
     SourceIOError,
     TruncatedError,
 )
-from vmcorefs.core.extents import Kind
+from vmcorefs.core.space.extents import Kind
 from vmcorefs.errors import UnsupportedError
 
 

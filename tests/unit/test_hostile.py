@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import builders
-from tests.builders import (
+from tests.builders import dead_machines
+from tests.builders.dead_machines import (
     CRASH_KERNEL,
     ELFCOREHDR,
     HIGH,
@@ -26,7 +26,7 @@ from tests.conftest import Opener
 from tests.matching import exactly
 from vmcorefs import FormatError, VmcorefsError
 
-NOTE = note_phdr(builders.CPU_NOTES, builders.CPU_SLOT_SIZE)
+NOTE = note_phdr(dead_machines.CPU_NOTES, dead_machines.CPU_SLOT_SIZE)
 LOAD = load_phdr(HIGH[0], CRASH_KERNEL[0])
 HUGE = 1 << 61
 
@@ -36,7 +36,7 @@ LIES = {
     "a load at the end of 64 bits": pack_elf([NOTE, Phdr(1, 2**64 - 4096, 4096)]),
     "a load far behind RAM": pack_elf([NOTE, LOAD, load_phdr(1 << 50, (1 << 50) + 4096)]),
     "low memory read far behind RAM": pack_elf(
-        [NOTE, load_phdr(*builders.LOW, offset=1 << 50), LOAD]
+        [NOTE, load_phdr(*dead_machines.LOW, offset=1 << 50), LOAD]
     ),
     "a backup of 2 EiB": pack_elf([NOTE, load_phdr(CRASH_KERNEL[1], HUGE, offset=4096), LOAD]),
     "high memory read through a backup": pack_elf(
@@ -45,7 +45,7 @@ LIES = {
     "two backups": pack_elf(
         [NOTE, load_phdr(0x1000, 0x2000, offset=0x200000), load_phdr(0x2000, 0x3000, offset=0x9000)]
     ),
-    "a note slot of 8 EiB": pack_elf([note_phdr(builders.CPU_NOTES, 2**63), LOAD]),
+    "a note slot of 8 EiB": pack_elf([note_phdr(dead_machines.CPU_NOTES, 2**63), LOAD]),
     "a note slot far behind RAM": pack_elf([note_phdr(1 << 50, 368), LOAD]),
     "4 GiB of note slots": pack_elf([note_phdr(HIGH[0], 1 << 20)] * 4096 + [LOAD]),
     "a filesz that is not its memsz": pack_elf([NOTE, LOAD._replace(p_filesz=1)]),
@@ -140,7 +140,7 @@ def test_two_different_elfcorehdrs_are_refused_with_both_addresses(
     tmp_path: Path, open_capture: Opener
 ) -> None:
     machine = dead_machine()
-    machine.put(CRASH_KERNEL[0], pack_elf(builders.kernel_phdrs()))
+    machine.put(CRASH_KERNEL[0], pack_elf(dead_machines.kernel_phdrs()))
     saved = machine.save(tmp_path)
     with pytest.raises(
         FormatError,
@@ -200,7 +200,7 @@ def test_one_bad_elfcorehdr_beside_a_good_one_is_a_warning(
 def test_a_torn_note_is_refused_unless_it_may_be_dropped(
     tmp_path: Path, open_capture: Opener
 ) -> None:
-    whole = builders.prstatus_note(1, 2, 3)
+    whole = dead_machines.prstatus_note(1, 2, 3)
     torn = bytearray(whole)
     torn[4:8] = b"\xff\xff\xff\xff"
     saved = dead_machine(cpu_slots=[whole, bytes(torn)]).save(tmp_path)

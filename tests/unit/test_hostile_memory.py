@@ -8,9 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import vmcoreinfo_note
-from tests.conftest import Opener
-from tests.kernel_builder import (
+from tests.builders.dead_machines import vmcoreinfo_note
+from tests.builders.kernels import (
     GIB,
     IMAGE_SIZE,
     LOW,
@@ -24,8 +23,9 @@ from tests.kernel_builder import (
     make_kernel,
     split,
 )
+from tests.conftest import Opener
+from tests.found import against, release, values
 from tests.matching import exactly
-from tests.unit.discovery.found import against, release, values
 from vmcorefs import ConfigError, TruncatedError, VmcorefsError
 
 CRASH: Span = (32 * MIB, 40 * MIB)

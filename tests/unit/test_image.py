@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests import map_builders
-from tests.builders import (
+from tests.builders import maps
+from tests.builders.dead_machines import (
     BACKUP,
     CRASH_KERNEL,
     CRASH_TIME,
@@ -232,9 +232,7 @@ def test_qemus_memory_file_given_as_one_piece_is_recognised(
     ram.touch()
     os.truncate(ram, 6 << 30)
     iomem.write_text(
-        map_builders.iomem_text(
-            [(0x100000, 3 << 30, "System RAM"), (4 << 30, 7 << 30, "System RAM")]
-        )
+        maps.iomem_text([(0x100000, 3 << 30, "System RAM"), (4 << 30, 7 << 30, "System RAM")])
     )
     with pytest.raises(
         TruncatedError,
@@ -314,7 +312,7 @@ class TestMemoryMap:
         self, tmp_path: Path, open_capture: Opener
     ) -> None:
         machine = bare_machine()
-        machine.iomem = map_builders.iomem_text([(0, HIGH[1], map_builders.RAM)])
+        machine.iomem = maps.iomem_text([(0, HIGH[1], maps.RAM)])
         saved = machine.save(tmp_path)
         capture = open_capture(saved.ram, memory_map=saved.iomem, crash_kernel=[CRASH_KERNEL])
         assert capture.image.memory_map.crash_kernel.tolist() == [list(CRASH_KERNEL)]
@@ -339,7 +337,7 @@ class TestMemoryMap:
     ) -> None:
         # the kernel's elfcorehdr leaves out low memory too
         machine = dead_machine(phdrs)
-        machine.iomem = map_builders.iomem_text([(*LOW, "System RAM"), (*HIGH, "System RAM")])
+        machine.iomem = maps.iomem_text([(*LOW, "System RAM"), (*HIGH, "System RAM")])
         saved = machine.save(tmp_path)
         memory_map = open_capture(saved.ram, memory_map=saved.iomem).image.memory_map
         assert memory_map.crash_kernel.tolist() == [list(CRASH_KERNEL)]

@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import stamped, vmcoreinfo_text
+from tests.builders.dead_machines import stamped, vmcoreinfo_text
+from tests.builders.elf_dumps import pack_dump, save_dump
+from tests.builders.kdumps import CODECS, KEPT, NOTES, PAGE, RAM, Kdump, stamped_page
 from tests.conftest import Opener
-from tests.elf_dumps import pack_dump, save_dump
-from tests.kdumps import CODECS, KEPT, NOTES, PAGE, RAM, Kdump, stamped_page
 from tests.matching import same_bytes
 from vmcorefs import (
     ConfigError,
@@ -24,7 +24,7 @@ from vmcorefs import (
     LayoutError,
     TruncatedError,
 )
-from vmcorefs.core.extents import Kind
+from vmcorefs.core.space.extents import Kind
 from vmcorefs.sources.pages import DumpPages
 
 

@@ -21,8 +21,11 @@ print("\\n".join(sys.modules), file=sys.stderr)
         (["--help"], {"vmcorefs.commands", "vmcorefs.capture", "tqdm", "pyfuse3"}),
         (["umount", "--help"], {"vmcorefs.commands.opening", "vmcorefs.capture", "tqdm"}),
         (["inspect", "--help"], {"vmcorefs.save", "vmcorefs.capture", "pyfuse3", "trio", "tqdm"}),
-        (["mount", "--help"], {"vmcorefs.save", "vmcorefs.capture", "vmcorefs.estimate", "tqdm"}),
-        (["save", "--help"], {"vmcorefs.capture", "vmcorefs.estimate", "pyfuse3", "tqdm"}),
+        (
+            ["mount", "--help"],
+            {"vmcorefs.save", "vmcorefs.capture", "vmcorefs.reports.estimate", "tqdm"},
+        ),
+        (["save", "--help"], {"vmcorefs.capture", "vmcorefs.reports.estimate", "pyfuse3", "tqdm"}),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 import vmcorefs.api
-from tests.builders import (
+from tests.builders.dead_machines import (
     CRASH_TIME,
     Flavour,
     load_phdr,
@@ -17,8 +17,7 @@ from tests.builders import (
     vmcoreinfo_note,
     vmcoreinfo_text,
 )
-from tests.conftest import Opener
-from tests.kernel_builder import (
+from tests.builders.kernels import (
     ARM,
     CPUS_AT,
     GIB,
@@ -39,6 +38,7 @@ from tests.kernel_builder import (
     make_kernel,
     split,
 )
+from tests.conftest import Opener
 from vmcorefs import Capture, CaptureConfig, ConfigError, LayoutError, Piece
 from vmcorefs.sources.file import FileSource
 

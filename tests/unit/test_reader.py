@@ -7,10 +7,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.builders import stamped
+from tests.builders.dead_machines import stamped
 from tests.matching import exactly
-from vmcorefs.core.extents import EMPTY, Extents, Kind
-from vmcorefs.core.ranges import make_ranges
+from vmcorefs.core.space.extents import EMPTY, Extents, Kind
+from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.errors import FaultError, LayoutError, SourceIOError
 from vmcorefs.reader import DEFAULT_FAULTS, Reader
 from vmcorefs.sources.base import BytesSource

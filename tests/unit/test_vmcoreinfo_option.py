@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
-from tests.builders import (
+from tests.builders.dead_machines import (
     HIGH,
     bare_machine,
     dead_machine,
     vmcoreinfo_note,
     vmcoreinfo_text,
 )
+from tests.builders.kernels import NOTE_AT, make_kernel
 from tests.conftest import Opener
-from tests.kernel_builder import NOTE_AT, make_kernel
 from tests.matching import exactly
 from vmcorefs import ConfigError
 from vmcorefs.cli import main

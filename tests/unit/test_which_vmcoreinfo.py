@@ -6,9 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import CRASH_TIME, vmcoreinfo_note
-from tests.conftest import Opener
-from tests.kernel_builder import (
+from tests.builders.dead_machines import CRASH_TIME, vmcoreinfo_note
+from tests.builders.kernels import (
     LOW,
     MIB,
     NOTE_AT,
@@ -17,8 +16,9 @@ from tests.kernel_builder import (
     fake_text,
     make_kernel,
 )
+from tests.conftest import Opener
+from tests.found import against, release
 from tests.matching import exactly
-from tests.unit.discovery.found import against, release
 from vmcorefs import ConfigError
 
 CRASH: Span = (32 * MIB, 40 * MIB)

@@ -11,29 +11,29 @@ from typing import cast
 
 import click
 
-from vmcorefs.capture.actions import (
-    SHELL_SECONDS,
-    VMCORE,
-    perform,
-    require_capture_kernel,
-    run_shell,
-)
-from vmcorefs.capture.checks import check_all, format_checks, has_error, to_json
-from vmcorefs.capture.crash import crash_now, describe_crash
 from vmcorefs.capture.estimate import describe_needs
-from vmcorefs.capture.initramfs import fill, make_initramfs
-from vmcorefs.capture.install import install as install_files, uninstall as uninstall_files
-from vmcorefs.capture.limit import time_limit
-from vmcorefs.capture.load import (
+from vmcorefs.capture.prepare.checks import check_all, format_checks, has_error, to_json
+from vmcorefs.capture.prepare.initramfs import fill, make_initramfs
+from vmcorefs.capture.prepare.install import install as install_files, uninstall as uninstall_files
+from vmcorefs.capture.prepare.load import (
     is_outdated,
     load_crash_kernel,
     plan_load,
     reserved_size,
     unload_crash_kernel,
 )
-from vmcorefs.capture.saver import save as save_memory
+from vmcorefs.capture.run.actions import (
+    SHELL_SECONDS,
+    VMCORE,
+    perform,
+    require_capture_kernel,
+    run_shell,
+)
+from vmcorefs.capture.run.crash import crash_now, describe_crash
+from vmcorefs.capture.run.limit import time_limit
+from vmcorefs.capture.run.saver import save as save_memory
 from vmcorefs.capture.settings import SETTINGS_PATH, Settings, load_settings
-from vmcorefs.core.units import format_size
+from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError, UnsupportedError
 
 _config_option = click.option(

@@ -9,8 +9,8 @@ import re
 from pathlib import Path
 
 from vmcorefs.capture.settings import DumpSettings
-from vmcorefs.core.dump_level import PageKind, left_out
-from vmcorefs.core.units import PAGE_SIZE, align_up, format_size
+from vmcorefs.core.pages.dump_level import PageKind, left_out
+from vmcorefs.core.space.units import PAGE_SIZE, align_up, format_size
 from vmcorefs.errors import UnsupportedError
 from vmcorefs.save.command import parse_levels
 

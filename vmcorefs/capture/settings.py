@@ -36,7 +36,7 @@ from typing import Annotated, Literal, get_args, get_type_hints
 
 import msgspec
 
-from vmcorefs.core.units import parse_size
+from vmcorefs.core.space.units import parse_size
 from vmcorefs.errors import ConfigError
 from vmcorefs.save.command import parse_levels
 

@@ -7,9 +7,9 @@ from typing import Any
 
 import click
 
-from vmcorefs.check import format_check, make_check
 from vmcorefs.commands.opening import open_images
 from vmcorefs.commands.options import IMAGES_HELP, capture_options
+from vmcorefs.reports.check import format_check, make_check
 
 
 @click.command(epilog=IMAGES_HELP)

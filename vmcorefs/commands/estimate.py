@@ -7,10 +7,10 @@ from typing import Any
 
 import click
 
-from vmcorefs.bars import share_bar
 from vmcorefs.commands.opening import open_images
 from vmcorefs.commands.options import IMAGES_HELP, capture_options
-from vmcorefs.estimate import estimate as estimate_sizes, format_report, make_report
+from vmcorefs.reports.estimate import estimate as estimate_sizes, format_report, make_report
+from vmcorefs.system.bars import share_bar
 
 
 def _say_needs(context: click.Context, _parameter: click.Parameter, value: bool) -> None:

@@ -7,12 +7,12 @@ from typing import Any
 
 import click
 
-from vmcorefs.bars import byte_bar
 from vmcorefs.commands.opening import open_images
 from vmcorefs.commands.options import IMAGES_HELP, capture_options
-from vmcorefs.core.units import format_size
+from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError
 from vmcorefs.extract import Outcome, extract as extract_file, stream
+from vmcorefs.system.bars import byte_bar
 
 
 @click.command(epilog=IMAGES_HELP)

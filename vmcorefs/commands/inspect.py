@@ -9,7 +9,7 @@ import click
 
 from vmcorefs.commands.opening import open_images
 from vmcorefs.commands.options import IMAGES_HELP, capture_options
-from vmcorefs.inspect import format_report, make_report
+from vmcorefs.reports.inspect import format_report, make_report
 
 
 @click.command(epilog=IMAGES_HELP)

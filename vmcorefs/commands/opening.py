@@ -6,11 +6,11 @@ from collections.abc import Sequence
 from typing import Any
 
 from vmcorefs.api import Capture, open_capture
-from vmcorefs.bars import byte_bar, share_bar
 from vmcorefs.commands.options import make_config
 from vmcorefs.config import CaptureConfig
 from vmcorefs.confine import process
 from vmcorefs.sources.file import FileSource
+from vmcorefs.system.bars import byte_bar, share_bar
 
 
 def open_images(
@@ -56,10 +56,10 @@ def verify_inputs(inputs: Sequence[FileSource], sums: str) -> list[str]:
 
     Args:
         inputs: Images and backups.
-        sums: As for ``vmcorefs.verify.expected_digests``.
+        sums: As for ``vmcorefs.reports.verify.expected_digests``.
     """
     # here: few ask for it
-    from vmcorefs.verify import expected_digests, verify  # noqa: PLC0415
+    from vmcorefs.reports.verify import expected_digests, verify  # noqa: PLC0415
 
     expected = expected_digests(inputs, sums)
     total = sum(source.size for source, _ in expected)

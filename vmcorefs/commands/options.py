@@ -17,8 +17,8 @@ from vmcorefs.config import (
     parse_piece,
     parse_vmcoreinfo_choice,
 )
-from vmcorefs.core.dump_level import MAX_DUMP_LEVEL
-from vmcorefs.core.units import parse_range
+from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL
+from vmcorefs.core.space.units import parse_range
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 

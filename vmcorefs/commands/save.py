@@ -9,10 +9,10 @@ from typing import Any
 import click
 from msgspec.structs import replace
 
-from vmcorefs.bars import without_bars
 from vmcorefs.commands.opening import open_config
 from vmcorefs.commands.options import IMAGES_HELP, image_options, make_config
 from vmcorefs.errors import ConfigError, IncompleteError
+from vmcorefs.output.places import STDOUT
 from vmcorefs.save.codecs import CODEC_NAMES
 from vmcorefs.save.command import (
     FORMATS,
@@ -22,9 +22,9 @@ from vmcorefs.save.command import (
     read_levels,
     save_capture,
 )
-from vmcorefs.save.places import STDOUT
 from vmcorefs.save.report import as_dict, describe_losses, format_summary
 from vmcorefs.save.saver import Console
+from vmcorefs.system.bars import without_bars
 
 
 @click.command(epilog=IMAGES_HELP)

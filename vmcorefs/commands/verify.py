@@ -9,8 +9,8 @@ import click
 from vmcorefs.commands.opening import verify_inputs
 from vmcorefs.commands.options import images_config
 from vmcorefs.confine import process
+from vmcorefs.reports.verify import AUTO
 from vmcorefs.sources.file import FileSource
-from vmcorefs.verify import AUTO
 
 
 @click.command(

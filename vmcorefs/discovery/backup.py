@@ -11,11 +11,11 @@ from __future__ import annotations
 
 import msgspec
 
-from vmcorefs.core.elf import EM_MIPS, EM_PPC64
-from vmcorefs.core.extents import Extents, Kind, relocate, restrict
-from vmcorefs.core.memory_map import MemoryMap
-from vmcorefs.core.ranges import make_ranges
-from vmcorefs.core.units import align_up, format_range
+from vmcorefs.core.elf.elf import EM_MIPS, EM_PPC64
+from vmcorefs.core.maps.memory_map import MemoryMap
+from vmcorefs.core.space.extents import Extents, Kind, relocate, restrict
+from vmcorefs.core.space.ranges import make_ranges
+from vmcorefs.core.space.units import align_up, format_range
 from vmcorefs.errors import ConfigError, FaultError, LayoutError
 from vmcorefs.reader import Reader
 

@@ -8,15 +8,8 @@ from itertools import pairwise
 from msgspec.structs import replace
 
 from vmcorefs.config import CaptureConfig
-from vmcorefs.core.elfcorehdr import make_elfcorehdr
-from vmcorefs.core.memory_map import (
-    SYSTEM_RAM,
-    MemoryMap,
-    Region,
-    make_memory_map,
-    with_crash_kernel,
-)
-from vmcorefs.core.notes import (
+from vmcorefs.core.elf.elfcorehdr import make_elfcorehdr
+from vmcorefs.core.elf.notes import (
     NT_PRSTATUS,
     NT_VMCOREINFO,
     Note,
@@ -24,15 +17,22 @@ from vmcorefs.core.notes import (
     pack_note,
     walk_notes,
 )
-from vmcorefs.core.ranges import Ranges, intersect, make_ranges, round_out, subtract
-from vmcorefs.core.units import format_range
-from vmcorefs.core.vmcoreinfo import NOTE_NAME, Vmcoreinfo, parse_vmcoreinfo
+from vmcorefs.core.elf.vmcoreinfo import NOTE_NAME, Vmcoreinfo, parse_vmcoreinfo
+from vmcorefs.core.maps.memory_map import (
+    SYSTEM_RAM,
+    MemoryMap,
+    Region,
+    make_memory_map,
+    with_crash_kernel,
+)
+from vmcorefs.core.space.ranges import Ranges, intersect, make_ranges, round_out, subtract
+from vmcorefs.core.space.units import format_range
 from vmcorefs.discovery.explore import Explorer
-from vmcorefs.discovery.notes import CrashNotes, NoteSlot
 from vmcorefs.discovery.plan import Plan, image_in_ram
-from vmcorefs.discovery.scan import Progress
+from vmcorefs.discovery.search.scan import Progress
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FormatError, LayoutError, TruncatedError
+from vmcorefs.kernel.notes import CrashNotes, NoteSlot
 from vmcorefs.reader import Reader
 from vmcorefs.sources.dump import DumpFile
 

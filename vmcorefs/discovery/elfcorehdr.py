@@ -13,17 +13,17 @@ from collections.abc import Iterable, Iterator
 import msgspec
 import numpy as np
 
-from vmcorefs.core.elf import ELF_MAGIC, MAX_EHDR_SIZE, parse_ehdr, parse_phdrs
-from vmcorefs.core.elfcorehdr import (
+from vmcorefs.core.elf.elf import ELF_MAGIC, MAX_EHDR_SIZE, parse_ehdr, parse_phdrs
+from vmcorefs.core.elf.elfcorehdr import (
     Elfcorehdr,
     check_found,
     looks_like_elfcorehdr,
     parse_elfcorehdr,
 )
-from vmcorefs.core.extents import Kind, restrict
-from vmcorefs.core.ranges import Ranges, intersect, normalise
-from vmcorefs.core.units import align_up
-from vmcorefs.discovery.scan import GRID
+from vmcorefs.core.space.extents import Kind, restrict
+from vmcorefs.core.space.ranges import Ranges, intersect, normalise
+from vmcorefs.core.space.units import align_up
+from vmcorefs.discovery.search.scan import GRID
 from vmcorefs.errors import FaultError, FormatError
 from vmcorefs.reader import Reader
 

@@ -12,20 +12,20 @@ from functools import cached_property
 from itertools import islice
 
 from vmcorefs.config import CaptureConfig
-from vmcorefs.core.extents import Extents
-from vmcorefs.core.paging_formats import PageTableFormat
-from vmcorefs.core.placement import Placement, flat, iter_placements
-from vmcorefs.core.ranges import Ranges
-from vmcorefs.core.vmcoreinfo import Vmcoreinfo
-from vmcorefs.discovery.candidates import Candidate, read_candidates
+from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
+from vmcorefs.core.paging.formats import PageTableFormat
+from vmcorefs.core.space.extents import Extents
+from vmcorefs.core.space.placement import Placement, flat, iter_placements
+from vmcorefs.core.space.ranges import Ranges
 from vmcorefs.discovery.found import FoundKernel, rank
-from vmcorefs.discovery.kernel import Kernel, machine_of
-from vmcorefs.discovery.kernel_map import read_static_map
-from vmcorefs.discovery.page_tables import locate_page_tables
-from vmcorefs.discovery.root import find_deltas, maps_itself
-from vmcorefs.discovery.scan import Hits, Progress, locate, place_of, scan
+from vmcorefs.discovery.search.candidates import Candidate, read_candidates
+from vmcorefs.discovery.search.root import find_deltas, maps_itself
+from vmcorefs.discovery.search.scan import Hits, Progress, locate, place_of, scan
 from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo
 from vmcorefs.errors import ConfigError, FormatError, UnsupportedError
+from vmcorefs.kernel.kernel import Kernel, machine_of
+from vmcorefs.kernel.maps import read_static_map
+from vmcorefs.kernel.page_tables import locate_page_tables
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import Source
 

@@ -4,19 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from vmcorefs.core.extents import Extents
 from vmcorefs.core.findings import MEMORY_MAP, PLACEMENT, Finding, Sureness
-from vmcorefs.core.memory_map import MemoryMap
-from vmcorefs.core.placement import FLAT
-from vmcorefs.core.ranges import Ranges, subtract, total_size
-from vmcorefs.core.units import format_range, format_size
+from vmcorefs.core.maps.memory_map import MemoryMap
+from vmcorefs.core.space.extents import Extents
+from vmcorefs.core.space.placement import FLAT
+from vmcorefs.core.space.ranges import Ranges, subtract, total_size
+from vmcorefs.core.space.units import format_range, format_size
 from vmcorefs.discovery.backup import Backup
 from vmcorefs.discovery.explore import TOO_MANY, Explorer
 from vmcorefs.discovery.found import FoundKernel
 from vmcorefs.discovery.low_memory import LowMemory
-from vmcorefs.discovery.notes import CrashNotes
 from vmcorefs.discovery.plan import Plan
 from vmcorefs.errors import VmcorefsError
+from vmcorefs.kernel.notes import CrashNotes
 from vmcorefs.sources.dump import DumpFile
 
 _SHOWN = 4

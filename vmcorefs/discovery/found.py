@@ -7,15 +7,15 @@ from functools import cached_property
 
 import msgspec
 
-from vmcorefs.core.extents import Extents
-from vmcorefs.core.placement import Placement
-from vmcorefs.core.ranges import Ranges, subtract, total_size
-from vmcorefs.core.units import format_size
-from vmcorefs.discovery.candidates import Candidate
-from vmcorefs.discovery.kernel import Kernel
-from vmcorefs.discovery.kernel_map import KernelMap, read_kernel_map
-from vmcorefs.discovery.scan import locate
+from vmcorefs.core.space.extents import Extents
+from vmcorefs.core.space.placement import Placement
+from vmcorefs.core.space.ranges import Ranges, subtract, total_size
+from vmcorefs.core.space.units import format_size
+from vmcorefs.discovery.search.candidates import Candidate
+from vmcorefs.discovery.search.scan import locate
 from vmcorefs.errors import VmcorefsError
+from vmcorefs.kernel.kernel import Kernel
+from vmcorefs.kernel.maps import KernelMap, read_kernel_map
 
 _ELFCORE_ADDR_ERR = (1 << 64) - 2
 _MAX_PADDR = 1 << 52

@@ -8,9 +8,9 @@ from __future__ import annotations
 import msgspec
 
 from vmcorefs.config import CaptureConfig, Piece
-from vmcorefs.core.extents import Extents, Kind, exclude, make_extents, overlay
-from vmcorefs.core.memory_map import MemoryMap
-from vmcorefs.core.ranges import make_ranges
+from vmcorefs.core.maps.memory_map import MemoryMap
+from vmcorefs.core.space.extents import Extents, Kind, exclude, make_extents, overlay
+from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.discovery.backup import Backup, backup_in_image, check_size, compare, expected_range
 from vmcorefs.discovery.plan import Plan
 from vmcorefs.errors import FaultError

@@ -6,11 +6,11 @@ import msgspec
 import numpy as np
 
 from vmcorefs.config import CaptureConfig
-from vmcorefs.core.crash_notes import find_slots, slot_size
-from vmcorefs.core.elf import EM_X86_64
-from vmcorefs.core.elfcorehdr import Elfcorehdr, make_elfcorehdr
-from vmcorefs.core.memory_map import MemoryMap
-from vmcorefs.core.ranges import Ranges, intersect, make_ranges, total_size
+from vmcorefs.core.elf.elf import EM_X86_64
+from vmcorefs.core.elf.elfcorehdr import Elfcorehdr, make_elfcorehdr
+from vmcorefs.core.maps.memory_map import MemoryMap
+from vmcorefs.core.space.ranges import Ranges, intersect, make_ranges, total_size
+from vmcorefs.core.structures.crash_notes import find_slots, slot_size
 from vmcorefs.discovery.elfcorehdr import (
     Found,
     Search,
@@ -20,8 +20,7 @@ from vmcorefs.discovery.elfcorehdr import (
 )
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.found import FoundKernel
-from vmcorefs.discovery.kernel import Kernel, machine_of
-from vmcorefs.discovery.scan import locate
+from vmcorefs.discovery.search.scan import locate
 from vmcorefs.errors import (
     ConfigError,
     FaultError,
@@ -30,6 +29,7 @@ from vmcorefs.errors import (
     SourceIOError,
     VmcorefsError,
 )
+from vmcorefs.kernel.kernel import Kernel, machine_of
 from vmcorefs.reader import Reader
 
 

@@ -6,21 +6,21 @@ from collections.abc import Iterator
 from itertools import chain
 
 from vmcorefs.config import CaptureConfig
-from vmcorefs.core.elfcorehdr import Elfcorehdr
-from vmcorefs.core.extents import Extents
-from vmcorefs.core.memory_map import (
+from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
+from vmcorefs.core.maps.memory_map import (
     SYSTEM_RAM,
     MemoryMap,
     Region,
     make_memory_map,
     with_crash_kernel,
 )
-from vmcorefs.core.placement import USUAL_SPLITS, Placement, flat, split
-from vmcorefs.core.ranges import complement, make_ranges
+from vmcorefs.core.space.extents import Extents
+from vmcorefs.core.space.placement import USUAL_SPLITS, Placement, flat, split
+from vmcorefs.core.space.ranges import complement, make_ranges
 from vmcorefs.discovery.elfcorehdr import examine_places
 from vmcorefs.discovery.explore import TOO_MANY, Explorer
 from vmcorefs.discovery.plan import the_one
-from vmcorefs.discovery.scan import locate
+from vmcorefs.discovery.search.scan import locate
 from vmcorefs.errors import ConfigError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import Source

@@ -5,10 +5,10 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vmcorefs.core.notes import ByteOrder, find_vmcoreinfo, walk_notes
-from vmcorefs.core.units import MAX_ADDRESS
-from vmcorefs.core.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
-from vmcorefs.discovery.candidates import read_note
+from vmcorefs.core.elf.notes import ByteOrder, find_vmcoreinfo, walk_notes
+from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
+from vmcorefs.core.space.units import MAX_ADDRESS
+from vmcorefs.discovery.search.candidates import read_note
 from vmcorefs.errors import ConfigError, FaultError, FormatError
 from vmcorefs.reader import Reader
 

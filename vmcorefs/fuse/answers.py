@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 import numpy as np
 
-from vmcorefs.core.extents import Kind
+from vmcorefs.core.space.extents import Kind
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.fuse import wire
 from vmcorefs.fuse.deadlines import HungReads, Pending

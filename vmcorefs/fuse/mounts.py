@@ -15,7 +15,7 @@ from pathlib import Path
 import msgspec
 
 from vmcorefs.errors import MountError
-from vmcorefs.mountinfo import list_mounted
+from vmcorefs.system.mountinfo import list_mounted
 
 FS_TYPE = "fuse.vmcorefs"
 DAEMON_NAME = "vmcorefs"

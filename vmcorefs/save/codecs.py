@@ -17,7 +17,7 @@ from typing import Final
 
 import msgspec
 
-from vmcorefs.core.diskdump_pages import Flag
+from vmcorefs.core.formats.kdump.descriptors import Flag
 from vmcorefs.errors import UnsupportedError
 from vmcorefs.sources.page_codecs import load_library
 

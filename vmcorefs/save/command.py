@@ -12,21 +12,21 @@ from msgspec.structs import replace
 
 from vmcorefs.api import Capture
 from vmcorefs.config import CaptureConfig
-from vmcorefs.core.dump_level import MAX_DUMP_LEVEL, KindArray, PageKind
-from vmcorefs.core.ranges import subtract, total_size
-from vmcorefs.core.units import PAGE_SIZE
+from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL, KindArray, PageKind
+from vmcorefs.core.space.ranges import subtract, total_size
+from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError, FormatError
 from vmcorefs.image import find_page_kinds
+from vmcorefs.output.places import STDOUT, is_local
+from vmcorefs.output.target import Target
 from vmcorefs.reader import Reader
 from vmcorefs.save.codecs import find_codec
 from vmcorefs.save.dump import Dump, Observer, PageKinds
-from vmcorefs.save.elf import ElfFormat
-from vmcorefs.save.flattened import FlattenedFormat
-from vmcorefs.save.kdump import KdumpFormat
-from vmcorefs.save.places import STDOUT, is_local
+from vmcorefs.save.formats.elf import ElfFormat
+from vmcorefs.save.formats.flattened import FlattenedFormat
+from vmcorefs.save.formats.kdump import KdumpFormat
 from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console, Order, Write, save
-from vmcorefs.save.target import Target
 from vmcorefs.save.written import Written
 
 MAX_DEFAULT_THREADS = 8

@@ -6,10 +6,10 @@ from typing import Protocol
 
 import msgspec
 
-from vmcorefs.core.dump_level import KindArray
-from vmcorefs.core.elfcorehdr import Elfcorehdr
-from vmcorefs.core.ranges import Ranges
-from vmcorefs.core.vmcoreinfo import Vmcoreinfo
+from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
+from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
+from vmcorefs.core.pages.dump_level import KindArray
+from vmcorefs.core.space.ranges import Ranges
 from vmcorefs.reader import Reader
 
 

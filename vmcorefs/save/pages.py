@@ -8,8 +8,8 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from vmcorefs.core.dump_level import BoolArray, KindArray
-from vmcorefs.core.ranges import Int64Array, Ranges, normalise
+from vmcorefs.core.pages.dump_level import BoolArray, KindArray
+from vmcorefs.core.space.ranges import Int64Array, Ranges, normalise
 from vmcorefs.errors import FaultError, SourceIOError
 from vmcorefs.save.dump import Dump
 from vmcorefs.save.losses import Loss, add_loss

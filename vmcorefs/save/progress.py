@@ -5,10 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from vmcorefs.bars import make_bar
-from vmcorefs.core.units import format_size
+from vmcorefs.core.space.units import format_size
 from vmcorefs.save.report import Losses
 from vmcorefs.save.stop import Stop
+from vmcorefs.system.bars import make_bar
 
 _SECONDS_PER_LINE = 5.0
 

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 
 import msgspec
 
-from vmcorefs.core.dump_level import PageKind
-from vmcorefs.core.units import format_range, format_size
+from vmcorefs.core.pages.dump_level import PageKind
+from vmcorefs.core.space.units import format_range, format_size
 from vmcorefs.save.losses import Loss, add_loss
 from vmcorefs.save.written import Counts
 

@@ -17,15 +17,15 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
-from vmcorefs.core.dump_level import KindArray
-from vmcorefs.core.units import format_size
+from vmcorefs.core.pages.dump_level import KindArray
+from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError, DiskFullError, OutputError, StoppedError
+from vmcorefs.output.places import STDOUT, is_local, local_path, log_name, open_target, part_names
+from vmcorefs.output.target import INCOMPLETE, Target
 from vmcorefs.save.dump import Dump, Observer
-from vmcorefs.save.places import STDOUT, is_local, local_path, log_name, open_target, part_names
 from vmcorefs.save.progress import Progress
 from vmcorefs.save.report import Report
 from vmcorefs.save.stop import Stop
-from vmcorefs.save.target import INCOMPLETE, Target
 from vmcorefs.save.written import Written
 
 

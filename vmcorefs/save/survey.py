@@ -16,9 +16,9 @@ from contextlib import closing
 import msgspec
 import numpy as np
 
-from vmcorefs.core.dump_level import BoolArray, KindArray, PageKind, left_out
-from vmcorefs.core.extents import Kind
-from vmcorefs.core.ranges import Ranges, normalise, pages_touched, pages_within, true_runs
+from vmcorefs.core.pages.dump_level import BoolArray, KindArray, PageKind, left_out
+from vmcorefs.core.space.extents import Kind
+from vmcorefs.core.space.ranges import Ranges, normalise, pages_touched, pages_within, true_runs
 from vmcorefs.save.dump import Dump
 from vmcorefs.save.pipeline import map_in_order
 from vmcorefs.save.written import Counts, no_counts

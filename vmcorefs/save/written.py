@@ -6,7 +6,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from vmcorefs.core.dump_level import PageKind
+from vmcorefs.core.pages.dump_level import PageKind
 
 Counts = npt.NDArray[np.int64]
 """Pages by ``PageKind``, shape ``(8,)``."""

@@ -9,25 +9,8 @@ from typing import Final
 import msgspec
 import numpy as np
 
-from vmcorefs.core.diskdump import (
-    MAX_HEADER_SIZE,
-    MAX_SUB_HEADER_SIZE,
-    MainHeader,
-    SubHeader,
-    parse_main_header,
-    parse_sub_header,
-)
-from vmcorefs.core.diskdump_pages import (
-    COMPRESSED,
-    DESC_SIZE,
-    Flag,
-    Places,
-    desc_dtype,
-    places,
-    unpack_bits,
-)
-from vmcorefs.core.dump_headers import MAX_NOTES
-from vmcorefs.core.elf import (
+from vmcorefs.core.elf.dump_headers import MAX_NOTES
+from vmcorefs.core.elf.elf import (
     ELFCLASS32,
     ELFCLASS64,
     EM_386,
@@ -36,8 +19,25 @@ from vmcorefs.core.elf import (
     EM_RISCV,
     EM_X86_64,
 )
-from vmcorefs.core.elfcorehdr import make_elfcorehdr
-from vmcorefs.core.extents import (
+from vmcorefs.core.elf.elfcorehdr import make_elfcorehdr
+from vmcorefs.core.formats.kdump.descriptors import (
+    COMPRESSED,
+    DESC_SIZE,
+    Flag,
+    Places,
+    desc_dtype,
+    places,
+    unpack_bits,
+)
+from vmcorefs.core.formats.kdump.headers import (
+    MAX_HEADER_SIZE,
+    MAX_SUB_HEADER_SIZE,
+    MainHeader,
+    SubHeader,
+    parse_main_header,
+    parse_sub_header,
+)
+from vmcorefs.core.space.extents import (
     Extents,
     Kind,
     Windows,
@@ -47,7 +47,7 @@ from vmcorefs.core.extents import (
     merge,
     project,
 )
-from vmcorefs.core.ranges import (
+from vmcorefs.core.space.ranges import (
     Int64Array,
     Ranges,
     intersect,
@@ -57,7 +57,7 @@ from vmcorefs.core.ranges import (
     total_size,
     true_runs,
 )
-from vmcorefs.core.units import MAX_ADDRESS, format_range, format_size
+from vmcorefs.core.space.units import MAX_ADDRESS, format_range, format_size
 from vmcorefs.errors import FormatError, SourceIOError, UnsupportedError
 from vmcorefs.sources.base import Source
 from vmcorefs.sources.dump import DumpFile, File, NoteSegment

@@ -6,10 +6,10 @@ from typing import Protocol
 
 import msgspec
 
-from vmcorefs.core.elf import ElfHeader
-from vmcorefs.core.elfcorehdr import Elfcorehdr
-from vmcorefs.core.extents import Extents
-from vmcorefs.core.ranges import Ranges
+from vmcorefs.core.elf.elf import ElfHeader
+from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
+from vmcorefs.core.space.extents import Extents
+from vmcorefs.core.space.ranges import Ranges
 from vmcorefs.sources.base import Source
 from vmcorefs.sources.file import FileSource
 

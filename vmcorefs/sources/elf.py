@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from vmcorefs.core.dump_headers import DumpHeaders, read_dump_headers
-from vmcorefs.core.dump_memory import DUMP_ELF_INCOMPLETE, DumpMemory, read_dump_memory
-from vmcorefs.core.extents import Extents, Kind, fill, make_extents
-from vmcorefs.core.ranges import make_ranges, total_size
-from vmcorefs.core.units import format_range, format_size
+from vmcorefs.core.elf.dump_headers import DumpHeaders, read_dump_headers
+from vmcorefs.core.elf.dump_memory import DUMP_ELF_INCOMPLETE, DumpMemory, read_dump_memory
+from vmcorefs.core.space.extents import Extents, Kind, fill, make_extents
+from vmcorefs.core.space.ranges import make_ranges, total_size
+from vmcorefs.core.space.units import format_range, format_size
 from vmcorefs.errors import FormatError, UnsupportedError
 from vmcorefs.sources.dump import DumpFile, File, NoteSegment
 

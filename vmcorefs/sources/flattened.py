@@ -10,8 +10,8 @@ from array import array
 
 import numpy as np
 
-from vmcorefs.core.flattened import RECORD_SIZE, START_SIZE, check_start, parse_record
-from vmcorefs.core.ranges import Int64Array
+from vmcorefs.core.formats.flattened import RECORD_SIZE, START_SIZE, check_start, parse_record
+from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.errors import FormatError, SourceIOError
 from vmcorefs.sources.base import WithoutHoles, check_bounds
 from vmcorefs.sources.dump import File

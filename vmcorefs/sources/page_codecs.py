@@ -7,7 +7,7 @@ import zlib
 from collections.abc import Callable
 from typing import Any, Final
 
-from vmcorefs.core.diskdump_pages import COMPRESSED, Flag
+from vmcorefs.core.formats.kdump.descriptors import COMPRESSED, Flag
 from vmcorefs.errors import UnsupportedError
 
 Decompress = Callable[[bytes, int], bytes | bytearray]

@@ -16,8 +16,8 @@ from concurrent.futures import Future, ThreadPoolExecutor, wait
 
 import numpy as np
 
-from vmcorefs.core.diskdump_pages import COMPRESSED, DESC_SIZE, desc_dtype
-from vmcorefs.core.notes import ByteOrder
+from vmcorefs.core.elf.notes import ByteOrder
+from vmcorefs.core.formats.kdump.descriptors import COMPRESSED, DESC_SIZE, desc_dtype
 from vmcorefs.errors import SourceIOError
 from vmcorefs.sources.base import Source, WithoutHoles, check_bounds
 from vmcorefs.sources.dump import File

@@ -8,8 +8,8 @@ from itertools import pairwise
 import numpy as np
 
 from vmcorefs.config import Piece
-from vmcorefs.core.extents import Extents, Kind, make_extents, merge
-from vmcorefs.core.units import MAX_ADDRESS, format_range
+from vmcorefs.core.space.extents import Extents, Kind, make_extents, merge
+from vmcorefs.core.space.units import MAX_ADDRESS, format_range
 from vmcorefs.errors import ConfigError, LayoutError, TruncatedError
 from vmcorefs.sources.file import FileSource
 

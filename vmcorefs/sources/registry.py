@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 
 from vmcorefs.config import Piece
-from vmcorefs.core.diskdump import SIGNATURE as KDUMP
-from vmcorefs.core.elf import ELF_MAGIC
-from vmcorefs.core.flattened import SIGNATURE as FLATTENED
+from vmcorefs.core.elf.elf import ELF_MAGIC
+from vmcorefs.core.formats.flattened import SIGNATURE as FLATTENED
+from vmcorefs.core.formats.kdump.headers import SIGNATURE as KDUMP
 from vmcorefs.errors import ConfigError, UnsupportedError
 from vmcorefs.sources.diskdump import open_diskdump
 from vmcorefs.sources.dump import DumpFile, File

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vmcorefs.core.extents import Kind
+from vmcorefs.core.space.extents import Kind
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS
 from vmcorefs.tree.file import TreeFile

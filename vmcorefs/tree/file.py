@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from threading import RLock
 
-from vmcorefs.core.extents import Extents, Kind, coalesce, fill, make_extents
-from vmcorefs.core.ranges import make_ranges
+from vmcorefs.core.space.extents import Extents, Kind, coalesce, fill, make_extents
+from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.reader import DEFAULT_FAULTS, Reader
 from vmcorefs.sources.base import BytesSource, Source
 

@@ -6,12 +6,12 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
-from vmcorefs.core.dump_level import PageKind, left_out
-from vmcorefs.core.elf import PT_LOAD
-from vmcorefs.core.elfcorehdr import Elfcorehdr
-from vmcorefs.core.extents import Extents, Kind, make_extents, overlay
-from vmcorefs.core.ranges import Ranges, normalise, pages_touched, round_in, true_runs
-from vmcorefs.core.units import PAGE_SIZE
+from vmcorefs.core.elf.elf import PT_LOAD
+from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
+from vmcorefs.core.pages.dump_level import PageKind, left_out
+from vmcorefs.core.space.extents import Extents, Kind, make_extents, overlay
+from vmcorefs.core.space.ranges import Ranges, normalise, pages_touched, round_in, true_runs
+from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError
 from vmcorefs.image import MemoryImage, find_page_kinds
 

@@ -11,16 +11,16 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vmcorefs.core.extents import Kind, Windows, fill, line_up, merge, overlay, project
-from vmcorefs.core.kcore_layout import lay_out_kcore
-from vmcorefs.core.notes import pack_note
-from vmcorefs.core.paging_mappings import Mappings
-from vmcorefs.core.ranges import Int64Array, make_ranges
-from vmcorefs.core.registers import PID_OFFSET, decode_prstatus
-from vmcorefs.core.units import PAGE_SIZE
-from vmcorefs.discovery.page_tables import find_page_tables, locate_page_tables
+from vmcorefs.core.elf.notes import pack_note
+from vmcorefs.core.elf.registers import PID_OFFSET, decode_prstatus
+from vmcorefs.core.layouts.kcore import lay_out_kcore
+from vmcorefs.core.paging.mappings import Mappings
+from vmcorefs.core.space.extents import Kind, Windows, fill, line_up, merge, overlay, project
+from vmcorefs.core.space.ranges import Int64Array, make_ranges
+from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import FormatError, UnsupportedError
 from vmcorefs.image import MemoryImage
+from vmcorefs.kernel.page_tables import find_page_tables, locate_page_tables
 from vmcorefs.reader import DEFAULT_FAULTS, Reader
 from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.tree.file import TreeFile, complete, whole

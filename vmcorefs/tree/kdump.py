@@ -12,14 +12,14 @@ from collections.abc import Callable
 import numpy as np
 from msgspec.structs import replace
 
-from vmcorefs.core.diskdump_pages import DESC_SIZE, Places, desc_dtype, pack_bits, places
-from vmcorefs.core.extents import Kind, Windows, fill, make_extents, merge, project
-from vmcorefs.core.kdump_headers import make_headers, pack_front
-from vmcorefs.core.notes import ByteOrder
-from vmcorefs.core.ranges import Ranges, make_ranges, pages_touched, subtract, total_size
-from vmcorefs.core.units import PAGE_SIZE, align_up
-from vmcorefs.discovery.kernel_facts import find_phys_base, read_utsname
+from vmcorefs.core.elf.notes import ByteOrder
+from vmcorefs.core.formats.kdump.descriptors import DESC_SIZE, Places, desc_dtype, pack_bits, places
+from vmcorefs.core.formats.kdump.filled_headers import make_headers, pack_front
+from vmcorefs.core.space.extents import Kind, Windows, fill, make_extents, merge, project
+from vmcorefs.core.space.ranges import Ranges, make_ranges, pages_touched, subtract, total_size
+from vmcorefs.core.space.units import PAGE_SIZE, align_up
 from vmcorefs.image import MemoryImage
+from vmcorefs.kernel.facts import find_phys_base, read_utsname
 from vmcorefs.reader import DEFAULT_FAULTS, Reader
 from vmcorefs.sources.base import BytesSource, Source, WithoutHoles, check_bounds
 from vmcorefs.tree.file import TreeFile, complete

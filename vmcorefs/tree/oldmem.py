@@ -8,8 +8,8 @@ reads were bugs and are not copied.
 
 from __future__ import annotations
 
-from vmcorefs.core.extents import Kind, exclude, fill, make_extents, merge, restrict
-from vmcorefs.core.ranges import intersect, make_ranges
+from vmcorefs.core.space.extents import Kind, exclude, fill, make_extents, merge, restrict
+from vmcorefs.core.space.ranges import intersect, make_ranges
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS, Reader
 from vmcorefs.tree.file import TreeFile, complete

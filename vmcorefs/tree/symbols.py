@@ -11,20 +11,20 @@ import re
 from collections.abc import Iterator
 from functools import cached_property
 
-from vmcorefs.core.crash_notes import slots_by_cpu
-from vmcorefs.core.elf import EM_X86_64
-from vmcorefs.core.kernel_memory import KernelMemory
-from vmcorefs.core.orc import read_debug_frame
-from vmcorefs.core.version import names_uts, read_banner, read_uts
-from vmcorefs.core.vmcoreinfo import Vmcoreinfo
-from vmcorefs.core.vmlinux import make_vmlinux
-from vmcorefs.discovery.debug_symbols import find_vmlinux
-from vmcorefs.discovery.notes import NoteSlot
-from vmcorefs.discovery.page_tables import find_page_tables
-from vmcorefs.discovery.symbols import Symbols, find_symbols
-from vmcorefs.discovery.virtual import through_loads, through_page_tables
+from vmcorefs.core.debuginfo.orc import read_debug_frame
+from vmcorefs.core.debuginfo.vmlinux import make_vmlinux
+from vmcorefs.core.elf.elf import EM_X86_64
+from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
+from vmcorefs.core.structures.crash_notes import slots_by_cpu
+from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.core.structures.version import names_uts, read_banner, read_uts
 from vmcorefs.errors import FaultError, FormatError, VmcorefsError
 from vmcorefs.image import MemoryImage
+from vmcorefs.kernel.debuginfo import find_vmlinux
+from vmcorefs.kernel.notes import NoteSlot
+from vmcorefs.kernel.page_tables import find_page_tables
+from vmcorefs.kernel.symbols import Symbols, find_symbols
+from vmcorefs.kernel.virtual import through_loads, through_page_tables
 from vmcorefs.reader import Reader
 from vmcorefs.tree.file import TreeFile, text_file
 

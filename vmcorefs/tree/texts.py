@@ -5,8 +5,8 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator, Mapping, Sequence
 
-from vmcorefs.core.extents import Kind
-from vmcorefs.core.memory_map import format_iomem
+from vmcorefs.core.maps.memory_map import format_iomem
+from vmcorefs.core.space.extents import Kind
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.image import MemoryImage
 from vmcorefs.sources.file import FileSource

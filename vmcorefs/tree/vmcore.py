@@ -7,8 +7,11 @@ from collections.abc import Iterator
 import numpy as np
 import numpy.typing as npt
 
-from vmcorefs.core.elfcorehdr import Elfcorehdr
-from vmcorefs.core.extents import (
+from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
+from vmcorefs.core.layouts.filtered import leave_out
+from vmcorefs.core.layouts.kernel import NOTE_ALIGN_RELEASE, VmcoreLayout, lay_out_vmcore
+from vmcorefs.core.layouts.universal import lay_out_universal
+from vmcorefs.core.space.extents import (
     Extents,
     Kind,
     Windows,
@@ -21,11 +24,8 @@ from vmcorefs.core.extents import (
     relocate,
     restrict,
 )
-from vmcorefs.core.filtered_layout import leave_out
-from vmcorefs.core.layout import NOTE_ALIGN_RELEASE, VmcoreLayout, lay_out_vmcore
-from vmcorefs.core.ranges import make_ranges
-from vmcorefs.core.units import PAGE_SIZE, align_up
-from vmcorefs.core.universal_layout import lay_out_universal
+from vmcorefs.core.space.ranges import make_ranges
+from vmcorefs.core.space.units import PAGE_SIZE, align_up
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS
 from vmcorefs.sources.base import BytesSource, Source

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.kernel_builder import GIB, LOW, MIB, DeadKernel, make_kernel, split
+from tests.builders.kernels import GIB, LOW, MIB, DeadKernel, make_kernel, split
 from vmcorefs.config import CaptureConfig, Piece
 from vmcorefs.core.findings import Finding, Sureness
 from vmcorefs.image import open_image

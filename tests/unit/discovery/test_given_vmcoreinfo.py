@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import pack_note, prstatus_note, vmcoreinfo_note, vmcoreinfo_text
+from tests.builders.dead_machines import pack_note, prstatus_note, vmcoreinfo_note, vmcoreinfo_text
+from tests.builders.memory import reader_of
 from tests.matching import exactly
-from tests.unit.discovery.memory import reader_of
 from vmcorefs.config import CaptureConfig, Piece
-from vmcorefs.core.extents import EMPTY
-from vmcorefs.core.vmcoreinfo import Vmcoreinfo
+from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
+from vmcorefs.core.space.extents import EMPTY
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo, vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FormatError, VmcorefsError

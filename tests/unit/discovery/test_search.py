@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import pytest
 
-from tests import builders
-from tests.builders import Flavour, Phdr, load_phdr, note_phdr, pack_elf
-from tests.unit.discovery.memory import reader_of
-from vmcorefs.core.ranges import Ranges, make_ranges
+from tests.builders import dead_machines
+from tests.builders.dead_machines import Flavour, Phdr, load_phdr, note_phdr, pack_elf
+from tests.builders.memory import reader_of
+from vmcorefs.core.space.ranges import Ranges, make_ranges
 from vmcorefs.discovery.elfcorehdr import Search, read_elfcorehdr, search_elfcorehdr
 from vmcorefs.errors import FaultError, FormatError
 
@@ -155,7 +155,7 @@ def test_more_program_headers_than_there_is_memory_are_refused() -> None:
 
 
 def test_one_that_is_read_by_its_address_need_not_be_on_the_grid() -> None:
-    machine = builders.dead_machine()
+    machine = dead_machines.dead_machine()
     machine.put(0x180204, machine.elfcorehdr)
     found = read_elfcorehdr(reader_of((0, machine.memory)), 0x180204)
     assert (found.paddr, found.raw) == (0x180204, machine.elfcorehdr)

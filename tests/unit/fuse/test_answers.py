@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.fuse.test_pages import table
-from vmcorefs.core.extents import Kind
+from tests.builders.extents import table
+from vmcorefs.core.space.extents import Kind
 from vmcorefs.fuse.answers import FileAnswers
 from vmcorefs.fuse.inodes import Inode
 from vmcorefs.fuse.planes.mapping import Mapping

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.unit.fuse.test_pages import table
-from vmcorefs.core.extents import Extents, Kind
+from tests.builders.extents import table
+from vmcorefs.core.space.extents import Extents, Kind
 from vmcorefs.fuse.planes.choose import PlaneName, Served, choose_plane
 from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.sources.file import FileSource

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from tests.unit.fuse.test_pages import Row, table
-from vmcorefs.core.extents import Kind
+from tests.builders.extents import Row, table
+from vmcorefs.core.space.extents import Kind
 from vmcorefs.fuse.planes.erofs import ChunkPlan, device_order, iter_image, plan_chunks
 from vmcorefs.fuse.planes.pages import Pages
 

@@ -6,8 +6,8 @@ import logging
 
 import pytest
 
-from tests.unit.fuse.test_pages import table
-from vmcorefs.core.extents import Kind
+from tests.builders.extents import table
+from vmcorefs.core.space.extents import Kind
 from vmcorefs.errors import FaultError, SourceIOError
 from vmcorefs.fuse.faults import FaultLog, RateLimit
 from vmcorefs.sources.base import BytesSource

@@ -2,21 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 
-from vmcorefs.core.extents import Extents, Kind
+from tests.builders.extents import Row, table
+from vmcorefs.core.space.extents import Extents, Kind
 from vmcorefs.fuse.planes.pages import cut_into_pages
 from vmcorefs.reader import DEFAULT_FAULTS
-
-Row = tuple[int, int, int, int, Kind]
-
-
-def table(*rows: Row) -> Extents:
-    """Rows of start, size, offset, source, kind."""
-    columns = list(zip(*rows, strict=True))
-    types = (np.int64, np.int64, np.int64, np.int32, np.int8)
-    return Extents(*(np.array(c, dtype=t) for c, t in zip(columns, types, strict=True)))
 
 
 def rows(extents: Extents) -> list[Row]:

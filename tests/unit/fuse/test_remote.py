@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from vmcorefs import mountinfo
 from vmcorefs.fuse.planes import remote
+from vmcorefs.system import mountinfo
 
 
 @pytest.fixture

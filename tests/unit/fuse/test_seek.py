@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.fuse.test_pages import table
-from vmcorefs.core.extents import Kind
+from tests.builders.extents import table
+from vmcorefs.core.space.extents import Kind
 from vmcorefs.fuse.planes.seek import seek
 from vmcorefs.reader import Reader
 from vmcorefs.sources.file import FileSource

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from msgspec.structs import replace
 
-from vmcorefs.core.dump_level import PageKind
+from vmcorefs.core.pages.dump_level import PageKind
 from vmcorefs.save.report import Losses, Report, as_dict, describe_losses, format_summary
 from vmcorefs.save.written import no_counts
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from msgspec.structs import replace
 
+from tests.builders.tiny_dumps import FREE, MEMORY, PAGE, PAGES, USER, Kinds, TinyFormat, make_dump
 from tests.matching import exactly, same_bytes
-from tests.save_builder import FREE, MEMORY, PAGE, PAGES, USER, Kinds, TinyFormat, make_dump
-from vmcorefs.core.dump_level import KindArray, PageKind
+from vmcorefs.core.pages.dump_level import KindArray, PageKind
 from vmcorefs.errors import ConfigError, DiskFullError, OutputError, StoppedError
+from vmcorefs.output.local import LocalTarget
 from vmcorefs.save.dump import Dump
-from vmcorefs.save.local import LocalTarget
 from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console, Order, save
 

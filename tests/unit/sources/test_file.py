@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import stamped
+from tests.builders.dead_machines import stamped
 from tests.matching import exactly
 from vmcorefs.errors import ConfigError, SourceIOError
 from vmcorefs.sources.file import FileSource

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import stamped
+from tests.builders.dead_machines import stamped
 from tests.matching import exactly
 from vmcorefs.config import Piece
-from vmcorefs.core.units import MAX_ADDRESS
+from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.errors import ConfigError, LayoutError, TruncatedError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.pieces import open_piece, open_pieces

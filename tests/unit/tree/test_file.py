@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.matching import exactly
-from vmcorefs.core.extents import EMPTY, Kind, make_extents
-from vmcorefs.core.ranges import make_ranges
+from vmcorefs.core.space.extents import EMPTY, Kind, make_extents
+from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.tree.file import complete, table_file, text_file, whole
 
 

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from tests.builders import dead_machine, prstatus_note
+from tests.builders.dead_machines import dead_machine, prstatus_note
 from tests.conftest import Opener
-from vmcorefs.core.paging_formats import x86_64
-from vmcorefs.core.paging_mappings import Aliases, Mappings
+from vmcorefs.core.paging.formats import x86_64
+from vmcorefs.core.paging.mappings import Aliases, Mappings
 from vmcorefs.reader import Reader
 from vmcorefs.tree.kcore import make_kcore
 

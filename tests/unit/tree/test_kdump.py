@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from tests.builders.every_kind import CACHE, FREE, RAM, USER, dead_kernel, page
+from tests.builders.kernels import MIB
 from tests.conftest import Opener
-from tests.kdump_reader import KdumpFile
-from tests.kernel_builder import MIB
-from tests.unit.tree.test_filtered import CACHE, FREE, RAM, USER, dead_kernel, page
+from tests.oracles.kdump_reader import KdumpFile
 
 PAGE = 4096
 FRONT = 3 * MIB // 2

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.builders import (
+from tests.builders.dead_machines import (
     CRASH_KERNEL,
     HIGH,
     LOW,

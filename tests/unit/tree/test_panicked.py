@@ -9,11 +9,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.builders import prstatus_note, vmcoreinfo_text
-from vmcorefs.core.kallsyms import SymbolTable
-from vmcorefs.core.kernel_memory import KernelMemory
-from vmcorefs.core.vmcoreinfo import parse_vmcoreinfo
-from vmcorefs.discovery.notes import NoteSlot
+from tests.builders.dead_machines import prstatus_note, vmcoreinfo_text
+from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
+from vmcorefs.core.structures.kallsyms import SymbolTable
+from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.kernel.notes import NoteSlot
 from vmcorefs.tree.symbols import KernelSymbols
 
 PERCPU = 0x1000

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from tests.builders import (
+from tests.builders.dead_machines import (
     CRASH_KERNEL,
     DIRECT_MAP,
     HIGH,

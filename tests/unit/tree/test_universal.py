@@ -11,7 +11,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import NoteSegment
 
-from tests.builders import (
+from tests.builders.dead_machines import (
     CRASH_KERNEL,
     HIGH,
     KERNEL_TEXT,

@@ -9,8 +9,8 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.segments import NoteSegment
 
-from tests import builders
-from tests.builders import (
+from tests.builders import dead_machines
+from tests.builders.dead_machines import (
     BACKUP,
     CPU_NOTES,
     CPU_SLOT_SIZE,
@@ -34,10 +34,10 @@ from tests.builders import (
 )
 from tests.conftest import Opener
 from tests.matching import exactly, same_bytes
-from tests.reference import write_vmcore
+from tests.oracles.vmcore import write_vmcore
 from vmcorefs import Capture, FaultError, TreeFile
 
-NOTES = builders.cpu_note_phdrs(3)
+NOTES = dead_machines.cpu_note_phdrs(3)
 SMALL = [load_phdr(HIGH[0], HIGH[0] + (n + 1) * 0x1000) for n in range(80)]
 
 MACHINES = {
@@ -45,9 +45,9 @@ MACHINES = {
     "the kernel": dead_machine(kernel_phdrs()),
     "ELF32": dead_machine(
         [p._replace(p_vaddr=p.p_vaddr & 0xFFFFFFFF) for p in kexec_tools_phdrs()],
-        Flavour(32, "<", builders.EM_386),
+        Flavour(32, "<", dead_machines.EM_386),
     ),
-    "big endian": dead_machine(kexec_tools_phdrs(), Flavour(64, ">", builders.EM_PPC64)),
+    "big endian": dead_machine(kexec_tools_phdrs(), Flavour(64, ">", dead_machines.EM_PPC64)),
     "ELF32, big endian": dead_machine(
         [*NOTES, load_phdr(*LOW, offset=BACKUP)], Flavour(32, ">", 8)
     ),
@@ -113,7 +113,7 @@ def test_pyelftools_finds_every_note_and_every_segments_own_bytes(
     # the second CPU of three saved nothing
     assert isinstance(notes, NoteSegment)
     assert [n["n_name"] for n in notes.iter_notes()] == ["CORE", "CORE", "VMCOREINFO"]
-    assert {s["p_paddr"]: s.data() for s in loads if s["p_vaddr"] != builders.TEXT_VADDR} == {
+    assert {s["p_paddr"]: s.data() for s in loads if s["p_vaddr"] != dead_machines.TEXT_VADDR} == {
         LOW[0]: stamped(*LOW),
         HIGH[0]: bytes(dead_machine().memory[HIGH[0] : CRASH_KERNEL[0]]),
         CRASH_KERNEL[1]: stamped(CRASH_KERNEL[1], HIGH[1]),
@@ -201,7 +201,7 @@ def test_each_cpus_slot_is_shown_whole_and_an_empty_one_as_zeros(
 def test_notes_in_low_memory_are_read_from_the_backup(tmp_path: Path, open_capture: Opener) -> None:
     machine = dead_machine([note_phdr(0x2000, 368), *kexec_tools_phdrs()])
     lowmem = bytearray(machine.lowmem)
-    note = builders.prstatus_note(77, 1, 2).ljust(368, b"\0")
+    note = dead_machines.prstatus_note(77, 1, 2).ljust(368, b"\0")
     lowmem[0x1000 : 0x1000 + 368] = note
     machine.put(BACKUP, bytes(lowmem))
     capture = opened(open_capture, tmp_path, machine)
@@ -211,7 +211,7 @@ def test_notes_in_low_memory_are_read_from_the_backup(tmp_path: Path, open_captu
 def test_every_note_and_load_of_1000_cpus_finds_its_place(
     tmp_path: Path, open_capture: Opener
 ) -> None:
-    slot = builders.prstatus_note(1, 2, 3).ljust(CPU_SLOT_SIZE, b"\0")
+    slot = dead_machines.prstatus_note(1, 2, 3).ljust(CPU_SLOT_SIZE, b"\0")
     phdrs = [note_phdr(0x160000 + n * 0x200, CPU_SLOT_SIZE) for n in range(1000)]
     machine = dead_machine([*phdrs, *(Phdr(1, HIGH[0], 0x1000) for _ in range(100))])
     for n in range(0, 1000, 3):

@@ -15,7 +15,7 @@ from typing import Literal, get_args
 
 import msgspec
 
-from vmcorefs.core.extents import Kind, coalesce
+from vmcorefs.core.space.extents import Kind, coalesce
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.fuse.planes.composite import CompositeError, open_composite
 from vmcorefs.fuse.planes.linux import can_populate

@@ -13,8 +13,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vmcorefs.core.extents import Kind, make_extents, merge
-from vmcorefs.core.ranges import make_ranges
+from vmcorefs.core.space.extents import Kind, make_extents, merge
+from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.fuse.planes import erofs
 from vmcorefs.fuse.planes.linux import bdi_names, mount_detached, read_further_ahead
 from vmcorefs.fuse.planes.pages import PAGE, Pages

@@ -16,9 +16,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from vmcorefs.core.extents import Kind
-from vmcorefs.core.ranges import Int64Array, distinct
-from vmcorefs.core.units import align_up
+from vmcorefs.core.space.extents import Kind
+from vmcorefs.core.space.ranges import Int64Array, distinct
+from vmcorefs.core.space.units import align_up
 from vmcorefs.fuse.planes.pages import PAGE, Pages
 
 FILE_NAME = "file"

@@ -11,7 +11,7 @@ import os
 from collections.abc import Callable
 from typing import Self
 
-from vmcorefs.core.extents import Kind
+from vmcorefs.core.space.extents import Kind
 from vmcorefs.fuse.planes import linux
 from vmcorefs.fuse.planes.pages import PAGE, Pages
 

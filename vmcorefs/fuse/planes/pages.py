@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from vmcorefs.core.extents import Extents, Kind, coalesce, make_extents, merge
-from vmcorefs.core.ranges import Ranges, intersect, normalise, subtract
-from vmcorefs.core.units import align_up
+from vmcorefs.core.space.extents import Extents, Kind, coalesce, make_extents, merge
+from vmcorefs.core.space.ranges import Ranges, intersect, normalise, subtract
+from vmcorefs.core.space.units import align_up
 
 PAGE = 4096
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
-from vmcorefs.mountinfo import list_mounted
+from vmcorefs.system.mountinfo import list_mounted
 
 _TYPES = frozenset(
     {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import errno
 import os
 
-from vmcorefs.core.extents import Kind
+from vmcorefs.core.space.extents import Kind
 from vmcorefs.reader import Reader
 from vmcorefs.sources.file import FileSource
 

@@ -1,0 +1,1 @@
+"""What tests are given: machines, kernels, dumps and tables, made by hand."""

@@ -1,0 +1,57 @@
+"""The log on a disk that is full."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import pytest
+
+from vmcorefs.errors import ConfigError
+from vmcorefs.system.logfile import LogFile
+
+
+def test_lines_that_could_not_be_written_are_counted_and_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    handler = LogFile(str(path))
+    room = [True, False, False, True, True]
+    write = os.write
+
+    def limited(descriptor: int, data: bytes) -> int:
+        if not room.pop(0):
+            raise OSError(28, "No space left on device")
+        return write(descriptor, data)
+
+    monkeypatch.setattr(os, "write", limited)
+    for number in range(5):
+        handler.handle(logging.makeLogRecord({"msg": f"line {number}"}))
+    monkeypatch.undo()
+    handler.close()
+    assert path.read_text().splitlines() == [
+        "line 0",
+        "2 lines of this log could not be written",
+        "line 3",
+        "line 4",
+    ]
+
+
+def test_a_line_that_was_cut_stays_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "log"
+    handler = LogFile(str(path))
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:4]))
+    handler.handle(logging.makeLogRecord({"msg": "a long line"}))
+    monkeypatch.undo()
+    handler.handle(logging.makeLogRecord({"msg": "next"}))
+    handler.close()
+    assert path.read_text() == "a lo\n1 lines of this log could not be written\nnext\n"
+
+
+def test_a_log_that_cannot_be_opened_is_a_mistake_of_the_users(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="cannot open the log: No such file"):
+        LogFile(str(tmp_path / "nowhere" / "log"))

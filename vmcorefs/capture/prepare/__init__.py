@@ -1,0 +1,1 @@
+"""What the healthy machine does before a panic."""

@@ -1,0 +1,1 @@
+"""What the capture kernel does after a panic."""

@@ -1,0 +1,259 @@
+"""Saving the crashed kernel's memory, in the capture kernel.
+
+dmesg goes first, and is synced: it is what is wanted most, and what fits nearly always. Then the
+dump, under another name until it is whole; then layout.json; then summary.json, with which the
+dump counts as complete.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
+
+import msgspec
+
+from vmcorefs.api import Capture, open_capture
+from vmcorefs.capture.estimate import MEMINFO, read_meminfo
+from vmcorefs.capture.run.dumps import DMESG, LAYOUT, SUMMARY, VMCORE, dump_name
+from vmcorefs.capture.run.place import Place, Say, open_place
+from vmcorefs.capture.settings import DumpSettings, Settings
+from vmcorefs.config import CaptureConfig, Piece
+from vmcorefs.core.space.units import format_size
+from vmcorefs.errors import IncompleteError, UnsupportedError
+from vmcorefs.extract import extract
+from vmcorefs.output.places import is_local, open_target
+from vmcorefs.output.target import Target
+from vmcorefs.save.command import (
+    choose_format,
+    default_threads,
+    make_dump,
+    make_writer,
+    parse_levels,
+)
+from vmcorefs.save.dump import Dump, Observer
+from vmcorefs.save.report import Report, as_dict
+from vmcorefs.save.saver import Console, Order, Write, save as save_dump
+from vmcorefs.save.written import Written
+from vmcorefs.tree.file import TreeFile
+from vmcorefs.tree.texts import layout_file
+
+_REPORT_SECONDS = 5.0
+
+NEEDED_AVAILABLE = 64 << 20
+"""Bytes that saving was seen to take at least, above the Python that runs already."""
+
+
+class Saved(msgspec.Struct, frozen=True):
+    """What was saved.
+
+    Attributes:
+        path: What the names of its files begin with: a directory, or a URL.
+        seconds: How long it took.
+    """
+
+    path: str
+    seconds: float
+
+
+def save(settings: Settings, vmcore: str, say: Say) -> Saved:
+    """Save what ``vmcore`` has to the target.
+
+    Args:
+        settings: Where to, and how.
+        vmcore: /proc/vmcore.
+        say: Told each step, in one line.
+
+    Raises:
+        IncompleteError: if the dump lacks bytes that could not be read; all else is saved.
+        VmcorefsError: if anything else fails; what has been written by then stays.
+    """
+    start = time.monotonic()
+    check_memory(say)
+    with (
+        open_place(settings.target, settings.keep, say) as place,
+        open_capture(CaptureConfig(images=(Piece(vmcore),))) as capture,
+    ):
+        path = place.make(dump_name(capture.image.time))
+        say(f"{path}: saving the memory of Linux {_release(capture) or 'of an unknown release'}")
+        _save_log(capture, path, say)
+        if settings.dump.format == "vmcore":
+            facts = _copy(capture, path, place, say)
+        else:
+            facts = _save_dump(capture, path, settings.dump, place, say)
+        layout = layout_file({VMCORE: capture[VMCORE]})
+        _put(path, LAYOUT, layout.pread(layout.size, 0))
+        seconds = time.monotonic() - start
+        _put(path, SUMMARY, _summary(capture, path, facts, seconds))
+        if not facts["complete"]:
+            raise IncompleteError(
+                f"{path}: {facts['lost_bytes']} bytes could not be read; all else is in"
+                f" {VMCORE}.incomplete"
+            )
+        place.prune()
+    say(f"{path}: complete after {seconds:.1f} s")
+    return Saved(path, seconds)
+
+
+def check_memory(say: Say, path: str = MEMINFO) -> None:
+    """Say so if this kernel has too little memory left: what follows may be killed for it."""
+    try:
+        info = read_meminfo(path)
+    except UnsupportedError as error:
+        say(f"warning: {error}")  # nothing here may keep the memory from being saved
+        return
+    available = info.get("MemAvailable", info["MemFree"])
+    if available < NEEDED_AVAILABLE:
+        say(
+            f"warning: {format_size(available)} of memory are available, and saving takes"
+            f" {format_size(NEEDED_AVAILABLE)}: crashkernel= reserves too little"
+        )
+
+
+def _save_log(capture: Capture, path: str, say: Say) -> None:
+    log = capture.files.get("dmesg")
+    if log is None:
+        say("warning: the kernel's log cannot be read")
+        return
+    _put(path, DMESG, log.pread(log.size, 0))
+    say(f"{path}/{DMESG}: {log.size} bytes")
+
+
+def make_order(settings: DumpSettings, path: str) -> Order:
+    """What is asked of ``vmcorefs save``, for a dump in a format of its.
+
+    Args:
+        settings: Levels, format and codec.
+        path: What the names of the dump's files begin with: a directory, or a URL.
+    """
+    output = f"{path}/{VMCORE}"
+    # what is written in order alone is kdump's flattened form: choose_format knows
+    wanted = None if settings.format == "kdump" else settings.format
+    return Order(
+        output,
+        parse_levels(str(settings.level)),
+        choose_format(output, wanted, parts=1),
+        "none" if settings.format == "elf" else settings.codec,
+        force=True,
+        log=False,
+        sha256=settings.sha256,
+    )
+
+
+def _save_dump(
+    capture: Capture, path: str, settings: DumpSettings, place: Place, say: Say
+) -> Mapping[str, object]:
+    """Save in one of the formats of ``vmcorefs save``; its report, as JSON has it."""
+    order = make_order(settings, path)
+    writer = make_writer(order.format, order.codec, default_threads())
+    warnings = list(capture.image.warnings)
+    dump, missing = make_dump(capture, warnings)
+    for warning in warnings:
+        say(f"warning: {warning}")
+    report = save_dump(
+        dump,
+        None,
+        order,
+        _Roomy(writer, place.check_room),
+        Console(bar=False, say=say, warn=say),
+        missing=missing,
+    )
+    say(_describe(report))
+    return as_dict(report)
+
+
+class _Roomy:
+    """A format that sees to the room on the target while it writes."""
+
+    def __init__(self, write: Write, check_room: Callable[[], None]) -> None:
+        self._write = write
+        self._check_room = check_room
+
+    def __call__(self, dump: Dump, targets: Sequence[Target], observer: Observer, /) -> Written:
+        """See ``saver.Write``."""
+        return self._write(dump, targets, _RoomObserver(observer, self._check_room))
+
+
+class _RoomObserver:
+    """Looks at the room at each step, and passes on what it is told."""
+
+    def __init__(self, observer: Observer, check_room: Callable[[], None]) -> None:
+        self._check_room = check_room
+        self._observer = observer
+
+    def pages(self, done: int, total: int) -> None:
+        """See ``Observer.pages``."""
+        self._check_room()
+        self._observer.pages(done, total)
+
+    def lost(self, paddr: int, size: int, reason: str) -> None:
+        """See ``Observer.lost``."""
+        self._observer.lost(paddr, size, reason)
+
+
+def _describe(report: Report) -> str:
+    return (
+        f"{', '.join(report.names)}: {format_size(report.memory)} of memory in"
+        f" {format_size(report.size)} ({report.format}, {report.codec}, dump level {report.level}),"
+        f" {report.seconds:.1f} s"
+    )
+
+
+def _copy(capture: Capture, path: str, place: Place, say: Say) -> Mapping[str, object]:
+    """Copy /proc/vmcore as it is, but for its zeros."""
+    if not is_local(path):
+        raise UnsupportedError(
+            f"{path}: format vmcore is for a directory; kdump goes elsewhere too"
+        )
+    file = capture[VMCORE]
+    outcome = extract(file, f"{path}/{VMCORE}", force=True, progress=_Progress(file, place, say))
+    say(f"{path}/{VMCORE}: {outcome.size} bytes, {format_size(outcome.written)} not zeros")
+    return {"complete": True, "format": "vmcore", "dump_bytes": outcome.size}
+
+
+class _Progress:
+    """A line every few seconds, and room on the target."""
+
+    def __init__(self, file: TreeFile, place: Place, say: Say) -> None:
+        self._total, self._done = file.size, 0
+        self._place, self._say = place, say
+        self._last = self._start = time.monotonic()
+
+    def __call__(self, count: int) -> None:
+        self._done += count
+        self._place.check_room()
+        now = time.monotonic()
+        if now - self._last >= _REPORT_SECONDS:
+            self._last = now
+            rate = self._done / (now - self._start)
+            self._say(
+                f"{self._done * 100 // self._total} %, {format_size(int(rate))}/s,"
+                f" {(self._total - self._done) / rate:.0f} s left"
+            )
+
+
+def _summary(capture: Capture, path: str, facts: Mapping[str, object], seconds: float) -> bytes:
+    summary = {
+        **facts,
+        "dmesg": f"{path}/{DMESG}" if "dmesg" in capture.files else None,
+        "release": _release(capture),
+        "crash_time": int(capture.image.time),
+        "seconds": round(seconds, 1),
+        "host": os.uname().nodename,
+    }
+    return json.dumps(summary, indent=1).encode() + b"\n"
+
+
+def _release(capture: Capture) -> str | None:
+    vmcoreinfo = capture.image.notes.vmcoreinfo
+    return vmcoreinfo.release if vmcoreinfo else None
+
+
+def _put(path: str, name: str, data: bytes) -> None:
+    """Write a small file, which has its name only when all of it is safe."""
+    with closing(open_target(f"{path}/{name}", force=True)) as target:
+        target.pwrite(data, 0)
+        target.sync()
+        target.publish()

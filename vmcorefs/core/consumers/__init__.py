@@ -1,0 +1,1 @@
+"""Which tools will open a dump, and by which rule."""

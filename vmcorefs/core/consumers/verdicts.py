@@ -1,0 +1,66 @@
+"""Which tools open a dump, and where one does not, by which of its rules, and what helps.
+
+A tool's rules are what its source asks of the headers; each objection names the place, as
+``project:file``. Nothing is said here that is not in a source, or was not seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+
+import msgspec
+
+from vmcorefs.core.consumers import physical, virtual
+from vmcorefs.core.consumers.objection import Objection
+from vmcorefs.core.elf.dump_headers import DumpHeaders
+
+Rule = Callable[[DumpHeaders], Iterable[Objection]]
+"""What a tool objects to in a dump's headers."""
+
+
+class Answer(StrEnum):
+    """Whether a tool opens a dump."""
+
+    YES = "yes"
+    BUT = "yes, but"
+    NO = "no"
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """Whether one tool opens a dump, and what it objects to.
+
+    Attributes:
+        tool: Its name.
+        objections: Empty if it opens the dump and all of it is there.
+    """
+
+    tool: str
+    objections: tuple[Objection, ...]
+
+    @property
+    def answer(self) -> Answer:
+        """``NO`` as soon as one objection is fatal."""
+        if not self.objections:
+            return Answer.YES
+        return Answer.NO if any(each.fatal for each in self.objections) else Answer.BUT
+
+
+RULES: dict[str, tuple[Rule, ...]] = {
+    "crash": virtual.CRASH,
+    "gdb": virtual.GDB,
+    "drgn": virtual.DRGN,
+    "makedumpfile": virtual.MAKEDUMPFILE,
+    "libkdumpfile": physical.LIBKDUMPFILE,
+    "volatility3": physical.VOLATILITY3,
+    "MemProcFS": physical.MEMPROCFS,
+}
+"""The tools, and what each looks at."""
+
+
+def judge(dump: DumpHeaders) -> tuple[Verdict, ...]:
+    """What each tool will say of a dump, by its headers alone."""
+    return tuple(
+        Verdict(tool, tuple(each for rule in rules for each in rule(dump)))
+        for tool, rules in RULES.items()
+    )

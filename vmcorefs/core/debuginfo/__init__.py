@@ -1,0 +1,1 @@
+"""ELF files of symbols, and unwind tables."""

@@ -1,0 +1,267 @@
+"""How to unwind x86-64 kernel stacks: the kernel's ORC tables, retold as DWARF for debuggers.
+
+An x86-64 kernel has no frame pointers, and its DWARF is in the debug package. What it unwinds with
+itself is in its memory: for each address where something changes, where the caller's stack pointer
+is (arch/x86/include/asm/orc_types.h, arch/x86/kernel/unwind_orc.c, ``unwind_next_frame``). As a
+``.debug_frame`` section that lets gdb follow a stack with no debug package.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from vmcorefs.core.structures.kallsyms import Addresses, SymbolTable
+from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.errors import FormatError
+
+MAX_ENTRIES = 1 << 20
+"""Most entries that are believed: distributions' kernels have 350,000 to 450,000."""
+
+MAX_DISTINCT = 1 << 14
+"""Most entries that differ: those kernels have about 1,000."""
+
+ENTRY_DTYPE = np.dtype([("sp_offset", "<i2"), ("bp_offset", "<i2"), ("flags", "<u2")])
+"""``struct orc_entry``; the flags are the two registers, the type, and since 6.4 the signal bit."""
+
+_Table = npt.NDArray[np.void]
+_ROWS_PER_FDE = 128  # a debugger goes through them from the first on
+_CFA, _BP, _RA = 7, 6, 16  # DWARF's numbers: rsp, rbp, the return address
+
+# ORC_REG_* that a stack pointer may come from -> DWARF register
+_REGISTERS = {2: 1, 3: 5, 4: _BP, 5: _CFA, 6: 10, 7: 13, 8: _BP, 9: _CFA}
+_BP_INDIRECT, _SP_INDIRECT = 8, 9
+_FROM_SP = 5
+_FROM_PREV_SP, _FROM_BP = 1, 4  # ORC_REG_* that the old rbp may be found by
+_CALL, _REGS, _REGS_PARTIAL = range(3)
+_REGS_IP, _REGS_SP, _REGS_BP = 128, 152, 32  # offsets in struct pt_regs
+_IRET_SP = 24  # offset in the frame that iret takes: ip, cs, flags, sp, ss
+
+_PROLOGUE = 64
+# endbr64, nops and ftrace's call, loading a constant; push; sub $N, %rsp
+_PROLOGUE_INSTRUCTION = re.compile(
+    rb"\xf3\x0f\x1e\xfa|\x90|\x66\x90|\x66?\x0f\x1f(?:\x00|\x44..|\x40.|\x80....|\x84.....)"
+    rb"|\xe8....|[\xb8-\xbf]....|\x31[\xc0-\xff]|\x48\x89\xe5"
+    rb"|(?P<push>\x41?[\x50-\x57])|\x48\x83\xec(?P<sub8>[\x00-\x7f])|\x48\x81\xec(?P<sub32>..\0\0)",
+    re.DOTALL,
+)
+
+# DW_CFA_* and DW_OP_*
+_ADVANCE, _ADVANCE_4, _OFFSET, _OFFSET_SF = 0x40, 0x04, 0x80, 0x11
+_UNDEFINED, _SAME_VALUE, _DEF_CFA, _DEF_CFA_EXPRESSION, _EXPRESSION = 7, 8, 0x0C, 0x0F, 0x10
+_BREG, _DEREF, _CONSTS, _PLUS = 0x70, 0x06, 0x11, 0x22
+
+
+class _Rule(msgspec.Struct, frozen=True):
+    """What one distinct ORC entry says, as DWARF; ``interrupted``: its caller did no call."""
+
+    program: bytes
+    interrupted: bool
+
+
+def read_debug_frame(kernel: SymbolTable, memory: KernelMemory) -> bytes:
+    """Make a ``.debug_frame`` section of the kernel's ORC tables; modules have their own.
+
+    Raises:
+        FormatError: if the kernel has none, or they contradict themselves.
+        VmcorefsError: what ``memory.read`` raises.
+    """
+    places = [
+        kernel.lookup(name)
+        for name in ("__start_orc_unwind_ip", "__stop_orc_unwind_ip", "__start_orc_unwind")
+    ]
+    start, stop, entries = (place if place is not None else 0 for place in places)
+    count, rest = divmod(stop - start, 4)
+    if not entries or rest or not 1 < count <= MAX_ENTRIES:
+        raise FormatError(f"ORC: {stop - start} bytes of addresses, entries at {entries:#x}")
+    offsets = np.frombuffer(memory.read(start, 4 * count), dtype="<i4").astype(np.int64)
+    # each is relative to where it stands (orc_ip)
+    places_of = np.uint64(start) + 4 * np.arange(count, dtype=np.uint64)
+    addresses = places_of + offsets.view(np.uint64)
+    if (addresses[1:] < addresses[:-1]).any():
+        raise FormatError("ORC: the addresses are not in order")
+    table = np.frombuffer(
+        memory.read(entries, ENTRY_DTYPE.itemsize * count), dtype=ENTRY_DTYPE
+    ).copy()
+    _describe_crash_kexec(kernel, memory, addresses, table)
+    _end_at_system_calls(kernel, addresses, table)
+    return make_debug_frame(addresses, table)
+
+
+def _describe_crash_kexec(
+    kernel: SymbolTable, memory: KernelMemory, addresses: Addresses, table: _Table
+) -> None:
+    """Put an entry for ``__crash_kexec`` into the table, which has none.
+
+    It is there that the registers of the CPU that panicked are taken, so every backtrace begins in
+    it, and objtool leaves it out (STACK_FRAME_NON_STANDARD, kernel/kexec_core.c). Its frame is of
+    one size from its first instructions on.
+    """
+    start = kernel.lookup("__crash_kexec")
+    if start is None:
+        return
+    row = max(int(addresses.searchsorted(np.uint64(start), side="right")) - 1, 0)
+    frame = _find_frame_size(memory.read(start, _PROLOGUE))
+    if frame and not table["flags"][row] & 15:
+        table[row] = (frame, 0, _FROM_SP | (2 << 8 if _is_newer(table) else 0))
+
+
+def _end_at_system_calls(kernel: SymbolTable, addresses: Addresses, table: _Table) -> None:
+    """End stacks at ``entry_SYSCALL_64``: user space has called it, whose stack is not followed."""
+    start = kernel.lookup("entry_SYSCALL_64")
+    last = kernel.lookup("entry_SYSCALL_64_after_hwframe")
+    if start is None or last is None:
+        return
+    behind = kernel.addresses[kernel.addresses > np.uint64(last)]
+    end = behind.min() if len(behind) else np.uint64(last)
+    table["flags"][(addresses >= np.uint64(start)) & (addresses < end)] = 0
+
+
+def _find_frame_size(code: bytes) -> int:
+    """Bytes from rsp up to the caller's, after a prologue that ends in ``sub $N, %rsp``; or 0."""
+    size = 8  # the return address
+    while found := _PROLOGUE_INSTRUCTION.match(code):
+        code = code[found.end() :]
+        if found.lastgroup == "push":
+            size += 8
+        elif found.lastgroup in ("sub8", "sub32"):
+            return size + int.from_bytes(found[found.lastgroup], "little")
+    return 0
+
+
+def _is_newer(table: _Table) -> bool:
+    """ORC_TYPE_CALL was 0 up to 6.3 and is 2 since, and nearly everything is a call."""
+    uses = np.bincount(table["flags"] >> 8 & 7, minlength=8)
+    return bool(uses[2] > uses[0])
+
+
+def make_debug_frame(addresses: Addresses, table: _Table) -> bytes:
+    """Retell ORC entries as DWARF call frame information.
+
+    Args:
+        addresses: From where on each entry holds, in order; two of them or more.
+        table: ``struct orc_entry`` for each; the last one only ends the one before.
+
+    Raises:
+        FormatError: if there are too many that differ.
+    """
+    # one number for each: numpy sorts those much faster than structures
+    packed = table["sp_offset"].astype(np.int64) << 32
+    packed |= (table["bp_offset"].astype(np.int64) & 0xFFFF) << 16 | table["flags"]
+    _, first_of, which = np.unique(packed, return_index=True, return_inverse=True)
+    if len(first_of) > MAX_DISTINCT:
+        raise FormatError(f"ORC: {len(first_of)} entries differ, expected {MAX_DISTINCT} at most")
+    newer = _is_newer(table)
+    rules = [_make_rule(*entry, newer=newer) for entry in table[first_of].tolist()]
+    interrupted = np.array([rule.interrupted for rule in rules])[which]
+    breaks = np.zeros(len(table), dtype=bool)
+    breaks[::_ROWS_PER_FDE] = True
+    breaks[1:] |= interrupted[1:] != interrupted[:-1]
+    parts = [_pack_cie(b""), _pack_cie(b"zS")]  # S: what was interrupted did no call
+    cies = (0, len(parts[0]))
+    deltas = np.diff(addresses).tolist()
+    starts = np.flatnonzero(breaks[:-1]).tolist()
+    for first, end in zip(starts, [*starts[1:], len(table) - 1], strict=True):
+        data = b"\0" if interrupted[first] else b""  # the augmentation's, of no length
+        program = data + b"".join(_iter_rows(rules, which[first:end].tolist(), deltas[first:end]))
+        where = int(addresses[first]), int(addresses[end] - addresses[first])
+        parts.append(_pack_fde(cies[int(interrupted[first])], *where, program))
+    return b"".join(parts)
+
+
+def _iter_rows(rules: Sequence[_Rule], which: list[int], deltas: list[int]) -> Iterator[bytes]:
+    advance = 0
+    for rule, delta in zip(which, deltas, strict=True):
+        if advance:
+            if advance < 0x40:
+                yield bytes([_ADVANCE | advance])
+            else:
+                yield struct.pack("<BI", _ADVANCE_4, min(advance, 0xFFFFFFFF))
+        yield rules[rule].program
+        advance = delta
+
+
+def _make_rule(sp_offset: int, bp_offset: int, flags: int, *, newer: bool) -> _Rule:
+    kind = (flags >> 8 & 7) - 2 if newer else flags >> 8 & 3
+    register = _REGISTERS.get(flags & 15)
+    if register is None or kind not in (_CALL, _REGS, _REGS_PARTIAL):
+        # here a stack ends, or nobody knows how it goes on
+        return _Rule(bytes([_DEF_CFA, _CFA, 8, _UNDEFINED, _RA]), interrupted=False)
+    base = _sum(register, sp_offset)
+    if flags & 15 == _BP_INDIRECT:
+        base += bytes([_DEREF])
+    elif flags & 15 == _SP_INDIRECT:
+        base = bytes([*_sum(register, 0), _DEREF, _CONSTS, *_sleb(sp_offset), _PLUS])
+    if kind == _CALL:
+        simple = flags & 15 not in (_BP_INDIRECT, _SP_INDIRECT) and sp_offset >= 0
+        cfa = bytes([_DEF_CFA, register, *_uleb(sp_offset)]) if simple else _cfa(base)
+        ra = bytes([_OFFSET | _RA, 1])  # 1 times the data alignment below the CFA
+        return _Rule(cfa + ra + _bp_rule(flags >> 4 & 15, bp_offset), interrupted=False)
+    if kind == _REGS:
+        bp = _found_at(_BP, _add(base, _REGS_BP))
+        ip, sp = _add(base, _REGS_IP), _add(base, _REGS_SP)
+    else:
+        bp = bytes([_SAME_VALUE, _BP])
+        ip, sp = base, _add(base, _IRET_SP)
+    return _Rule(_cfa(sp + bytes([_DEREF])) + _found_at(_RA, ip) + bp, interrupted=True)
+
+
+def _bp_rule(register: int, offset: int) -> bytes:
+    if register == _FROM_PREV_SP and offset % 8 == 0:
+        return bytes([_OFFSET_SF, _BP, *_sleb(offset // -8)])
+    if register == _FROM_BP:
+        return _found_at(_BP, _sum(_BP, offset))
+    return bytes([_SAME_VALUE, _BP])
+
+
+def _sum(register: int, offset: int) -> bytes:
+    return bytes([_BREG + register, *_sleb(offset)])
+
+
+def _add(expression: bytes, offset: int) -> bytes:
+    return expression + bytes([_CONSTS, *_sleb(offset), _PLUS])
+
+
+def _cfa(expression: bytes) -> bytes:
+    return bytes([_DEF_CFA_EXPRESSION, *_uleb(len(expression))]) + expression
+
+
+def _found_at(register: int, expression: bytes) -> bytes:
+    return bytes([_EXPRESSION, register, *_uleb(len(expression))]) + expression
+
+
+def _uleb(value: int) -> bytes:
+    result = []
+    while value >= 0x80:
+        result.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*result, value])
+
+
+def _sleb(value: int) -> bytes:
+    result = []
+    while not -0x40 <= value < 0x40:
+        result.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*result, value & 0x7F])
+
+
+def _pack_cie(augmentation: bytes) -> bytes:
+    """Version 1, code in units of 1 and data in units of -8 bytes (DWARF 5, 6.4.1)."""
+    body = struct.pack("<IB", 0xFFFFFFFF, 1) + augmentation + bytes([0, 1, *_sleb(-8), _RA])
+    data = b"\0" if augmentation else b""  # of no length
+    return _pack_entry(body + data + bytes([_DEF_CFA, _CFA, 8, _OFFSET | _RA, 1]))
+
+
+def _pack_fde(cie: int, start: int, size: int, program: bytes) -> bytes:
+    return _pack_entry(struct.pack("<IQQ", cie, start, size) + program)
+
+
+def _pack_entry(body: bytes) -> bytes:
+    body += bytes(-(len(body) + 4) % 8)  # DW_CFA_nop
+    return struct.pack("<I", len(body)) + body

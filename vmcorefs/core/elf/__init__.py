@@ -1,0 +1,1 @@
+"""ELF as cores use it: headers, notes, the elfcorehdr."""

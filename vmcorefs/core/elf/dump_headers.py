@@ -1,0 +1,108 @@
+"""The headers of a dump as they stand in the file: what a tool that opens it finds.
+
+Nothing is taken for granted but that it is an ELF file: whether a dump keeps a tool's rules
+(``core/consumers/verdicts.py``) is judged by the bytes that the tool will read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+import numpy as np
+
+from vmcorefs.core.elf.elf import (
+    ELFCLASS32,
+    MAX_EHDR_SIZE,
+    PN_XNUM,
+    PT_LOAD,
+    PT_NOTE,
+    ElfHeader,
+    PhdrTable,
+    decode_ehdr,
+    extended_phnum,
+    parse_phdrs,
+)
+from vmcorefs.core.elf.notes import Note, find_vmcoreinfo, walk_notes
+from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
+from vmcorefs.errors import FormatError
+
+MAX_PHDRS = 1 << 20
+"""Most program headers that are looked at."""
+
+MAX_NOTES = 64 << 20
+"""Most bytes of notes that are looked at."""
+
+_MAX_SHDR_SIZE = 64
+
+ReadAt = Callable[[int, int], bytes]
+"""``(size, offset)`` to the bytes there, fewer only at the end of the file."""
+
+
+class DumpHeaders(msgspec.Struct, frozen=True):
+    """What stands in front of a dump's memory.
+
+    Attributes:
+        header: Its ELF header; ``e_phnum`` as it is written, ``PN_XNUM`` too.
+        phdrs: Its program headers, in their order.
+        notes: The notes of each PT_NOTE, in their order.
+        vmcoreinfo: Its VMCOREINFO, or None.
+        size: Bytes in the whole file.
+    """
+
+    header: ElfHeader
+    phdrs: PhdrTable
+    notes: tuple[tuple[Note, ...], ...]
+    vmcoreinfo: Vmcoreinfo | None
+    size: int
+
+    @property
+    def loads(self) -> PhdrTable:
+        """Its PT_LOADs, empty ones too."""
+        selected: PhdrTable = self.phdrs[self.phdrs["p_type"] == PT_LOAD]
+        return selected
+
+    @property
+    def note_phdrs(self) -> PhdrTable:
+        """Its PT_NOTEs."""
+        selected: PhdrTable = self.phdrs[self.phdrs["p_type"] == PT_NOTE]
+        return selected
+
+    @property
+    def no_address(self) -> int:
+        """The p_paddr or p_vaddr that means none: all bits set."""
+        return 2**32 - 1 if self.header.elf_class == ELFCLASS32 else 2**64 - 1
+
+
+def read_dump_headers(read: ReadAt, size: int) -> DumpHeaders:
+    """Read the headers and notes of a dump.
+
+    Args:
+        read: Reads the file.
+        size: Bytes in the file.
+
+    Raises:
+        FormatError: if it is no ELF file, or has more headers or notes than are looked at.
+    """
+    header, fields = decode_ehdr(read(MAX_EHDR_SIZE, 0))
+    if fields["e_phentsize"] != header.phdr_size:
+        raise FormatError(f"e_phentsize is {fields['e_phentsize']}, expected {header.phdr_size}")
+    count = header.e_phnum
+    if count == PN_XNUM:
+        count = extended_phnum(header, read(_MAX_SHDR_SIZE, fields["e_shoff"]))
+    if count > MAX_PHDRS:
+        raise FormatError(f"{count} program headers, more than the {MAX_PHDRS} that are looked at")
+    phdrs = parse_phdrs(header, read(count * header.phdr_size, header.e_phoff), count)
+    notes = _read_notes(read, header, phdrs)
+    text = find_vmcoreinfo(tuple(note for segment in notes for note in segment))
+    vmcoreinfo = parse_vmcoreinfo(text) if text is not None else None
+    return DumpHeaders(header, phdrs, notes, vmcoreinfo, size)
+
+
+def _read_notes(read: ReadAt, header: ElfHeader, phdrs: PhdrTable) -> tuple[tuple[Note, ...], ...]:
+    rows = np.flatnonzero(phdrs["p_type"] == PT_NOTE)
+    spans = [(int(phdrs[row]["p_filesz"]), int(phdrs[row]["p_offset"])) for row in rows]
+    total = sum(size for size, _ in spans)
+    if total > MAX_NOTES:
+        raise FormatError(f"notes of {total} bytes, more than the {MAX_NOTES} that are looked at")
+    return tuple(walk_notes(read(*span), header.byte_order).notes for span in spans)

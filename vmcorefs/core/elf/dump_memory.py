@@ -1,0 +1,188 @@
+"""Which memory an ELF dump holds: its program headers, inverted.
+
+A vmcore says of each PT_LOAD at which physical address its bytes were. That is all that a raw image
+needs a memory map, a placement and a backup for: the kernel that wrote /proc/vmcore has applied
+them (fs/proc/vmcore.c).
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from vmcorefs.core.elf.dump_headers import DumpHeaders
+from vmcorefs.core.elf.elf import ET_CORE, PT_LOAD, PhdrTable, make_ehdr
+from vmcorefs.core.elf.elfcorehdr import Elfcorehdr, looks_like_elfcorehdr
+from vmcorefs.core.space.extents import Extents, Kind, fill, make_extents, validate
+from vmcorefs.core.space.ranges import Int64Array, Ranges, normalise, subtract
+from vmcorefs.core.space.units import MAX_ADDRESS, format_range
+from vmcorefs.errors import FormatError, UnsupportedError
+
+DUMP_ELF_INCOMPLETE = 1
+"""``e_flags`` of a dump that makedumpfile could not finish (its elf_info.h)."""
+
+BoolArray = npt.NDArray[np.bool_]
+
+
+class DumpMemory(msgspec.Struct, frozen=True):
+    """What a dump tells of physical memory.
+
+    Attributes:
+        held: The table: DATA of the dump's file, by its offsets, and EXCLUDED. RAM of ``plan`` that
+            it does not speak of is lost, as the file has been cut short.
+        plan: The PT_LOADs as an elfcorehdr has them: all of the memory, left out or not. Those that
+            were cut where pages are left out are joined again.
+        end: Bytes that the file must have to hold all that its PT_LOADs promise.
+        has_vaddrs: Whether the PT_LOADs tell virtual addresses.
+    """
+
+    held: Extents
+    plan: Elfcorehdr
+    end: int
+    has_vaddrs: bool
+
+    @property
+    def missing(self) -> Ranges:
+        """RAM that the file has lost, a normal set."""
+        return subtract(self.plan.ram, self.held.ranges)
+
+
+def read_dump_memory(dump: DumpHeaders, *, source: int = 0) -> DumpMemory:
+    """Invert the program headers of a dump.
+
+    Where PT_LOADs overlap, as that of the kernel's image and the one of the RAM that it is in do,
+    they are taken to show the same bytes, and the one that begins first is used.
+
+    Args:
+        dump: Its headers; ``dump.size`` is the size of its file.
+        source: Index of the file.
+
+    Raises:
+        FormatError: if it is no core of a machine, or a PT_LOAD cannot be true.
+        UnsupportedError: if it is an object file or a program.
+    """
+    if dump.header.e_type != ET_CORE:
+        raise UnsupportedError(
+            f"an ELF file of e_type {dump.header.e_type}, expected a core ({ET_CORE})"
+        )
+    if len(dump.phdrs) and looks_like_elfcorehdr(dump.phdrs):
+        raise FormatError(
+            "an elfcorehdr, which holds no memory: give the memory as IMAGE, and this by --map"
+        )
+    loads = _check_loads(dump)
+    stored = loads["p_filesz"] > 0
+    end = int((loads["p_offset"] + loads["p_filesz"])[stored].max(initial=0))
+    loads = _place_aliases(loads, loads["p_paddr"] == dump.no_address)
+    if not len(loads):
+        raise FormatError("no PT_LOAD tells a physical address, as a machine's do")
+    paddr, offset, filesz, memsz = (
+        loads[name].astype(np.int64) for name in ("p_paddr", "p_offset", "p_filesz", "p_memsz")
+    )
+    held = _without_overlap(paddr, np.clip(dump.size - offset, 0, filesz), offset, source)
+    excluded = normalise(np.stack((paddr + filesz, paddr + memsz), axis=1))
+    vaddr = loads["p_vaddr"]
+    told = (vaddr != 0) & (vaddr != loads["p_paddr"]) & (vaddr != dump.no_address)
+    return DumpMemory(
+        fill(held, excluded, Kind.EXCLUDED), _plan(dump, loads), end, has_vaddrs=bool(told.any())
+    )
+
+
+def _check_loads(dump: DumpHeaders) -> PhdrTable:
+    loads: PhdrTable = dump.loads[dump.loads["p_memsz"] > 0]
+    if not len(loads):
+        raise FormatError("a core with no PT_LOAD, expected a machine's memory")
+    if len(loads) > 1 and not loads["p_paddr"].any():
+        raise FormatError(
+            f"{len(loads)} PT_LOADs, all at p_paddr 0: the core of a process, not of a machine"
+        )
+    for name, size in (("p_paddr", "p_memsz"), ("p_offset", "p_filesz")):
+        # each by itself first: a sum of hostile ones would wrap
+        start = np.where(loads[name] == dump.no_address, 0, loads[name])
+        limit = np.uint64(MAX_ADDRESS)
+        bad = (start > limit) | (loads[size] > limit) | (start + loads[size] > limit)
+        if bad.any():
+            row = int(np.argmax(bad))
+            raise FormatError(
+                f"PT_LOAD {row}: {name} {int(loads[row][name]):#x} with {size}"
+                f" {int(loads[row][size]):#x} ends beyond {MAX_ADDRESS:#x}"
+            )
+    bad = loads["p_filesz"] > loads["p_memsz"]
+    if bad.any():
+        load = loads[int(np.argmax(bad))]
+        paddr, memsz = int(load["p_paddr"]), int(load["p_memsz"])
+        raise FormatError(
+            f"PT_LOAD of {format_range(paddr, paddr + memsz)}: p_filesz {int(load['p_filesz']):#x}"
+            f" is more than p_memsz {memsz:#x}"
+        )
+    return loads
+
+
+def _place_aliases(loads: PhdrTable, alias: BoolArray) -> PhdrTable:
+    """Give each PT_LOAD without a physical address that of the PT_LOAD whose bytes it shows.
+
+    vmcorefs' universal layout has the kernel's image so; one that shows no other's bytes is no
+    memory (a kcore's vmalloc space) and is dropped.
+    """
+    if not alias.any():
+        return loads
+    placed, named = loads[alias].copy(), loads[~alias]
+    order = np.argsort(named["p_offset"], kind="stable")
+    named = named[order]
+    row = np.searchsorted(named["p_offset"], placed["p_offset"], side="right") - 1
+    holder = named[np.maximum(row, 0)] if len(named) else placed
+    inside = (row >= 0) & (placed["p_filesz"] > 0)
+    inside &= placed["p_offset"] + placed["p_filesz"] <= holder["p_offset"] + holder["p_filesz"]
+    placed["p_paddr"] = holder["p_paddr"] + (placed["p_offset"] - holder["p_offset"])
+    placed["p_memsz"] = placed["p_filesz"]
+    rows = np.concatenate((np.flatnonzero(alias)[inside], np.flatnonzero(~alias)))
+    both: PhdrTable = np.concatenate((placed[inside], loads[~alias]))[np.argsort(rows)]
+    return both
+
+
+def _without_overlap(
+    start: Int64Array, size: Int64Array, offset: Int64Array, source: int
+) -> Extents:
+    """The table of what the PT_LOADs hold: each begins where those before it in memory end."""
+    some = size > 0
+    order = np.lexsort((-size[some], start[some]))
+    start, size, offset = start[some][order], size[some][order], offset[some][order]
+    if not len(start):
+        return make_extents(np.empty((0, 2), dtype=np.int64), kind=Kind.DATA)
+    end = start + size
+    reach = np.concatenate((start[:1], np.maximum.accumulate(end)[:-1]))
+    skipped = np.maximum(reach - start, 0)
+    shown = end > start + skipped
+    count = int(shown.sum())
+    return validate(
+        Extents(
+            (start + skipped)[shown],
+            (size - skipped)[shown],
+            (offset + skipped)[shown],
+            np.full(count, source, dtype=np.int32),
+            np.full(count, Kind.DATA, dtype=np.int8),
+        )
+    )
+
+
+def _plan(dump: DumpHeaders, loads: PhdrTable) -> Elfcorehdr:
+    """The PT_LOADs with all of their memory in them, in their order."""
+    plan = loads.copy()
+    plan["p_offset"], plan["p_filesz"] = plan["p_paddr"], plan["p_memsz"]
+    before, after = plan[:-1], plan[1:]
+    joins = np.ones(len(after), dtype=bool)
+    for name in ("p_paddr", "p_vaddr"):
+        joins &= before[name] + before["p_memsz"] == after[name]  # wraps, as addresses do
+    for name in ("p_flags", "p_align"):
+        joins &= before[name] == after[name]
+    first = np.flatnonzero(np.concatenate(([True], ~joins)))
+    joined: PhdrTable = plan[first]
+    for name in ("p_filesz", "p_memsz"):
+        joined[name] = np.add.reduceat(plan[name], first)
+    joined["p_type"] = PT_LOAD
+    # QEMU puts section headers in front; what is laid out anew has none
+    header = dump.header
+    clean = make_ehdr(
+        e_machine=header.e_machine, elf_class=header.elf_class, byte_order=header.byte_order
+    )
+    return Elfcorehdr(clean, joined)

@@ -1,0 +1,273 @@
+"""ELF core headers of both classes and byte orders, as numpy tables.
+
+Field names are the specification's (System V gABI, chapters 4 and 5). Program headers are held
+in one structured array of host order and 64-bit width whatever the file's, so that nothing after
+this module asks for class or byte order.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+from msgspec.structs import replace
+
+from vmcorefs.core.elf.notes import ByteOrder
+from vmcorefs.errors import FormatError, UnsupportedError
+
+ELF_MAGIC = b"\x7fELF"
+ELFCLASS32, ELFCLASS64 = 1, 2
+ELFDATA2LSB, ELFDATA2MSB = 1, 2
+EV_CURRENT = 1
+ET_CORE = 4
+PT_LOAD, PT_NOTE = 1, 4
+PF_RWX = 7
+PN_XNUM = 0xFFFF
+
+EM_386, EM_MIPS, EM_PPC64, EM_X86_64, EM_AARCH64, EM_RISCV = 3, 8, 21, 62, 183, 243
+
+MAX_EHDR_SIZE = 64
+
+_BYTE_ORDERS: dict[int, ByteOrder] = {ELFDATA2LSB: "<", ELFDATA2MSB: ">"}
+_EHDR_FORMAT = {ELFCLASS32: "HHIIIIIHHHHHH", ELFCLASS64: "HHIQQQIHHHHHH"}
+_EHDR_FIELDS = (
+    *("e_type", "e_machine", "e_version", "e_entry", "e_phoff", "e_shoff", "e_flags"),
+    *("e_ehsize", "e_phentsize", "e_phnum", "e_shentsize", "e_shnum", "e_shstrndx"),
+)
+_EHDR_SIZE = {ELFCLASS32: 52, ELFCLASS64: 64}
+_PHDR_FIELDS = {
+    ELFCLASS32: "p_type p_offset p_vaddr p_paddr p_filesz p_memsz p_flags p_align",
+    ELFCLASS64: "p_type p_flags p_offset p_vaddr p_paddr p_filesz p_memsz p_align",
+}
+_PHDR_SIZE = {ELFCLASS32: 32, ELFCLASS64: 56}
+_SHDR_FORMAT = {ELFCLASS32: "10I", ELFCLASS64: "IIQQQQIIQQ"}
+
+_NARROW = ("p_type", "p_flags")
+"""``Elf64_Word`` in both classes (elf(5)); the other fields are as wide as the class."""
+
+PHDR_DTYPE = np.dtype(
+    [(name, "u4" if name in _NARROW else "u8") for name in _PHDR_FIELDS[ELFCLASS64].split()]
+)
+"""One program header, host-order and unsigned, as the file may hold anything: 56 bytes."""
+
+PhdrTable = npt.NDArray[np.void]
+"""Shape ``(n,)``, dtype ``PHDR_DTYPE``."""
+
+
+class ElfHeader(msgspec.Struct, frozen=True):
+    """An ELF header that has passed ``parse_ehdr``.
+
+    Attributes:
+        raw: Its bytes, 52 or 64.
+        elf_class: ``ELFCLASS32`` or ``ELFCLASS64``.
+        byte_order: ``<`` or ``>``, as ``struct`` and numpy spell it.
+        e_type: ``ET_CORE`` for every dump.
+        e_machine: Architecture, ``EM_*``.
+        e_phoff: Offset of the program headers, in bytes.
+        e_phnum: Their number, as the header says it.
+    """
+
+    raw: bytes
+    elf_class: int
+    byte_order: ByteOrder
+    e_type: int
+    e_machine: int
+    e_phoff: int
+    e_phnum: int
+
+    @property
+    def ehdr_size(self) -> int:
+        """Bytes in the ELF header: 52 or 64."""
+        return _EHDR_SIZE[self.elf_class]
+
+    @property
+    def phdr_size(self) -> int:
+        """Bytes in one program header: 32 or 56."""
+        return _PHDR_SIZE[self.elf_class]
+
+    @property
+    def e_flags(self) -> int:
+        """What is in it depends on who wrote it."""
+        layout = self.byte_order + _EHDR_FORMAT[self.elf_class]
+        values = struct.unpack_from(layout, self.raw, 16)
+        return int(values[_EHDR_FIELDS.index("e_flags")])
+
+
+def parse_ehdr(data: bytes) -> ElfHeader:
+    """Read an ELF header by the rules that /proc/vmcore has for an elfcorehdr.
+
+    The rules are those of fs/proc/vmcore.c, ``parse_crash_elf64_headers``: magic, version,
+    ET_CORE, exact sizes, at least one program header. As program headers follow the ELF header in
+    everything that writes an elfcorehdr, ``e_phoff`` must say so.
+
+    Args:
+        data: The file's first bytes, ``MAX_EHDR_SIZE`` of them or more.
+
+    Raises:
+        FormatError: naming the field, what it holds and what was expected.
+    """
+    header, fields = decode_ehdr(data)
+    expected = {
+        "EI_VERSION": EV_CURRENT,
+        "e_version": EV_CURRENT,
+        "e_type": ET_CORE,
+        "e_ehsize": header.ehdr_size,
+        "e_phentsize": header.phdr_size,
+        "e_phoff": header.ehdr_size,
+    }
+    for name, wanted in expected.items():
+        if fields[name] != wanted:
+            raise FormatError(f"{name} is {fields[name]}, expected {wanted}")
+    if header.e_phnum in (0, PN_XNUM):
+        raise FormatError(f"e_phnum is {header.e_phnum}: the kernel takes 1 to {PN_XNUM - 1}")
+    return header
+
+
+def decode_ehdr(data: bytes) -> tuple[ElfHeader, dict[str, int]]:
+    """Read an ELF header without judging more of it than that it is one.
+
+    Args:
+        data: The file's first bytes, ``MAX_EHDR_SIZE`` of them or more.
+
+    Returns:
+        The header, and all of its fields by name; of ``e_ident``, ``EI_VERSION``.
+
+    Raises:
+        FormatError: if it is no ELF header of a known class and byte order.
+    """
+    if data[:4] != ELF_MAGIC or len(data) < MAX_EHDR_SIZE:
+        raise FormatError(f"no ELF header: starts with {data[:4]!r}, expected {ELF_MAGIC!r}")
+    elf_class, data_encoding, ident_version = data[4], data[5], data[6]
+    if elf_class not in _EHDR_SIZE or data_encoding not in _BYTE_ORDERS:
+        raise FormatError(f"ELF class {elf_class}, data encoding {data_encoding}: expected 1 or 2")
+    byte_order = _BYTE_ORDERS[data_encoding]
+    values = struct.unpack_from(byte_order + _EHDR_FORMAT[elf_class], data, 16)
+    fields = dict(zip(_EHDR_FIELDS, values, strict=True), EI_VERSION=ident_version)
+    header = ElfHeader(
+        data[: _EHDR_SIZE[elf_class]],
+        elf_class,
+        byte_order,
+        fields["e_type"],
+        fields["e_machine"],
+        fields["e_phoff"],
+        fields["e_phnum"],
+    )
+    return header, fields
+
+
+def make_ehdr(
+    *, e_machine: int, elf_class: int = ELFCLASS64, byte_order: ByteOrder = "<"
+) -> ElfHeader:
+    """Build the header that kernel/crash_core.c writes, with no program headers yet."""
+    encoding = ELFDATA2LSB if byte_order == "<" else ELFDATA2MSB
+    ident = ELF_MAGIC + bytes((elf_class, encoding, EV_CURRENT)) + bytes(9)
+    size, phentsize = _EHDR_SIZE[elf_class], _PHDR_SIZE[elf_class]
+    fields = (ET_CORE, e_machine, EV_CURRENT, 0, size, 0, 0, size, phentsize, 0, 0, 0, 0)
+    raw = ident + struct.pack(byte_order + _EHDR_FORMAT[elf_class], *fields)
+    return ElfHeader(raw, elf_class, byte_order, ET_CORE, e_machine, size, 0)
+
+
+def with_flags(header: ElfHeader, e_flags: int) -> ElfHeader:
+    """The same header with other ``e_flags``."""
+    layout = header.byte_order + _EHDR_FORMAT[header.elf_class]
+    fields = list(struct.unpack_from(layout, header.raw, 16))
+    fields[_EHDR_FIELDS.index("e_flags")] = e_flags
+    return replace(header, raw=header.raw[:16] + struct.pack(layout, *fields))
+
+
+def parse_phdrs(header: ElfHeader, data: bytes, count: int | None = None) -> PhdrTable:
+    """Read program headers.
+
+    Args:
+        header: The ELF header that they belong to.
+        data: Bytes that start with the first of them.
+        count: How many; None for all that the header counts.
+
+    Raises:
+        FormatError: if ``data`` is too short for them.
+    """
+    count = header.e_phnum if count is None else count
+    needed = count * header.phdr_size
+    if len(data) < needed:
+        raise FormatError(f"{count} program headers take {needed} bytes, but there are {len(data)}")
+    stored = np.frombuffer(data, dtype=_file_dtype(header), count=count)
+    table = np.empty(count, dtype=PHDR_DTYPE)
+    for name in PHDR_DTYPE.names or ():
+        table[name] = stored[name]
+    return table
+
+
+def extended_phnum(header: ElfHeader, section: bytes) -> int:
+    """The number of program headers that section header 0 tells where ``e_phnum`` is ``PN_XNUM``.
+
+    Args:
+        header: The ELF header.
+        section: Bytes that start with section header 0.
+
+    Raises:
+        FormatError: if ``section`` is too short.
+    """
+    layout = header.byte_order + _SHDR_FORMAT[header.elf_class]
+    if len(section) < struct.calcsize(layout):
+        raise FormatError(f"section header 0 has {len(section)} bytes")
+    return int(struct.unpack_from(layout, section)[7])
+
+
+def pack_headers(header: ElfHeader, phdrs: PhdrTable) -> bytes:
+    """Encode the ELF header with these program headers behind it.
+
+    65535 of them and more of them are written as the gABI's extended numbering asks: ``e_phnum`` is
+    ``PN_XNUM`` and the number stands in ``sh_info`` of a section header 0, right behind them.
+    crash, makedumpfile, drgn and libkdumpfile read that.
+
+    Raises:
+        UnsupportedError: if a field does not fit into ELF32.
+    """
+    stored = np.empty(len(phdrs), dtype=_file_dtype(header))
+    for name in PHDR_DTYPE.names or ():
+        largest = int(phdrs[name].max()) if len(phdrs) else 0
+        if largest > np.iinfo(stored[name].dtype).max:
+            raise UnsupportedError(f"{name} {largest:#x} does not fit into ELF32")
+        stored[name] = phdrs[name]
+    extended = len(phdrs) >= PN_XNUM
+    updated = replace(header, e_phnum=PN_XNUM if extended else len(phdrs))
+    if not extended:
+        return _pack_ehdr(updated, e_shoff=0, e_shnum=0) + stored.tobytes()
+    section = struct.pack(
+        header.byte_order + _SHDR_FORMAT[header.elf_class], *(0,) * 7, len(phdrs), 0, 0
+    )
+    return _pack_ehdr(
+        updated, e_shoff=headers_size(header, len(phdrs)) - len(section), e_shnum=1
+    ) + (stored.tobytes() + section)
+
+
+def headers_size(header: ElfHeader, phnum: int) -> int:
+    """Bytes that ``pack_headers`` gives for ``phnum`` program headers."""
+    section = struct.calcsize(f"={_SHDR_FORMAT[header.elf_class]}") if phnum >= PN_XNUM else 0
+    return header.ehdr_size + phnum * header.phdr_size + section
+
+
+def _pack_ehdr(header: ElfHeader, *, e_shoff: int, e_shnum: int) -> bytes:
+    # all but the numbers stays as it was found: the kernel copies e_flags, e_entry and EI_OSABI too
+    layout = header.byte_order + _EHDR_FORMAT[header.elf_class]
+    fields = list(struct.unpack_from(layout, header.raw, 16))
+    fields[9] = header.e_phnum
+    if e_shnum:
+        fields[5], fields[10], fields[11] = (
+            e_shoff,
+            struct.calcsize(f"={_SHDR_FORMAT[header.elf_class]}"),
+            e_shnum,
+        )
+    return header.raw[:16] + struct.pack(layout, *fields)
+
+
+def _file_dtype(header: ElfHeader) -> np.dtype[np.void]:
+    word = "u4" if header.elf_class == ELFCLASS32 else "u8"
+    return np.dtype(
+        [
+            (name, header.byte_order + ("u4" if name in _NARROW else word))
+            for name in _PHDR_FIELDS[header.elf_class].split()
+        ]
+    )

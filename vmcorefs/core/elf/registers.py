@@ -1,0 +1,110 @@
+"""The registers of a CPU as its NT_PRSTATUS note keeps them: by name, in the kernel's order.
+
+The descriptor is ``struct elf_prstatus`` (include/linux/elfcore.h): ``pr_pid`` at 32, the registers
+at 112, one 64-bit word each, and behind them ``pr_fpvalid``, padded to a word. Which registers, and
+in what order, is ``elf_gregset_t`` of each architecture (arch/*/include/asm/elf.h), whose structure
+is named beside each table below. Names are those of the structure that user space is given, which
+an oops, gdb and drgn use too: ``rip``, where arch/x86/include/asm/user_64.h has ``ip``.
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+from vmcorefs.core.elf.elf import EM_AARCH64, EM_PPC64, EM_RISCV, EM_X86_64
+from vmcorefs.core.elf.notes import NT_PRSTATUS, ByteOrder, Note
+
+PID_OFFSET = 32
+"""Where ``pr_pid``, an int, is in the descriptor, in bytes."""
+
+_REGISTERS = 112
+_BEHIND = 8  # pr_fpvalid and what pads it
+
+
+class RegisterSet(msgspec.Struct, frozen=True):
+    """An architecture's ``elf_gregset_t``.
+
+    Attributes:
+        names: Its registers, one for each 64-bit word, in order.
+        ip: Which of them is the instruction pointer.
+        sp: Which of them is the stack pointer.
+        unused: Words behind the last of them that hold nothing.
+    """
+
+    names: tuple[str, ...]
+    ip: str
+    sp: str
+    unused: int = 0
+
+    @property
+    def size(self) -> int:
+        """``sizeof(struct elf_prstatus)``, the note's ``n_descsz``, in bytes."""
+        return _REGISTERS + 8 * (len(self.names) + self.unused) + _BEHIND
+
+
+def _register_set(names: str, ip: str, sp: str, unused: int = 0) -> RegisterSet:
+    """``names`` as text, ``x0-30`` for 31 of them."""
+    expanded: list[str] = []
+    for word in names.split():
+        first, dash, last = word.partition("-")
+        prefix = first.rstrip("0123456789") if dash else first
+        numbers = range(int(first[len(prefix) :]), int(last) + 1) if dash else ("",)
+        expanded += [f"{prefix}{number}" for number in numbers]
+    return RegisterSet(tuple(expanded), ip, sp, unused)
+
+
+REGISTER_SETS = {
+    # arch/x86/include/asm/user_64.h, struct user_regs_struct
+    EM_X86_64: _register_set(
+        "r15 r14 r13 r12 rbp rbx r11 r10 r9 r8 rax rcx rdx rsi rdi orig_rax rip cs eflags rsp ss"
+        " fs_base gs_base ds es fs gs",
+        ip="rip",
+        sp="rsp",
+    ),
+    # arch/arm64/include/uapi/asm/ptrace.h, struct user_pt_regs
+    EM_AARCH64: _register_set("x0-30 sp pc pstate", ip="pc", sp="sp"),
+    # arch/riscv/include/uapi/asm/ptrace.h, struct user_regs_struct
+    EM_RISCV: _register_set("pc ra sp gp tp t0-2 s0-1 a0-7 s2-11 t3-6", ip="pc", sp="sp"),
+    # arch/powerpc/include/uapi/asm/ptrace.h, struct pt_regs; and elf.h there, ELF_NGREG: 48
+    EM_PPC64: _register_set(
+        "gpr0-31 nip msr orig_gpr3 ctr link xer ccr softe trap dar dsisr result",
+        ip="nip",
+        sp="gpr1",
+        unused=4,
+    ),
+}
+"""``EM_*`` to its registers; the four architectures are 64-bit ones."""
+
+
+class CpuState(msgspec.Struct, frozen=True):
+    """What one NT_PRSTATUS note says.
+
+    Attributes:
+        pid: Of the task that ran; 0 for a CPU that was idle.
+        ip: The instruction pointer.
+        sp: The stack pointer.
+        registers: All registers by name, unsigned, in the kernel's order.
+    """
+
+    pid: int
+    ip: int
+    sp: int
+    registers: dict[str, int]
+
+    def format(self) -> bytes:
+        """``cpu/N/registers``: ``pid`` in decimal, then a register a line, 16 digits each."""
+        lines = [f"{name} {value:#018x}\n" for name, value in self.registers.items()]
+        return "".join([f"pid {self.pid}\n", *lines]).encode()
+
+
+def decode_prstatus(note: Note, machine: int, byte_order: ByteOrder) -> CpuState | None:
+    """Decode an NT_PRSTATUS note, or return None where the architecture's layout is not known."""
+    known = REGISTER_SETS.get(machine)
+    if note.note_type != NT_PRSTATUS or known is None or len(note.desc) != known.size:
+        return None
+    (pid,) = struct.unpack_from(f"{byte_order}i", note.desc, PID_OFFSET)
+    words = struct.unpack_from(f"{byte_order}{len(known.names)}Q", note.desc, _REGISTERS)
+    registers = dict(zip(known.names, words, strict=True))
+    return CpuState(pid, registers[known.ip], registers[known.sp], registers)

@@ -1,0 +1,1 @@
+"""Dump formats, bytes to values and back: a module or a folder each."""

@@ -1,0 +1,80 @@
+"""makedumpfile's flattened format: a dump written in any order, as a stream.
+
+A block of 4096 bytes says that it is one; then each record says where its bytes belong, and one
+with -1 for its place and its size ends the stream. All numbers are big-endian, whatever the machine
+(makedumpfile.c, ``write_start_flat_header``, ``write_buffer``; makedumpfile.h).
+"""
+
+from __future__ import annotations
+
+import struct
+
+import msgspec
+
+from vmcorefs.core.space.units import MAX_ADDRESS
+from vmcorefs.errors import FormatError
+
+SIGNATURE = b"makedumpfile\0\0\0\0"
+
+START_SIZE = 4096
+"""Bytes in front of the first record."""
+
+RECORD_SIZE = 16
+"""Bytes in front of a record's data."""
+
+END = struct.pack(">qq", -1, -1)
+"""The last record."""
+
+_TYPE, _VERSION = 1, 1
+
+
+class Record(msgspec.Struct, frozen=True):
+    """Where the bytes behind it belong in the dump, and how many they are."""
+
+    offset: int
+    size: int
+
+
+def pack_start() -> bytes:
+    """The block that a stream begins with."""
+    return (SIGNATURE + struct.pack(">qq", _TYPE, _VERSION)).ljust(START_SIZE, b"\0")
+
+
+def check_start(data: bytes) -> None:
+    """Check that a stream begins here.
+
+    Args:
+        data: Its first bytes, 32 of them or more.
+
+    Raises:
+        FormatError: if none does, or one of another version.
+    """
+    if data[: len(SIGNATURE)] != SIGNATURE or len(data) < 32:
+        raise FormatError(f"no flattened dump: starts with {data[:16]!r}, expected {SIGNATURE!r}")
+    found = struct.unpack_from(">qq", data, len(SIGNATURE))
+    if found != (_TYPE, _VERSION):
+        raise FormatError(
+            f"a flattened dump of type {found[0]} and version {found[1]}, expected"
+            f" {_TYPE} and {_VERSION}"
+        )
+
+
+def pack_record(record: Record) -> bytes:
+    """What stands in front of a record's data."""
+    return struct.pack(">qq", record.offset, record.size)
+
+
+def parse_record(data: bytes) -> Record | None:
+    """Read what stands in front of a record's data; None at the end of the stream.
+
+    Raises:
+        FormatError: if it cannot be true, or ``data`` has not ``RECORD_SIZE`` bytes.
+    """
+    if len(data) != RECORD_SIZE:
+        raise FormatError(f"a flattened record's header has {len(data)} bytes: the stream is cut")
+    offset, size = struct.unpack(">qq", data)
+    if (offset, size) == (-1, -1):
+        return None
+    if offset < 0 or size <= 0 or offset + size > MAX_ADDRESS:
+        raise FormatError(f"a flattened record of {size} bytes at offset {offset:#x}")
+    return Record(offset, size)

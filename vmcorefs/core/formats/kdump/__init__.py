@@ -1,0 +1,1 @@
+"""The kdump-compressed format."""

@@ -1,0 +1,1 @@
+"""Where everything stands in a file: vmcores and kcores."""

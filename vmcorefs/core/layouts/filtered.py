@@ -1,0 +1,168 @@
+"""A vmcore without the pages that a dump level leaves out.
+
+A long run of pages that are left out is not in the file. Shorter runs stay in the file as holes,
+for each PT_LOAD costs a tool time with every address that it looks up: crash and makedumpfile go
+through all of them.
+
+``makedumpfile -E`` tells of such a run by a ``p_memsz`` above ``p_filesz`` (makedumpfile.c,
+``write_elf_pages_cyclic``). Its own reader, where a segment is page aligned so that it can be
+mapped, then looks for pages as if all of ``p_memsz`` were in the file (elf_info.c,
+``offset_to_pt_load_end``): it copies the wrong ones, or dies of SIGBUS. And volatility3 and
+LeechCore pass over a segment that has some of its bytes. So a run that is told of has a PT_LOAD of
+its own, with no bytes, and with a ``p_offset`` behind all there are.
+"""
+
+from __future__ import annotations
+
+import msgspec
+import numpy as np
+from msgspec.structs import replace
+
+from vmcorefs.core.elf.elf import PT_LOAD, PhdrTable, headers_size, pack_headers
+from vmcorefs.core.layouts.kernel import VmcoreLayout
+from vmcorefs.core.space.extents import Windows
+from vmcorefs.core.space.ranges import Int64Array, Ranges, normalise, pair_overlaps
+from vmcorefs.core.space.units import align_up
+
+MIN_RUN = 256
+"""Pages in the shortest run that the file does not have: makedumpfile's PFN_EXCLUDED."""
+
+MAX_LOADS = 1 << 13
+"""PT_LOADs up to which ``MIN_RUN`` counts; if there were more, only longer runs are taken out."""
+
+
+def leave_out(layout: VmcoreLayout, left_out: Ranges, *, tell: bool = False) -> VmcoreLayout:
+    """Take pages out of a vmcore.
+
+    ::
+
+        layout    |head|notes|aaaaaaaa------bbb|cc-c|     two PT_LOADs; - is left out
+        result    |head|notes|aaaaaaaa|bbb|cc-c|          three, with a hole in the last
+
+    Args:
+        layout: A vmcore with all of its memory, of either kind.
+        left_out: Physical addresses of what is left out, whole pages, a normal set. Not pages of
+            zeros, which tools must be able to read: those belong into the file, as holes.
+        tell: Give each run that is taken out a PT_LOAD with a ``p_filesz`` of 0.
+
+    Returns:
+        The vmcore without them. Its ``windows`` still show the runs that were too short to be taken
+        out: what of ``left_out`` is in them is for the caller to leave empty. A PT_LOAD of which
+        nothing stays is gone, unless its memory is told of.
+    """
+    runs = _in_file(layout, left_out)
+    least = MIN_RUN * layout.page_size
+    while True:
+        cuts = runs[runs[:, 1] - runs[:, 0] >= least]
+        if len(cuts) <= MAX_LOADS:
+            return _cut(layout, cuts, tell=tell)
+        least *= 2
+
+
+def _in_file(layout: VmcoreLayout, left_out: Ranges) -> Ranges:
+    """Where in the file each run of pages stands, in order; runs of two windows are not joined."""
+    windows = layout.windows
+    end = windows.start + windows.size
+    window, row = pair_overlaps(windows.start, end, left_out[:, 0], left_out[:, 1])
+    shift = (windows.to - windows.start)[window]
+    low = np.maximum(left_out[row, 0], windows.start[window]) + shift
+    high = np.minimum(left_out[row, 1], end[window]) + shift
+    return np.stack((low, high), axis=1)
+
+
+def _cut(layout: VmcoreLayout, cuts: Ranges, *, tell: bool) -> VmcoreLayout:
+    """Take ranges of the file out of it; they are sorted and do not overlap, but may touch."""
+    is_load = layout.phdrs["p_type"] == PT_LOAD
+    loads = layout.phdrs[is_load]
+    start = loads["p_offset"].astype(np.int64)
+    end = start + loads["p_filesz"].astype(np.int64)
+    pieces = _split(start, end, cuts)
+    told = _taken(start, end, cuts if tell else cuts[:0])
+    phnum = len(layout.phdrs) - len(loads) + len(pieces.row) + len(told.row)
+    head_size = align_up(headers_size(layout.header, phnum), layout.page_size)
+    grown = head_size - len(layout.head)
+    gone = np.concatenate(([0], np.cumsum(cuts[:, 1] - cuts[:, 0])))
+
+    def moved(offset: Int64Array) -> Int64Array:
+        """Where in the result what stands at ``offset`` is, or what is cut there would be."""
+        behind = np.searchsorted(cuts[:, 0], offset, side="right")
+        ends = np.concatenate(([0], cuts[:, 1]))[behind]
+        return np.maximum(offset, ends) - gone[behind] + grown
+
+    notes = layout.phdrs[~is_load].copy()
+    notes["p_offset"] += np.uint64(grown)
+    to = moved(pieces.start)
+    stored = _load_phdrs(loads, pieces, to)
+    size = int(layout.size - gone[-1]) + grown
+    empty = _load_phdrs(loads, told, np.full(len(told.row), size))
+    empty["p_filesz"] = 0
+    order = np.lexsort((np.r_[pieces.start, told.start], np.r_[pieces.row, told.row]))
+    phdrs = np.concatenate((notes, np.concatenate((stored, empty))[order]))
+    windows = layout.windows
+    shown = _split(windows.to, windows.to + windows.size, cuts)
+    return replace(
+        layout,
+        phdrs=phdrs,
+        head=pack_headers(layout.header, phdrs).ljust(head_size, b"\0"),
+        notes=layout.notes + grown,
+        windows=Windows(
+            windows.start[shown.row] + shown.start - windows.to[shown.row],
+            shown.end - shown.start,
+            moved(shown.start),
+        ),
+        moved=layout.moved[shown.row],
+        loads=normalise(np.stack((to, to + pieces.end - pieces.start), axis=1)),
+        size=size,
+    )
+
+
+class _Pieces(msgspec.Struct, frozen=True, eq=False):
+    """What stays of ranges of the file that are cut, in order.
+
+    Attributes:
+        row: Which range each piece is of, shape ``(n,)``, int64.
+        start: Where it starts in the file before, shape ``(n,)``, int64.
+        end: One past its last byte, shape ``(n,)``, int64.
+    """
+
+    row: Int64Array
+    start: Int64Array
+    end: Int64Array
+
+
+def _split(start: Int64Array, end: Int64Array, cuts: Ranges) -> _Pieces:
+    """Take cuts out of ranges of the file; a range that was empty before stays."""
+    empty = start == end
+    row, cut = pair_overlaps(start, end, cuts[:, 0], cuts[:, 1])
+    row, cut = row[~empty[row]], cut[~empty[row]]
+    every = np.arange(len(start), dtype=np.int64)
+    # what stays begins where its range does, or a cut ends, and ends where the next cut begins
+    first = np.argsort(np.concatenate((every, row)), kind="stable")
+    last = np.argsort(np.concatenate((row, every)), kind="stable")
+    rows = np.concatenate((every, row))[first]
+    begin = np.concatenate((start, cuts[cut, 1]))[first]
+    stop = np.concatenate((cuts[cut, 0], end))[last]
+    stays = (begin < stop) | empty[rows]
+    return _Pieces(rows[stays], begin[stays], stop[stays])
+
+
+def _taken(start: Int64Array, end: Int64Array, cuts: Ranges) -> _Pieces:
+    """What is cut out of ranges of the file."""
+    row, cut = pair_overlaps(start, end, cuts[:, 0], cuts[:, 1])
+    return _Pieces(row, np.maximum(start[row], cuts[cut, 0]), np.minimum(end[row], cuts[cut, 1]))
+
+
+def _load_phdrs(loads: PhdrTable, pieces: _Pieces, offset: Int64Array) -> PhdrTable:
+    """The program headers of pieces of PT_LOADs that are now at ``offset``."""
+    phdrs = loads[pieces.row].copy()
+    inside = (pieces.start - loads["p_offset"].astype(np.int64)[pieces.row]).astype(np.uint64)
+    size = (pieces.end - pieces.start).astype(np.uint64)
+    nowhere = (0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF)
+    paddr, vaddr = phdrs["p_paddr"], phdrs["p_vaddr"]
+    paddr += np.where(np.isin(paddr, nowhere), 0, inside).astype(np.uint64)
+    vaddr += np.where(np.isin(vaddr, (0, *nowhere)), 0, inside).astype(np.uint64)
+    phdrs["p_offset"] = offset
+    # where p_memsz was not p_filesz, that tells tools that it is an alias (core/layouts/universal)
+    phdrs["p_memsz"] = size + (loads["p_memsz"] - loads["p_filesz"])[pieces.row]
+    phdrs["p_filesz"] = size
+    return phdrs

@@ -1,0 +1,204 @@
+r"""Memory maps as text: /proc/iomem, /sys/firmware/memmap, and the e820 lines of dmesg.
+
+``parse_memory_map`` tells them apart, and from a binary elfcorehdr, by content.
+
+=================  ==========================================================  ==========
+dialect            a line                                                      end
+=================  ==========================================================  ==========
+/proc/iomem        ``  1c200000-1d001ef1 : Kernel code``                       inclusive
+firmware memmap    ``0x100000 0x3ffdbfff System RAM``                          inclusive
+firmware memmap    ``/sys/firmware/memmap/3/start:0x100000`` (``grep .``)      inclusive
+e820, 2.6.27 on    ``BIOS-e820: [mem 0x..100000-0x..ffdbfff] usable``          inclusive
+e820, before 3.6   ``BIOS-e820: 0000000000100000 - 000000003ffdc000 (usable)`` exclusive
+e820, 7.0 on       ``BIOS-e820: [mem 0x..-0x..] System RAM`` and ``[gap ..]``  inclusive
+=================  ==========================================================  ==========
+
+Sources: kernel/resource.c; Documentation/ABI/testing/sysfs-firmware-memmap;
+arch/x86/kernel/e820.c and, for its spelling after 6.19, tip commit 4d8e5a682be4.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+import numpy as np
+
+from vmcorefs.core.elf.elf import ELF_MAGIC
+from vmcorefs.core.elf.elfcorehdr import parse_elfcorehdr
+from vmcorefs.core.maps.memory_map import (
+    SYSTEM_RAM,
+    MemoryMap,
+    Region,
+    make_memory_map,
+    map_from_elfcorehdr,
+    with_crash_kernel,
+)
+from vmcorefs.core.space.ranges import make_ranges, pair_overlaps, subtract
+from vmcorefs.core.space.units import MAX_ADDRESS
+from vmcorefs.errors import FormatError
+
+_IOMEM = re.compile(r"^( *)([0-9a-f]+)-([0-9a-f]+) : (.+)$", re.MULTILINE)
+_MEMMAP_ROW = re.compile(r"^0x([0-9a-f]+)[ \t]+0x([0-9a-f]+)[ \t]+(\S.*)$", re.MULTILINE)
+_MEMMAP_FILE = re.compile(r"^(?:.*/)?([0-9]{1,9})/(start|end|type):(.+)$", re.MULTILINE)
+
+_TABLE = r"(BIOS-e820|BIOS-88|BIOS-e801|modified|user|extended|reserve setup_data|Xen)"
+_E820_ROW = re.compile(_TABLE + r": \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\] +(\S.*)")
+_E820_OLD_ROW = re.compile(_TABLE + r": ([0-9a-f]{16}) - ([0-9a-f]{16}) \(([^)]+)\)")
+_E820_CHANGE = re.compile(r"e820: (update|remove) \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\] +(\S.*)")
+_RESERVING = re.compile(
+    r"Reserving ([0-9]{1,9})MB of (?:low )?memory at ([0-9]{1,9})MB for crashkernel"
+)
+_RESERVED = re.compile(r"crashkernel (?:low memory )?reserved: 0x([0-9a-f]+) - 0x([0-9a-f]+)")
+
+_RAM_WORDS = frozenset({"usable", SYSTEM_RAM})
+
+
+def parse_memory_map(data: bytes) -> MemoryMap:
+    """Read a memory map of any of the kinds above, or an elfcorehdr.
+
+    Raises:
+        FormatError: if it is none of them, or is one that contradicts itself.
+    """
+    if data[:4] == ELF_MAGIC:
+        return map_from_elfcorehdr(parse_elfcorehdr(data))
+    text = data.decode("utf-8", "replace")
+    for parse in (_parse_iomem, _parse_memmap_rows, _parse_memmap_files, _parse_e820):
+        memory_map = parse(text)
+        if memory_map is not None:
+            return memory_map
+    start = data[:16]
+    raise FormatError(
+        f"not a memory map: starts with {start!r}; expected the text of /proc/iomem or"
+        " /sys/firmware/memmap, e820 lines of dmesg, or an elfcorehdr"
+    )
+
+
+def _parse_iomem(text: str) -> MemoryMap | None:
+    rows = list(_IOMEM.finditer(text))
+    if not rows:
+        return None
+    _refuse_other_lines(text, _IOMEM, "/proc/iomem")
+    return make_memory_map(
+        (
+            Region(_hex(row[2]), _hex(row[3]) + 1, row[4].strip(), len(row[1]) // 2, line)
+            for line, row in enumerate(rows, 1)
+        ),
+        "/proc/iomem",
+    )
+
+
+def _parse_memmap_rows(text: str) -> MemoryMap | None:
+    rows = list(_MEMMAP_ROW.finditer(text))
+    if not rows:
+        return None
+    _refuse_other_lines(text, _MEMMAP_ROW, "/sys/firmware/memmap")
+    regions = (
+        Region(_hex(r[1]), _hex(r[2]) + 1, r[3].strip(), 0, n) for n, r in enumerate(rows, 1)
+    )
+    # a shell lists the directory as 0 1 10 11 2: its order says nothing
+    return make_memory_map(sorted(regions), "/sys/firmware/memmap")
+
+
+def _parse_memmap_files(text: str) -> MemoryMap | None:
+    entries: dict[int, dict[str, str]] = {}
+    for match in _MEMMAP_FILE.finditer(text):
+        entries.setdefault(int(match[1]), {})[match[2]] = match[3].strip()
+    if not entries:
+        return None
+    rows = []
+    for number, entry in sorted(entries.items()):
+        if entry.keys() != {"start", "end", "type"}:
+            raise FormatError(f"entry {number}: has {sorted(entry)}, expected start, end and type")
+        rows.append(f"{entry['start']} {entry['end']} {entry['type']}")
+    parsed = _parse_memmap_rows("\n".join(rows))
+    if parsed is None:
+        raise FormatError(f"entries of /sys/firmware/memmap, but no addresses: {rows[0]!r}")
+    return parsed
+
+
+def _parse_e820(text: str) -> MemoryMap | None:
+    # a kernel prints the firmware's table, then each table that it made of it: the last one counts
+    tables: dict[str, list[Region]] = {}
+    last = ""
+    changes: list[re.Match[str]] = []
+    for number, line in enumerate(text.splitlines(), 1):
+        row = _parse_e820_row(line, number)
+        if row is not None:
+            last = row[0]
+            tables.setdefault(last, []).append(row[1])
+            changes.clear()
+        elif change := _E820_CHANGE.search(line):
+            changes.append(change)
+    if not tables:
+        return None
+    memory_map = make_memory_map(tables[last], f"e820 ({last})")
+    memory_map = _apply_changes(memory_map, changes)
+    reserved = make_ranges(_crash_kernel_lines(text))
+    return with_crash_kernel(memory_map, reserved) if len(reserved) else memory_map
+
+
+def _parse_e820_row(line: str, number: int) -> tuple[str, Region] | None:
+    if row := _E820_ROW.search(line):
+        end = _hex(row[3]) + 1
+    elif row := _E820_OLD_ROW.search(line):
+        end = _hex(row[3])
+    else:
+        return None
+    kind = row[4].strip()
+    name = SYSTEM_RAM if kind in _RAM_WORDS else kind
+    return row[1], Region(_hex(row[2]), end, name, 0, number)
+
+
+def _apply_changes(memory_map: MemoryMap, changes: list[re.Match[str]]) -> MemoryMap:
+    """Take from RAM what the kernel's later ``e820: update`` and ``remove`` lines take.
+
+    The kernel works on a copy of the printed table, and /proc/iomem shows the outcome: the first
+    page is taken from RAM on every PC.
+    """
+    taken = make_ranges(
+        (_hex(change[2]), _hex(change[3]) + 1) for change in changes if _takes_ram(change[4])
+    )
+    ram = subtract(memory_map.ram, taken)
+    before = [region for region in memory_map.regions if region.name == SYSTEM_RAM]
+    start, end = np.array([(r.start, r.end) for r in before], dtype=np.int64).reshape(-1, 2).T
+    region_row, ram_row = pair_overlaps(start, end, ram[:, 0], ram[:, 1])
+    kept = [
+        Region(
+            max(before[row].start, first),
+            min(before[row].end, last),
+            SYSTEM_RAM,
+            0,
+            before[row].line,
+        )
+        for row, (first, last) in zip(region_row.tolist(), ram[ram_row].tolist(), strict=True)
+    ]
+    others = [region for region in memory_map.regions if region.name != SYSTEM_RAM]
+    return make_memory_map(sorted(kept + others), memory_map.dialect)
+
+
+def _takes_ram(change: str) -> bool:
+    before, _, after = change.strip().partition(" ==> ")
+    return before in _RAM_WORDS and after not in _RAM_WORDS
+
+
+def _crash_kernel_lines(text: str) -> Iterable[tuple[int, int]]:
+    # "Reserving 192MB of memory at 800MB for crashkernel" up to 6.6 (arch/x86/kernel/setup.c),
+    # "crashkernel reserved: 0x... - 0x... (192 MB)" since (kernel/crash_reserve.c), end exclusive
+    for match in _RESERVING.finditer(text):
+        start = int(match[2]) << 20
+        yield start, start + (int(match[1]) << 20)
+    for match in _RESERVED.finditer(text):
+        yield _hex(match[1]), _hex(match[2])
+
+
+def _refuse_other_lines(text: str, row: re.Pattern[str], dialect: str) -> None:
+    for number, line in enumerate(text.splitlines(), 1):
+        if line.strip() and not row.match(line):
+            raise FormatError(f"line {number}: {line[:60]!r} is not a line of {dialect}")
+
+
+def _hex(digits: str) -> int:
+    value = int(digits, 16)
+    # firmware may list a region up to the last address there is; RAM never is there
+    return min(value, MAX_ADDRESS - 1)

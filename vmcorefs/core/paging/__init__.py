@@ -1,0 +1,1 @@
+"""Page tables: their formats, walking them, and looking an address up."""

@@ -1,0 +1,106 @@
+"""Some virtual addresses, translated with a read for each level: what costs almost nothing.
+
+``core.paging.walk`` looks at every table. Whether page tables are where somebody thinks they are is
+told by a single address, and where a part of an array lies by those of its pages.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+
+from vmcorefs.core.paging.formats import VALID, PageTableFormat
+from vmcorefs.core.paging.walk import ReadTables, output_address
+from vmcorefs.core.space.ranges import Int64Array, distinct
+
+ReadEntry = Callable[[int], int]
+"""``read_entry(paddr)``: the table entry at a physical address, or a ``VmcorefsError``."""
+
+
+def entry_offset(fmt: PageTableFormat, level: int, vaddr: int) -> int:
+    """Where the entry of ``vaddr`` stands in its table of ``level`` (0: root), in bytes."""
+    return (vaddr >> fmt.shift(level) & ((1 << fmt.level_bits[level]) - 1)) * 8
+
+
+def translate(fmt: PageTableFormat, root: int, vaddr: int, read_entry: ReadEntry) -> int | None:
+    """The physical address behind ``vaddr``, or None if nothing is mapped there.
+
+    Args:
+        fmt: The format of the tables.
+        root: Physical address of the root.
+        vaddr: Signed or unsigned.
+        read_entry: Reads an entry.
+
+    Raises:
+        VmcorefsError: what ``read_entry`` raises.
+    """
+    shift, allowed = _canonical(fmt)
+    if (vaddr - (1 << 64) if vaddr >> 63 == 1 else vaddr) >> shift not in allowed:
+        return None
+    table = root
+    for level in range(fmt.levels):
+        entry = read_entry(table + entry_offset(fmt, level, vaddr))
+        if not entry & VALID:
+            return None
+        table = int(output_address(fmt, np.array([entry], dtype=np.uint64))[0])
+        shift, last = fmt.shift(level), level == fmt.levels - 1
+        if last or bool(entry & fmt.leaf_mask) == fmt.leaf_value:
+            size = 1 << shift
+            sound = entry & fmt.page_mask if last else shift in fmt.large_shifts
+            return table & -size | vaddr & size - 1 if sound else None
+    return None
+
+
+def translate_pages(
+    fmt: PageTableFormat, root: int, vaddrs: Int64Array, read_tables: ReadTables
+) -> Int64Array:
+    """The physical address behind each of many virtual ones, near one another.
+
+    Args:
+        fmt: The format of the tables.
+        root: Physical address of the root.
+        vaddrs: Addresses as two's complement, shape ``(n,)``, int64.
+        read_tables: Reads tables.
+
+    Returns:
+        Shape ``(n,)``, int64; -1 where nothing is mapped, or a table cannot be read.
+
+    Raises:
+        VmcorefsError: what ``read_tables`` raises.
+    """
+    paddrs = np.full(len(vaddrs), -1, dtype=np.int64)
+    shift, allowed = _canonical(fmt)
+    rows = np.flatnonzero(np.isin(vaddrs >> shift, allowed))
+    table = np.full(len(rows), root, dtype=np.int64)
+    for level in range(fmt.levels if len(rows) else 0):
+        tables = distinct(table)
+        entries, readable = read_tables(tables)
+        shift, last = fmt.shift(level), level == fmt.levels - 1
+        which = np.searchsorted(tables, table)
+        column = vaddrs[rows] >> shift & ((1 << fmt.level_bits[level]) - 1)
+        entry = entries[which, column]
+        valid = ((entry & np.uint64(VALID)) != 0) & readable[which]
+        rows, entry = rows[valid], entry[valid]
+        output = output_address(fmt, entry)
+        leaf = ((entry & np.uint64(fmt.leaf_mask)) != 0) == fmt.leaf_value
+        if last:
+            leaf = np.ones(len(rows), dtype=np.bool_)
+            sound = (entry & np.uint64(fmt.page_mask)) != 0
+        else:
+            sound = leaf & (shift in fmt.large_shifts)
+        size = 1 << shift
+        paddrs[rows[sound]] = output[sound] & -size | vaddrs[rows[sound]] & (size - 1)
+        rows, table = rows[~leaf], output[~leaf]
+        if not len(rows):
+            break
+    return paddrs
+
+
+def _canonical(fmt: PageTableFormat) -> tuple[int, tuple[int, ...]]:
+    """By how much to shift an address for the bits above its index, and what these may be.
+
+    x86-64 and riscv64 want copies of the index's highest bit, arm64's TTBR1 wants ones.
+    """
+    bits = fmt.shift(0) + fmt.level_bits[0]
+    return (bits, (-1,)) if fmt.upper_half_only else (bits - 1, (-1, 0))

@@ -1,0 +1,172 @@
+"""What a walk of page tables finds: runs of virtual memory, and what could not be followed."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from vmcorefs.core.paging.formats import PageTableFormat
+from vmcorefs.core.space.ranges import Int64Array
+
+BoolArray = npt.NDArray[np.bool_]
+UInt8Array = npt.NDArray[np.uint8]
+UInt64Array = npt.NDArray[np.uint64]
+
+
+class Reason(StrEnum):
+    """Why a part of the tables was not followed."""
+
+    UNREADABLE = "tables that no input holds"
+    LOOP = "entries that name a table above their own"
+    RESERVED = "entries that no CPU takes"
+    MISALIGNED = "large pages at addresses that are not aligned"
+    TOO_MANY_TABLES = "tables beyond the limit"
+    TOO_MANY_RUNS = "runs beyond the limit"
+
+
+class Problem(msgspec.Struct, frozen=True):
+    """What was not followed, for one reason.
+
+    Attributes:
+        reason: Why.
+        count: How many; of what is beyond a limit, those that were seen.
+        examples: The first of them, ``(vaddr, paddr)`` each, unsigned: where the range begins that
+            is lost, and the address of the table or page.
+    """
+
+    reason: Reason
+    count: int
+    examples: tuple[tuple[int, int], ...]
+
+    def __str__(self) -> str:
+        vaddr, paddr = self.examples[0]
+        return f"{self.count} {self.reason}, first at vaddr {vaddr:#x} (paddr {paddr:#x})"
+
+
+class Runs(msgspec.Struct, frozen=True, eq=False):
+    """Pieces of virtual memory; the columns are those of ``Mappings``, in any order."""
+
+    vaddr: Int64Array
+    paddr: Int64Array
+    size: Int64Array
+    flags: UInt8Array
+
+    def __len__(self) -> int:
+        return len(self.vaddr)
+
+    def rows(self, index: slice | BoolArray | Int64Array) -> Runs:
+        """The rows that ``index`` selects, in its order."""
+        return Runs(self.vaddr[index], self.paddr[index], self.size[index], self.flags[index])
+
+    def merged(self) -> Runs:
+        """Join each row with those behind it that go on where it ends, in both spaces."""
+        if len(self) < 2:
+            return self
+        joins = (
+            (self.vaddr[1:] == self.vaddr[:-1] + self.size[:-1])
+            & (self.paddr[1:] == self.paddr[:-1] + self.size[:-1])
+            & (self.flags[1:] == self.flags[:-1])
+            & (self.vaddr[1:] != 0)  # where the kernel's half ends and the user's begins
+        )
+        first = np.concatenate(([True], ~joins))
+        last = np.concatenate((~joins, [True]))
+        kept = self.rows(first)
+        size = self.vaddr[last] + self.size[last] - kept.vaddr
+        return Runs(kept.vaddr, kept.paddr, size, kept.flags)
+
+
+def concatenate_runs(parts: list[Runs]) -> Runs:
+    """Put the rows of all parts into one table, in their order."""
+    columns = [np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS]
+    return Runs(*columns)
+
+
+_COLUMNS = ("vaddr", "paddr", "size", "flags")
+
+
+class Aliases(msgspec.Struct, frozen=True, eq=False):
+    """Ranges that show again, through the same tables, what stands at another address.
+
+    Attributes:
+        vaddr: First address of each range, shape ``(n,)``, int64, sorted, as in ``Mappings``.
+        size: Bytes in each range, shape ``(n,)``, int64.
+        of: First address of the range that it repeats, shape ``(n,)``, int64. That may hold aliases
+            in turn, but only smaller ones.
+    """
+
+    vaddr: Int64Array
+    size: Int64Array
+    of: Int64Array
+
+    def __len__(self) -> int:
+        return len(self.vaddr)
+
+
+class Mappings(msgspec.Struct, frozen=True, eq=False):
+    """What page tables map, in maximal runs: contiguous in both spaces and of equal access.
+
+    Virtual addresses are int64, signed: the canonical 64-bit address as two's complement. So the
+    kernel's are negative, 0xffffffff80000000 is -0x80000000, and they sort as they should.
+    ``vaddr.view(np.uint64)`` are the addresses as people write them.
+
+    Attributes:
+        fmt: The format of the tables.
+        root: Physical address of the root.
+        vaddr: First virtual address of each run, shape ``(n,)``, int64, sorted.
+        paddr: First physical address of each run, shape ``(n,)``, int64.
+        size: Bytes in each run, shape ``(n,)``, int64.
+        flags: ``Access`` bits of each run, shape ``(n,)``, uint8.
+        aliases: What repeats a part of the runs and is not among them.
+        problems: What was not followed, a row for each reason.
+        tables: How many tables were looked at.
+    """
+
+    fmt: PageTableFormat
+    root: int
+    vaddr: Int64Array
+    paddr: Int64Array
+    size: Int64Array
+    flags: UInt8Array
+    aliases: Aliases
+    problems: tuple[Problem, ...]
+    tables: int
+
+    def __len__(self) -> int:
+        return len(self.vaddr)
+
+    @property
+    def page_size(self) -> int:
+        """Bytes in the smallest page."""
+        return 1 << self.fmt.page_shift
+
+    def translate(self, vaddr: int) -> int | None:
+        """The physical address behind ``vaddr``, signed or unsigned; None if nothing is mapped."""
+        if not -(1 << 63) <= vaddr < 1 << 64:
+            return None
+        paddr = int(self.translate_many(np.array([vaddr % (1 << 64)], dtype=np.uint64))[0])
+        return paddr if paddr >= 0 else None
+
+    def translate_many(self, vaddrs: Int64Array | UInt64Array) -> Int64Array:
+        """The physical address behind each virtual one, int64; -1 where nothing is mapped."""
+        at: Int64Array = vaddrs.astype(np.int64)
+        for _ in range(self.fmt.levels):  # an alias within an alias is a level further down
+            row, held = _find(self.aliases.vaddr, self.aliases.size, at)
+            at[held] += (self.aliases.of - self.aliases.vaddr)[row]
+        row, held = _find(self.vaddr, self.size, at)
+        paddrs = np.full(len(at), -1, dtype=np.int64)
+        paddrs[held] = at[held] + (self.paddr - self.vaddr)[row]
+        return paddrs
+
+
+def _find(
+    start: Int64Array, size: Int64Array, addresses: Int64Array
+) -> tuple[Int64Array, BoolArray]:
+    """Which addresses are within a row, shape of ``addresses``, and for each of those its row."""
+    row = np.searchsorted(start, addresses, side="right") - 1
+    inside = row >= 0
+    # compared with the end: the distance to a far address would wrap
+    inside[inside] = addresses[inside] < (start + size)[row[inside]]
+    return row[inside], inside

@@ -1,0 +1,1 @@
+"""Physical addresses: units, ranges, and tables of extents."""

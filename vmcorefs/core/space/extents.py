@@ -1,0 +1,268 @@
+"""The extent table: for every range of an address space, where its bytes come from.
+
+The same table serves the physical address space and each file of the tree. It is computed once,
+when an image is opened, and searched on every read. Layers (the backup over the image, RAM only,
+without the crash kernel) are functions from table to table, so nothing of them is left at read
+time. Columns are int64, not uint64: numpy turns a uint64 ``searchsorted`` with a Python int into
+a float64 one, and unsigned subtraction wraps in silence (docs/decisions/0001).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from vmcorefs.core.space.ranges import (
+    Int64Array,
+    Ranges,
+    complement,
+    normalise,
+    pair_overlaps,
+    subtract,
+)
+from vmcorefs.core.space.units import MAX_ADDRESS, format_range
+from vmcorefs.errors import LayoutError
+
+NO_SOURCE = -1
+
+
+class Kind(IntEnum):
+    """What is known of an extent's bytes; absence has kinds, and none of them is an accident."""
+
+    DATA = 0
+    """Stored in a source."""
+    ZERO = 1
+    """Known to be zeros."""
+    HOLE = 2
+    """Not RAM."""
+    MISSING = 3
+    """RAM that no input holds."""
+    EXCLUDED = 4
+    """RAM that was left out on purpose, by a dump level: what it held is not known."""
+
+
+class Extents(msgspec.Struct, frozen=True, eq=False):
+    """A table of ``n`` extents, sorted by ``start``, none empty, none overlapping.
+
+    Attributes:
+        start: First address of each extent, shape ``(n,)``, int64, bytes.
+        size: Bytes in each extent, shape ``(n,)``, int64.
+        offset: Where its first byte lies in its source, shape ``(n,)``, int64, bytes; 0 unless
+            DATA.
+        source: Index into the image's list of sources, shape ``(n,)``, int32; ``NO_SOURCE`` unless
+            DATA.
+        kind: A ``Kind``, shape ``(n,)``, int8.
+    """
+
+    start: Int64Array
+    size: Int64Array
+    offset: Int64Array
+    source: npt.NDArray[np.int32]
+    kind: npt.NDArray[np.int8]
+
+    def __len__(self) -> int:
+        return len(self.start)
+
+    @property
+    def end(self) -> Int64Array:
+        """One past the last address of each extent, shape ``(n,)``."""
+        return self.start + self.size
+
+    @property
+    def ranges(self) -> Ranges:
+        """The addresses that the table speaks of, whatever their kind, as a normal set."""
+        return normalise(np.stack((self.start, self.end), axis=1))
+
+    def is_same(self, other: Extents) -> bool:
+        """Whether the other table says the same, row by row."""
+        return all(
+            np.array_equal(getattr(self, column), getattr(other, column))
+            for column in ("start", "size", "offset", "source", "kind")
+        )
+
+    def only(self, *kinds: Kind) -> Extents:
+        """The rows that are of one of ``kinds``."""
+        return self.rows(np.isin(self.kind, kinds))
+
+    def rows(self, index: npt.NDArray[np.bool_] | Int64Array) -> Extents:
+        """The rows that ``index`` selects, in its order."""
+        return Extents(
+            self.start[index],
+            self.size[index],
+            self.offset[index],
+            self.source[index],
+            self.kind[index],
+        )
+
+
+def make_extents(
+    ranges: Ranges, *, kind: Kind, source: int = NO_SOURCE, offset: int = 0
+) -> Extents:
+    """Build a table with one extent for each range.
+
+    Args:
+        ranges: A normal set.
+        kind: The kind of all of them.
+        source: Index of the source, if ``kind`` is DATA.
+        offset: Where the first range's first byte lies in the source; the bytes of the others
+            follow at their distance from it.
+    """
+    start = ranges[:, 0]
+    held = kind is Kind.DATA and len(ranges) > 0
+    return Extents(
+        start=start,
+        size=ranges[:, 1] - start,
+        offset=start - start[0] + offset if held else np.zeros_like(start),
+        source=np.full(len(start), source, dtype=np.int32),
+        kind=np.full(len(start), kind, dtype=np.int8),
+    )
+
+
+EMPTY = make_extents(np.empty((0, 2), dtype=np.int64), kind=Kind.HOLE)
+"""The table that speaks of nothing."""
+
+
+def validate(extents: Extents) -> Extents:
+    """Check the promises of ``Extents`` and return the table.
+
+    Raises:
+        LayoutError: if a row is empty, negative, above ``MAX_ADDRESS``, out of order, or overlaps
+            the one before it.
+    """
+    start, end = extents.start, extents.end
+    # a sum beyond int64 wraps to a negative end, so end <= start catches that too
+    bad = (extents.size <= 0) | (start < 0) | (end <= start) | (extents.offset < 0)
+    bad[1:] |= start[1:] < end[:-1]
+    if bad.any():
+        row = int(np.argmax(bad))
+        first, last = int(start[row]), int(start[row]) + int(extents.size[row])
+        before = f" after {format_range(int(start[row - 1]), int(end[row - 1]))}" if row else ""
+        raise LayoutError(
+            f"extent {row} {format_range(first, last)}{before}: empty, out of order, overlapping"
+            f" or beyond {MAX_ADDRESS:#x}"
+        )
+    return extents
+
+
+def merge(*tables: Extents) -> Extents:
+    """Put tables that do not overlap into one, in order of address.
+
+    Raises:
+        LayoutError: if two rows overlap.
+    """
+    joined = Extents(
+        np.concatenate([table.start for table in tables]),
+        np.concatenate([table.size for table in tables]),
+        np.concatenate([table.offset for table in tables]),
+        np.concatenate([table.source for table in tables]),
+        np.concatenate([table.kind for table in tables]),
+    )
+    return validate(joined.rows(np.argsort(joined.start, kind="stable")))
+
+
+class Windows(msgspec.Struct, frozen=True):
+    """Ranges of one address space and where each appears in another.
+
+    Attributes:
+        start: First address of each window where it is taken from, shape ``(n,)``, int64, bytes.
+            Windows may overlap here: the kernel's text stands in a vmcore twice.
+        size: Bytes in each window, shape ``(n,)``, int64.
+        to: First address where it appears, shape ``(n,)``, int64; sorted, not overlapping.
+    """
+
+    start: Int64Array
+    size: Int64Array
+    to: Int64Array
+
+
+def line_up(start: Int64Array, size: Int64Array, to: int) -> Windows:
+    """Windows that follow each other without a gap from address ``to`` on; empty ones vanish."""
+    shown = size > 0
+    start, size = start[shown], size[shown]
+    return Windows(start, size, to + np.cumsum(size) - size)
+
+
+def project(extents: Extents, windows: Windows) -> Extents:
+    """Show what a table holds of each window at the window's new place.
+
+    ::
+
+        extents   |aaaaaa|  |bbbbbb|
+        windows      |----1----|    (to 0)      |-2-| (to 100)
+        result    0 |aaa|  |bb|     100 |...|
+
+    What the table does not hold of a window is left out; ``fill`` says what it is.
+    """
+    window, row = pair_overlaps(
+        windows.start, windows.start + windows.size, extents.start, extents.end
+    )
+    held = extents.rows(row)
+    low = np.maximum(held.start, windows.start[window])
+    high = np.minimum(held.end, (windows.start + windows.size)[window])
+    data = held.kind == Kind.DATA
+    return Extents(
+        start=low + (windows.to - windows.start)[window],
+        size=high - low,
+        offset=np.where(data, held.offset + (low - held.start), 0),
+        source=held.source,
+        kind=held.kind,
+    )
+
+
+def restrict(extents: Extents, ranges: Ranges) -> Extents:
+    """Keep what lies in the normal set ``ranges``; rows that cross its edges are cut."""
+    start = ranges[:, 0]
+    return project(extents, Windows(start, ranges[:, 1] - start, start))
+
+
+def exclude(extents: Extents, ranges: Ranges) -> Extents:
+    """Drop what lies in the normal set ``ranges``; rows that cross its edges are cut."""
+    return restrict(extents, complement(ranges, 0, MAX_ADDRESS))
+
+
+def overlay(lower: Extents, upper: Extents) -> Extents:
+    """Lay ``upper`` over ``lower``: where both speak of an address, ``upper`` is believed.
+
+    ::
+
+        lower   |aaaaaaaaaaaaaaaa|      |bbbbbb|
+        upper        |UUUU|          |UU|
+        result  |aaaa|UUUU|aaaaaa|   |UU|bbbbbb|
+    """
+    return merge(exclude(lower, upper.ranges), upper)
+
+
+def relocate(extents: Extents, delta: int) -> Extents:
+    """Move every extent by ``delta`` bytes (negative: down); the bytes stay the same."""
+    return validate(
+        Extents(extents.start + delta, extents.size, extents.offset, extents.source, extents.kind)
+    )
+
+
+def fill(extents: Extents, ranges: Ranges, kind: Kind) -> Extents:
+    """Give what the table does not speak of in the normal set ``ranges`` the kind ``kind``."""
+    gaps = subtract(ranges, extents.ranges)
+    return merge(extents, make_extents(gaps, kind=kind)) if len(gaps) else extents
+
+
+def coalesce(extents: Extents) -> Extents:
+    """Join neighbours that are one run: of one kind and, for DATA, contiguous in one source."""
+    if len(extents) < 2:
+        return extents
+    start, end = extents.start, extents.end
+    joins = (
+        (start[1:] == end[:-1])
+        & (extents.kind[1:] == extents.kind[:-1])
+        & (extents.source[1:] == extents.source[:-1])
+        & (
+            (extents.kind[1:] != Kind.DATA)
+            | (extents.offset[1:] == extents.offset[:-1] + extents.size[:-1])
+        )
+    )
+    first = np.concatenate(([True], ~joins))
+    last = np.concatenate((~joins, [True]))
+    kept = extents.rows(first)
+    return Extents(kept.start, end[last] - kept.start, kept.offset, kept.source, kept.kind)

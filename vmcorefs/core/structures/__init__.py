@@ -1,0 +1,1 @@
+"""How the kernel's data is read: symbols, types, modules, its log."""

@@ -1,0 +1,84 @@
+"""Where each CPU keeps its crash notes, by the kernel's own ``crash_notes`` pointer.
+
+An elfcorehdr lists these buffers. Without one they are found as the kernel would list them
+(kernel/crash_core.c, ``crash_prepare_elf64_headers``): one for each possible CPU, at the CPU's copy
+of a per-CPU allocation.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+
+from vmcorefs.core.elf.registers import REGISTER_SETS
+from vmcorefs.core.space.units import align_up
+from vmcorefs.core.structures.kallsyms import SymbolTable
+from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.errors import FormatError
+
+MAX_CPUS = 1 << 13
+"""CONFIG_NR_CPUS is 8192 at the most (arch/x86/Kconfig)."""
+
+_HEADER_SIZE = 12
+_ADDRESSES = 1 << 64
+
+
+def slot_size(machine: int) -> int | None:
+    """``sizeof(note_buf_t)``: a note of NT_PRSTATUS named CORE, and the empty one behind it.
+
+    None where the machine's ``struct elf_prstatus`` is not known (include/linux/vmcore_info.h,
+    ``CRASH_CORE_NOTE_BYTES``).
+    """
+    layout = REGISTER_SETS.get(machine)
+    if layout is None:
+        return None
+    return 2 * _HEADER_SIZE + align_up(len(b"CORE\0"), 4) + align_up(layout.size, 4)
+
+
+def find_slots(memory: KernelMemory, symbols: SymbolTable) -> tuple[int, ...]:
+    """The virtual address of each possible CPU's note buffer; the errors of ``slots_by_cpu``."""
+    return tuple(slots_by_cpu(memory, symbols).values())
+
+
+def slots_by_cpu(memory: KernelMemory, symbols: SymbolTable) -> dict[int, int]:
+    """The virtual address of each possible CPU's note buffer, by its number, in their order.
+
+    Raises:
+        FormatError: if a symbol is missing, or what it says cannot be true.
+        VmcorefsError: what ``memory.read`` raises.
+    """
+    buffers = memory.pointer(_symbol(symbols, "crash_notes"))
+    offsets = symbols.lookup("__per_cpu_offset")
+    if not buffers:
+        raise FormatError("crash_notes is NULL")
+    if offsets is None:  # no CONFIG_SMP: a per-CPU variable is a variable
+        return {0: buffers}
+    cpus = _possible_cpus(memory, symbols)
+    size = memory.word_size
+    stored = memory.read(offsets, (cpus[-1] + 1) * size)
+    return {
+        cpu: (buffers + memory.decode(stored[cpu * size : (cpu + 1) * size])) % _ADDRESSES
+        for cpu in cpus
+    }
+
+
+def _possible_cpus(memory: KernelMemory, symbols: SymbolTable) -> list[int]:
+    # nr_cpu_ids is a constant, and no symbol, with CONFIG_FORCE_NR_CPUS
+    at = symbols.lookup("nr_cpu_ids")
+    limit = memory.integer(at, 4) if at is not None else 64
+    if not 0 < limit <= MAX_CPUS:
+        raise FormatError(f"nr_cpu_ids is {limit}, expected 1 to {MAX_CPUS}")
+    size = align_up(limit, 8 * memory.word_size) // 8
+    mask = memory.read(_symbol(symbols, "__cpu_possible_mask"), size)
+    words = np.frombuffer(mask, dtype=f"{memory.byte_order}u{memory.word_size}")
+    little = np.ascontiguousarray(words, dtype=f"<u{memory.word_size}").view(np.uint8)
+    cpus: list[int] = np.flatnonzero(np.unpackbits(little, bitorder="little")[:limit]).tolist()
+    if not cpus:
+        raise FormatError("__cpu_possible_mask is empty")
+    return cpus
+
+
+def _symbol(symbols: SymbolTable, name: str) -> int:
+    vaddr = symbols.lookup(name)
+    if vaddr is None:
+        raise FormatError(f"kallsyms: no {name}")
+    return vaddr

@@ -1,0 +1,237 @@
+"""The kernel's own symbol table, decoded from its memory with nothing but VMCOREINFO.
+
+scripts/kallsyms.c writes it into the kernel and kernel/kallsyms.c reads it; VMCOREINFO names its
+parts since 6.0 (kernel/vmcore_info.c). A name is a type character and the symbol, compressed: a
+length, then that many bytes, each of which stands for one of 256 tokens. Addresses are 32-bit
+offsets, from what depends on the kernel:
+
+* from ``kallsyms_relative_base``, unsigned;
+* with CONFIG_KALLSYMS_ABSOLUTE_PERCPU (x86 with SMP before 6.15) downwards from
+  ``kallsyms_relative_base - 1`` if negative, and absolute if not: per-CPU symbols count from zero;
+* from the place of the offset itself (``offset_to_ptr``, since 7.0), and there is no base;
+* or they are whole words, ``kallsyms_addresses`` (CONFIG_KALLSYMS_BASE_RELATIVE=n, before 6.11).
+
+Which of these it is stands nowhere in VMCOREINFO: right is the one that puts ``_stext`` where
+VMCOREINFO's SYMBOL(_stext) has it. That also is the check that the right table was decoded.
+
+Whatever memory says here is hostile: sizes are bounded before anything is read or made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
+from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.errors import FormatError
+
+MAX_SYMBOLS = 1 << 21
+"""Most symbols that are believed: distributions' kernels have 100,000 to 250,000."""
+
+MAX_NAMES = 1 << 25
+"""Longest table of names that is believed, in bytes, compressed or not; usual are 2 and 6 MiB."""
+
+UNPRINTABLE = bytes(range(0x21)) + b"\x7f"
+"""What no name may have: it would break the lines of /proc/kallsyms."""
+
+Addresses = npt.NDArray[np.uint64]
+
+_TOKENS = 256  # a compressed name is made of bytes (scripts/kallsyms.c, best_table)
+_SEPARATOR, _NOTHING = _TOKENS, _TOKENS + 1  # codes of our own, for the bytes of a name's length
+_CHUNK = 1 << 18  # codes expanded at a time: bounds the list that Python makes of them
+
+
+class SymbolTable(msgspec.Struct, frozen=True, eq=False):
+    """Symbols of the kernel, or of one module, in the order in which /proc/kallsyms has them.
+
+    Attributes:
+        addresses: uint64, not int64 as extents are: kernel addresses are above 2**63, and nothing
+            but ``int()`` and comparisons is done with them. KASLR is applied.
+        types: One character for each symbol, as ``nm`` has them: ``T``, ``t``, ``D`` ...
+        names: The symbols' names; several symbols can have the same one.
+        word_size: Bytes in an address: 4 or 8.
+        module: Whose they are; empty for the kernel itself.
+    """
+
+    addresses: Addresses
+    types: str
+    names: tuple[str, ...]
+    word_size: int = 8
+    module: str = ""
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def lookup(self, name: str) -> int | None:
+        """The address of the first symbol of that name, as ``kallsyms_lookup_name`` finds it."""
+        try:
+            return int(self.addresses[self.names.index(name)])
+        except ValueError:
+            return None
+
+    def format(self) -> bytes:
+        """The lines of /proc/kallsyms (kernel/kallsyms.c, ``s_show``), as root sees them."""
+        digits = self.word_size * 2
+        end = f"\t[{self.module}]\n" if self.module else "\n"
+        lines = [
+            f"{address:0{digits}x} {kind} {name}{end}"
+            for address, kind, name in zip(
+                self.addresses.tolist(), self.types, self.names, strict=True
+            )
+        ]
+        return "".join(lines).encode("latin-1")
+
+
+def read_symbols(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> SymbolTable:
+    """Decode the kernel's symbol table; module symbols are not in it.
+
+    Raises:
+        FormatError: if VMCOREINFO lacks a key, or memory contradicts itself or VMCOREINFO.
+        VmcorefsError: what ``memory.read`` raises.
+    """
+    count = memory.integer(vmcoreinfo.symbol("kallsyms_num_syms"), 4)
+    if not 0 < count <= MAX_SYMBOLS:
+        raise FormatError(f"kallsyms_num_syms is {count}, expected 1 to {MAX_SYMBOLS}")
+    tokens = _read_tokens(vmcoreinfo, memory)
+    names = vmcoreinfo.symbol("kallsyms_names")
+    # scripts/kallsyms.c has always written the names before the tokens, with other tables between
+    size = vmcoreinfo.symbol("kallsyms_token_table") - names
+    if not count < size <= MAX_NAMES:
+        raise FormatError(f"kallsyms_names: {size} bytes up to the tokens, for {count} names")
+    entries = expand_names(memory.read(names, size), count, tokens)
+    stripped = tuple(entry[1:] for entry in entries)
+    types = "".join(entry[0] for entry in entries)
+    addresses = _read_addresses(vmcoreinfo, memory, stripped)
+    return SymbolTable(addresses, types, stripped, memory.word_size)
+
+
+def _read_tokens(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> list[bytes]:
+    """The 256 tokens: NUL-terminated strings, and a table of 16-bit indices right behind them."""
+    start = vmcoreinfo.symbol("kallsyms_token_table")
+    index = vmcoreinfo.symbol("kallsyms_token_index")
+    size = index - start
+    if not 0 < size <= 1 << 16:  # an index has 16 bits
+        raise FormatError(f"kallsyms_token_table: {size} bytes, expected 1 to {1 << 16}")
+    table = memory.read(start, size)
+    stored = memory.read(index, 2 * _TOKENS)
+    tokens = []
+    for offset in np.frombuffer(stored, dtype=memory.byte_order + "u2").tolist():
+        end = table.find(b"\0", offset)
+        if end < 0:
+            raise FormatError(f"kallsyms_token_index: {offset:#x} is outside the token table")
+        tokens.append(table[offset:end])
+    return tokens
+
+
+def expand_names(data: bytes, count: int, tokens: Sequence[bytes]) -> list[str]:
+    """Decompress names, each with its type in front.
+
+    Args:
+        data: Bytes that start with the first name; what comes behind the last does not matter.
+        count: Number of names.
+        tokens: 256 of them.
+
+    Raises:
+        FormatError: if ``data`` ends too early, or a name is empty, too long, or unprintable.
+    """
+    heads, end = _walk_names(data, count)
+    stored = np.frombuffer(data, dtype=np.uint8, count=end)
+    codes = stored.astype(np.uint16)
+    at = np.array(heads, dtype=np.int64)
+    codes[at] = _SEPARATOR
+    codes[at[stored[at] >= 0x80] + 1] = _NOTHING
+    table = [*tokens, b"\n", b""]
+    _check_codes(np.bincount(codes, minlength=len(table)).tolist(), table)
+    # joining what 256 Ki codes stand for is faster than anything that goes name by name
+    text = b"".join(
+        b"".join(map(table.__getitem__, codes[start : start + _CHUNK].tolist()))
+        for start in range(0, end, _CHUNK)
+    )
+    entries = text.decode("latin-1").split("\n")[1:]
+    if min(map(len, entries)) < 2:
+        raise FormatError("kallsyms_names: a symbol without a name")
+    return entries
+
+
+def _walk_names(data: bytes, count: int) -> tuple[list[int], int]:
+    """Where each name's length stands, and where the last name ends.
+
+    Lengths are ULEB128 of one or two bytes since 6.1, one byte before. No kernel with that one byte
+    has names as long as 128 codes (KSYM_NAME_LEN was 128, and compression halves them), so there is
+    nothing to tell apart.
+    """
+    heads = []
+    position = 0
+    try:
+        for _ in range(count):
+            heads.append(position)
+            length = data[position]
+            if length & 0x80:
+                position += 1
+                length = length & 0x7F | data[position] << 7
+            position += 1 + length
+    except IndexError:
+        position = len(data) + 1
+    if position > len(data):
+        raise FormatError(
+            f"kallsyms_names: name {len(heads) - 1} of {count} ends behind the table,"
+            f" {len(data)} bytes"
+        )
+    return heads, position
+
+
+def _check_codes(used: Sequence[int], table: Sequence[bytes]) -> None:
+    """Refuse what would take too much memory, or would break the lines of /proc/kallsyms."""
+    size = sum(uses * len(token) for uses, token in zip(used, table, strict=True))
+    if size > MAX_NAMES:
+        raise FormatError(f"kallsyms_names: {size} bytes expanded, expected {MAX_NAMES} at most")
+    for uses, token in zip(used[:_TOKENS], table, strict=False):
+        if uses and token.translate(None, UNPRINTABLE) != token:
+            raise FormatError(f"kallsyms_token_table: unprintable token {token[:16]!r}")
+
+
+def _read_addresses(
+    vmcoreinfo: Vmcoreinfo, memory: KernelMemory, names: Sequence[str]
+) -> Addresses:
+    expected = vmcoreinfo.symbol("_stext")
+    try:
+        anchor = names.index("_stext")
+    except ValueError:
+        raise FormatError(f"kallsyms_names: no _stext in {len(names)} names") from None
+    mask = np.uint64((1 << 8 * memory.word_size) - 1)
+    found = []
+    for candidate in _iter_addresses(vmcoreinfo, memory, len(names)):
+        addresses = candidate & mask
+        if addresses[anchor] == expected:
+            return addresses
+        found.append(hex(addresses[anchor]))
+    raise FormatError(f"kallsyms: _stext is at {' or '.join(found)}, expected {expected:#x}")
+
+
+def _iter_addresses(
+    vmcoreinfo: Vmcoreinfo, memory: KernelMemory, count: int
+) -> Iterator[Addresses]:
+    """All that the stored offsets can mean (kernel/kallsyms.c, ``kallsyms_sym_address``)."""
+
+    def read_words(name: str, size: int) -> Addresses:
+        data = memory.read(vmcoreinfo.symbol(name), size * count)
+        return np.frombuffer(data, dtype=f"{memory.byte_order}u{size}").astype(np.uint64)
+
+    if "SYMBOL(kallsyms_offsets)" not in vmcoreinfo.values:
+        yield read_words("kallsyms_addresses", memory.word_size)
+        return
+    offsets = read_words("kallsyms_offsets", 4)
+    negative = offsets >= 1 << 31
+    signed = np.where(negative, offsets - np.uint64(1 << 32), offsets)  # wraps, as C does
+    if "SYMBOL(kallsyms_relative_base)" in vmcoreinfo.values:
+        base = np.uint64(memory.pointer(vmcoreinfo.symbol("kallsyms_relative_base")))
+        yield offsets + base
+        yield np.where(negative, ~signed + base, offsets)  # ~x is -1 - x
+    else:
+        start = np.uint64(vmcoreinfo.symbol("kallsyms_offsets") % (1 << 64))
+        yield signed + start + 4 * np.arange(count, dtype=np.uint64)
+        yield offsets  # 32 bits, not relocatable

@@ -1,0 +1,50 @@
+"""The crashed kernel's own memory, by virtual address, as its variables are read."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import msgspec
+
+from vmcorefs.core.elf.notes import ByteOrder
+from vmcorefs.core.space.units import PAGE_SIZE
+
+ReadVirtual = Callable[[int, int], bytes]
+"""``read(vaddr, size)``: that many bytes of kernel virtual memory, or a ``VmcorefsError``."""
+
+
+class KernelMemory(msgspec.Struct, frozen=True):
+    """How to read a kernel's variables.
+
+    Attributes:
+        read: Reads its virtual memory.
+        byte_order: ``<`` or ``>``.
+        word_size: Bytes in a ``long`` and in a pointer: 4 or 8.
+    """
+
+    read: ReadVirtual
+    byte_order: ByteOrder
+    word_size: int
+
+    def integer(self, vaddr: int, size: int) -> int:
+        """The unsigned integer of ``size`` bytes at ``vaddr``."""
+        return self.decode(self.read(vaddr, size))
+
+    def pointer(self, vaddr: int) -> int:
+        """The pointer, or the ``unsigned long``, at ``vaddr``."""
+        return self.integer(vaddr, self.word_size)
+
+    def decode(self, data: bytes) -> int:
+        """The unsigned integer that ``data`` holds."""
+        return int.from_bytes(data, "little" if self.byte_order == "<" else "big")
+
+    def string(self, vaddr: int, limit: int) -> bytes:
+        """The string at ``vaddr`` without its NUL, or its first ``limit`` bytes if it is longer.
+
+        It may be the last one before memory that is not mapped.
+        """
+        first = min(limit, PAGE_SIZE - vaddr % PAGE_SIZE)
+        data = self.read(vaddr, first)
+        if b"\0" not in data and first < limit:
+            data += self.read(vaddr + first, limit - first)
+        return data.partition(b"\0")[0]

@@ -1,0 +1,1 @@
+"""Looking through memory for what tells of a kernel."""

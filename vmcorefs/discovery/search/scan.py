@@ -1,0 +1,178 @@
+"""One pass over the captured bytes: where something begins that tells of the dead machine.
+
+Both things that are looked for lie on pages of the crashed kernel (kexec-tools is content with
+1 KiB for an elfcorehdr), and what shifts pages in a file by less than one is a range of low memory,
+whose size firmware counts in KiB. So one look at each KiB, counted from where the memory starts in
+its file, finds all there is, wherever the pieces of the image belong.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+
+import msgspec
+import numpy as np
+
+from vmcorefs.core.elf.elf import ELF_MAGIC
+from vmcorefs.core.elf.vmcoreinfo import NOTE_NAME
+from vmcorefs.core.space.extents import Extents, Kind
+from vmcorefs.core.space.ranges import Int64Array
+from vmcorefs.errors import SourceIOError
+from vmcorefs.sources.base import Source
+
+GRID = 1024
+"""Bytes between the places that are looked at."""
+
+MAX_HITS = 1 << 16
+"""Most places of each sort that are kept; a real image has some dozens."""
+
+_CHUNK = 1 << 20  # fits the second-level cache: what is read is looked at before it leaves it
+_BLOCK = 1 << 16  # what is read alone where a chunk cannot be read
+_WORDS = GRID // 4
+_ELF = np.frombuffer(ELF_MAGIC, dtype=np.uint32)[0]
+_NAME = np.frombuffer(NOTE_NAME[:4], dtype=np.uint32)[0]
+_NAME_WORD = 3  # behind n_namesz, n_descsz and n_type
+
+
+Progress = Callable[[int, int], None]
+"""``progress(done, total)``, in bytes."""
+
+
+class Place(msgspec.Struct, frozen=True):
+    """A byte of an input.
+
+    Attributes:
+        source: Index of the source.
+        offset: In bytes from its start.
+    """
+
+    source: int
+    offset: int
+
+
+class Hits(msgspec.Struct, frozen=True):
+    """What a scan found, each in the order of the sources.
+
+    Attributes:
+        elf: Where the ELF magic stands.
+        vmcoreinfo: Where a note begins whose name starts as VMCOREINFO's.
+        complete: Whether there were no more than ``MAX_HITS`` of either.
+    """
+
+    elf: tuple[Place, ...]
+    vmcoreinfo: tuple[Place, ...]
+    complete: bool = True
+
+
+def scan(sources: Sequence[Source], held: Extents, progress: Progress | None = None) -> Hits:
+    """Look through all that the sources hold of memory.
+
+    Args:
+        sources: The opened inputs.
+        held: Which of their bytes are memory; where it belongs does not matter here.
+        progress: Told of each chunk.
+
+    Raises:
+        SourceIOError: if nothing can be read, or a source has shrunk.
+    """
+    elf: list[Place] = []
+    notes: list[Place] = []
+    complete = True
+    for number, offset, words in iter_chunks(sources, held, progress):
+        for column, magic, hits in ((0, _ELF, elf), (_NAME_WORD, _NAME, notes)):
+            rows = np.flatnonzero(words[:, column] == magic).tolist()
+            complete &= len(hits) + len(rows) <= MAX_HITS
+            hits.extend(Place(number, offset + row * GRID) for row in rows[: MAX_HITS - len(hits)])
+    return Hits(tuple(elf), tuple(notes), complete)
+
+
+def iter_chunks(
+    sources: Sequence[Source], held: Extents, progress: Progress | None = None
+) -> Iterator[tuple[int, int, np.ndarray[tuple[int, int], np.dtype[np.uint32]]]]:
+    """Source, offset and words of each chunk, a row for each KiB; the words are overwritten.
+
+    The chunks are in the order of the sources and of offset; what is known to be zeros without
+    reading it is left out, and so is what cannot be read.
+
+    Raises:
+        SourceIOError: if nothing can be read, or a source has shrunk.
+    """
+    buffer = np.empty(_CHUNK, dtype=np.uint8)
+    words = buffer.view(np.uint32).reshape(-1, _WORDS)
+    data = held.only(Kind.DATA)
+    spans = sorted(zip(data.source.tolist(), data.offset.tolist(), data.size.tolist(), strict=True))
+    done, total = 0, sum(size for _, _, size in spans)
+    looked, failure = False, None
+    for number, start, size in spans:
+        source, end = sources[number], start + size
+        offset = start
+        while end - offset >= GRID:
+            # one question for each hole, however long: an image of 1 TiB may be nothing else
+            skipped = (source.next_data(offset, end) - offset) // GRID * GRID
+            length = min(_CHUNK, (end - offset - skipped) // GRID * GRID)
+            done += skipped + length
+            if progress is not None:
+                progress(done, total)
+            if length:
+                error = _read(source, offset + skipped, buffer.data[:length])
+                if error is None:
+                    looked = True
+                    yield number, offset + skipped, words[: length // GRID]
+                failure = failure or error
+            offset += skipped + length
+    if failure is not None and not looked:
+        raise failure
+
+
+def _read(source: Source, offset: int, buffer: memoryview) -> SourceIOError | None:
+    """Read a chunk, or what can be read of it.
+
+    A bad block must not keep the rest of a memory from being found. What cannot be read is passed
+    over as zeros: nobody sees them but who looks for a note.
+
+    Returns:
+        Why nothing of it can be read; None if something can.
+
+    Raises:
+        SourceIOError: if the input has shrunk.
+    """
+    try:
+        source.pread_into(offset, buffer)
+    except SourceIOError as error:
+        if not isinstance(error.__cause__, OSError):
+            raise  # not a bad block: the input is not what it was
+        unread = 0
+        for at in range(0, len(buffer), _BLOCK):
+            block = buffer[at : at + _BLOCK]
+            try:
+                source.pread_into(offset + at, block)
+            except SourceIOError:
+                block[:] = bytes(len(block))
+                unread += len(block)
+        return error if unread == len(buffer) else None
+    return None
+
+
+def locate(memory: Extents, place: Place) -> int | None:
+    """The physical address of a place in an input, or None if it is not memory."""
+    inside = (
+        (memory.kind == Kind.DATA)
+        & (memory.source == place.source)
+        & (memory.offset <= place.offset)
+        & (place.offset < memory.offset + memory.size)
+    )
+    rows: Int64Array = np.flatnonzero(inside)
+    if not len(rows):
+        return None
+    row = int(rows[0])
+    return int(memory.start[row]) + place.offset - int(memory.offset[row])
+
+
+def place_of(memory: Extents, paddr: int) -> Place | None:
+    """The place in an input of a physical address, or None if no input holds it."""
+    inside = (memory.kind == Kind.DATA) & (memory.start <= paddr) & (paddr < memory.end)
+    rows: Int64Array = np.flatnonzero(inside)
+    if not len(rows):
+        return None
+    row = int(rows[0])
+    return Place(int(memory.source[row]), int(memory.offset[row]) + paddr - int(memory.start[row]))

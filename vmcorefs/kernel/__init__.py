@@ -1,0 +1,1 @@
+"""The kernel that died: found once, asked by everybody."""

@@ -1,0 +1,106 @@
+"""What a kdump-compressed header tells of the crashed kernel beside its memory."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from vmcorefs.core.elf.elf import (
+    EM_386,
+    EM_AARCH64,
+    EM_MIPS,
+    EM_PPC64,
+    EM_RISCV,
+    EM_X86_64,
+)
+from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
+from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
+from vmcorefs.core.formats.kdump.headers import Utsname
+from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.errors import FaultError, FormatError, SourceIOError
+from vmcorefs.kernel.virtual import through_distance, through_loads
+from vmcorefs.reader import Reader
+
+_X86_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map (arch/x86/include/asm/page_64_types.h)
+_NAME_SIZE = 65  # __NEW_UTS_LEN and its NUL (include/uapi/linux/utsname.h)
+_UNREADABLE = (FaultError, FormatError, SourceIOError)
+
+# as uname -m has them: crash and libkdumpfile know the machine by this name
+_MACHINES: Final[Mapping[int, bytes]] = {
+    EM_386: b"i686",
+    EM_AARCH64: b"aarch64",
+    EM_MIPS: b"mips64",
+    EM_PPC64: b"ppc64",
+    EM_RISCV: b"riscv64",
+    EM_X86_64: b"x86_64",
+}
+
+# how far the kernel's image is above its physical addresses
+_DISTANCES: Final[Mapping[int, Callable[[Vmcoreinfo], int]]] = {
+    EM_AARCH64: lambda info: info.number("kimage_voffset"),
+    EM_RISCV: lambda info: info.number("va_kernel_pa_offset"),
+    EM_X86_64: lambda info: _X86_KERNEL_MAP - info.number("phys_base"),
+}
+
+
+def find_phys_base(elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None) -> int:
+    """``phys_base`` in the sense that each machine gives to it (makedumpfile: arch/*.c).
+
+    It may be negative on x86_64: where a kernel runs below the address that it was linked for.
+    """
+    machine = elfcorehdr.header.e_machine
+    key = {EM_X86_64: "phys_base", EM_AARCH64: "PHYS_OFFSET"}.get(machine)
+    if vmcoreinfo is not None and key is not None:
+        try:
+            return vmcoreinfo.number(key)
+        except FormatError:
+            pass
+    loads = elfcorehdr.loads
+    if machine == EM_X86_64:
+        for load in loads[loads["p_vaddr"] >= _X86_KERNEL_MAP]:
+            return int(load["p_paddr"]) - (int(load["p_vaddr"]) - _X86_KERNEL_MAP)
+    if machine in (EM_386, EM_X86_64) or not len(loads):
+        return 0
+    return int(loads["p_paddr"].min())
+
+
+def read_utsname(memory: Reader, elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None) -> Utsname:
+    """The kernel's ``init_uts_ns.name``; where it cannot be read, what is known of it otherwise."""
+    info = vmcoreinfo
+    machine = elfcorehdr.header.e_machine
+    if info is not None:
+        for image in _image(memory, elfcorehdr, info):
+            names = _read_names(image, info)
+            if names is not None and names.sysname == b"Linux":
+                return names
+    release = (info.release if info is not None else None) or "unknown"
+    return Utsname(
+        sysname=b"Linux",
+        nodename=b"unknown",
+        release=release.encode("ascii", "replace")[: _NAME_SIZE - 1],
+        version=b"unknown",
+        machine=_MACHINES.get(machine, b"unknown"),
+    )
+
+
+def _image(memory: Reader, elfcorehdr: Elfcorehdr, info: Vmcoreinfo) -> list[KernelMemory]:
+    """Ways to read the kernel's image, which ``init_uts_ns`` is in."""
+    loads = through_loads(memory, elfcorehdr)
+    try:
+        distance = _DISTANCES[elfcorehdr.header.e_machine](info) % (1 << 64)
+    except (KeyError, FormatError):
+        return [loads]
+    direct = through_distance(
+        memory, distance, byte_order=loads.byte_order, word_size=loads.word_size
+    )
+    return [loads, direct]
+
+
+def _read_names(memory: KernelMemory, info: Vmcoreinfo) -> Utsname | None:
+    try:
+        at = info.symbol("init_uts_ns") + info.offset("uts_namespace.name")
+        data = memory.read(at, 6 * _NAME_SIZE)
+    except _UNREADABLE:
+        return None
+    names = (data[at : at + _NAME_SIZE] for at in range(0, len(data), _NAME_SIZE))
+    return Utsname(*(name.split(b"\0")[0][: _NAME_SIZE - 1] for name in names))

@@ -1,0 +1,138 @@
+"""The memory map, from what the kernel itself keeps of it: the best that can be read.
+
+In the order of how much they tell: ``iomem_resource`` (all that /proc/iomem shows), the e820 tables
+(x86), ``memblock`` (where it is kept), ``mem_section`` with the direct map, the direct map alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+
+import msgspec
+
+from vmcorefs.core.maps.e820 import read_boot_params, read_e820_table
+from vmcorefs.core.maps.memblock import STRUCTS, read_memblock
+from vmcorefs.core.maps.memory_map import (
+    SYSTEM_RAM,
+    MemoryMap,
+    Region,
+    make_memory_map,
+    with_crash_kernel,
+)
+from vmcorefs.core.maps.resources import RESOURCE, read_resources, read_span
+from vmcorefs.core.paging.direct_map import directly_mapped
+from vmcorefs.core.space.ranges import Ranges, intersect, make_ranges
+from vmcorefs.core.structures.mem_section import read_sections
+from vmcorefs.errors import FormatError, SourceIOError, VmcorefsError
+from vmcorefs.kernel.iomem_resource import find_iomem_resource
+from vmcorefs.kernel.kernel import Kernel
+
+
+class KernelMap(msgspec.Struct, frozen=True):
+    """A memory map that was read from a kernel.
+
+    Attributes:
+        memory_map: The map; its dialect says what it was read from.
+        refused: Why those that tell more could not be read, a line each.
+    """
+
+    memory_map: MemoryMap
+    refused: tuple[str, ...]
+
+
+def read_kernel_map(kernel: Kernel) -> KernelMap | None:
+    """Read the map that tells the most; None if there is none at all.
+
+    Raises:
+        SourceIOError: if an input cannot be read.
+    """
+    return _first(kernel, _ALL)
+
+
+def read_static_map(kernel: Kernel) -> MemoryMap | None:
+    """The map that lies in the kernel's image, so that nothing else need be in its place.
+
+    Raises:
+        SourceIOError: if an input cannot be read.
+    """
+    found = _first(kernel, (_boot_params, _memblock))
+    return found.memory_map if found else None
+
+
+def _first(kernel: Kernel, ways: tuple[Callable[[Kernel], MemoryMap], ...]) -> KernelMap | None:
+    refused: list[str] = []
+    for read in ways:
+        try:
+            return KernelMap(read(kernel), tuple(refused))
+        except SourceIOError:
+            raise
+        except VmcorefsError as error:
+            refused.append(str(error))
+    return None
+
+
+def _iomem_resource(kernel: Kernel) -> MemoryMap:
+    layout = RESOURCE
+    with suppress(FormatError):  # no BTF: it has been the same for long
+        layout = kernel.structs("resource")["resource"]
+    try:
+        root = kernel.symbol("iomem_resource")
+    except FormatError:  # no CONFIG_KALLSYMS_ALL, or a kernel before 6.0
+        root = find_iomem_resource(kernel)
+    return read_resources(kernel.virtual, root, layout)
+
+
+def _e820_table(kernel: Kernel) -> MemoryMap:
+    read = read_e820_table(kernel.virtual, kernel.symbol("e820_table"))
+    return with_crash_kernel(read, _crash_kernel(kernel))
+
+
+def _boot_params(kernel: Kernel) -> MemoryMap:
+    read = read_boot_params(kernel.image, kernel.symbol("boot_params"))
+    return with_crash_kernel(read, _crash_kernel(kernel))
+
+
+def _memblock(kernel: Kernel) -> MemoryMap:
+    # the regions are an array in the image, unless there were too many of them
+    read = read_memblock(kernel.image, kernel.symbol("memblock"), kernel.structs(*STRUCTS))
+    return with_crash_kernel(read, _crash_kernel(kernel))
+
+
+def _sections(kernel: Kernel) -> MemoryMap:
+    present = read_sections(kernel.vmcoreinfo, kernel.virtual)
+    return _from_ranges(
+        intersect(present, _mapped(kernel)), "mem_section and the direct map of the page tables"
+    )
+
+
+def _direct_map(kernel: Kernel) -> MemoryMap:
+    return _from_ranges(_mapped(kernel), "the direct map of the page tables")
+
+
+_ALL = (_iomem_resource, _e820_table, _boot_params, _memblock, _sections, _direct_map)
+
+
+def _mapped(kernel: Kernel) -> Ranges:
+    if kernel.direct_map is None:
+        raise FormatError("page tables: nothing is mapped")
+    return directly_mapped(kernel.mappings, kernel.direct_map)
+
+
+def _from_ranges(ranges: Ranges, dialect: str) -> MemoryMap:
+    return make_memory_map((Region(a, b, SYSTEM_RAM) for a, b in ranges.tolist()), dialect)
+
+
+def _crash_kernel(kernel: Kernel) -> Ranges:
+    """``crashk_res`` and ``crashk_low_res``, which are in the kernel's image."""
+    return make_ranges(_iter_crash_kernel(kernel))
+
+
+def _iter_crash_kernel(kernel: Kernel) -> Iterator[tuple[int, int]]:
+    for name in ("crashk_res", "crashk_low_res"):
+        try:
+            span = read_span(kernel.image, kernel.symbol(name))
+        except FormatError:
+            continue  # built without kexec
+        if span[1] - span[0] > 1:
+            yield span

@@ -1,0 +1,128 @@
+"""Reading the note buffers that an elfcorehdr points at, and merging them as the kernel does."""
+
+from __future__ import annotations
+
+import msgspec
+
+from vmcorefs.core.elf.elf import ElfHeader
+from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
+from vmcorefs.core.elf.notes import NT_VMCOREINFO, Note, find_vmcoreinfo, pack_note, walk_notes
+from vmcorefs.core.elf.registers import CpuState, decode_prstatus
+from vmcorefs.core.elf.vmcoreinfo import NOTE_NAME, Vmcoreinfo, parse_vmcoreinfo
+from vmcorefs.core.space.extents import Extents
+from vmcorefs.errors import FaultError, FormatError
+from vmcorefs.reader import Reader
+
+
+class NoteSlot(msgspec.Struct, frozen=True):
+    """One note buffer in memory.
+
+    Attributes:
+        start: Where it begins, in bytes: its physical address, or a place in ``CrashNotes.space``.
+        data: All its bytes, as ``p_memsz`` of its PT_NOTE says.
+        notes: The notes in it; none in the slot of a CPU that never saved its registers.
+        size: Bytes that the notes take; what follows is not part of the vmcore.
+        may_be_cpu: False if it is known to be no CPU's: a device's, or QEMU's.
+    """
+
+    start: int
+    data: bytes
+    notes: tuple[Note, ...]
+    size: int
+    may_be_cpu: bool = True
+
+    @property
+    def is_vmcoreinfo(self) -> bool:
+        """Whether this is VMCOREINFO's slot and not a CPU's."""
+        return any(note.name == b"VMCOREINFO" for note in self.notes)
+
+    def state(self, header: ElfHeader) -> CpuState | None:
+        """What its NT_PRSTATUS says, or None if it has none that is understood."""
+        states = (decode_prstatus(n, header.e_machine, header.byte_order) for n in self.notes)
+        return next((state for state in states if state is not None), None)
+
+
+class CrashNotes(msgspec.Struct, frozen=True):
+    """The notes of the crashed kernel.
+
+    Attributes:
+        slots: Every note buffer, in the order of the elfcorehdr: CPUs first, VMCOREINFO last.
+        vmcoreinfo: The text of VMCOREINFO, or None if there is none.
+        given: The whole note of a VMCOREINFO that the user gave, which follows the slots; empty if
+            it is in memory.
+        warnings: What was left out and why.
+        space: The table of what the slots are in, where that is not physical memory: the file of a
+            dump.
+    """
+
+    slots: tuple[NoteSlot, ...] = ()
+    vmcoreinfo: Vmcoreinfo | None = None
+    given: bytes = b""
+    warnings: tuple[str, ...] = ()
+    space: Extents | None = None
+
+    @property
+    def size(self) -> int:
+        """Bytes that all notes take, trimmed and joined: the size of the vmcore's PT_NOTE."""
+        return sum(slot.size for slot in self.slots) + len(self.given)
+
+    @property
+    def cpu_slots(self) -> tuple[NoteSlot, ...]:
+        """The slots of CPUs: the Nth is the Nth CPU that the elfcorehdr lists."""
+        return tuple(slot for slot in self.slots if slot.may_be_cpu and not slot.is_vmcoreinfo)
+
+
+def read_crash_notes(
+    memory: Reader,
+    elfcorehdr: Elfcorehdr,
+    *,
+    drop_torn: bool,
+    drop_missing: bool,
+    given: Vmcoreinfo | None = None,
+) -> CrashNotes:
+    """Read and merge the notes by the rules of fs/proc/vmcore.c.
+
+    Args:
+        memory: The captured memory, by physical address.
+        elfcorehdr: Whose PT_NOTEs to read, by their ``p_offset``.
+        drop_torn: Drop a torn note and what follows it in its slot, with a warning, as the kernel
+            does; otherwise it is an error.
+        drop_missing: Leave out a slot that the image does not hold, with a warning; otherwise it
+            is an error.
+        given: VMCOREINFO to use in place of what memory has.
+
+    Raises:
+        FormatError: if a note is torn, and ``drop_torn`` is false.
+        FaultError: if the image does not hold a slot, and ``drop_missing`` is false.
+        SourceIOError: if the image cannot be read.
+    """
+    slots: list[NoteSlot] = []
+    warnings: list[str] = []
+    for phdr in elfcorehdr.notes:
+        paddr, size = int(phdr["p_offset"]), int(phdr["p_memsz"])
+        try:
+            data = memory.pread(size, paddr)
+        except FaultError as error:
+            if not drop_missing:
+                raise
+            warnings.append(f"note slot at {paddr:#x} is left out: {error}")
+            continue
+        walk = walk_notes(data, elfcorehdr.header.byte_order)
+        if walk.torn:
+            message = f"note slot at {paddr:#x}: {walk.torn}"
+            if not drop_torn:
+                raise FormatError(
+                    f"{message}; pass --drop-torn-notes to leave it out, as the kernel does"
+                )
+            warnings.append(message)
+        slots.append(NoteSlot(paddr, data, walk.notes, walk.size))
+    if given is not None:
+        note = pack_note(NOTE_NAME, NT_VMCOREINFO, given.text, elfcorehdr.header.byte_order)
+        cpus = tuple(slot for slot in slots if not slot.is_vmcoreinfo)
+        return CrashNotes(cpus, given, note, tuple(warnings))
+    text = find_vmcoreinfo(tuple(note for slot in slots for note in slot.notes))
+    return CrashNotes(
+        slots=tuple(slots),
+        vmcoreinfo=parse_vmcoreinfo(text) if text is not None else None,
+        warnings=tuple(warnings),
+    )

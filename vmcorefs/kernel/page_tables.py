@@ -1,0 +1,174 @@
+"""The crashed kernel's own page tables, found through VMCOREINFO and walked.
+
+The root is ``swapper_pg_dir``, ``init_mm``'s: its upper half is the kernel's memory. With page
+table isolation (arch/x86/mm/pti.c) that half is the complete one; it is user space's copy of the
+root, one page behind it, that lacks the most.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+
+from vmcorefs.core.elf.elf import EM_AARCH64, EM_RISCV, EM_X86_64
+from vmcorefs.core.elf.notes import ByteOrder
+from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
+from vmcorefs.core.paging.formats import PageTableFormat, arm64, riscv64, x86_64
+from vmcorefs.core.paging.lookup import translate_pages
+from vmcorefs.core.paging.mappings import BoolArray, Mappings, UInt64Array
+from vmcorefs.core.paging.walk import Limits, ReadTables, walk
+from vmcorefs.core.space.extents import Extents, Kind
+from vmcorefs.core.space.ranges import Int64Array
+from vmcorefs.errors import FaultError, UnsupportedError
+from vmcorefs.kernel.recent import Recent
+from vmcorefs.reader import Reader
+
+_X86_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map (arch/x86/include/asm/page_64_types.h)
+_ADDRESSES = 1 << 64
+_KEPT_TABLES = 256  # of 4 KiB; those near the root are asked for again and again
+
+
+def find_page_tables(
+    memory: Reader,
+    machine: int,
+    vmcoreinfo: Vmcoreinfo,
+    *,
+    byte_order: ByteOrder = "<",
+    limits: Limits | None = None,
+) -> Mappings:
+    """Walk the kernel's page tables.
+
+    Args:
+        memory: The crashed kernel's memory, by physical address.
+        machine: ``EM_*``.
+        vmcoreinfo: Where they are, and in what format.
+        byte_order: Of the crashed machine.
+        limits: How far to go; by default as far as ``Limits`` says, but over no more tables than an
+            eighth of ``memory`` can be.
+
+    Returns:
+        What they map; tables that ``memory`` does not hold are among its ``problems``.
+
+    Raises:
+        FormatError: if VMCOREINFO lacks a key, or one of them cannot be true.
+        UnsupportedError: if the machine or its format is none of those that can be walked.
+        SourceIOError: if an input cannot be read.
+    """
+    fmt, root = locate_page_tables(machine, vmcoreinfo)
+    if limits is None:
+        held = int(memory.table.only(Kind.DATA).size.sum())
+        limits = Limits(tables=min(Limits().tables, max(held // fmt.table_size // 8, 1 << 10)))
+    return walk(fmt, root, table_reader(memory, fmt, byte_order), limits=limits)
+
+
+def locate_page_tables(machine: int, vmcoreinfo: Vmcoreinfo) -> tuple[PageTableFormat, int]:
+    """Say where the kernel's page tables are, and in what format, from VMCOREINFO alone.
+
+    Returns:
+        The format and the physical address of the root.
+
+    Raises:
+        FormatError: if VMCOREINFO lacks a key, or one of them cannot be true.
+        UnsupportedError: if the machine or its format is none of those that can be walked.
+    """
+    locate = _MACHINES.get(machine)
+    if locate is None:
+        raise UnsupportedError(
+            f"machine {machine}: cannot walk its page tables, only x86-64's, arm64's and riscv64's"
+        )
+    return locate(vmcoreinfo)
+
+
+def _locate_x86_64(vmcoreinfo: Vmcoreinfo) -> tuple[PageTableFormat, int]:
+    # arch/x86/kernel/vmcore_info_64.c; before 4.17 and 5.1 there was nothing to tell
+    levels = 5 if vmcoreinfo.number("pgtable_l5_enabled", default=0) else 4
+    fmt = x86_64(levels=levels, sme_mask=vmcoreinfo.number("sme_mask", default=0) % _ADDRESSES)
+    offset = vmcoreinfo.number("phys_base") - _X86_KERNEL_MAP
+    return fmt, (vmcoreinfo.symbol("swapper_pg_dir") + offset) % _ADDRESSES
+
+
+def _locate_arm64(vmcoreinfo: Vmcoreinfo) -> tuple[PageTableFormat, int]:
+    # arch/arm64/kernel/vmcore_info.c
+    va_bits = vmcoreinfo.number("VA_BITS")
+    page_size = vmcoreinfo.page_size
+    if page_size != 1 << 16:
+        # a kernel for 52 bits makes do with less on an older CPU, and drops a level for it; only
+        # with 64 KiB pages the root stays as it is (TTBR1_BADDR_4852_OFFSET)
+        va_bits = 64 - vmcoreinfo.number("TCR_EL1_T1SZ", default=64 - va_bits)
+    root = vmcoreinfo.symbol("swapper_pg_dir") - vmcoreinfo.number("kimage_voffset")
+    return arm64(page_size=page_size, va_bits=va_bits), root % _ADDRESSES
+
+
+def _locate_riscv64(vmcoreinfo: Vmcoreinfo) -> tuple[PageTableFormat, int]:
+    # arch/riscv/kernel/vmcore_info.c; VA_BITS is what satp's mode came out as
+    fmt = riscv64(va_bits=vmcoreinfo.number("VA_BITS"))
+    offset = vmcoreinfo.number("va_kernel_pa_offset")
+    return fmt, (vmcoreinfo.symbol("swapper_pg_dir") - offset) % _ADDRESSES
+
+
+_MACHINES: Final[dict[int, Callable[[Vmcoreinfo], tuple[PageTableFormat, int]]]] = {
+    EM_X86_64: _locate_x86_64,
+    EM_AARCH64: _locate_arm64,
+    EM_RISCV: _locate_riscv64,
+}
+
+
+def table_reader(memory: Reader, fmt: PageTableFormat, byte_order: ByteOrder = "<") -> ReadTables:
+    """Return a ``read_tables`` for ``walk`` that reads tables of ``fmt`` through ``memory``."""
+    dtype = np.dtype(f"{byte_order}u8")
+    # what is not RAM (HOLE) may read as zeros, but there is no table in it
+    held = memory.table.only(Kind.DATA, Kind.ZERO)
+
+    def read_tables(paddrs: Int64Array) -> tuple[UInt64Array, BoolArray]:
+        raw = np.zeros((len(paddrs), fmt.entries), dtype=dtype)
+        readable = _are_held(held, paddrs)
+        for row in np.flatnonzero(readable).tolist():
+            try:
+                memory.pread_into(int(paddrs[row]), memoryview(raw[row]).cast("B"))
+            except FaultError:
+                readable[row] = False
+        return raw.astype(np.uint64, copy=False), readable
+
+    return read_tables
+
+
+class TableLookup:
+    """Translates addresses through page tables that are never looked at as a whole."""
+
+    def __init__(
+        self, memory: Reader, fmt: PageTableFormat, root: int, byte_order: ByteOrder
+    ) -> None:
+        self._fmt = fmt
+        self._root = root
+        self._read_from_memory = table_reader(memory, fmt, byte_order)
+        self._recent: Recent[tuple[UInt64Array, BoolArray]] = Recent(_KEPT_TABLES)
+
+    @property
+    def page_size(self) -> int:
+        """Bytes in the smallest page."""
+        return 1 << self._fmt.page_shift
+
+    def translate_many(self, vaddrs: UInt64Array) -> Int64Array:
+        """The physical address behind each virtual one, int64; -1 where nothing is mapped."""
+        return translate_pages(self._fmt, self._root, vaddrs.astype(np.int64), self._read_tables)
+
+    def _read_tables(self, paddrs: Int64Array) -> tuple[UInt64Array, BoolArray]:
+        found = [self._recent.get(paddr, self._read_table) for paddr in paddrs.tolist()]
+        if len(found) == 1:
+            return found[0]
+        entries, readable = zip(*found, strict=True)
+        return np.concatenate(entries), np.concatenate(readable)
+
+    def _read_table(self, paddr: int) -> tuple[UInt64Array, BoolArray]:
+        return self._read_from_memory(np.array([paddr], dtype=np.int64))
+
+
+def _are_held(table: Extents, paddrs: Int64Array) -> BoolArray:
+    """Whether each page table begins in an extent: hostile ones mostly do not, and cost nothing."""
+    if not len(table):
+        return np.zeros(len(paddrs), dtype=bool)
+    row = np.searchsorted(table.start, paddrs, side="right") - 1
+    held: BoolArray = (row >= 0) & (paddrs < table.end[row])
+    return held

@@ -1,0 +1,168 @@
+"""What each page of a dead machine was used for, read from its kernel's own page array.
+
+The array is a 64th of memory, 384 GiB of 24 TiB. It is read a block at a time, when somebody asks,
+and where a block lies is looked up in the page tables then: nothing grows with the machine but the
+list of the array's pieces.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+
+from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
+from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
+from vmcorefs.core.pages.dump_level import KindArray, PageKind
+from vmcorefs.core.pages.page_array import PageArray, find_page_array
+from vmcorefs.core.pages.page_kinds import Structs, read_structs, spread
+from vmcorefs.core.pages.struct_page import StructPage, read_struct_page
+from vmcorefs.core.structures.kallsyms import read_symbols
+from vmcorefs.errors import FaultError, FormatError, UnsupportedError
+from vmcorefs.kernel.page_tables import TableLookup, locate_page_tables
+from vmcorefs.kernel.recent import Recent
+from vmcorefs.kernel.symbols import find_btf
+from vmcorefs.kernel.virtual import (
+    LoadLookup,
+    Translation,
+    read_into,
+    read_through,
+    through_loads,
+)
+from vmcorefs.reader import Reader
+
+BLOCK = 1 << 15
+"""Pages that are looked at together: 128 MiB of x86-64's, whose structures are 2 MiB."""
+
+_BLOCK_ORDER = BLOCK.bit_length() - 1
+_KEPT_BLOCKS = 64
+_KEPT_SPANS = 1 << 10
+_ADDRESSES = 1 << 64
+
+ReadInto = Callable[[int, memoryview], list[tuple[int, int]]]
+"""``read(vaddr, buffer)``: fills the buffer, and returns which ranges of it are lacking."""
+
+
+def find_kernel_pages(
+    memory: Reader, vmcoreinfo: Vmcoreinfo, elfcorehdr: Elfcorehdr
+) -> KernelPages:
+    """Find a kernel's page array, and how its structures are read.
+
+    Args:
+        memory: The crashed kernel's memory, by physical address.
+        vmcoreinfo: The crashed kernel's.
+        elfcorehdr: Machine, byte order, and where the kernel's image is mapped.
+
+    Raises:
+        FormatError: if VMCOREINFO lacks a key, or what is found cannot be true.
+        SourceIOError: if an input cannot be read.
+    """
+    header = elfcorehdr.header
+    lookup = _find_lookup(memory, vmcoreinfo, elfcorehdr)
+    image = through_loads(memory, elfcorehdr)
+    virtual = read_through(memory, lookup, byte_order=image.byte_order, word_size=image.word_size)
+
+    def read_btf() -> bytes | None:
+        try:
+            return find_btf(read_symbols(vmcoreinfo, image), image)[0]
+        except (FaultError, FormatError):
+            return None
+
+    layout = read_struct_page(vmcoreinfo, header.byte_order, image.word_size, read_btf)
+    array = find_page_array(vmcoreinfo, virtual)
+    return KernelPages(array, layout, partial(read_into, memory, lookup))
+
+
+def _find_lookup(memory: Reader, vmcoreinfo: Vmcoreinfo, elfcorehdr: Elfcorehdr) -> Translation:
+    """The kernel's page tables, or what the PT_LOADs tell where they cannot be walked."""
+    header = elfcorehdr.header
+    try:
+        fmt, root = locate_page_tables(header.e_machine, vmcoreinfo)
+    except (FormatError, UnsupportedError):
+        return LoadLookup(elfcorehdr, vmcoreinfo.page_size)
+    return TableLookup(memory, fmt, root, header.byte_order)
+
+
+class KernelPages:
+    """What pages were used for, by the kernel's own page array.
+
+    Attributes:
+        array: Where the page array is.
+        layout: How its structures are read.
+    """
+
+    def __init__(self, array: PageArray, layout: StructPage, read: ReadInto) -> None:
+        self.array = array
+        self.layout = layout
+        self._read_into = read
+        self._buffers = threading.local()
+        self._blocks: Recent[KindArray] = Recent(_KEPT_BLOCKS)
+        self._spans: Recent[tuple[int, int]] = Recent(_KEPT_SPANS)
+
+    @property
+    def unknown(self) -> tuple[str, ...]:
+        """What cannot be told, and what becomes of it; a sentence each."""
+        return self.layout.unknown
+
+    @property
+    def page_size(self) -> int:
+        """Bytes in a page of the crashed kernel."""
+        return self.layout.page_size
+
+    def of(self, first: int, count: int) -> KindArray:
+        """The kinds of the pages ``[first, first + count)``, by page frame number.
+
+        A page that no page array describes, or whose structure the image does not hold, is
+        ``KERNEL``: it is kept. ``ZERO`` is never told here. May be asked from several threads.
+
+        Raises:
+            SourceIOError: if an input cannot be read.
+        """
+        kinds = np.full(count, PageKind.KERNEL, dtype=np.uint8)
+        for start in range(first - first % BLOCK, first + count, BLOCK):
+            low, high = max(start, first), min(start + BLOCK, first + count)
+            block = self._blocks.get(start, self._look_at)
+            kinds[low - first : high - first] = block[low - start : high - start]
+        return kinds
+
+    def _look_at(self, start: int) -> KindArray:
+        """The kinds of a block."""
+        structs = getattr(self._buffers, "structs", None)
+        if structs is None:  # one for each thread: a new one would be new pages each time
+            structs = self._buffers.structs = np.empty((BLOCK + 1, self.layout.size), np.uint8)
+        self._read(start, structs)
+        told = read_structs(structs, start, self.layout)
+        for order in range(self.layout.max_order, _BLOCK_ORDER, -1):
+            first = start & -1 << order
+            if first < start:
+                kind, size = self._spans.get(first, self._look_at_one)
+                if first + size > start:
+                    return spread(told.within(kind))
+        return spread(told)
+
+    def _look_at_one(self, pfn: int) -> tuple[int, int]:
+        """The kind of one page, and how many pages it tells for."""
+        structs = np.empty((3, self.layout.size), np.uint8)
+        self._read(pfn, structs)
+        told = read_structs(structs, pfn, self.layout)
+        return int(told.kind[0]), 1 << int(told.order[0])
+
+    def _read(self, first: int, structs: Structs) -> None:
+        """Read the structures from ``first`` on: zeros for those not there, and in the last row."""
+        array, size = self.array, self.layout.size
+        last = first + len(structs) - 1
+        done = first
+        row = int(np.searchsorted(array.pfn + array.count, first, side="right"))
+        while row < len(array.pfn) and array.pfn[row] < last:
+            begin = max(int(array.pfn[row]), first)
+            end = min(int(array.pfn[row] + array.count[row]), last)
+            structs[done - first : begin - first] = 0
+            rows = structs[begin - first : end - first]
+            vaddr = int(array.vaddr[row]) + (begin - int(array.pfn[row])) * size
+            lost = self._read_into(vaddr % _ADDRESSES, rows.reshape(-1).data)
+            for start, stop in lost:  # no structure counts that is not all there
+                rows[start // size : -(-stop // size)] = 0
+            done, row = end, row + 1
+        structs[done - first :] = 0

@@ -1,0 +1,186 @@
+"""Kernel virtual memory, read through what says where it is."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+import numpy as np
+
+from vmcorefs.core.elf.elf import ELFCLASS64
+from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
+from vmcorefs.core.elf.notes import ByteOrder
+from vmcorefs.core.paging.mappings import Mappings, UInt64Array
+from vmcorefs.core.space.ranges import Int64Array
+from vmcorefs.core.space.units import MAX_ADDRESS
+from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.errors import FaultError, FormatError
+from vmcorefs.reader import Reader
+
+
+def through_loads(memory: Reader, elfcorehdr: Elfcorehdr) -> KernelMemory:
+    """Read through the PT_LOADs: the kernel's text and data, and the direct map.
+
+    Args:
+        memory: The crashed kernel's memory, by physical address.
+        elfcorehdr: Whose PT_LOADs to go by.
+    """
+    header = elfcorehdr.header
+    loads = [
+        (int(load["p_vaddr"]), int(load["p_memsz"]), int(load["p_paddr"]))
+        for load in elfcorehdr.loads
+        if load["p_vaddr"]
+    ]
+
+    def read(vaddr: int, size: int) -> bytes:
+        for start, length, paddr in loads:
+            if start <= vaddr and vaddr + size <= start + length:
+                return memory.pread(size, paddr + vaddr - start)
+        raise FormatError(f"no PT_LOAD holds the {size} bytes at vaddr {vaddr:#x}")
+
+    return KernelMemory(read, header.byte_order, 8 if header.elf_class == ELFCLASS64 else 4)
+
+
+def through_distance(
+    memory: Reader, distance: int, *, byte_order: ByteOrder, word_size: int
+) -> KernelMemory:
+    """Read the kernel's image where it lies in one piece, with no page tables.
+
+    Args:
+        memory: The crashed kernel's memory, by physical address.
+        distance: How far the image is above physical addresses.
+        byte_order: Of the machine.
+        word_size: Bytes in a ``long``.
+    """
+
+    def read(vaddr: int, size: int) -> bytes:
+        if not 0 <= vaddr - distance <= MAX_ADDRESS:
+            raise FormatError(f"the {size} bytes at vaddr {vaddr:#x} are not in the kernel's image")
+        return memory.pread(size, vaddr - distance)
+
+    return KernelMemory(read, byte_order, word_size)
+
+
+def through_page_tables(memory: Reader, mappings: Mappings, like: KernelMemory) -> KernelMemory:
+    """As ``read_through``, with the byte order and word size of ``like``."""
+    return read_through(memory, mappings, byte_order=like.byte_order, word_size=like.word_size)
+
+
+class Translation(Protocol):
+    """What says where virtual pages are: ``Mappings``, a ``TableLookup`` or a ``LoadLookup``."""
+
+    @property
+    def page_size(self) -> int:
+        """Bytes that are mapped together, at least."""
+
+    def translate_many(self, vaddrs: UInt64Array) -> Int64Array:
+        """The physical address behind each virtual one, int64; -1 where nothing is mapped."""
+
+
+class LoadLookup:
+    """Translates addresses by the PT_LOADs: the kernel's text and data, and the direct map.
+
+    Attributes:
+        page_size: Bytes in a page; of a PT_LOAD, whole ones count.
+    """
+
+    def __init__(self, elfcorehdr: Elfcorehdr, page_size: int) -> None:
+        self.page_size = page_size
+        loads = elfcorehdr.loads
+        self._loads = loads[loads["p_vaddr"] != 0]
+
+    def translate_many(self, vaddrs: UInt64Array) -> Int64Array:
+        """The physical address behind each virtual one, int64; -1 where no PT_LOAD holds a page."""
+        paddrs = np.full(len(vaddrs), -1, dtype=np.int64)
+        for load in self._loads[::-1]:  # the first one counts
+            inside = vaddrs - load["p_vaddr"]  # what is below it becomes very large
+            size = int(load["p_memsz"]) - self.page_size
+            held = inside <= max(size, 0) if size >= 0 else np.zeros(len(vaddrs), dtype=np.bool_)
+            paddrs[held] = inside[held].astype(np.int64) + int(load["p_paddr"])
+        return paddrs
+
+
+def read_into(
+    memory: Reader, translation: Translation, vaddr: int, buffer: memoryview
+) -> list[tuple[int, int]]:
+    """Read what there is of a range of virtual memory; what is lacking stays as it was.
+
+    Args:
+        memory: The crashed kernel's memory, by physical address.
+        translation: Where virtual pages are.
+        vaddr: Where to begin.
+        buffer: Filled.
+
+    Returns:
+        What is lacking, as it is not mapped or in no input: ranges of ``buffer``, in order.
+
+    Raises:
+        SourceIOError: if an input cannot be read.
+    """
+    page, size = translation.page_size, len(buffer)
+    before = vaddr % page
+    count = (before + size + page - 1) // page
+    first = np.uint64(vaddr - before) + np.arange(count, dtype=np.uint64) * np.uint64(page)
+    pages = translation.translate_many(first)
+    # pages in a row are read at once, and so is what is not mapped passed over
+    steps = np.where(pages[1:] < 0, pages[:-1] >= 0, pages[1:] - pages[:-1] != page)
+    heads = [0, *(np.flatnonzero(steps) + 1).tolist()] if count else []
+    lost: list[tuple[int, int]] = []
+    for head, end in zip(heads, [*heads[1:], count], strict=True):
+        low, high = max(head * page - before, 0), min(end * page - before, size)
+        paddr = int(pages[head]) + low + before - head * page
+        if pages[head] < 0:
+            lost.append((low, high))
+        else:
+            lost += _read_run(memory, paddr, buffer[low:high], low, page)
+    return lost
+
+
+def _read_run(
+    memory: Reader, paddr: int, buffer: memoryview, at: int, page: int
+) -> list[tuple[int, int]]:
+    """Fill ``buffer``, and return what is lacking; ``at`` is where its first byte is counted."""
+    try:
+        memory.pread_into(paddr, buffer)
+    except FaultError:
+        step = page - paddr % page
+        if len(buffer) <= step:
+            return [(at, at + len(buffer))]
+        lost = _read_run(memory, paddr, buffer[:step], at, page)
+        for start in range(step, len(buffer), page):
+            piece = buffer[start : start + page]
+            lost += _read_run(memory, paddr + start, piece, at + start, page)
+        return lost
+    return []
+
+
+def read_through(
+    memory: Reader, mappings: Translation, *, byte_order: ByteOrder, word_size: int
+) -> KernelMemory:
+    """Read through the kernel's page tables: all that it had mapped, vmalloc space included.
+
+    Args:
+        memory: The crashed kernel's memory, by physical address.
+        mappings: What the page tables map.
+        byte_order: Of the machine.
+        word_size: Bytes in a ``long``.
+    """
+    page = mappings.page_size
+
+    def read(vaddr: int, size: int) -> bytes:
+        if not 0 <= vaddr <= vaddr + size <= 1 << 64:
+            raise FormatError(f"no address space holds the {size} bytes at vaddr {vaddr:#x}")
+        offset = vaddr % page
+        count = (offset + size + page - 1) // page
+        first = np.uint64(vaddr - offset)
+        pages = mappings.translate_many(first + np.arange(count, dtype=np.uint64) * np.uint64(page))
+        if count and pages.min() < 0:
+            raise FormatError(f"the page tables do not map the {size} bytes at vaddr {vaddr:#x}")
+        # pages in a row are read at once
+        heads = np.flatnonzero(np.diff(pages, prepend=-2 * page) != page).tolist()
+        parts = [
+            memory.pread((end - head) * page, int(pages[head]))
+            for head, end in zip(heads, [*heads[1:], count], strict=True)
+        ]
+        return b"".join(parts)[offset : offset + size]
+
+    return KernelMemory(read, byte_order, word_size)

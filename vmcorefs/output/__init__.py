@@ -1,0 +1,1 @@
+"""Where a file goes: a disk, a stream, another machine, a store."""

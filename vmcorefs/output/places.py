@@ -1,0 +1,99 @@
+"""What ``-o`` names: a file of this machine, standard output, another machine, a store."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from urllib.parse import unquote, urlsplit
+
+from vmcorefs.errors import ConfigError
+from vmcorefs.output.local import LocalTarget
+from vmcorefs.output.ssh import SshTarget
+from vmcorefs.output.store import StoreTarget
+from vmcorefs.output.stream import StreamTarget
+from vmcorefs.output.target import Target
+
+STDOUT = "-"
+_URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE | re.ASCII)
+_LOCAL_SCHEMES = frozenset({"file", "local"})
+
+
+def scheme_of(output: str) -> str | None:
+    """The scheme of a URL, in lower case; None for a path."""
+    match = _URL.match(output)
+    return match[1].lower() if match else None
+
+
+def is_local(output: str) -> bool:
+    """Whether it is a file of this machine, which is written in any order and gone on from."""
+    return output != STDOUT and scheme_of(output) in {None, *_LOCAL_SCHEMES}
+
+
+def local_path(output: str) -> str:
+    """The path in a ``file://`` URL; anything else as it is.
+
+    fsspec would write such a file too, but it syncs nothing.
+
+    Raises:
+        ConfigError: if there is none in it.
+    """
+    if scheme_of(output) not in _LOCAL_SCHEMES:
+        return output
+    parts = urlsplit(output)
+    if parts.netloc not in ("", "localhost") or not parts.path:
+        raise ConfigError(f"{output}: expected file:///path")
+    return unquote(parts.path)
+
+
+def open_target(
+    output: str, *, force: bool, resume: bool = False, reach: int = 0, hashed: bool = True
+) -> Target:
+    """Open the place that ``output`` names, as its module says.
+
+    Args:
+        output: A path, ``-``, ``ssh://...``, or a URL that fsspec knows.
+        force: Replace what is there.
+        resume: Go on from what an earlier try has left.
+        reach: Bytes that the file may get at most.
+        hashed: Its sum will be asked for.
+
+    Raises:
+        ConfigError: if it exists and is not to be replaced, or cannot be what it should be.
+        UnsupportedError: if it needs what is not installed, or cannot be written.
+        OutputError: if it cannot be made.
+    """
+    scheme = scheme_of(output)
+    if output == STDOUT:
+        return _open_stdout(resume=resume, hashed=hashed)
+    if scheme is None or scheme in _LOCAL_SCHEMES:
+        return LocalTarget(local_path(output), force=force, resume=resume, hashed=hashed)
+    if scheme == "ssh":
+        return SshTarget(output, force=force, resume=resume, hashed=hashed)
+    return StoreTarget(output, force=force, resume=resume, reach=reach, hashed=hashed)
+
+
+def _open_stdout(*, resume: bool, hashed: bool) -> StreamTarget:
+    if resume:
+        raise ConfigError("standard output cannot be gone on from: name a file for --resume")
+    if sys.stdout.isatty():
+        raise ConfigError("standard output is a terminal: name a file, or use a pipe")
+    return StreamTarget("standard output", sys.stdout.fileno(), hashed=hashed)
+
+
+def log_name(name: str) -> str:
+    """What the kernel's log is called beside a dump.
+
+    ``vmcore-dmesg.txt`` beside ``vmcore``, as in kdump-utils (kdump-lib-initramfs.sh), and
+    ``dmesg.STAMP`` beside ``dump.STAMP``, as in Debian's kdump-tools (kdump-config): whatever
+    collects those finds it.
+    """
+    directory, file = os.path.split(name)
+    if file.startswith("dump."):
+        return os.path.join(directory, f"dmesg.{file.removeprefix('dump.')}")
+    return os.path.join(directory, f"{file}-dmesg.txt")
+
+
+def part_names(name: str, count: int) -> list[str]:
+    """What the parts of a dump in ``count`` parts are called."""
+    return [name] if count == 1 else [f"{name}.{number}" for number in range(1, count + 1)]

@@ -1,0 +1,243 @@
+"""A dump on another machine, by the ssh program and a shell there.
+
+The bytes and the name are two connections. In one, ``cat > X.incomplete && mv X.incomplete X``
+would give the name to half a dump: when this side dies, the other sees no more than the end of its
+input, and goes on. So the name is given by a second command, which only a saver sends that has
+sent everything, and which compares the size first.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import subprocess
+import tempfile
+from contextlib import suppress
+from typing import IO, cast
+from urllib.parse import unquote
+
+import msgspec
+
+from vmcorefs.errors import ConfigError, DiskFullError, OutputError, UnsupportedError
+from vmcorefs.output.stream import SequentialTarget
+from vmcorefs.output.target import INCOMPLETE
+
+# no question can be answered from a capture kernel, and a dead link must not hang it
+_OPTIONS = (
+    *("-T", "-o", "BatchMode=yes", "-o", "ConnectTimeout=30"),
+    *("-o", "ServerAliveInterval=15", "-o", "ServerAliveCountMax=4"),
+)
+_READY = b"ready\n"
+_EXISTS, _LEFT = 17, 18
+_PATIENCE = 60.0
+
+_REFUSE = """
+if [ -e {path} ] || [ -L {path} ]; then exit {exists}; fi
+if [ -e {incomplete} ] || [ -L {incomplete} ]; then exit {left}; fi
+"""
+_REMOVE = "rm -f -- {incomplete}"
+
+# coreutils' sync takes files; older and smaller ones sync all of the machine whatever they are told
+_RECEIVE = """
+umask 077
+{prepare}
+set -C
+exec 3>{incomplete} || exit 1
+echo ready
+cat >&3 || exit 1
+exec 3>&-
+sync -- {incomplete}
+"""
+
+_PUBLISH = """
+size=$(wc -c <{incomplete}) || exit 1
+if [ "$size" -ne {size} ]; then
+  echo "{size} bytes were sent, and $size have come" >&2
+  exit 1
+fi
+{refuse}
+mv -f -- {incomplete} {path} || exit 1
+sync -- {directory}
+"""
+
+
+class SshPlace(msgspec.Struct, frozen=True):
+    """``ssh://[user@]host[:port]/path``, taken apart.
+
+    Attributes:
+        destination: What the ssh program is given, ``user@host``.
+        port: Its port, or None for what ssh's own configuration says.
+        path: The absolute path there.
+    """
+
+    destination: str
+    port: int | None
+    path: str
+
+    def command(self, script: str) -> list[str]:
+        """The command that runs ``script`` there, whatever the user's login shell is."""
+        port = ["-p", str(self.port)] if self.port is not None else []
+        remote = f"exec sh -c {shlex.quote(script)}"
+        return ["ssh", *_OPTIONS, *port, "--", self.destination, remote]
+
+
+_PLACE = re.compile(
+    r"ssh://(?:(?P<user>[^@:/]+)(?P<password>:[^@/]*)?@)?"
+    r"(?P<host>\[[0-9a-fA-F:.%]+\]|[^@:/\[\]]+)(?::(?P<port>[0-9]{1,5}))?(?P<path>/.*[^/])",
+    re.IGNORECASE,
+)
+
+
+def parse_place(url: str) -> SshPlace:
+    """Take an ``ssh://`` URL apart.
+
+    Raises:
+        ConfigError: if it lacks its host or path, or has a password in it.
+    """
+    match = _PLACE.fullmatch(url)
+    path = unquote(match["path"]) if match else ""
+    if match is None or any(character in path for character in "\0\n"):
+        raise ConfigError(f"{url}: expected ssh://[user@]host[:port]/path/of/a/file")
+    host = match["host"].strip("[]")
+    if match["password"] is not None:
+        raise ConfigError(f"ssh://{host}: ssh takes no password here; give it a key")
+    destination = f"{unquote(match['user'])}@{host}" if match["user"] else host
+    return SshPlace(destination, int(match["port"]) if match["port"] else None, path)
+
+
+class SshTarget(SequentialTarget):
+    """A file on another machine; see ``Target``."""
+
+    def __init__(self, url: str, *, force: bool, resume: bool = False, hashed: bool = True) -> None:
+        """Connect, and make ``path.incomplete`` there.
+
+        Raises:
+            ConfigError: if the path exists there, or ``resume`` is asked for.
+            OutputError: if the file cannot be made there; the message is ssh's own, or the shell's.
+            UnsupportedError: if there is no ssh program.
+        """
+        if resume:
+            raise ConfigError(
+                f"{url}: --resume goes on in a local file alone: what has come over there cannot be"
+                " checked from here"
+            )
+        super().__init__(url, hashed=hashed)
+        self.incomplete = f"{url}{INCOMPLETE}"
+        self._place = parse_place(url)
+        self._force = force
+        # a file, for nobody reads a pipe while the dump is sent
+        self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
+        try:
+            self._ssh = self._start()
+        except BaseException:
+            self._errors.close()
+            raise
+        # both are pipes: _start says so
+        self._input: IO[bytes] = cast("IO[bytes]", self._ssh.stdin)
+        self._answer: IO[bytes] = cast("IO[bytes]", self._ssh.stdout)
+        try:
+            self._wait_until_ready()
+        except BaseException:
+            self.close()
+            raise
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        names = {
+            "path": shlex.quote(self._place.path),
+            "incomplete": shlex.quote(self._place.path + INCOMPLETE),
+        }
+        prepare = _REMOVE if self._force else _REFUSE
+        prepare = prepare.format(exists=_EXISTS, left=_LEFT, **names)
+        script = _RECEIVE.format(prepare=prepare, **names)
+        try:
+            return subprocess.Popen(
+                self._place.command(script),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=self._errors,
+                start_new_session=True,  # Ctrl-C is for the saver: it says how far it got
+            )
+        except OSError as error:
+            raise UnsupportedError(f"{self.name}: cannot run ssh: {error.strerror}") from error
+
+    def _wait_until_ready(self) -> None:
+        # not the first line: a login may greet
+        for line in self._answer:
+            if line == _READY:
+                return
+        status = self._ssh.wait()
+        if status == _EXISTS:
+            raise ConfigError(f"{self.name}: exists already; pass --force to replace it")
+        if status == _LEFT:
+            raise ConfigError(
+                f"{self.incomplete}: an earlier try has left it, or another process is writing it;"
+                " --force starts anew"
+            )
+        raise self._failed(f"ssh ended with status {status}")
+
+    def _send(self, data: memoryview) -> None:
+        try:
+            self._input.write(data)
+        except OSError as error:
+            self._end()
+            raise self._failed(error.strerror or str(error)) from error
+
+    def sync(self) -> None:
+        """See ``Target.sync``: the other side syncs when its input ends."""
+        try:
+            self._input.close()
+        except OSError as error:
+            self._end()
+            raise self._failed(error.strerror or str(error)) from error
+        status = self._ssh.wait()
+        if status != 0:
+            raise self._failed(f"ssh ended with status {status}")
+
+    def publish(self) -> None:
+        """See ``Target.publish``."""
+        path = self._place.path
+        quoted = shlex.quote(path)
+        script = _PUBLISH.format(
+            path=quoted,
+            incomplete=shlex.quote(path + INCOMPLETE),
+            size=self.sent,
+            refuse=""
+            if self._force
+            else f"if [ -e {quoted} ] || [ -L {quoted} ]; then echo exists >&2; exit 1; fi",
+            directory=shlex.quote(path.rpartition("/")[0] or "/"),
+        )
+        done = subprocess.run(
+            self._place.command(script),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=self._errors,
+            start_new_session=True,
+            check=False,
+        )
+        if done.returncode != 0:
+            raise self._failed(f"ssh ended with status {done.returncode}")
+
+    def close(self) -> None:
+        """See ``Target.close``."""
+        self._end()
+        self._errors.close()
+
+    def _end(self) -> None:
+        """Have the connection go away; what has come over there stays there."""
+        for pipe in (self._input, self._answer):
+            with suppress(OSError):  # it is what is to be got rid of
+                pipe.close()
+        try:
+            self._ssh.wait(_PATIENCE)
+        except subprocess.TimeoutExpired:
+            self._ssh.kill()
+            self._ssh.wait()
+
+    def _failed(self, reason: str) -> OutputError:
+        """What went wrong there, in the words of ssh or the shell, and here."""
+        self._errors.seek(0)
+        said = self._errors.read(65536).decode("utf-8", "replace").strip().splitlines()
+        words = "; ".join(line.strip() for line in said[-4:] if line.strip())
+        words = "".join(letter if letter.isprintable() else "?" for letter in words)
+        message = f"{self.name}: {words or reason}"
+        return (DiskFullError if "No space left" in words else OutputError)(message)

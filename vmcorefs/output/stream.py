@@ -1,0 +1,125 @@
+"""Places that take bytes in order alone, and the nearest of them: a pipe."""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import os
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+
+from vmcorefs.errors import OutputError
+from vmcorefs.output.target import output_error
+
+
+class RunningHash:
+    """The SHA-256 of what is written in order; given up at the first write out of order.
+
+    Attributes:
+        wanted: Whether anybody asks for it.
+        position: Bytes that were written in order.
+    """
+
+    def __init__(self, *, wanted: bool) -> None:
+        self.wanted = wanted
+        self.position = 0
+        self._hash = hashlib.sha256()
+        self._whole = True
+
+    def add(self, data: memoryview, offset: int) -> None:
+        """``data`` is about to be written at ``offset``."""
+        if self._whole and offset == self.position:
+            if self.wanted:
+                self._hash.update(data)
+            self.position += len(data)
+        else:
+            self._whole = False
+
+    def hexdigest(self) -> str | None:
+        """The sum; None if not all was written in order, or nobody asks."""
+        return self._hash.hexdigest() if self._whole and self.wanted else None
+
+
+class SequentialTarget(ABC):
+    """What such places have in common; see ``Target``."""
+
+    sequential = True
+    present = 0
+    warning: str | None = None
+
+    def __init__(self, name: str, *, hashed: bool = True) -> None:
+        self.name = name
+        self._hash = RunningHash(wanted=hashed)
+
+    @abstractmethod
+    def _send(self, data: memoryview) -> None:
+        """Send all of ``data``.
+
+        Raises:
+            OutputError: if that fails.
+        """
+
+    @property
+    def sent(self) -> int:
+        """Bytes that have gone."""
+        return self._hash.position
+
+    def pread(self, size: int, offset: int) -> bytes:
+        """See ``Target.pread``: nothing is read back."""
+        return b""
+
+    def pwrite(self, data: bytes | bytearray | memoryview, offset: int) -> None:
+        """See ``Target.pwrite``.
+
+        Raises:
+            ValueError: if ``offset`` is not where the last one ended.
+        """
+        if offset != self.sent:
+            raise ValueError(f"offset {offset}, but {self.sent} bytes have gone")
+        view = memoryview(data).cast("B")
+        self._hash.add(view, offset)
+        self._send(view)
+
+    def truncate(self, size: int) -> None:
+        """See ``Target.truncate``."""
+        if size < self.sent:
+            raise OutputError(f"{self.name}: {self.sent} bytes have gone, and cannot be recalled")
+
+    def sha256(self, check: Callable[[], None]) -> str | None:
+        """See ``Target.sha256``: of what has gone."""
+        return self._hash.hexdigest()
+
+
+class StreamTarget(SequentialTarget):
+    """An open descriptor, such as a pipe that another program reads; see ``Target``.
+
+    Whoever reads it has to see by the format's own end mark whether all has come.
+    """
+
+    incomplete = None
+
+    def __init__(self, name: str, descriptor: int, *, hashed: bool = True) -> None:
+        super().__init__(name, hashed=hashed)
+        self._fd = descriptor
+
+    def _send(self, data: memoryview) -> None:
+        done = 0
+        try:
+            while done < len(data):
+                done += os.write(self._fd, data[done:])
+        except OSError as error:
+            raise output_error(self.name, error, None) from error
+
+    def sync(self) -> None:
+        """See ``Target.sync``: a pipe has nothing to sync, a file behind the descriptor has."""
+        try:
+            os.fsync(self._fd)
+        except OSError as error:
+            if error.errno not in (errno.EINVAL, errno.EROFS):  # fsync(2): cannot be synced
+                raise output_error(self.name, error, None) from error
+
+    def publish(self) -> None:
+        """See ``Target.publish``: it has no other name."""
+
+    def close(self) -> None:
+        """See ``Target.close``: the descriptor is not ours."""

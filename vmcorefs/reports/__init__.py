@@ -1,0 +1,1 @@
+"""What vmcorefs says of an image, for people and programs."""

@@ -1,0 +1,110 @@
+"""What was found in an image, how sure it is, and which tools will open its vmcore."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator
+from typing import Any
+
+from msgspec.structs import asdict
+
+from vmcorefs.api import Capture
+from vmcorefs.core.consumers.verdicts import Verdict, judge
+from vmcorefs.core.elf.dump_headers import DumpHeaders, read_dump_headers
+from vmcorefs.core.space.units import format_size
+
+Report = dict[str, Any]
+"""What ``vmcorefs check --json`` prints; sizes are integers, in bytes."""
+
+_WIDTH = 100
+_LABEL = 14
+
+
+def make_check(capture: Capture) -> Report:
+    """Judge a capture by the bytes of its ``vmcore``, as a tool would read them.
+
+    Raises:
+        FormatError: if the vmcore has more headers or notes than are looked at.
+        FaultError: if its notes are in no input.
+        SourceIOError: if an input cannot be read.
+    """
+    vmcore = capture["vmcore"]
+    dump = read_dump_headers(vmcore.pread, vmcore.size)
+    return {
+        "findings": [finding.plain() for finding in capture.image.findings],
+        "warnings": list(capture.image.warnings),
+        "vmcore": _describe(capture, dump),
+        "tools": [_verdict(verdict) for verdict in judge(dump)],
+    }
+
+
+def _describe(capture: Capture, dump: DumpHeaders) -> Report:
+    return {
+        "layout": capture.image.config.layout,
+        "size": dump.size,
+        "headers": capture.image.plan.origin,
+        "loads": len(dump.loads),
+        "notes": sum(len(segment) for segment in dump.notes),
+        "release": dump.vmcoreinfo.release if dump.vmcoreinfo else None,
+    }
+
+
+def _verdict(verdict: Verdict) -> Report:
+    return {
+        "tool": verdict.tool,
+        "opens": verdict.answer.value,
+        "objections": [asdict(objection) for objection in verdict.objections],
+    }
+
+
+def format_check(report: Report) -> str:
+    """Print a report for a person: a screen."""
+    lines: list[str] = []
+    for finding in report["findings"]:
+        lines += _format_finding(finding)
+    lines += _format_vmcore(report["vmcore"])
+    for tool in report["tools"]:
+        lines += _format_tool(tool)
+    for warning in report["warnings"]:
+        lines += _wrap("warning", warning)
+    return "".join(f"{line}\n" for line in lines)
+
+
+def _format_finding(finding: Report) -> Iterator[str]:
+    value = f"{finding['value']} " if finding["value"] else ""
+    reasons = f": {'; '.join(finding['reasons'])}" if finding["reasons"] else ""
+    yield from _wrap(finding["what"], f"{value}({finding['sure']}){reasons}")
+    if finding["against"]:
+        yield from _wrap("", f"against: {'; '.join(finding['against'])}")
+
+
+def _format_vmcore(vmcore: Report) -> Iterator[str]:
+    release = f", Linux {vmcore['release']}" if vmcore["release"] else ", no VMCOREINFO"
+    yield from _wrap(
+        "vmcore",
+        f"{format_size(vmcore['size'])} in the {vmcore['layout']} layout: {vmcore['loads']}"
+        f" segments, {vmcore['notes']} notes{release}; headers: {vmcore['headers']}",
+    )
+
+
+def _format_tool(tool: Report) -> Iterator[str]:
+    objections = tool["objections"]
+    if not objections:
+        yield from _wrap(tool["tool"], tool["opens"])
+    # what keeps it from opening comes first
+    for number, each in enumerate(sorted(objections, key=lambda each: not each["fatal"])):
+        remedy = f" -> {each['remedy']}" if each["remedy"] else ""
+        label, answer = (tool["tool"], f"{tool['opens']}: ") if number == 0 else ("", "")
+        yield from _wrap(label, f"{answer}{each['rule']}{remedy} [{each['source']}]")
+
+
+def _wrap(label: str, text: str) -> list[str]:
+    name = f"{label}: " if label else ""
+    return textwrap.wrap(
+        text,
+        _WIDTH,
+        initial_indent=name.ljust(_LABEL),
+        subsequent_indent=" " * _LABEL,
+        break_long_words=False,
+        break_on_hyphens=False,
+    )

@@ -1,0 +1,1 @@
+"""The formats that a dump is written in."""

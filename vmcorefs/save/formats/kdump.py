@@ -1,0 +1,281 @@
+"""Writing a kdump-compressed dump, in one file or in parts.
+
+A file opens as far as it got, whenever the writing stops: the header says that it is incomplete
+until it no longer is, and a page's descriptor follows its data. Until then the descriptor has
+offset 0, for which crash and libkdumpfile report an error and not zeros, and claims to be
+compressed, for which makedumpfile does the same.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Sequence
+from contextlib import closing, suppress
+from itertools import chain
+
+import msgspec
+import numpy as np
+import numpy.typing as npt
+
+from vmcorefs.core.formats.kdump.descriptors import DESC_SIZE, DescArray, Flag, desc_dtype
+from vmcorefs.core.pages.dump_level import PageKind, left_out
+from vmcorefs.core.space.ranges import Int64Array
+from vmcorefs.errors import OutputError
+from vmcorefs.save.codecs import Codec
+from vmcorefs.save.dump import Dump, Observer, Output
+from vmcorefs.save.formats.append import Appender
+from vmcorefs.save.formats.kdump_plan import Part, bitmaps, plan_parts
+from vmcorefs.save.formats.kdump_resume import Resumable, find_done
+from vmcorefs.save.formats.resume import refuse_other
+from vmcorefs.save.pages import Batch, PageReader, Pages, batch_pages, batches, find_runs
+from vmcorefs.save.pipeline import map_in_order
+from vmcorefs.save.survey import Survey
+from vmcorefs.save.written import Counts, Written, move_zeros, no_counts
+
+UInt32Array = npt.NDArray[np.uint32]
+
+_DESC_UNIT = 1 << 16
+_MAX_PENDING = 256  # batches: gigabytes of zeros would be as many descriptors in memory
+
+
+class Packed(msgspec.Struct, frozen=True):
+    """The pages of a batch as they will stand in the file.
+
+    Attributes:
+        data: The stored ones, one behind the other, in pieces.
+        sizes: Bytes of each page in ``data``, shape ``(n,)``; 0 for one that is zero or lost.
+        flags: Of each page's descriptor, shape ``(n,)``.
+        pages: Which of them are zero or lost; their data too, if ``data`` lies in it.
+        zero_kinds: Zero pages by what they were used for.
+    """
+
+    data: list[bytes] | list[memoryview]
+    sizes: UInt32Array
+    flags: UInt32Array
+    pages: Pages
+    zero_kinds: Counts
+
+
+class KdumpFormat(msgspec.Struct, frozen=True):
+    """kdump-compressed, version 6.
+
+    Attributes:
+        codec: How pages are compressed.
+        threads: That compress them.
+        once: Write each byte once, as for a stream: nothing in it can be taken back, so whoever
+            reads it must see at its end that it is complete.
+    """
+
+    codec: Codec
+    threads: int
+    once: bool = False
+
+    def __call__(self, dump: Dump, outputs: Sequence[Output], observer: Observer) -> Written:
+        """Write ``dump`` into ``outputs``, a part of it into each.
+
+        A page that cannot be read is not in the dump, and the header goes on to say that the dump
+        is incomplete; ``observer`` is told. An output that is ``Resumable`` and has the beginning
+        of the same dump is gone on with.
+
+        Raises:
+            ConfigError: if there are too many parts, or another dump is in an output.
+            OutputError: if an output cannot be written; it opens as far as it got.
+            SourceIOError: if what tells the kinds of pages cannot be read.
+        """
+        with closing(Survey(dump, self.threads)) as survey:
+            parts = plan_parts(dump, survey, self.codec, len(outputs))
+            counts = survey.kept.copy(), survey.left_out.copy()
+            no_zeros = bool(left_out(dump.level)[PageKind.ZERO])
+            done, size, resumed = 0, 0, 0
+            for part, output in zip(parts, outputs, strict=True):
+                writer = _Writer(dump, survey, part, output, self.codec)
+                resumed += writer.begin(once=self.once)
+                writer.write(self.threads, observer, done, once=self.once)
+                move_zeros(counts, writer.zero_kinds, left_out=no_zeros)
+                done += part.pages
+                size += writer.end
+            observer.pages(done, survey.pages)
+            return Written(*counts, size, resumed)
+
+
+class _Writer:
+    """Writes one file.
+
+    Attributes:
+        zero_kinds: Zero pages by what they were used for.
+    """
+
+    def __init__(
+        self, dump: Dump, survey: Survey, part: Part, output: Output, codec: Codec
+    ) -> None:
+        self.zero_kinds = no_counts()
+        self._survey = survey
+        self._part = part
+        self._output = output
+        self._codec = codec
+        self._reader = PageReader(dump)
+        self._dtype = desc_dtype(part.main.abi.byte_order)
+        self._data = Appender(output, part.data)
+        self._descriptors = Appender(output, part.where.descriptors, _DESC_UNIT)
+        self._pending: list[tuple[DescArray, int]] = []  # and where the data of the last one ends
+        self._skip = 0
+        self._has_losses = False
+
+    @property
+    def end(self) -> int:
+        """Bytes in the file."""
+        return self._data.end
+
+    def begin(self, *, once: bool) -> int:
+        """Write everything in front of the pages, unless an earlier try did.
+
+        Returns:
+            How many of the first pages are there already.
+        """
+        if not self._take_up():
+            self._output.pwrite(self._part.front(incomplete=not once), 0)
+            maps = Appender(self._output, self._part.where.ram)
+            for piece in bitmaps(self._survey, self._part):
+                maps.append(piece)
+            maps.flush()
+            if not once:
+                self._reserve(0)
+            # one page stands for all that are zero; makedumpfile puts it here too
+            self._data.append(bytes(self._part.main.block_size))
+        return self._skip
+
+    def write(self, threads: int, observer: Observer, before: int, *, once: bool) -> None:
+        """Write the pages, and say that the file is complete.
+
+        Args:
+            threads: That compress.
+            observer: Told how far it is.
+            before: Pages of the files before this one.
+            once: The file says so already.
+        """
+        part, done = self._part, before + self._skip
+        todo = batches(
+            self._survey,
+            batch_pages(part.main.block_size, threads),
+            part.first,
+            part.end,
+            skip=self._skip,
+        )
+        try:
+            with closing(map_in_order(self._pack, todo, threads)) as results:
+                for packed in results:
+                    self._put(packed, observer)
+                    done += len(packed.sizes)
+                    observer.pages(done, self._survey.pages)
+            self._data.flush()
+            self._settle_descriptors()
+        except BaseException:
+            # what is there opens; the first error is the one to tell
+            with suppress(OutputError):
+                self._data.flush()
+            with suppress(OutputError):
+                self._settle_descriptors()
+            raise
+        if self._has_losses or not once:
+            self._output.pwrite(part.front(incomplete=self._has_losses), 0)
+
+    def _take_up(self) -> bool:
+        """Go on from where an earlier try got to; False if it was not the same dump."""
+        output, part = self._output, self._part
+        if not isinstance(output, Resumable) or not output.present:
+            return False
+        refuse_other(output.pread(part.where.ram, 0), part)
+        done = find_done(output, self._survey, part)
+        if done is None:
+            output.truncate(0)
+            return False
+        output.pwrite(part.front(incomplete=True), 0)
+        # first the descriptors: what they point to is about to be overwritten
+        self._reserve(done.pages)
+        output.truncate(done.end)
+        output.pwrite(bytes(part.main.block_size), part.data)
+        self._skip, self.zero_kinds = done.pages, done.zero_kinds
+        self._data = Appender(output, done.end)
+        at = part.where.descriptors + DESC_SIZE * done.pages
+        self._descriptors = Appender(output, at, _DESC_UNIT)
+        return True
+
+    def _reserve(self, first: int) -> None:
+        """Fill in descriptors that have no page, so that later ones find their room on the disk."""
+        count = self._part.pages - first
+        rows = _make_rows(self._dtype, min(count, _DESC_UNIT))
+        rows["flags"] = Flag.ZLIB
+        fill = Appender(self._output, self._part.where.descriptors + DESC_SIZE * first)
+        for done in range(0, count, _DESC_UNIT):
+            fill.append(rows[: count - done].tobytes())
+        fill.flush()
+
+    def _pack(self, batch: Batch) -> Packed:
+        pages = self._reader.read(batch)
+        data, sizes = _compress(pages, self._codec)
+        if self._codec.start is not None:
+            self._reader.give_back(pages)
+        flags = np.zeros(len(sizes), dtype=np.uint32)
+        flags[(sizes > 0) & (sizes < self._reader.page_size)] = self._codec.flag
+        zero_kinds = np.bincount(batch.kinds[pages.zero], minlength=len(PageKind))
+        return Packed(data, sizes, flags, pages, zero_kinds)
+
+    def _put(self, packed: Packed, observer: Observer) -> None:
+        pages = packed.pages
+        for loss in pages.losses:
+            observer.lost(loss.paddr, loss.size, loss.reason)
+            self._has_losses = True
+        self.zero_kinds += packed.zero_kinds
+        rows = _make_rows(self._dtype, len(packed.sizes))
+        sizes = packed.sizes.astype(np.int64)
+        rows["offset"] = self._data.end + _starts(sizes)
+        rows["size"], rows["flags"] = packed.sizes, packed.flags
+        rows["offset"][pages.zero], rows["size"][pages.zero] = (
+            self._part.data,
+            self._reader.page_size,
+        )
+        rows["offset"][pages.lost], rows["flags"][pages.lost] = 0, Flag.ZLIB
+        for piece in packed.data:
+            self._data.append(piece)
+        if self._codec.start is None:
+            self._reader.give_back(pages)
+        self._pending.append((rows, self._data.end))
+        self._commit()
+
+    def _commit(self) -> None:
+        """Let the descriptors go whose data is written; zero pages have none, and must not wait."""
+        if len(self._pending) > _MAX_PENDING:
+            self._data.flush()
+        while self._pending and self._pending[0][1] <= self._data.written:
+            self._descriptors.append(self._pending.pop(0)[0].tobytes())
+
+    def _settle_descriptors(self) -> None:
+        self._commit()
+        self._descriptors.flush()
+
+
+def _make_rows(dtype: np.dtype[np.void], count: int) -> DescArray:
+    return np.zeros(count, dtype=dtype)
+
+
+def _starts(sizes: Int64Array) -> Int64Array:
+    return np.cumsum(sizes) - sizes
+
+
+def _compress(pages: Pages, codec: Codec) -> tuple[list[bytes] | list[memoryview], UInt32Array]:
+    """The stored pages in pieces, and the bytes of each page; 0 of one that is not stored."""
+    count, size = pages.data.shape
+    sizes = np.zeros(count, dtype=np.uint32)
+    stored = np.flatnonzero(pages.stored)
+    runs = [pages.data[first:end].reshape(-1).data for first, end in find_runs(stored)]
+    if codec.start is None:
+        sizes[stored] = size
+        return runs, sizes
+    # a page at a time, by iterators of C: it lies in the CPU's cache when it is compressed
+    rows = chain.from_iterable(map(struct.Struct(f"{size}s").iter_unpack, runs))
+    packed = list(codec.start()(chain.from_iterable(rows)))
+    lengths = np.fromiter(map(len, packed), dtype=np.uint32, count=len(packed))
+    for row in np.flatnonzero(lengths >= size).tolist():
+        packed[row] = pages.data[stored[row]].tobytes()
+    sizes[stored] = np.minimum(lengths, size)
+    return [b"".join(packed)], sizes
