@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from contextlib import closing
 from typing import Any
 
 import click
@@ -11,14 +11,21 @@ from vmcorefs.commands.opening import open_images
 from vmcorefs.commands.options import IMAGES_HELP, capture_options
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError
-from vmcorefs.extract import Outcome, extract as extract_file, stream
+from vmcorefs.output.extract import Outcome, extract as extract_file, stream
+from vmcorefs.output.places import is_local, local_path, open_target
 from vmcorefs.system.bars import byte_bar
 
 
 @click.command(epilog=IMAGES_HELP)
 @click.argument("file")
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.option("-o", "--output", required=True, metavar="FILE", help="Where to; - for a pipe.")
+@click.option(
+    "-o",
+    "--output",
+    required=True,
+    metavar="FILE",
+    help="Where to: a file, - for a pipe, ssh://... or another URL.",
+)
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @capture_options
 def extract(
@@ -37,14 +44,14 @@ def extract(
         wanted = capture.files.get(file.strip("/"))
         if wanted is None:
             raise ConfigError(f"{file}: no such file; the tree has {', '.join(capture.files)}")
-        if output == "-" and sys.stdout.isatty():
-            raise ConfigError("standard output is a terminal: name a file, or use a pipe")
         with byte_bar(wanted.size, wanted.path) as progress:
-            outcome = (
-                stream(wanted, sys.stdout.fileno(), progress)
-                if output == "-"
-                else extract_file(wanted, output, force=force, progress=progress)
-            )
+            if is_local(output):
+                path = local_path(output)
+                outcome = extract_file(wanted, path, force=force, progress=progress)
+            else:
+                target = open_target(output, force=force, reach=wanted.size, hashed=False)
+                with closing(target):
+                    outcome = stream(wanted, target, progress)
     click.echo(_describe(output, outcome), err=True)
 
 

@@ -35,7 +35,13 @@ class LocalTarget:
     warning: str | None = None
 
     def __init__(
-        self, path: str, *, force: bool, resume: bool = False, hashed: bool = True
+        self,
+        path: str,
+        *,
+        force: bool,
+        resume: bool = False,
+        compared: bool = False,
+        hashed: bool = True,
     ) -> None:
         """Make ``path.incomplete``, or open the one that an earlier try has left.
 
@@ -43,6 +49,7 @@ class LocalTarget:
             path: The name that the file will have; its directory must exist.
             force: Replace ``path``, and start anew over ``path.incomplete``.
             resume: Keep what ``path.incomplete`` holds.
+            compared: Whoever resumes compares all that it holds, and need not trust it.
             hashed: Its sum will be asked for.
 
         Raises:
@@ -65,7 +72,7 @@ class LocalTarget:
         try:
             self._lock()
             if not self._is_new:
-                self._take_over(force=force, resume=resume)
+                self._take_over(force=force, resume=resume, compared=compared)
             self._refuse_existing()  # the saver that had the lock may have finished meanwhile
             self.present = self._end = os.fstat(self._fd).st_size
         except OSError as error:
@@ -112,7 +119,7 @@ class LocalTarget:
             self._is_new = False
             raise ConfigError(f"{self.incomplete}: another process has just written it")
 
-    def _take_over(self, *, force: bool, resume: bool) -> None:
+    def _take_over(self, *, force: bool, resume: bool, compared: bool) -> None:
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
             raise ConfigError(f"{self.incomplete}: exists and is no file of an earlier try")
@@ -124,7 +131,7 @@ class LocalTarget:
                 " --force starts anew"
             )
         os.fchmod(self._fd, 0o600)
-        if not resume or self._is_from_before(status.st_mtime):
+        if not resume or (not compared and self._is_from_before(status.st_mtime)):
             os.ftruncate(self._fd, 0)
 
     def _is_from_before(self, mtime: float) -> bool:

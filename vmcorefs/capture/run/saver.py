@@ -23,7 +23,7 @@ from vmcorefs.capture.settings import DumpSettings, Settings
 from vmcorefs.config import CaptureConfig, Piece
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import IncompleteError, UnsupportedError
-from vmcorefs.extract import extract
+from vmcorefs.output.extract import extract
 from vmcorefs.output.places import is_local, open_target
 from vmcorefs.output.target import Target
 from vmcorefs.save.command import (

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from tests.matching import exactly, same_bytes
 from vmcorefs import ConfigError, FaultError, OutputError
 from vmcorefs.core.space.extents import Extents, Kind, make_extents, merge
 from vmcorefs.core.space.ranges import make_ranges
-from vmcorefs.extract import Outcome, extract, stream
+from vmcorefs.output.extract import Outcome, extract, stream
+from vmcorefs.output.stream import StreamTarget
 from vmcorefs.sources.base import BytesSource
 from vmcorefs.tree.file import TreeFile, table_file
 
@@ -160,9 +162,7 @@ def test_a_directory_that_does_not_exist_is_named(tmp_path: Path) -> None:
     path = tmp_path / "none" / "vmcore"
     with pytest.raises(
         OutputError,
-        match=exactly(
-            f"{path}: cannot write: No such file or directory; {path}.incomplete is kept"
-        ),
+        match=exactly(f"{path}: cannot write: No such file or directory"),
     ):
         _extract(path)
 
@@ -177,10 +177,75 @@ def test_a_link_in_the_place_of_the_incomplete_file_is_not_followed(
     assert (tmp_path / "victim").read_bytes() == b"precious"
 
 
+def test_what_another_user_has_left_is_refused(out: Path) -> None:
+    """He could read what is written into it: he may have made it mode 0666, and have it open."""
+    _partial(out).touch()
+    os.chown(_partial(out), 12345, 12345)
+    _partial(out).chmod(0o666)
+    with pytest.raises(ConfigError, match=exactly(f"{out}.incomplete: belongs to user 12345")):
+        _extract(out)
+    with pytest.raises(ConfigError):
+        _extract(out, force=True)
+    assert _partial(out).stat().st_size == 0
+
+
+def test_what_is_taken_over_is_readable_by_its_owner_alone(out: Path) -> None:
+    _partial(out).write_bytes(CONTENT[: 8 * MIB])
+    _partial(out).chmod(0o666)
+    _extract(out)
+    assert out.stat().st_mode & 0o777 == 0o600
+
+
+def test_two_at_a_time_do_not_mix(out: Path) -> None:
+    refused: list[str] = []
+
+    def begin_another(_: int) -> None:
+        with pytest.raises(ConfigError) as error:
+            _extract(out)
+        refused.append(str(error.value))
+
+    extract(_file(), str(out), force=False, progress=begin_another)
+    assert set(refused) == {f"{out}.incomplete: another process is writing it"}
+    same_bytes(out.read_bytes(), CONTENT)
+
+
+def test_what_is_made_meanwhile_is_not_replaced(out: Path) -> None:
+    def make(_: int) -> None:
+        out.write_bytes(b"precious")
+
+    with pytest.raises(OutputError, match=r"vmcore\.incomplete is whole$"):
+        extract(_file(), str(out), force=False, progress=make)
+    assert out.read_bytes() == b"precious"
+    same_bytes(_partial(out).read_bytes(), CONTENT)
+
+
+def test_bytes_are_safe_before_the_name_and_the_name_before_the_end(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    done: list[str] = []
+    fsync = os.fsync
+
+    def watched(descriptor: int) -> None:
+        kind = "directory" if stat.S_ISDIR(os.fstat(descriptor).st_mode) else "file"
+        size = os.fstat(descriptor).st_size if kind == "file" else 0
+        done.append(f"{kind} {out.exists()} {size}")
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", watched)
+    _extract(out)
+    assert done == [f"file False {SIZE}", "directory True 0"]
+
+
+def test_what_precedes_a_fault_is_kept(out: Path) -> None:
+    with pytest.raises(FaultError):
+        _extract(out, missing=True)
+    same_bytes(_partial(out).read_bytes(), CONTENT[: DATA[0][1]])
+
+
 def test_a_stream_gets_every_byte_zeros_too(out: Path) -> None:
     told: list[int] = []
     with out.open("wb") as file:
-        outcome = stream(_file(), file.fileno(), told.append)
+        outcome = stream(_file(), StreamTarget("a pipe", file.fileno()), told.append)
     same_bytes(out.read_bytes(), CONTENT)
     assert outcome == Outcome(SIZE, SIZE, 0)
     assert told == [4 * MIB, 4 * MIB, 4 * MIB, 0x2345]
@@ -189,6 +254,6 @@ def test_a_stream_gets_every_byte_zeros_too(out: Path) -> None:
 def test_a_reader_that_goes_away_is_an_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
-    with pytest.raises(OutputError, match=exactly("cannot write the output: Broken pipe")):
-        stream(_file(), writing, lambda _: None)
+    with pytest.raises(OutputError, match=exactly("a pipe: cannot write: Broken pipe")):
+        stream(_file(), StreamTarget("a pipe", writing), lambda _: None)
     os.close(writing)

@@ -1,22 +1,22 @@
 """Writing one file of the tree with no mount: sparse, and resumed where an earlier try stopped.
 
-The bytes go to ``FILE.incomplete``, which is synced and renamed once it is whole, so a complete
-name never stands on half a dump. An existing ``FILE.incomplete`` is not trusted: each of its
-chunks is compared and written again only where it differs, so whatever it held, from a killed try
-or another image, the outcome is the same.
+The output's life is that of a dump (``output/target.py``). What an earlier try left in
+``FILE.incomplete`` is not trusted: each chunk is compared and written again only where it differs,
+so whatever it held, from a killed try or another image, the outcome is the same.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
+from contextlib import closing
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from vmcorefs.errors import ConfigError, OutputError
-from vmcorefs.output.local import sync_directory
+from vmcorefs.errors import FaultError
+from vmcorefs.output.local import LocalTarget
+from vmcorefs.output.target import Target
 from vmcorefs.tree.file import TreeFile
 
 _CHUNK = 4 << 20
@@ -50,55 +50,43 @@ def extract(file: TreeFile, path: str, *, force: bool, progress: Progress) -> Ou
         progress: Told of every chunk.
 
     Raises:
-        ConfigError: if ``path`` exists and ``force`` is false.
+        ConfigError: if ``path`` exists and ``force`` is false, another process writes it, or
+            ``path.incomplete`` is another user's.
         OutputError: if it cannot be written.
         FaultError: if bytes are in no input; what precedes them is in ``path.incomplete``.
         SourceIOError: if an input cannot be read.
     """
-    if os.path.lexists(path) and not force:
-        raise ConfigError(f"{path}: exists already; pass --force to replace it")
-    incomplete = f"{path}.incomplete"
-    try:
-        target = os.open(incomplete, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-        try:
-            outcome = _copy(file, target, progress)
-            os.ftruncate(target, file.size)
-            os.fsync(target)
-        finally:
-            os.close(target)
-        os.rename(incomplete, path)
-        sync_directory(path)
-    except OSError as error:
-        raise OutputError(
-            f"{path}: cannot write: {error.strerror}; {incomplete} is kept"
-        ) from error
+    with closing(
+        LocalTarget(path, force=force, resume=True, compared=True, hashed=False)
+    ) as target:
+        outcome = _copy(file, target, progress)
+        target.truncate(file.size)
+        target.sync()
+        target.publish()
     return outcome
 
 
-def stream(file: TreeFile, target: int, progress: Progress) -> Outcome:
-    """Write ``file`` to an open descriptor that may be a pipe: every byte, zeros too.
+def stream(file: TreeFile, target: Target, progress: Progress) -> Outcome:
+    """Write ``file`` to a place that takes bytes in order alone: every byte, zeros too.
 
     Raises:
         FaultError: if bytes are in no input.
         SourceIOError: if an input cannot be read.
-        OutputError: if the descriptor cannot be written.
+        OutputError: if the target cannot be written.
     """
     chunk = np.empty(_CHUNK, dtype=np.uint8)
     for offset in range(0, file.size, _CHUNK):
         data = chunk.data[: min(_CHUNK, file.size - offset)]
         file.reader.pread_into(offset, data)
-        done = 0
-        while done < len(data):
-            try:
-                done += os.write(target, data[done:])
-            except OSError as error:
-                raise OutputError(f"cannot write the output: {error.strerror}") from error
+        target.pwrite(data, offset)
         progress(len(data))
+    target.sync()
+    target.publish()
     return Outcome(file.size, file.size, 0)
 
 
-def _copy(file: TreeFile, target: int, progress: Progress) -> Outcome:
-    present = os.fstat(target).st_size
+def _copy(file: TreeFile, target: LocalTarget, progress: Progress) -> Outcome:
+    present = target.present
     ours, theirs = np.empty(_CHUNK, dtype=np.uint8), np.empty(_CHUNK, dtype=np.uint8)
     written = resumed = 0
     for offset in range(0, file.size, _CHUNK):
@@ -109,27 +97,31 @@ def _copy(file: TreeFile, target: int, progress: Progress) -> Outcome:
             continue
         data, old = ours[:size], theirs[:size]
         data[:] = old[:] = 0
-        if not empty:
-            file.reader.pread_into(offset, data.data)
+        fault = None if empty else _read(file, offset, data)
+        if fault is not None:
+            data = data[: fault.offset - offset]
+            old = old[: len(data)]
         if offset < present:
-            count = _read_back(target, old.data, offset)
-            resumed += count if np.array_equal(old[:count], data[:count]) else 0
+            left = target.pread(len(old), offset)
+            old[: len(left)] = np.frombuffer(left, dtype=np.uint8)
+            resumed += len(left) if np.array_equal(old[: len(left)], data[: len(left)]) else 0
         written += _write_differences(target, data, old, offset)
+        if fault is not None:
+            raise fault
     return Outcome(file.size, written, resumed)
 
 
-def _read_back(target: int, buffer: memoryview, offset: int) -> int:
-    done = 0
-    while done < len(buffer):
-        count = os.preadv(target, [buffer[done:]], offset + done)
-        if count == 0:
-            break
-        done += count
-    return done
+def _read(file: TreeFile, offset: int, buffer: npt.NDArray[np.uint8]) -> FaultError | None:
+    """Fill ``buffer``, or what of it precedes the fault that is returned."""
+    try:
+        file.reader.pread_into(offset, buffer.data)
+    except FaultError as fault:
+        return fault
+    return None
 
 
 def _write_differences(
-    target: int, data: npt.NDArray[np.uint8], old: npt.NDArray[np.uint8], offset: int
+    target: LocalTarget, data: npt.NDArray[np.uint8], old: npt.NDArray[np.uint8], offset: int
 ) -> int:
     """Write the blocks of ``data`` that differ from ``old``; a hole reads as zeros, and is both."""
     if np.array_equal(data, old):
@@ -142,8 +134,6 @@ def _write_differences(
     written = 0
     for first, last in edges.reshape(-1, 2).tolist():
         piece = data.data[first * _BLOCK : last * _BLOCK]
-        done = 0
-        while done < len(piece):
-            done += os.pwrite(target, piece[done:], offset + first * _BLOCK + done)
+        target.pwrite(piece, offset + first * _BLOCK)
         written += len(piece)
     return written
