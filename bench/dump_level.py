@@ -22,7 +22,6 @@ from tests.lab.capture import Capture, Recipe, cached_capture
 from tests.oracles.kdump_bitmaps import read_bitmaps
 from tests.oracles.newer import newer_makedumpfile
 from vmcorefs.core.pages.dump_level import PageKind, left_out
-from vmcorefs.image import find_page_kinds
 
 LEVELS = (0, 1, 2, 4, 8, 16, 31)
 ROUNDS = 5
@@ -46,7 +45,7 @@ def compare(capture: Capture, tools: dict[str, list[str | Path]], out: Path) -> 
     print(capture.kernel.name)
     with vmcorefs.open(capture.config) as opened:
         end = opened.image.memory_map.end // 4096
-        kinds = find_page_kinds(opened.image).of(0, end)
+        kinds = opened.image.pages.of(0, end)
         for level in LEVELS:
             told: list[str] = []
             kept = 0
@@ -65,7 +64,7 @@ def compare(capture: Capture, tools: dict[str, list[str | Path]], out: Path) -> 
             for name, command in tools.items():
                 seconds[name].append(run(command, capture, out, 31))
             started, used = time.perf_counter(), time.process_time()
-            find_page_kinds(opened.image).of(0, end)
+            opened.image.pages.of(0, end)
             seconds["vmcorefs"].append(time.perf_counter() - started)
             seconds["its CPU time"].append(time.process_time() - used)
     for name, found in seconds.items():

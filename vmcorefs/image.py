@@ -35,19 +35,17 @@ from vmcorefs.discovery.plan import Plan, find_plan
 from vmcorefs.discovery.search.scan import Progress
 from vmcorefs.discovery.settle import settle
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
-from vmcorefs.errors import ConfigError, FaultError, FormatError, TruncatedError
-from vmcorefs.kernel.log import find_log
+from vmcorefs.errors import ConfigError, FormatError, TruncatedError
+from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.notes import CrashNotes, read_crash_notes
-from vmcorefs.kernel.pages import KernelPages, find_kernel_pages
-from vmcorefs.kernel.virtual import through_loads
+from vmcorefs.kernel.pages import KernelPages
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.sources.dump import DumpFile
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.flattened import Unflattened
 from vmcorefs.sources.pages import DumpPages
-from vmcorefs.sources.pieces import open_pieces
-from vmcorefs.sources.registry import open_dump
+from vmcorefs.sources.registry import open_inputs
 
 _MAX_MAP_SIZE = 256 << 20
 _MAX_VALUE_SIZE = 4096  # a page, as sysfs has it
@@ -65,6 +63,8 @@ class MemoryImage(msgspec.Struct, frozen=True):
         memory: The same as the crashed kernel left it: the backup lies over low memory.
         plan: The headers that the vmcore is laid out by.
         notes: The crashed kernel's notes.
+        kernel: The kernel that crashed, to be asked; None if it is not known which one it is.
+        no_kernel: Why there is no ``kernel``.
         log: The kernel's log as text, or None if it cannot be decoded.
         backup: The saved low memory in use, or None.
         missing: RAM of the crashed kernel that no input holds, a normal set; not empty only with
@@ -81,6 +81,8 @@ class MemoryImage(msgspec.Struct, frozen=True):
     memory: Extents
     plan: Plan
     notes: CrashNotes
+    kernel: Kernel | None
+    no_kernel: str
     log: bytes | None
     backup: Backup | None
     missing: Ranges
@@ -100,6 +102,19 @@ class MemoryImage(msgspec.Struct, frozen=True):
         files = map(_file_of, self.sources)
         # once each: a dump's notes are in the file that its pages are in
         return tuple(dict.fromkeys(file for file in files if file is not None))
+
+    @property
+    def pages(self) -> KernelPages:
+        """What each page of the dead machine was used for.
+
+        Raises:
+            FormatError: if that cannot be told: there is no VMCOREINFO, or it leads to no page
+                array.
+            SourceIOError: if an input cannot be read.
+        """
+        if self.kernel is None:
+            raise FormatError("what pages were used for cannot be told without VMCOREINFO")
+        return self.kernel.pages
 
     def held_by(self, file: FileSource) -> Extents:
         """What one of the ``inputs`` holds of ``memory``."""
@@ -138,18 +153,18 @@ def open_image(
     if config.vmlinux is not None and not os.path.isfile(config.vmlinux):
         raise ConfigError(f"{config.vmlinux}: no such file, expected a vmlinux")
     given = load_map(config.memory_map, config) if config.memory_map is not None else None
-    dump = open_dump(config.images)
-    if dump is not None:
+    inputs = open_inputs(config.images, ram_end=given.end if given else None)
+    if isinstance(inputs, DumpFile):
         try:
-            return _open_dump(config, dump, given, thorough=thorough, progress=progress)
+            return _open_dump(config, inputs, given, thorough=thorough, progress=progress)
         except BaseException:
-            dump.close()
+            inputs.close()
             raise
     with ExitStack() as stack:
-        images, placed = open_pieces(config.images, ram_end=given.end if given else None)
+        images = inputs.sources
         for image in images:
             stack.callback(image.close)
-        explorer = Explorer(config, images, placed, progress)
+        explorer = Explorer(config, images, inputs.captured, progress)
         if thorough:
             explorer.look()
         memory_map, captured = settle(config, given, explorer, images)
@@ -172,7 +187,8 @@ def open_image(
         )
         if notes.given:
             sources = (*sources, BytesSource("the given VMCOREINFO", notes.given))
-        log, no_log = find_log(notes.vmcoreinfo, through_loads(crashed, plan.elfcorehdr))
+        kernel, no_kernel = _find_kernel(explorer, crashed, notes, plan)
+        log, no_log = kernel.log if kernel is not None else (None, "")
         findings = make_findings(explorer, given, memory_map, plan, notes, low, captured)
         stack.pop_all()
     return MemoryImage(
@@ -183,6 +199,8 @@ def open_image(
         memory=low.memory,
         plan=plan,
         notes=notes,
+        kernel=kernel,
+        no_kernel=no_kernel,
         log=log,
         backup=low.backup,
         missing=missing,
@@ -218,7 +236,8 @@ def _open_dump(
     sources = dump.sources
     if notes.given:
         sources = (*sources, BytesSource("the given VMCOREINFO", notes.given))
-    log, no_log = find_log(notes.vmcoreinfo, through_loads(memory, plan.elfcorehdr))
+    kernel, no_kernel = _find_kernel(explorer, memory, notes, plan)
+    log, no_log = kernel.log if kernel is not None else (None, "")
     as_it_is = config.layout == "kernel" and not plan.is_built and not notes.given
     return MemoryImage(
         config=config,
@@ -228,6 +247,8 @@ def _open_dump(
         memory=dump.memory,
         plan=plan,
         notes=notes,
+        kernel=kernel,
+        no_kernel=no_kernel,
         log=log,
         backup=None,
         missing=dump.missing,
@@ -242,21 +263,20 @@ def _open_dump(
     )
 
 
-def find_page_kinds(image: MemoryImage) -> KernelPages:
-    """Find what each page of the dead machine was used for.
-
-    Raises:
-        FormatError: if that cannot be told: there is no VMCOREINFO, or it leads to no page array.
-        SourceIOError: if an input cannot be read.
-    """
-    vmcoreinfo = image.notes.vmcoreinfo
+def _find_kernel(
+    explorer: Explorer, memory: Reader, notes: CrashNotes, plan: Plan
+) -> tuple[Kernel | None, str]:
+    """The kernel that crashed: the one that was found, if its memory is the same; or why not."""
+    vmcoreinfo, elfcorehdr = notes.vmcoreinfo, plan.elfcorehdr
     if vmcoreinfo is None:
-        raise FormatError("what pages were used for cannot be told without VMCOREINFO")
-    memory = Reader("memory", image.memory, image.sources)
-    try:
-        return find_kernel_pages(memory, vmcoreinfo, image.plan.elfcorehdr)
-    except (FormatError, FaultError) as error:
-        raise FormatError(f"what pages were used for cannot be told: {error}") from error
+        return None, "there is no VMCOREINFO"
+    machine = elfcorehdr.header.e_machine
+    found = explorer.found if explorer.has_looked else None
+    kernel = found.kernel if found is not None else None
+    if kernel is not None and kernel.is_same(memory, machine, vmcoreinfo):
+        return kernel.with_headers(elfcorehdr), ""
+    # another than the one found, or low memory that lies elsewhere: nothing known of it holds
+    return Kernel(memory, machine, vmcoreinfo, elfcorehdr), ""
 
 
 def _doubt(finding: Finding) -> str:

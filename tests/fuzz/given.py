@@ -38,7 +38,7 @@ from vmcorefs.reader import Reader
 from vmcorefs.save.codecs import find_codec
 from vmcorefs.save.command import parse_levels
 from vmcorefs.save.formats.kdump import KdumpFormat
-from vmcorefs.sources.registry import open_dump
+from vmcorefs.sources.registry import RawMemory, open_inputs
 
 SHIPPED = Path(__file__).parents[2] / "systemd" / "vmcorefs.toml"
 
@@ -174,8 +174,10 @@ def _dump_files(data: bytes) -> None:
     with tempfile.TemporaryDirectory(prefix="vmcorefs-fuzz.") as directory:
         path = Path(directory, "dump")
         path.write_bytes(data)
-        dump = open_dump([Piece(str(path))])
-        if dump is None:
+        dump = open_inputs([Piece(str(path))], ram_end=None)
+        if isinstance(dump, RawMemory):
+            for source in dump.sources:
+                source.close()
             raise FormatError("raw memory")
         try:
             reader = Reader("memory", dump.memory, dump.sources)

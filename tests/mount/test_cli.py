@@ -88,7 +88,7 @@ def test_one_toml_file_describes_a_capture_and_options_override_it(machine: Mach
         (["mount", "--map", "{iomem}", "{ram}", "{at}/nowhere"], 3, "nowhere: cannot mount there"),
         (["mount", "--map", "{iomem}", "{ram}", "{ram}"], 3, "ram: cannot mount there"),
         (["mount", "--map", "{ram}", "{ram}", "{mnt}"], 4, "ram: not a memory map"),
-        (["mount", "--map", "{iomem}", "{at}", "{mnt}"], 2, "a directory that is no mounted tree"),
+        (["mount", "--map", "{iomem}", "{at}", "{mnt}"], 2, "this directory is not a mounted tree"),
         (["umount", "{mnt}"], 3, "no tree of vmcorefs is mounted there"),
         (["mount", "{mnt}"], 2, "Missing argument"),
         (["mount", "--holes", "maybe", "{ram}", "{mnt}"], 2, "Invalid value for '--holes'"),

@@ -18,8 +18,9 @@ from tests.real.marks import REAL, stopped
 from tests.real.sums import kallsyms_sums, md5, sum_of
 from tests.real.truth import spans
 from tests.real.walked import Load, Walked, kcore_loads, walked
+from vmcorefs.core.structures.kallsyms import read_symbols
 from vmcorefs.kernel.log import find_log
-from vmcorefs.kernel.symbols import Symbols, find_symbols
+from vmcorefs.kernel.symbols import Symbols, find_btf, find_symbols
 
 if TYPE_CHECKING:
     import numpy.typing as npt
@@ -169,6 +170,5 @@ def _loads(snapshot: Snapshot) -> list[Load]:
 
 
 def _symbols(machine: Walked) -> Symbols:
-    found, why_not = find_symbols(machine.vmcoreinfo, machine.kernel, machine.kernel)
-    assert found is not None, why_not
-    return found
+    kernel = read_symbols(machine.vmcoreinfo, machine.kernel)
+    return find_symbols(kernel, find_btf(kernel, machine.kernel), machine.kernel)

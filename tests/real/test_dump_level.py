@@ -21,7 +21,6 @@ from tests.real.marks import REAL, only, stopped
 from tests.real.trees import mounted
 from tests.real.truth import by_address, segments
 from vmcorefs.core.pages.dump_level import PageKind, left_out
-from vmcorefs.image import find_page_kinds
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -54,7 +53,7 @@ Kinds = npt.NDArray[np.uint8]
 def kinds(capture: Capture) -> Kinds:
     """What vmcorefs takes each page for, by page frame number."""
     with vmcorefs.open(capture.config) as opened:
-        pages = find_page_kinds(opened.image)
+        pages = opened.image.pages
         assert pages.unknown == ()
         found: Kinds = pages.of(0, opened.image.memory_map.end // _PAGE)
         return found
@@ -223,7 +222,7 @@ def test_a_machine_that_was_stopped_has_about_the_free_memory_that_it_booted_wit
     booted = 1024 * (int(line[1]) - int(line[2]))
     with vmcorefs.open(snapshot.config, dump_level=16) as opened:
         assert opened.filtered is not None
-        pages = find_page_kinds(opened.image)
+        pages = opened.image.pages
         free = opened.filtered.counts[PageKind.FREE] * pages.page_size
         kernel = opened.image.notes.vmcoreinfo
         assert kernel is not None

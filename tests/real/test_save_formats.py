@@ -18,7 +18,7 @@ from tests.builders.dumps import Watch, dump_of, kinds_by_makedumpfile
 from tests.real import tools
 from tests.real.marks import REAL, only
 from tests.real.trees import differences
-from vmcorefs.kernel.pages import find_kernel_pages
+from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.save.codecs import CODEC_NAMES, find_codec
 from vmcorefs.save.formats.elf import ElfFormat
 from vmcorefs.save.formats.flattened import FlattenedFormat
@@ -129,9 +129,10 @@ def test_drgn_says_what_it_says_of_a_newer_kernel_s(
     """Debian 12's makedumpfile leaves out tasks of such a kernel: it is too old."""
     with dump_of(capture.vmcore, level=LEVEL) as dump, files(scratch / "ours") as outputs:
         assert dump.vmcoreinfo is not None
-        kinds = find_kernel_pages(dump.memory, dump.vmcoreinfo, dump.elfcorehdr)
+        machine = dump.elfcorehdr.header.e_machine
+        kernel = Kernel(dump.memory, machine, dump.vmcoreinfo, dump.elfcorehdr)
         writer: Writer = ElfFormat(2) if how == "elf" else KdumpFormat(find_codec(how), 2)
-        writer(replace(dump, kinds=kinds), outputs, Watch())
+        writer(replace(dump, kinds=kernel.pages), outputs, Watch())
 
     assert _drgn(vmlinux, scratch / "ours") == _drgn(vmlinux, capture.vmcore)
 

@@ -188,7 +188,8 @@ def test_a_mounted_tree_stands_for_its_vmcore(tmp_path: Path, open_capture: Open
     tree = tmp_path / "tree"
     tree.mkdir()
     with pytest.raises(
-        ConfigError, match=exactly(f"{tree}: a directory that is no mounted tree: it has no vmcore")
+        ConfigError,
+        match=exactly(f"{tree}: this directory is not a mounted tree: it has no vmcore"),
     ):
         open_capture(tree)
     (tree / "vmcore").write_bytes(pack_dump())

@@ -15,7 +15,7 @@ from vmcorefs.discovery.search.candidates import Candidate
 from vmcorefs.discovery.search.scan import locate
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.kernel.kernel import Kernel
-from vmcorefs.kernel.maps import KernelMap, read_kernel_map
+from vmcorefs.kernel.maps import KernelMap
 
 _ELFCORE_ADDR_ERR = (1 << 64) - 2
 _MAX_PADDR = 1 << 52
@@ -38,14 +38,14 @@ class FoundKernel(msgspec.Struct, frozen=True, dict=True):
     kernel: Kernel | None = None
     why_not: str = ""
 
-    @cached_property
+    @property
     def kernel_map(self) -> KernelMap | None:
         """The memory map that the kernel keeps.
 
         Raises:
             SourceIOError: if an input cannot be read.
         """
-        return read_kernel_map(self.kernel) if self.kernel is not None else None
+        return self.kernel.map if self.kernel is not None else None
 
     @cached_property
     def missing(self) -> Ranges | None:

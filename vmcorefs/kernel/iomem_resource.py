@@ -6,12 +6,16 @@ is memory, and is called "PCI mem" (kernel/resource.c).
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 
 from vmcorefs.core.maps.resources import RESOURCE
 from vmcorefs.core.paging.mappings import UInt64Array
 from vmcorefs.errors import FormatError, SourceIOError, VmcorefsError
-from vmcorefs.kernel.kernel import Kernel
+
+if TYPE_CHECKING:
+    from vmcorefs.kernel.kernel import Kernel
 
 _NAME = b"PCI mem"
 _IORESOURCE_MEM = 0x200  # include/linux/ioport.h

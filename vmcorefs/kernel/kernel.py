@@ -1,21 +1,28 @@
-"""One kernel in the memory, through its own page tables: what it says of itself."""
+"""The kernel that died: found once, and asked by everybody who wants to know something of it."""
 
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import cached_property
+from threading import RLock
+from typing import Final
 
-from vmcorefs.core.elf.elf import EM_AARCH64, EM_RISCV, EM_X86_64
+from vmcorefs.core.elf.elf import ELFCLASS64, EM_AARCH64, EM_RISCV, EM_X86_64
+from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
+from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.paging.direct_map import find_direct_map, image_span
 from vmcorefs.core.paging.mappings import Mappings
 from vmcorefs.core.structures.btf import Struct, read_structs
 from vmcorefs.core.structures.kallsyms import SymbolTable, read_symbols
 from vmcorefs.core.structures.kernel_memory import KernelMemory
-from vmcorefs.errors import FormatError, VmcorefsError
+from vmcorefs.errors import FaultError, FormatError, UnsupportedError, VmcorefsError
+from vmcorefs.kernel.log import find_log
+from vmcorefs.kernel.maps import KernelMap, read_kernel_map
+from vmcorefs.kernel.once import once
 from vmcorefs.kernel.page_tables import find_page_tables, locate_page_tables
-from vmcorefs.kernel.symbols import find_btf
-from vmcorefs.kernel.virtual import read_through, through_distance
+from vmcorefs.kernel.pages import KernelPages, find_kernel_pages
+from vmcorefs.kernel.symbols import Symbols, find_btf, find_symbols
+from vmcorefs.kernel.virtual import read_through, through_distance, through_loads
 from vmcorefs.reader import Reader
 
 MAX_IMAGE = 1 << 30
@@ -24,7 +31,7 @@ MAX_IMAGE = 1 << 30
 _ADDRESSES = 1 << 64
 
 # the key that only this architecture's arch_crash_save_vmcoreinfo writes
-_TELLING = {
+_TELLING: Final = {
     "NUMBER(kimage_voffset)": EM_AARCH64,
     "NUMBER(va_kernel_pa_offset)": EM_RISCV,
     "NUMBER(phys_base)": EM_X86_64,
@@ -40,44 +47,119 @@ def machine_of(vmcoreinfo: Vmcoreinfo) -> int | None:
 
 
 class Kernel:
-    """A kernel that can be read: each part is worked out when it is first asked for.
+    """A kernel that can be read: each part is worked out when it is first asked for, once.
 
     Attributes:
         memory: Its memory, by physical address.
         machine: ``e_machine``.
         vmcoreinfo: Its VMCOREINFO.
+        elfcorehdr: The headers that say where its image and its direct map are; None while it is
+            not known which headers count.
+        lock: Held while something is worked out.
     """
 
-    def __init__(self, memory: Reader, machine: int, vmcoreinfo: Vmcoreinfo) -> None:
+    def __init__(
+        self,
+        memory: Reader,
+        machine: int,
+        vmcoreinfo: Vmcoreinfo,
+        elfcorehdr: Elfcorehdr | None = None,
+    ) -> None:
         self.memory = memory
         self.machine = machine
         self.vmcoreinfo = vmcoreinfo
+        self.elfcorehdr = elfcorehdr
+        self.lock = RLock()
 
-    @cached_property
+    def with_headers(self, elfcorehdr: Elfcorehdr) -> Kernel:
+        """The same kernel, by these headers; the page tables it has walked are not walked again."""
+        other = Kernel(self.memory, self.machine, self.vmcoreinfo, elfcorehdr)
+        kept = ("mappings", "symbols", "_btf", "map", "direct_map")
+        other.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
+        return other
+
+    def is_same(self, memory: Reader, machine: int, vmcoreinfo: Vmcoreinfo) -> bool:
+        """Whether these lead to this kernel: the same bytes of memory, and the same note."""
+        return (
+            self.memory.table.is_same(memory.table)
+            and self.machine == machine
+            and self.vmcoreinfo.text == vmcoreinfo.text
+        )
+
+    @property
+    def byte_order(self) -> ByteOrder:
+        """``<`` or ``>``."""
+        # the machines whose page tables are walked are little-endian under Linux
+        return self.elfcorehdr.header.byte_order if self.elfcorehdr is not None else "<"
+
+    @property
+    def word_size(self) -> int:
+        """Bytes in a ``long`` and in a pointer: 4 or 8."""
+        elfcorehdr = self.elfcorehdr
+        return 8 if elfcorehdr is None or elfcorehdr.header.elf_class == ELFCLASS64 else 4
+
+    @once
     def mappings(self) -> Mappings:
         """What its page tables map; the errors are those of ``find_page_tables``."""
-        return find_page_tables(self.memory, self.machine, self.vmcoreinfo)
+        return find_page_tables(
+            self.memory, self.machine, self.vmcoreinfo, byte_order=self.byte_order
+        )
 
-    @cached_property
+    @property
+    def has_page_tables(self) -> bool:
+        """Whether it is known where its page tables are, and in which format."""
+        try:
+            locate_page_tables(self.machine, self.vmcoreinfo)
+        except (FormatError, UnsupportedError):
+            return False
+        return True
+
+    @once
     def virtual(self) -> KernelMemory:
-        """Its virtual memory."""
-        # the machines whose page tables are walked have 64 bits, and Linux runs them little-endian
-        return read_through(self.memory, self.mappings, byte_order="<", word_size=8)
+        """Its virtual memory, as its page tables map it; the errors are those of ``mappings``."""
+        return read_through(
+            self.memory, self.mappings, byte_order=self.byte_order, word_size=self.word_size
+        )
 
-    @cached_property
+    @once
     def image(self) -> KernelMemory:
-        """Its image alone: its code, its symbols, and variables that are not allocated.
+        """Its image: its code, its symbols, variables that are not allocated; perhaps much more.
 
         No page tables are needed, some of which may lie elsewhere.
         """
-        return through_distance(self.memory, self.image_distance, byte_order="<", word_size=8)
+        if self.elfcorehdr is not None:
+            return through_loads(self.memory, self.elfcorehdr)
+        return through_distance(
+            self.memory, self.image_distance, byte_order=self.byte_order, word_size=self.word_size
+        )
 
-    @cached_property
+    @once
     def symbols(self) -> SymbolTable:
         """Its own symbols, modules' not included; the errors are those of ``read_symbols``."""
         return read_symbols(self.vmcoreinfo, self.image)
 
-    @cached_property
+    @property
+    def names_symbols(self) -> bool:
+        """Whether VMCOREINFO tells where kallsyms' tables are (Linux 6.0 and later)."""
+        return "SYMBOL(kallsyms_names)" in self.vmcoreinfo.values
+
+    @once
+    def all_symbols(self) -> Symbols:
+        """Its symbols, those of its modules, and its types.
+
+        Raises:
+            FormatError: if its own symbols cannot be decoded.
+        """
+        try:
+            own = self.symbols
+        except VmcorefsError as error:
+            raise FormatError(f"no kallsyms: {error}") from error
+        mapped = None  # modules are then missing, and the symbols' warnings say so
+        with suppress(VmcorefsError):
+            mapped = self.virtual
+        return find_symbols(own, self._btf, mapped)
+
+    @once
     def direct_map(self) -> int | None:
         """How far its direct map is above physical addresses, modulo 2**64."""
         return find_direct_map(self.mappings)
@@ -88,7 +170,7 @@ class Kernel:
         _, root = locate_page_tables(self.machine, self.vmcoreinfo)
         return self.vmcoreinfo.symbol("swapper_pg_dir") - root
 
-    @cached_property
+    @once
     def text(self) -> tuple[int, int, int] | None:
         """Its image, from ``_text`` to ``_end``: virtual address, physical address and size.
 
@@ -106,6 +188,33 @@ class Kernel:
         sound = 0 < end - start <= MAX_IMAGE and start < span[1] and span[0] < end and paddr >= 0
         return (start, paddr, end - start) if sound else None
 
+    @once
+    def map(self) -> KernelMap | None:
+        """The memory map that it keeps.
+
+        Raises:
+            SourceIOError: if an input cannot be read.
+        """
+        return read_kernel_map(self)
+
+    @once
+    def pages(self) -> KernelPages:
+        """What each page was used for.
+
+        Raises:
+            FormatError: if that cannot be told: VMCOREINFO leads to no page array.
+            SourceIOError: if an input cannot be read.
+        """
+        try:
+            return find_kernel_pages(self)
+        except (FormatError, FaultError) as error:
+            raise FormatError(f"what pages were used for cannot be told: {error}") from error
+
+    @once
+    def log(self) -> tuple[bytes | None, str]:
+        """Its log as text, or None and why not, if VMCOREINFO promises one."""
+        return find_log(self.vmcoreinfo, self.image)
+
     def symbol(self, name: str) -> int:
         """The address of a symbol.
 
@@ -117,17 +226,26 @@ class Kernel:
             raise FormatError(f"kallsyms: no {name}")
         return vaddr
 
+    @property
+    def types(self) -> bytes:
+        """Its BTF.
+
+        Raises:
+            FormatError: if it has none, or the symbols cannot be decoded.
+        """
+        btf, why_not = self._btf
+        if btf is None:
+            raise FormatError(why_not)
+        return btf
+
     def structs(self, *names: str) -> dict[str, Struct]:
         """Layouts of structures, from its BTF.
 
         Raises:
             FormatError: if it has no BTF, or that has not all of them.
         """
-        return read_structs(self._btf, self.virtual.byte_order, names)
+        return read_structs(self.types, self.byte_order, names)
 
-    @cached_property
-    def _btf(self) -> bytes:
-        btf, why_not = find_btf(self.symbols, self.image)
-        if btf is None:
-            raise FormatError(why_not)
-        return btf
+    @once
+    def _btf(self) -> tuple[bytes | None, str]:
+        return find_btf(self.symbols, self.image)

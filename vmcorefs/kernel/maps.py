@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -26,7 +27,9 @@ from vmcorefs.core.space.ranges import Ranges, intersect, make_ranges
 from vmcorefs.core.structures.mem_section import read_sections
 from vmcorefs.errors import FormatError, SourceIOError, VmcorefsError
 from vmcorefs.kernel.iomem_resource import find_iomem_resource
-from vmcorefs.kernel.kernel import Kernel
+
+if TYPE_CHECKING:
+    from vmcorefs.kernel.kernel import Kernel
 
 
 class KernelMap(msgspec.Struct, frozen=True):

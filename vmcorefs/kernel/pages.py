@@ -10,28 +10,26 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from functools import partial
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
-from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.pages.dump_level import KindArray, PageKind
 from vmcorefs.core.pages.page_array import PageArray, find_page_array
 from vmcorefs.core.pages.page_kinds import Structs, read_structs, spread
 from vmcorefs.core.pages.struct_page import StructPage, read_struct_page
-from vmcorefs.core.structures.kallsyms import read_symbols
 from vmcorefs.errors import FaultError, FormatError, UnsupportedError
 from vmcorefs.kernel.page_tables import TableLookup, locate_page_tables
 from vmcorefs.kernel.recent import Recent
-from vmcorefs.kernel.symbols import find_btf
 from vmcorefs.kernel.virtual import (
     LoadLookup,
     Translation,
     read_into,
     read_through,
-    through_loads,
 )
-from vmcorefs.reader import Reader
+
+if TYPE_CHECKING:
+    from vmcorefs.kernel.kernel import Kernel
 
 BLOCK = 1 << 15
 """Pages that are looked at together: 128 MiB of x86-64's, whose structures are 2 MiB."""
@@ -45,44 +43,39 @@ ReadInto = Callable[[int, memoryview], list[tuple[int, int]]]
 """``read(vaddr, buffer)``: fills the buffer, and returns which ranges of it are lacking."""
 
 
-def find_kernel_pages(
-    memory: Reader, vmcoreinfo: Vmcoreinfo, elfcorehdr: Elfcorehdr
-) -> KernelPages:
+def find_kernel_pages(kernel: Kernel) -> KernelPages:
     """Find a kernel's page array, and how its structures are read.
-
-    Args:
-        memory: The crashed kernel's memory, by physical address.
-        vmcoreinfo: The crashed kernel's.
-        elfcorehdr: Machine, byte order, and where the kernel's image is mapped.
 
     Raises:
         FormatError: if VMCOREINFO lacks a key, or what is found cannot be true.
+        FaultError: if no input holds what has to be read.
         SourceIOError: if an input cannot be read.
     """
-    header = elfcorehdr.header
-    lookup = _find_lookup(memory, vmcoreinfo, elfcorehdr)
-    image = through_loads(memory, elfcorehdr)
-    virtual = read_through(memory, lookup, byte_order=image.byte_order, word_size=image.word_size)
+    memory, order, word_size = kernel.memory, kernel.byte_order, kernel.word_size
+    # not all of the page tables: those of a large machine take minutes to walk
+    lookup = _find_lookup(kernel)
+    virtual = read_through(memory, lookup, byte_order=order, word_size=word_size)
 
     def read_btf() -> bytes | None:
         try:
-            return find_btf(read_symbols(vmcoreinfo, image), image)[0]
+            return kernel.types
         except (FaultError, FormatError):
             return None
 
-    layout = read_struct_page(vmcoreinfo, header.byte_order, image.word_size, read_btf)
-    array = find_page_array(vmcoreinfo, virtual)
+    layout = read_struct_page(kernel.vmcoreinfo, order, word_size, read_btf)
+    array = find_page_array(kernel.vmcoreinfo, virtual)
     return KernelPages(array, layout, partial(read_into, memory, lookup))
 
 
-def _find_lookup(memory: Reader, vmcoreinfo: Vmcoreinfo, elfcorehdr: Elfcorehdr) -> Translation:
+def _find_lookup(kernel: Kernel) -> Translation:
     """The kernel's page tables, or what the PT_LOADs tell where they cannot be walked."""
-    header = elfcorehdr.header
     try:
-        fmt, root = locate_page_tables(header.e_machine, vmcoreinfo)
+        fmt, root = locate_page_tables(kernel.machine, kernel.vmcoreinfo)
     except (FormatError, UnsupportedError):
-        return LoadLookup(elfcorehdr, vmcoreinfo.page_size)
-    return TableLookup(memory, fmt, root, header.byte_order)
+        if kernel.elfcorehdr is None:
+            raise
+        return LoadLookup(kernel.elfcorehdr, kernel.vmcoreinfo.page_size)
+    return TableLookup(kernel.memory, fmt, root, kernel.byte_order)
 
 
 class KernelPages:

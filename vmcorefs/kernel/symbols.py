@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import msgspec
 
-from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.core.structures.btf import MAX_BTF, btf_start, check_btf, read_structs
-from vmcorefs.core.structures.kallsyms import SymbolTable, read_symbols
+from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.core.structures.modules import iter_modules
 from vmcorefs.errors import FormatError, VmcorefsError
@@ -38,29 +37,20 @@ class Symbols(msgspec.Struct, frozen=True, eq=False):
 
 
 def find_symbols(
-    vmcoreinfo: Vmcoreinfo | None, image: KernelMemory, mapped: KernelMemory | None
-) -> tuple[Symbols | None, str]:
-    """Decode the kernel's symbols.
+    kernel: SymbolTable, types: tuple[bytes | None, str], mapped: KernelMemory | None
+) -> Symbols:
+    """Find the symbols of the kernel's modules, and put all together.
 
     Args:
-        vmcoreinfo: Where they are.
-        image: Reads the kernel's image; the elfcorehdr's PT_LOADs are enough.
+        kernel: The kernel's own symbols.
+        types: What ``find_btf`` returned.
         mapped: Reads through its page tables, or None where they cannot be walked: modules are in
             vmalloc space.
-
-    Returns:
-        The symbols, or None and the reason why there are none.
     """
-    if vmcoreinfo is None:
-        return None, ""
-    try:
-        kernel = read_symbols(vmcoreinfo, image)
-    except VmcorefsError as error:
-        return None, f"no kallsyms: {error}"
-    btf, no_btf = find_btf(kernel, image)
+    btf, no_btf = types
     modules, no_modules = _find_modules(kernel, btf, mapped)
     warnings = tuple(warning for warning in (no_btf, no_modules) if warning)
-    return Symbols(kernel, modules, btf, warnings), ""
+    return Symbols(kernel, modules, btf, warnings)
 
 
 def find_btf(kernel: SymbolTable, image: KernelMemory) -> tuple[bytes | None, str]:

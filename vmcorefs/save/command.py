@@ -16,7 +16,6 @@ from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL, KindArray, PageKind
 from vmcorefs.core.space.ranges import subtract, total_size
 from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError, FormatError
-from vmcorefs.image import find_page_kinds
 from vmcorefs.output.places import STDOUT, is_local
 from vmcorefs.output.target import Target
 from vmcorefs.reader import Reader
@@ -172,7 +171,7 @@ def _find_kinds(capture: Capture, warnings: list[str]) -> PageKinds:
     image = capture.image
     vmcoreinfo = image.notes.vmcoreinfo
     try:
-        kinds = find_page_kinds(image)
+        kinds = image.pages
     except FormatError as error:
         # a dump that is too big is better than none
         warnings.append(f"{error}; no page is left out but those of zeros")

@@ -33,33 +33,43 @@ def open_pieces(
         LayoutError: naming both, if two pieces overlap.
         TruncatedError: if a piece ends behind its file.
     """
-    if len(pieces) > 1:
-        for piece in pieces:
-            if piece.paddr is None:
-                raise ConfigError(
-                    f"{piece.path}: one of {len(pieces)} pieces, so it needs its physical address:"
-                    f" {piece.path}@PADDR[:OFFSET][+SIZE]"
-                )
+    _require_addresses(pieces)
     sources: list[FileSource] = []
     try:
-        tables = []
         for piece in pieces:
-            source, paddr, size = open_piece(piece, role="image", ram_end=ram_end)
-            sources.append(source)
-            tables.append(
-                make_extents(
-                    np.array([[paddr, paddr + size]], dtype=np.int64),
-                    kind=Kind.DATA,
-                    source=len(sources) - 1,
-                    offset=piece.offset,
-                )
-            )
-        _refuse_overlap(sources, tables)
-        return tuple(sources), merge(*tables)
+            sources.append(open_file(piece, role="image", ram_end=ram_end))  # noqa: PERF401
+        return tuple(sources), lay_out_pieces(pieces, sources)
     except BaseException:
         for source in sources:
             source.close()
         raise
+
+
+def lay_out_pieces(pieces: Sequence[Piece], sources: Sequence[FileSource]) -> Extents:
+    """What pieces hold, by physical address; otherwise as ``open_pieces``.
+
+    Args:
+        pieces: At least one.
+        sources: The opened file of each.
+    """
+    _require_addresses(pieces)
+    tables = []
+    for number, (piece, source) in enumerate(zip(pieces, sources, strict=True)):
+        paddr = piece.paddr or 0
+        size = _check_piece(piece, source, paddr)
+        span = np.array([[paddr, paddr + size]], dtype=np.int64)
+        tables.append(make_extents(span, kind=Kind.DATA, source=number, offset=piece.offset))
+    _refuse_overlap(sources, tables)
+    return merge(*tables)
+
+
+def _require_addresses(pieces: Sequence[Piece]) -> None:
+    for piece in pieces if len(pieces) > 1 else ():
+        if piece.paddr is None:
+            raise ConfigError(
+                f"{piece.path}: one of {len(pieces)} pieces, so it needs its physical address:"
+                f" {piece.path}@PADDR[:OFFSET][+SIZE]"
+            )
 
 
 def open_piece(piece: Piece, *, role: str, ram_end: int | None) -> tuple[FileSource, int, int]:
@@ -74,16 +84,30 @@ def open_piece(piece: Piece, *, role: str, ram_end: int | None) -> tuple[FileSou
         LayoutError: if it ends beyond ``MAX_ADDRESS``.
     """
     paddr = piece.paddr or 0
-    reach = piece.size
-    if reach is None and ram_end is not None:
-        reach = max(ram_end - paddr, 0)
-    unknown = piece.offset + reach if reach is not None else None
-    source = FileSource(piece.path, role=role, size_if_unknown=unknown)
+    source = open_file(piece, role=role, ram_end=ram_end)
     try:
         return source, paddr, _check_piece(piece, source, paddr)
     except BaseException:
         source.close()
         raise
+
+
+def open_file(piece: Piece, *, role: str, ram_end: int | None) -> FileSource:
+    """Open the file of a piece; its size is not looked at.
+
+    Args:
+        piece: What to open.
+        role: What it is to the crashed machine.
+        ram_end: As for ``open_pieces``.
+
+    Raises:
+        ConfigError: if it cannot be opened.
+    """
+    reach = piece.size
+    if reach is None and ram_end is not None:
+        reach = max(ram_end - (piece.paddr or 0), 0)
+    unknown = piece.offset + reach if reach is not None else None
+    return FileSource(piece.path, role=role, size_if_unknown=unknown)
 
 
 def _check_piece(piece: Piece, source: FileSource, paddr: int) -> int:

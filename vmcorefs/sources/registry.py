@@ -7,24 +7,39 @@ from collections.abc import Callable, Sequence
 from typing import Final
 
 import msgspec
+from msgspec.structs import replace
 
 from vmcorefs.config import Piece
 from vmcorefs.core.elf.elf import ELF_MAGIC
 from vmcorefs.core.formats.flattened import SIGNATURE as FLATTENED
 from vmcorefs.core.formats.kdump.headers import SIGNATURE as KDUMP
+from vmcorefs.core.space.extents import Extents
 from vmcorefs.errors import ConfigError, UnsupportedError
 from vmcorefs.sources.diskdump import open_diskdump
 from vmcorefs.sources.dump import DumpFile, File
 from vmcorefs.sources.elf import open_elf
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.flattened import Unflattened
+from vmcorefs.sources.pieces import lay_out_pieces, open_file
 
 _VMCORE = "vmcore"
 _LONGEST_MAGIC = 16
 
 
-def open_dump(pieces: Sequence[Piece]) -> DumpFile | None:
-    """Open a dump, if that is what the user gives.
+class RawMemory(msgspec.Struct, frozen=True):
+    """Memory that is no dump.
+
+    Attributes:
+        sources: An opened file for each piece.
+        captured: What they hold, by physical address; its ``source`` column indexes ``sources``.
+    """
+
+    sources: tuple[FileSource, ...]
+    captured: Extents
+
+
+def open_inputs(pieces: Sequence[Piece], *, ram_end: int | None) -> DumpFile | RawMemory:
+    """Open every input, once, and say what it is.
 
     A piece whose physical address is given, or of which only a part is, is raw memory whatever
     its first bytes are.
@@ -32,29 +47,36 @@ def open_dump(pieces: Sequence[Piece]) -> DumpFile | None:
     Args:
         pieces: What the user gives; the parts of a dump that was split, in any order. A directory
             is a mounted tree, and its ``vmcore`` is meant.
-
-    Returns:
-        The dump, or None for raw memory.
+        ram_end: As for ``pieces.open_pieces``.
 
     Raises:
-        ConfigError: if an input cannot be opened, or is a dump and there are others.
+        ConfigError: if an input cannot be opened, is a dump and there are others, or is one of
+            several pieces and lacks its address.
         FormatError: if it is a dump and broken.
         UnsupportedError: if it is a dump that cannot be read here.
+        LayoutError: if two pieces overlap.
+        TruncatedError: if a piece ends behind its file.
         SourceIOError: if it cannot be read.
     """
-    files: list[File] = []
+    files: list[FileSource] = []
     try:
         for piece in pieces:
-            if piece.paddr is None and not piece.offset and piece.size is None:
-                files.append(_open(piece.path))  # noqa: PERF401  # one that fails closes the others
-        formats = [_format_of(file) for file in files]
-        dump = _open_dump(files, formats, len(pieces)) if any(formats) else None
+            place = replace(piece, path=_in_tree(piece.path)) if _is_whole(piece) else piece
+            files.append(open_file(place, role="image", ram_end=ram_end))
+        whole: list[File] = [
+            file for file, piece in zip(files, pieces, strict=True) if _is_whole(piece)
+        ]
+        formats = [_format_of(file) for file in whole]
+        if not any(formats):
+            return RawMemory(tuple(files), lay_out_pieces(pieces, files))
+        return _open_dump(whole, formats, len(pieces))
     except BaseException:
         _close(files)
         raise
-    if dump is None:
-        _close(files)
-    return dump
+
+
+def _is_whole(piece: Piece) -> bool:
+    return piece.paddr is None and not piece.offset and piece.size is None
 
 
 def _open_dump(files: list[File], formats: list[_Format | None], count: int) -> DumpFile:
@@ -77,13 +99,14 @@ def _open_dump(files: list[File], formats: list[_Format | None], count: int) -> 
     )
 
 
-def _open(path: str) -> FileSource:
-    if os.path.isdir(path):
-        tree = os.path.join(path, _VMCORE)
-        if not os.path.isfile(tree):
-            raise ConfigError(f"{path}: a directory that is no mounted tree: it has no {_VMCORE}")
-        path = tree
-    return FileSource(path, role="image", size_if_unknown=0)
+def _in_tree(path: str) -> str:
+    """The ``vmcore`` of a mounted tree; any other path as it is."""
+    if not os.path.isdir(path):
+        return path
+    vmcore = os.path.join(path, _VMCORE)
+    if not os.path.isfile(vmcore):
+        raise ConfigError(f"{path}: this directory is not a mounted tree: it has no {_VMCORE}")
+    return vmcore
 
 
 def _close(files: Sequence[File]) -> None:

@@ -13,7 +13,7 @@ from vmcorefs.core.space.extents import Extents, Kind, make_extents, overlay
 from vmcorefs.core.space.ranges import Ranges, normalise, pages_touched, round_in, true_runs
 from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError
-from vmcorefs.image import MemoryImage, find_page_kinds
+from vmcorefs.image import MemoryImage
 
 _PAGES_AT_ONCE = 1 << 18
 
@@ -54,7 +54,7 @@ def find_filter(image: MemoryImage, level: int) -> Filter:
         unwanted = left_out(level)
     except ValueError as error:
         raise ConfigError(str(error)) from None
-    kinds = find_page_kinds(image)
+    kinds = image.pages
     size = kinds.page_size
     counts = np.zeros(len(PageKind), dtype=np.int64)
     found = []

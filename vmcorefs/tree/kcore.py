@@ -18,9 +18,7 @@ from vmcorefs.core.paging.mappings import Mappings
 from vmcorefs.core.space.extents import Kind, Windows, fill, line_up, merge, overlay, project
 from vmcorefs.core.space.ranges import Int64Array, make_ranges
 from vmcorefs.core.space.units import PAGE_SIZE
-from vmcorefs.errors import FormatError, UnsupportedError
 from vmcorefs.image import MemoryImage
-from vmcorefs.kernel.page_tables import find_page_tables, locate_page_tables
 from vmcorefs.reader import DEFAULT_FAULTS, Reader
 from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.tree.file import TreeFile, complete, whole
@@ -40,23 +38,14 @@ def kcore_files(image: MemoryImage) -> Iterator[TreeFile]:
 
     They are walked when the file is first asked for.
     """
-    header = image.plan.elfcorehdr.header
-    vmcoreinfo = image.notes.vmcoreinfo
-    if vmcoreinfo is None:
-        return
-    try:
-        locate_page_tables(header.e_machine, vmcoreinfo)
-    except (FormatError, UnsupportedError):
+    kernel = image.kernel
+    if kernel is None or not kernel.has_page_tables:
         return
 
     def make() -> Reader:
-        memory = Reader("memory", image.memory, image.sources)
-        mappings = find_page_tables(
-            memory, header.e_machine, vmcoreinfo, byte_order=header.byte_order
-        )
-        for problem in mappings.problems:
+        for problem in kernel.mappings.problems:
             log.warning("kcore lacks what is behind %s", problem)
-        return make_kcore(image, mappings)
+        return make_kcore(image, kernel.mappings)
 
     yield TreeFile("kcore", make)
 

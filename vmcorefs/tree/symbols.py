@@ -14,18 +14,14 @@ from functools import cached_property
 from vmcorefs.core.debuginfo.orc import read_debug_frame
 from vmcorefs.core.debuginfo.vmlinux import make_vmlinux
 from vmcorefs.core.elf.elf import EM_X86_64
-from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.structures.crash_notes import slots_by_cpu
-from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.core.structures.version import names_uts, read_banner, read_uts
 from vmcorefs.errors import FaultError, FormatError, VmcorefsError
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.debuginfo import find_vmlinux
+from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.notes import NoteSlot
-from vmcorefs.kernel.page_tables import find_page_tables
-from vmcorefs.kernel.symbols import Symbols, find_symbols
-from vmcorefs.kernel.virtual import through_loads, through_page_tables
-from vmcorefs.reader import Reader
+from vmcorefs.kernel.symbols import Symbols
 from vmcorefs.tree.file import TreeFile, text_file
 
 log = logging.getLogger(__name__)
@@ -36,47 +32,29 @@ _PANIC_CPU_NONE = 2**32 - 1  # PANIC_CPU_INVALID (include/linux/panic.h)
 
 
 class KernelSymbols:
-    """What is known of one kernel's symbols, worked out once and when it is first needed."""
+    """What is made of one kernel's symbols."""
 
-    def __init__(self, image: MemoryImage, vmcoreinfo: Vmcoreinfo) -> None:
-        self._image = image
-        self._vmcoreinfo = vmcoreinfo
-        self._memory = Reader("memory", image.memory, image.sources)
-
-    @cached_property
-    def kernel(self) -> KernelMemory:
-        """The kernel's image and the direct map."""
-        return through_loads(self._memory, self._image.plan.elfcorehdr)
-
-    @cached_property
-    def symbols(self) -> Symbols:
-        """The symbols.
-
-        Raises:
-            FormatError: if they cannot be decoded.
-        """
-        found, why_not = find_symbols(self._vmcoreinfo, self.kernel, self._mapped())
-        if found is None:
-            raise FormatError(why_not)
-        for warning in found.warnings:
-            log.warning("%s", warning)
-        return found
-
-    def _mapped(self) -> KernelMemory | None:
-        machine = self._image.plan.elfcorehdr.header.e_machine
-        try:
-            mappings = find_page_tables(
-                self._memory, machine, self._vmcoreinfo, byte_order=self.kernel.byte_order
-            )
-        except VmcorefsError:
-            return None  # modules are then missing, and the symbols' warnings say so
-        return through_page_tables(self._memory, mappings, self.kernel)
+    def __init__(self, kernel: Kernel, slots: tuple[NoteSlot, ...]) -> None:
+        self._kernel = kernel
+        self._slots = slots
 
     @property
     def kernel_offset(self) -> int:
         """How far KASLR moved the kernel, in bytes; 0 where VMCOREINFO tells nothing sane."""
-        text = self._vmcoreinfo.values.get("KERNELOFFSET", "")
+        text = self._kernel.vmcoreinfo.values.get("KERNELOFFSET", "")
         return int(text, 16) if re.fullmatch("[0-9a-f]{1,16}", text) else 0
+
+    @cached_property
+    def symbols(self) -> Symbols:
+        """The symbols; what is lacking is logged once.
+
+        Raises:
+            FormatError: if they cannot be decoded.
+        """
+        found = self._kernel.all_symbols
+        for warning in found.warnings:
+            log.warning("%s", warning)
+        return found
 
     def format(self) -> bytes:
         """The text of /proc/kallsyms."""
@@ -84,31 +62,30 @@ class KernelSymbols:
 
     def make_version(self) -> bytes:
         """The text of /proc/version, or what is known of it without symbols."""
-        if names_symbols(self._vmcoreinfo):
+        kernel = self._kernel
+        if kernel.names_symbols:
             try:
-                vaddr = self.symbols.kernel.lookup("linux_banner")
-                if vaddr is None:  # without CONFIG_KALLSYMS_ALL there are only functions
-                    raise FormatError("kallsyms: no symbol linux_banner")
-                return read_banner(self.kernel, vaddr)
+                # without CONFIG_KALLSYMS_ALL there are only functions
+                return read_banner(kernel.image, kernel.symbol("linux_banner"))
             except VmcorefsError as error:
                 log.warning("version: who built the kernel is not in it: %s", error)
-        return read_uts(self._vmcoreinfo, self.kernel)
+        return read_uts(kernel.vmcoreinfo, kernel.image)
 
     def make_vmlinux(self) -> bytes:
         """An ELF file with the kernel's symbols, its BTF, and what unwinding its stacks takes."""
-        machine = self._image.plan.elfcorehdr.header.e_machine
-        build_id = self._vmcoreinfo.values.get("BUILD-ID", "")
-        kernel = self.symbols.kernel
+        kernel, symbols = self._kernel, self.symbols
+        build_id = kernel.vmcoreinfo.values.get("BUILD-ID", "")
+        frames = None
         try:
-            frames = read_debug_frame(kernel, self.kernel) if machine == EM_X86_64 else None
+            if kernel.machine == EM_X86_64:
+                frames = read_debug_frame(symbols.kernel, kernel.image)
         except (FormatError, FaultError) as error:  # CONFIG_UNWINDER_FRAME_POINTER has no ORC
             log.warning("vmlinux: no unwind tables, gdb goes by prologues: %s", error)
-            frames = None
         return make_vmlinux(
-            kernel,
-            machine=machine,
-            byte_order=self.kernel.byte_order,
-            btf=self.symbols.btf,
+            symbols.kernel,
+            machine=kernel.machine,
+            byte_order=kernel.byte_order,
+            btf=symbols.btf,
             build_id=bytes.fromhex(build_id) if _BUILD_ID.fullmatch(build_id) else None,
             debug_frame=frames,
         )
@@ -119,27 +96,22 @@ class KernelSymbols:
         A dump has no slot of a CPU that saved nothing, so the slot is told by what the CPU's own
         buffer holds. If no CPU has saved anything, the notes are a hypervisor's, of every CPU.
         """
+        image = self._kernel.image
         try:
-            symbols = self.symbols.kernel
+            symbols = self._kernel.symbols
             vaddr = symbols.lookup("panic_cpu")
-            cpu = self.kernel.integer(vaddr, 4) if vaddr is not None else _PANIC_CPU_NONE
-            buffers = slots_by_cpu(self.kernel, symbols)
-            slots = self._image.notes.cpu_slots
-            if not any(any(self.kernel.read(at, _NOTE_HEADER_SIZE)) for at in buffers.values()):
-                return slots[cpu] if cpu < len(slots) else None
-            return next((slot for slot in slots if self._is_in(buffers.get(cpu), slot)), None)
+            cpu = image.integer(vaddr, 4) if vaddr is not None else _PANIC_CPU_NONE
+            buffers = slots_by_cpu(image, symbols)
+            if not any(any(image.read(at, _NOTE_HEADER_SIZE)) for at in buffers.values()):
+                return self._slots[cpu] if cpu < len(self._slots) else None
+            return next((slot for slot in self._slots if self._is_in(buffers.get(cpu), slot)), None)
         except VmcorefsError:
             return None
 
     def _is_in(self, buffer: int | None, slot: NoteSlot) -> bool:
         if buffer is None or not slot.size:
             return False
-        return self.kernel.read(buffer, slot.size) == slot.data[: slot.size]
-
-
-def names_symbols(vmcoreinfo: Vmcoreinfo) -> bool:
-    """Whether VMCOREINFO tells where kallsyms' tables are."""
-    return "SYMBOL(kallsyms_names)" in vmcoreinfo.values
+        return self._kernel.image.read(buffer, slot.size) == slot.data[: slot.size]
 
 
 def symbol_files(image: MemoryImage, location: str) -> Iterator[TreeFile]:
@@ -151,18 +123,17 @@ def symbol_files(image: MemoryImage, location: str) -> Iterator[TreeFile]:
         image: The dead machine.
         location: The directory that the tree is mounted at, for ``gdbinit``.
     """
-    vmcoreinfo = image.notes.vmcoreinfo
-    if vmcoreinfo is None:
+    kernel = image.kernel
+    if kernel is None:
         return
-    symbols = KernelSymbols(image, vmcoreinfo)
-    has_symbols = names_symbols(vmcoreinfo)
-    if has_symbols or names_uts(vmcoreinfo):
+    symbols = KernelSymbols(kernel, image.notes.cpu_slots)
+    if kernel.names_symbols or names_uts(kernel.vmcoreinfo):
         yield text_file("version", symbols.make_version)
-    if not has_symbols:
+    if not kernel.names_symbols:
         return
     # now, and not when it is asked for: a daemon's directory is /
     given = image.config.vmlinux
-    vmlinux = os.path.abspath(given) if given is not None else find_vmlinux(vmcoreinfo)
+    vmlinux = os.path.abspath(given) if given is not None else find_vmlinux(kernel.vmcoreinfo)
     yield text_file("kallsyms", symbols.format)
     yield text_file("vmlinux", symbols.make_vmlinux)
     yield text_file("gdbinit", lambda: _make_gdbinit(image, symbols, location, vmlinux))

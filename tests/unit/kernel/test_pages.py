@@ -15,7 +15,7 @@ from tests.builders.pages import ANON, ARRAY, FILE, LRU, SECTION, SIZE, PageArra
 from vmcorefs.config import CaptureConfig, Piece
 from vmcorefs.core.pages.dump_level import PageKind
 from vmcorefs.errors import FormatError
-from vmcorefs.image import find_page_kinds, open_image
+from vmcorefs.image import open_image
 from vmcorefs.kernel.pages import BLOCK, KernelPages
 
 RAM = ((0x1000, 0x9FC00), (MIB, 512 * MIB))
@@ -29,7 +29,7 @@ def kinds_of(kernel: DeadKernel, path: Path, size: int | None = None) -> Iterato
     config = CaptureConfig((Piece(str(path / "ram"), 0, 0, size),), truncated=size is not None)
     image = open_image(config)
     try:
-        yield find_page_kinds(image)
+        yield image.pages
     finally:
         image.close()
 

@@ -9,8 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.builders.dead_machines import prstatus_note, vmcoreinfo_text
-from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
+from tests.builders.dead_machines import prstatus_note
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.kernel.notes import NoteSlot
@@ -40,18 +39,12 @@ def panicked(cpu: int, saved: dict[int, bytes], slots: list[bytes]) -> bytes | N
     for number, data in saved.items():
         at = PERCPU + number * 0x1000
         memory[at : at + len(data)] = data
-    image: Any = SimpleNamespace(
-        memory=None,
-        sources=(),
-        notes=SimpleNamespace(cpu_slots=tuple(NoteSlot(0, data, (), len(data)) for data in slots)),
-    )
-    symbols: Any = KernelSymbols.__new__(KernelSymbols)
-    symbols._image, symbols._vmcoreinfo = image, parse_vmcoreinfo(vmcoreinfo_text())
-    symbols.kernel = KernelMemory(lambda at, size: bytes(memory[at : at + size]), "<", 8)
     table = SymbolTable(
         np.array(list(SYMBOLS.values()), dtype=np.uint64), "D" * len(SYMBOLS), tuple(SYMBOLS)
     )
-    symbols.symbols = SimpleNamespace(kernel=table)
+    image = KernelMemory(lambda at, size: bytes(memory[at : at + size]), "<", 8)
+    kernel: Any = SimpleNamespace(image=image, symbols=table)
+    symbols = KernelSymbols(kernel, tuple(NoteSlot(0, data, (), len(data)) for data in slots))
     slot = symbols.panicked()
     return None if slot is None else bytes(slot.data)
 
