@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.machine import Machine, make_machine
+from tests.waiting import PATIENCE, running, wait_for_line
 from vmcorefs.fuse.mounts import find_mount
 
 ROOT = Path(__file__).parents[2]
@@ -49,17 +50,12 @@ def test_it_mounts_with_the_capabilities_that_the_service_has(tmp_path: Path) ->
         "mount", "--foreground", "-v", str(tmp_path / "capture.toml"), str(machine.mountpoint)
     )
     confined = ["setpriv", "--no-new-privs", f"--bounding-set=-all,{kept}", "--inh-caps=-all"]
-    with subprocess.Popen([*confined, *command], stderr=subprocess.PIPE, text=True) as daemon:
-        assert daemon.stderr is not None
-        said = []
-        for line in daemon.stderr:
-            said.append(line)
-            if line.endswith(": ready\n"):
-                break
-        assert find_mount(str(machine.mountpoint)) is not None, said
+    with running([*confined, *command], stderr=subprocess.PIPE) as daemon:
+        wait_for_line(daemon, ": ready", stderr=True)
+        assert find_mount(str(machine.mountpoint)) is not None
         (machine.mountpoint / "vmcore").read_bytes()
         layout = (machine.mountpoint / "layout.json").read_text()
         assert '"name": "kernel"' in layout
         daemon.terminate()
-        assert daemon.wait(30) == 0
+        assert daemon.wait(PATIENCE) == 0
     assert os.listdir(machine.mountpoint) == []

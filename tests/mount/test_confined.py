@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.apart import apart
 from tests.mount.machine import Machine
 from tests.mount.test_daemon import wait_until_gone
 from tests.mount.test_tree import through_api
+from tests.waiting import PATIENCE, running, wait_for_line
 from vmcorefs.confine.process import CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN
 from vmcorefs.fuse.mounts import find_mount
 from vmcorefs.fuse.planes.choose import PLANES
@@ -73,16 +75,13 @@ def test_a_daemon_keeps_what_unmounting_needs_and_serves(machine: Machine, plane
 
 def test_in_the_foreground_too(machine: Machine) -> None:
     command = machine.command("mount", "-f", "-v", *machine.sources, str(machine.mountpoint))
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as daemon:
-        assert daemon.stderr is not None
-        for line in daemon.stderr:
-            if line.endswith(": ready\n"):
-                break
+    with running(command, stderr=subprocess.PIPE) as daemon:
+        wait_for_line(daemon, ": ready", stderr=True)
         read_all(machine.mountpoint)
         assert_confined(daemon.pid)
         assert capabilities(daemon.pid) == {CAP_SYS_ADMIN}
         daemon.terminate()
-        assert daemon.wait(30) == 0
+        assert daemon.wait(PATIENCE) == 0
 
 
 def test_without_the_filter_the_rest_is_given_up(machine: Machine) -> None:
@@ -343,7 +342,7 @@ def test_a_user_without_privileges_mounts_through_fusermount3(machine: Machine) 
     (machine.directory / "copy").touch()
     (machine.directory / "layout").touch()
     expected = through_api(machine, "vmcore")
-    namespace = ["unshare", "--mount", "sh", "-c", AS_NOBODY, "sh"]
+    namespace = [*apart(), "sh", "-c", AS_NOBODY, "sh"]
     done = subprocess.run(
         [*namespace, str(machine.directory), str(ROOT), *NOBODY, "sh", "-c", SESSION],
         capture_output=True, text=True, check=False, timeout=110,

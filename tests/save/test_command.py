@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.apart import apart
 from tests.mount.machine import LOW_END, LOW_START, RAM_END, Machine
 from vmcorefs.save.local import LocalTarget
 
@@ -230,7 +231,7 @@ def test_a_full_disk_leaves_an_incomplete_dump_that_opens(
     script = 'd=$1; to=$2; shift 2; mount -t tmpfs -o size=6m none "$d"; "$@"; s=$?; \
         ls "$d"; cp "$d"/*.incomplete "$to"; exit $s'
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", str(out.parent), str(kept), *command],
+        [*apart(), "sh", "-c", script, "sh", str(out.parent), str(kept), *command],
         capture_output=True,
         text=True,
         check=False,
