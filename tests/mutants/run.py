@@ -54,6 +54,11 @@ class Tally:
         if outcome.finding:
             self.findings.append(case)
 
+    @property
+    def is_varied(self) -> bool:
+        """Whether, in every way, some were opened and some were not."""
+        return all(0 < self.opened[way] < self.ways[way] for way in WAYS)
+
     def format(self) -> str:
         """A line for each way, and one for all."""
         lines = [
