@@ -133,11 +133,10 @@ os.abort()
 )
 def test_a_crash_leaves_no_core(tmp_path: Path, forbidden: str, dumpable: str, end: int) -> None:
     # by what the kernel says: a core may go to a program, or to a file of any name (core(5))
-    with subprocess.Popen(
+    with running(
         [sys.executable, "-c", CRASH, forbidden],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
-        text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     ) as process:
         assert process.stdout is not None
