@@ -83,7 +83,7 @@ def debian(version: Kernel) -> Path:
 
 def disk() -> Disk:
     """Return a disk with vmcorefs as it is in the tree now."""
-    version = kernel("6.1")
+    version = kernel("stable")
     archive = debian(version)
     with tempfile.TemporaryDirectory() as scratch:
         wheel, product = make_product_wheel(Path(scratch))
