@@ -157,8 +157,8 @@ def debug_vmlinux(role: Role, arch: Arch = NATIVE) -> Path:
         if not vmlinux.exists():
             with building(found.debug) as root:
                 deb = _download(f"{found.package}-dbg", found, root)
-                _unpack_vmlinux(deb, root)
-                (root / f"vmlinux-{found.name}").chmod(0o644)
+                _unpack_vmlinux(deb, root / vmlinux.name)
+                (root / vmlinux.name).chmod(0o644)
             _keep_newest(found.debug.parent, arch)
     return vmlinux
 
@@ -221,10 +221,10 @@ def _download(package: str, found: Kernel, root: Path) -> Path:
     return download(f"{package}={found.version}", found.arch, root, suite=suite)
 
 
-def _unpack_vmlinux(deb: Path, root: Path) -> None:
-    """Take the one vmlinux out of a debug package into ``root``; the package is removed."""
+def _unpack_vmlinux(deb: Path, vmlinux: Path) -> None:
+    """Take the one vmlinux out of a debug package; the package is removed."""
     unpack: list[str | Path] = [program("dpkg-deb"), "--fsys-tarfile", deb]
-    with tempfile.TemporaryDirectory(dir=root) as scratch:
+    with tempfile.TemporaryDirectory(dir=deb.parent) as scratch:
         pick: list[str | Path] = [program("tar"), "-x", "-C", scratch, "--wildcards", "*/vmlinux*"]
         with subprocess.Popen(unpack, stdout=subprocess.PIPE) as packed:
             picked = subprocess.run(pick, stdin=packed.stdout, check=False)
@@ -232,7 +232,7 @@ def _unpack_vmlinux(deb: Path, root: Path) -> None:
             raise LabError(f"{deb.name}: dpkg-deb and tar could not unpack it")
         for file in Path(scratch).rglob("vmlinux*"):
             if file.is_file() and not file.is_symlink():
-                file.rename(root / file.name)
+                file.rename(vmlinux)
     deb.unlink()
 
 
