@@ -35,8 +35,8 @@ def main(_: list[str]) -> None:
         "Debian 12's": ["makedumpfile"],
         "newer": newer_makedumpfile(),
     }
-    for release in ("6.1", "6.12"):
-        capture = cached_capture(Recipe(release=release))
+    for role in ("stable", "newer"):
+        capture = cached_capture(Recipe(kernel=role))
         with tempfile.TemporaryDirectory(dir="/var/tmp") as scratch:
             compare(capture, tools, Path(scratch) / "out")
 

@@ -60,7 +60,7 @@ def make_snapshot(
 
 def build_snapshot(recipe: Recipe, out: Path, *, timeout: float, attempts: int) -> Snapshot:
     """Do the work of ``make_snapshot`` for a caller who holds the lock ``guest``."""
-    chosen = kernel(recipe.release, recipe.arch)
+    chosen = kernel(recipe.kernel, recipe.arch)
     with building(out) as partial, tempfile.TemporaryDirectory(dir=partial) as work:
         initrd = make_initramfs(chosen, Path(work), loads=recipe.crashes)
         machine = Machine(

@@ -6,7 +6,7 @@ import re
 from dataclasses import dataclass
 from typing import Final, Literal
 
-from tests.lab.kernels import Release
+from tests.lab.kernels import Role
 from tests.lab.packages import NATIVE, Arch
 
 Load = Literal["kexec", "file", "none"]
@@ -41,7 +41,7 @@ class Recipe:
         load: the system call that loads the capture kernel: ``kexec`` is kexec_load, whose
             purgatory keeps a backup of low memory; ``file`` is kexec_file_load. With ``none`` no
             capture kernel is loaded and nothing panics: the running machine is stopped.
-        release: the kernel's series.
+        kernel: which of the kernels that this machine's release of Debian has.
         append: more of the crashed kernel's command line, such as ``nokaslr no5lvl``.
         arch: the machine's; one that is not ``amd64`` can only be stopped.
 
@@ -54,7 +54,7 @@ class Recipe:
     cpus: int = 2
     crashkernel: str = "192M"
     load: Load = "kexec"
-    release: Release = "6.1"
+    kernel: Role = "stable"
     append: str = ""
     arch: Arch = NATIVE
 

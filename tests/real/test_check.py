@@ -139,7 +139,7 @@ def test_what_helps_crash_without_vmcoreinfo_does_help(
     assert f"RELEASE: {capture.kernel.name}" in done.stdout
 
 
-@only("kexec-6.12")
+@only("kexec-newer")
 def test_tools_of_debian_12_do_not_know_linux_6_12(
     capture: Capture, vmlinux: Path, scratch: Path
 ) -> None:

@@ -34,7 +34,7 @@ def _dump_dmesg(dump: Path) -> str:
     return tools.makedumpfile(dump, out, "--dump-dmesg").read_text()
 
 
-@only("kexec", "kexec-6.12")
+@only("kexec", "kexec-newer")
 def test_a_dump_is_the_same_from_the_memory_and_from_the_kernels_own_vmcore(
     capture: Capture, scratch: Path
 ) -> None:

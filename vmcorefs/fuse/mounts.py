@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from vmcorefs.errors import MountError
+from vmcorefs.fuse.planes.linux import detach_mount
 from vmcorefs.mountinfo import list_mounted
 
 FS_TYPE = "fuse.vmcorefs"
@@ -56,8 +57,11 @@ def list_mounts() -> list[Mount]:
 
 def find_mount(path: str) -> Mount | None:
     """The vmcorefs mount at ``path``, the topmost if several lie over each other."""
-    real = os.path.realpath(path)
-    found = [mount for mount in list_mounts() if mount.mountpoint == real]
+    return _find_at(os.path.realpath(path))
+
+
+def _find_at(mountpoint: str) -> Mount | None:
+    found = [mount for mount in list_mounts() if mount.mountpoint == mountpoint]
     return found[-1] if found else None
 
 
@@ -118,6 +122,24 @@ def unmount(path: str, *, lazy: bool, timeout: float) -> None:
     finally:
         if daemon >= 0:
             os.close(daemon)
+
+
+def unmount_own(mountpoint: str) -> bool:
+    """Unmount this process's own tree, and say whether it is gone: only root can.
+
+    libfuse would do it too, but from 3.17 on it starts umount(8) for that, as root of an unconfined
+    daemon alone can.
+
+    Args:
+        mountpoint: Its absolute path. No link in it is resolved: nobody answers for the tree now.
+    """
+    mount = _find_at(mountpoint)
+    if mount is not None and mount.pid == os.getpid():
+        try:
+            detach_mount(mountpoint)
+        except OSError:
+            return False
+    return True
 
 
 def _run_umount(mountpoint: str, *, lazy: bool) -> None:
