@@ -24,7 +24,7 @@ from tests.lab.recipe import Recipe
 from tests.lab.snapshot import Capture, Snapshot, as_capture, load_snapshot, write_manifest
 
 ATTEMPTS: Final = 3
-TIMEOUT: Final = 600.0
+TIMEOUT: Final = 1200.0
 
 
 def make_capture(

@@ -109,6 +109,8 @@ def _options(arch: Arch, suite: str | None) -> list[str]:
     }
     if suite is not None:
         options |= {
+            # testing's lists expire in a week, and a mirror may be late
+            "Acquire::Check-Valid-Until": "false",
             "Dir::Etc::SourceList": str(root / "sources.list"),
             "Dir::Etc::SourceParts": str(root / "parts"),
         }

@@ -13,7 +13,11 @@ Load = Literal["kexec", "file", "none"]
 
 _UNITS: Final = {"M": 1 << 20, "G": 1 << 30}
 
-_CONSOLES: Final[dict[Arch, str]] = {"amd64": "ttyS0", "arm64": "ttyAMA0"}
+_PARAMETERS: Final[dict[Arch, str]] = {
+    # an emulated timer may be too late for the kernel, which panics: "IO-APIC + timer doesn't work"
+    "amd64": "console=ttyS0 no_timer_check",
+    "arm64": "console=ttyAMA0",
+}
 
 _SECTIONS: Final = (
     "uname",
@@ -79,7 +83,7 @@ class Recipe:
     @property
     def cmdline(self) -> str:
         """The crashed kernel's command line."""
-        fixed = f"console={_CONSOLES[self.arch]} oops=panic panic=1 rdinit=/init"
+        fixed = f"{_PARAMETERS[self.arch]} oops=panic panic=1 rdinit=/init"
         chosen = f"crashkernel={self.crashkernel} lab.load={self.load} {self.append}"
         return f"{fixed} {chosen}".rstrip()
 

@@ -1,7 +1,7 @@
-"""A makedumpfile that knows newer kernels than Debian 12's does, run with its own libraries.
+"""A makedumpfile that knows newer kernels than Debian's does, run with its own libraries.
 
-Version 1.7.2 takes pages of 6.12 for what they are not (makedumpfile issue 16); 1.7.7 was the first
-that does not.
+Versions 1.7.2 (Debian 12) and 1.7.6 (13) take pages of 6.12 for what they are not (makedumpfile
+issue 16); 1.7.7 was the first that does not.
 """
 
 from __future__ import annotations

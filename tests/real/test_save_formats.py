@@ -126,7 +126,7 @@ def _drgn(vmlinux: Path, dump: Path) -> str:
 def test_drgn_says_what_it_says_of_a_newer_kernel_s(
     capture: Capture, vmlinux: Path, scratch: Path, how: str
 ) -> None:
-    """Debian 12's makedumpfile leaves out tasks of such a kernel: it is too old."""
+    """Debian's makedumpfile leaves out tasks of such a kernel: it is too old."""
     with dump_of(capture.vmcore, level=LEVEL) as dump, files(scratch / "ours") as outputs:
         assert dump.vmcoreinfo is not None
         kinds = find_kernel_pages(dump.memory, dump.vmcoreinfo, dump.elfcorehdr)
