@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.apart import apart
 from tests.boot.store import digest, files_below, kept, tool
 from tests.boot.wheels import dependency_wheels, make_product_wheel
 from tests.lab.host import run
@@ -76,7 +77,7 @@ def debian(version: Kernel) -> Path:
     )
 
     def build(directory: Path) -> None:
-        run([tool("mmdebstrap"), *words, directory / "root.tar"])
+        run([*apart(), tool("mmdebstrap"), *words, directory / "root.tar"])
 
     return kept("debian", key, build) / "root.tar"
 
@@ -97,7 +98,7 @@ def _build(directory: Path, archive: Path, wheel: Path, version: Kernel) -> None
     image = directory / "root.img"
     run(
         [
-            *(tool("mmdebstrap"), "--quiet", "--variant=custom", "--format=null"),
+            *(*apart(), tool("mmdebstrap"), "--quiet", "--variant=custom", "--format=null"),
             # only what the hooks do is wanted
             "--skip=setup,update,essential/unlink,cleanup,output/dev",
             f'--setup-hook=tar --extract --numeric-owner --directory "$1" --file {archive}',

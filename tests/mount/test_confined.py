@@ -304,6 +304,8 @@ SESSION = """
 set -e
 vmcorefs() { .venv/bin/python -m vmcorefs "$@"; }
 daemon() { awk '$2 == "/mnt/at/mnt" { sub("vmcorefs:", "", $1); print $1 }' /proc/mounts; }
+# a dead one that nobody has reaped is gone too: process 1 may be these tests
+wait_until_gone() { while ps -o stat= -p $pid | grep -qv Z; do sleep 0.1; done; }
 cd /mnt/repository
 at=/mnt/at mnt=/mnt/at/mnt
 mount() { vmcorefs mount --log $at/log --map $at/iomem --backup $at/lowmem $at/ram $mnt; }
@@ -316,7 +318,7 @@ grep -E '^(CapPrm|CapBnd|NoNewPrivs|Seccomp):' /proc/$(daemon)/status
 mount 2>&1 | sed 's/[0-9][0-9]*/N/' || :
 pid=$(daemon)
 kill $pid
-while kill -0 $pid 2> /dev/null; do sleep 0.1; done
+wait_until_gone
 echo "after SIGTERM: $(daemon)"
 
 mount
@@ -327,7 +329,7 @@ echo "after umount: $(daemon)$(ps -o stat= -p $pid | grep -v Z)"
 mount
 pid=$(daemon)
 kill -KILL $pid
-while kill -0 $pid 2> /dev/null; do sleep 0.1; done
+wait_until_gone
 mount 2>&1 | grep -o 'has died; clean up with' || :
 vmcorefs umount $mnt
 echo "after SIGKILL: $(daemon)"

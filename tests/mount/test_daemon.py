@@ -67,7 +67,7 @@ def test_umount_waits_until_the_daemon_has_gone(machine: Machine) -> None:
 
 def test_umount_names_who_keeps_the_mount_alive_in_another_namespace(machine: Machine) -> None:
     with machine.mounted() as mnt:
-        with running([*apart(), "sleep", "infinity"], stderr=subprocess.PIPE) as other:
+        with running([*apart(keep=mnt), "sleep", "infinity"], stderr=subprocess.PIPE) as other:
             comm = Path(f"/proc/{other.pid}/comm")
             wait_for(lambda: comm.read_text() == "sleep\n", "other namespace", other)
             done = machine.run("umount", "--timeout", "1", str(mnt))

@@ -211,16 +211,20 @@ def _has_fuse_open(pid: int) -> bool:
         return any(os.readlink(fd) == "/dev/fuse" for fd in descriptors)
     except PermissionError:
         # a daemon keeps its descriptors from all others but root; what it calls itself is left
-        return _name_of(pid) == DAEMON_NAME
+        return _runs_by_name(pid)
     except OSError:
         return False
 
 
-def _name_of(pid: int) -> str:
+def _runs_by_name(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except OSError:
-        return ""
+        return False
+    # PID (NAME) STATE ...: one that has died keeps its name until its parent asks for it, which the
+    # first process of a container may never do
+    name, _, rest = stat.partition("(")[2].rpartition(")")
+    return name == DAEMON_NAME and rest.split()[0] not in ("Z", "X")
 
 
 def _wait_gone(daemon: int, timeout: float) -> bool:
