@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Final
 
@@ -40,6 +41,8 @@ def make_product_wheel(directory: Path) -> tuple[Path, str]:
 def dependency_wheels() -> Path:
     """Return a directory with the wheels of all that vmcorefs depends on, pyfuse3's compiled here.
 
+    They are of the versions that are installed here.
+
     Raises:
         LabError: if the Python that runs the tests is not of the guest's series.
     """
@@ -52,8 +55,16 @@ def dependency_wheels() -> Path:
         )
     with (TREE / "pyproject.toml").open("rb") as file:
         needed: list[str] = tomllib.load(file)["project"]["dependencies"]
-    key = digest([*(name.encode() for name in needed), sys.version.encode()])
-    return kept("wheels", key, lambda directory: _pip_wheel(directory, *needed))
+    versions = "\n".join(sorted(f"{each.name}=={each.version}" for each in distributions()))
+    key = digest([*(name.encode() for name in needed), sys.version.encode(), versions.encode()])
+
+    def build(directory: Path) -> None:
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write(versions)
+            file.flush()
+            _pip_wheel(directory, "--constraint", file.name, *needed)
+
+    return kept("wheels", key, build)
 
 
 def _pip_wheel(directory: Path, *what: str) -> None:
