@@ -6,6 +6,7 @@ import shutil
 import sys
 import tempfile
 import tomllib
+from importlib.metadata import distributions
 from pathlib import Path
 from typing import Final
 
@@ -13,8 +14,8 @@ from tests.boot.store import digest, files_below, kept
 from tests.lab.host import LabError, run
 
 TREE: Final = Path(__file__).parents[2]
-GUEST_PYTHON: Final = (3, 11)
-"""What Debian 12 has; wheels that are compiled are for one version."""
+_PYTHON: Final = "/usr/bin/python3"
+"""Debian's, here as in the guest; wheels that are compiled are for one series."""
 
 _NOT_INSTALLED: Final = shutil.ignore_patterns(
     *(".*", "tests", "bench", "docs", "build", "*.egg-info", "__pycache__")
@@ -40,18 +41,30 @@ def make_product_wheel(directory: Path) -> tuple[Path, str]:
 def dependency_wheels() -> Path:
     """Return a directory with the wheels of all that vmcorefs depends on, pyfuse3's compiled here.
 
+    They are of the versions that are installed here.
+
     Raises:
-        LabError: if the Python that runs the tests is not of the guest's version.
+        LabError: if the Python that runs the tests is not of the guest's series.
     """
-    if sys.version_info[:2] != GUEST_PYTHON:
+    ours = "{}.{}".format(*sys.version_info)
+    theirs = run([_PYTHON, "-c", "import sys; print('{}.{}'.format(*sys.version_info))"])
+    if theirs.decode().strip() != ours:
         raise LabError(
-            f"this is Python {sys.version_info[0]}.{sys.version_info[1]}, but Debian 12's is 3.11: "
+            f"this is Python {ours}, but {_PYTHON} is {theirs.decode().strip()}: "
             "a wheel that is compiled here would not work in the guest"
         )
     with (TREE / "pyproject.toml").open("rb") as file:
         needed: list[str] = tomllib.load(file)["project"]["dependencies"]
-    key = digest([*(name.encode() for name in needed), sys.version.encode()])
-    return kept("wheels", key, lambda directory: _pip_wheel(directory, *needed))
+    versions = "\n".join(sorted(f"{each.name}=={each.version}" for each in distributions()))
+    key = digest([*(name.encode() for name in needed), sys.version.encode(), versions.encode()])
+
+    def build(directory: Path) -> None:
+        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
+            file.write(versions)
+            file.flush()
+            _pip_wheel(directory, "--constraint", file.name, *needed)
+
+    return kept("wheels", key, build)
 
 
 def _pip_wheel(directory: Path, *what: str) -> None:
