@@ -16,12 +16,13 @@ ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "systemd" / "vmcorefs@.service"
 
 
+@pytest.mark.needs("systemd-analyze")
 def test_the_exposure_of_the_service_is_what_the_docs_say() -> None:
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", UNIT],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
-    found = re.search(r"exposure level for vmcorefs@i\.service: ([0-9.]+)", done.stdout)
+    found = re.search(r"exposure level for vmcorefs@\w+\.service: ([0-9.]+)", done.stdout)
     assert found is not None, done
     security = (ROOT / "docs" / "security.md").read_text()
     said = re.search(r"an exposure of ([0-9.]+) \(", security)
@@ -30,6 +31,7 @@ def test_the_exposure_of_the_service_is_what_the_docs_say() -> None:
     assert float(found[1]) <= float(said[1]) + 0.3, done.stdout
 
 
+@pytest.mark.needs("systemd-analyze")
 def test_systemd_takes_every_line_of_the_service(tmp_path: Path) -> None:
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("ExecStart=@VMCOREFS@", "ExecStart=/bin/true"))
