@@ -1,8 +1,8 @@
 """Page for page against makedumpfile, and in what time: ``python -m bench dump-level``.
 
-On the captures of kernels 6.1 and 6.12 that the tests use, for each dump level: how many pages
-Debian 12's makedumpfile keeps, how many the one that ``tests/real/newer.py`` fetches, and how many
-vmcorefs, and which are another's. Then the seconds that telling all pages takes, by turns in one
+On the captures of both kernels that the tests use, for each dump level: how many pages Debian's
+makedumpfile keeps, how many the one that ``tests/real/newer.py`` fetches, and how many vmcorefs,
+and which are another's. Then the seconds that telling all pages takes, by turns in one
 run: makedumpfile's own figure for its step "Excluding unnecessary pages", and vmcorefs's.
 """
 
@@ -32,11 +32,11 @@ _STEP = re.compile(rb"STEP \[Excluding unnecessary pages\] : ([0-9.]+) seconds")
 def main(_: list[str]) -> None:
     """Compare them on both kernels."""
     tools: dict[str, list[str | Path]] = {
-        "Debian 12's": ["makedumpfile"],
+        "Debian's": ["makedumpfile"],
         "newer": newer_makedumpfile(),
     }
-    for release in ("6.1", "6.12"):
-        capture = cached_capture(Recipe(release=release))
+    for role in ("stable", "newer"):
+        capture = cached_capture(Recipe(kernel=role))
         with tempfile.TemporaryDirectory(dir="/var/tmp") as scratch:
             compare(capture, tools, Path(scratch) / "out")
 

@@ -13,6 +13,9 @@ import zstandard
 
 PAGE = 4096
 
+Rows = dict[int, tuple[int, int, int]]
+"""Offset, size and flags of each stored page, by page frame number."""
+
 
 @dataclass(frozen=True)
 class KdumpFile:
@@ -53,16 +56,16 @@ class KdumpFile:
         return (1 + self.main(432, "i") + self.main(436, "I")) * self.block
 
     @cached_property
-    def rows(self) -> dict[int, tuple[int, int, int]]:
-        """Offset, size and flags of each stored page."""
+    def rows(self) -> Rows:
+        """The stored pages, in order."""
         first, end = (self.sub(80), self.sub(88)) if self.sub(12, "i") else (0, 1 << 62)
         mine = sorted(pfn for pfn in self.bitmaps[1] if first <= pfn < end)
-        found = {}
+        found: Rows = {}
         for row, pfn in enumerate(mine):
             at = self.descriptors + 24 * row
-            *fields, page_flags = struct.unpack_from(self.order + "qIIQ", self.data, at)
+            offset, size, flags, page_flags = struct.unpack_from(self.order + "qIIQ", self.data, at)
             assert page_flags == 0
-            found[pfn] = tuple(fields)
+            found[pfn] = (offset, size, flags)
         return found
 
     def page(self, pfn: int) -> bytes | None:

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from tests.apart import apart
 from tests.boot.store import digest, files_below, kept, tool
 from tests.boot.wheels import dependency_wheels, make_product_wheel
 from tests.lab.host import run
 from tests.lab.kernels import Kernel, kernel
 
 GUEST: Final = Path(__file__).with_name("guest")
-SUITE: Final = "bookworm"
 _SIZE: Final = "4G"  # sparse; [keep] free is 1G of it
 _PACKAGES: Final = (
     # a system with systemd
@@ -55,12 +55,13 @@ class Disk:
 
 
 def debian(version: Kernel) -> Path:
-    """Return a tar archive of a small Debian 12 with a kernel and what vmcorefs needs.
+    """Return a tar archive of a small Debian with a kernel and what vmcorefs needs.
 
-    What vmcorefs depends on is in it, in /opt/vmcorefs. The first call downloads some 130 MB.
+    It is of this machine's release, as the wheels are compiled here. What vmcorefs depends on is in
+    it, in /opt/vmcorefs. The first call downloads some 130 MB.
     """
     wheels = dependency_wheels()
-    packages = (*_PACKAGES, f"{version.package}-unsigned={version.version}")
+    packages = (*_PACKAGES, f"{version.package}={version.version}")
     options = [f"--dpkgopt=path-exclude=/usr/share/{name}/*" for name in _LEFT_OUT]
     words = [
         "--quiet",
@@ -69,21 +70,21 @@ def debian(version: Kernel) -> Path:
         '--aptopt=APT::Install-Recommends "false"',
         *options,
         f'--customize-hook={GUEST}/install-dependencies "$1" {wheels}',
-        SUITE,
+        version.debian,
     ]
     key = digest(
         [*(word.encode() for word in words), (GUEST / "install-dependencies").read_bytes()]
     )
 
     def build(directory: Path) -> None:
-        run([tool("mmdebstrap"), *words, directory / "root.tar"])
+        run([*apart(), tool("mmdebstrap"), *words, directory / "root.tar"])
 
     return kept("debian", key, build) / "root.tar"
 
 
 def disk() -> Disk:
     """Return a disk with vmcorefs as it is in the tree now."""
-    version = kernel("6.1")
+    version = kernel("stable")
     archive = debian(version)
     with tempfile.TemporaryDirectory() as scratch:
         wheel, product = make_product_wheel(Path(scratch))
@@ -97,12 +98,12 @@ def _build(directory: Path, archive: Path, wheel: Path, version: Kernel) -> None
     image = directory / "root.img"
     run(
         [
-            *(tool("mmdebstrap"), "--quiet", "--variant=custom", "--format=null"),
+            *(*apart(), tool("mmdebstrap"), "--quiet", "--variant=custom", "--format=null"),
             # only what the hooks do is wanted
             "--skip=setup,update,essential/unlink,cleanup,output/dev",
             f'--setup-hook=tar --extract --numeric-owner --directory "$1" --file {archive}',
             f'--customize-hook={GUEST}/install "$1" {wheel} {GUEST} {version.name}',
             f'--customize-hook={GUEST}/make-disk "$1" {image} {_SIZE} {version.name}',
-            *(SUITE, "-"),
+            *(version.debian, "-"),
         ]
     )

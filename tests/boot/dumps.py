@@ -21,7 +21,7 @@ def assert_dump_is_as_good_as(truth: Path, dump: Path, scratch: Path) -> None:
         dump: of the same memory, at dump level 31.
         scratch: an empty directory.
     """
-    vmlinux = debug_vmlinux("6.1")
+    vmlinux = debug_vmlinux("stable")
     said = [_without_path(tools.crash(vmlinux, of, *_COMMANDS)) for of in (truth, dump)]
     assert said[0] == said[1]
     assert "sysrq_handle_crash" in said[1]

@@ -35,8 +35,9 @@ VMCORE: Final = "vmcore"
 """The file behind vdb."""
 
 _CMDLINE: Final = (
-    "console=ttyS0 root=/dev/vda rw fsck.mode=skip noresume oops=panic panic=10 quiet"
-    f" crashkernel={CRASHKERNEL}"
+    # an emulated timer may be too late for the kernel, which panics: "IO-APIC + timer doesn't work"
+    "console=ttyS0 no_timer_check root=/dev/vda rw fsck.mode=skip noresume oops=panic panic=10"
+    f" quiet crashkernel={CRASHKERNEL}"
 )
 ROOT: Final = "root.qcow2"
 """The file behind vda."""

@@ -14,8 +14,8 @@ from tests.boot.store import digest, files_below, kept
 from tests.lab.host import LabError, run
 
 TREE: Final = Path(__file__).parents[2]
-GUEST_PYTHON: Final = (3, 11)
-"""What Debian 12 has; wheels that are compiled are for one version."""
+_PYTHON: Final = "/usr/bin/python3"
+"""Debian's, here as in the guest; wheels that are compiled are for one series."""
 
 _NOT_INSTALLED: Final = shutil.ignore_patterns(
     *(".*", "tests", "bench", "docs", "build", "*.egg-info", "__pycache__")
@@ -41,12 +41,16 @@ def make_product_wheel(directory: Path) -> tuple[Path, str]:
 def dependency_wheels() -> Path:
     """Return a directory with the wheels of all that vmcorefs depends on, pyfuse3's compiled here.
 
+    They are of the versions that are installed here.
+
     Raises:
-        LabError: if the Python that runs the tests is not of the guest's version.
+        LabError: if the Python that runs the tests is not of the guest's series.
     """
-    if sys.version_info[:2] != GUEST_PYTHON:
+    ours = "{}.{}".format(*sys.version_info)
+    theirs = run([_PYTHON, "-c", "import sys; print('{}.{}'.format(*sys.version_info))"])
+    if theirs.decode().strip() != ours:
         raise LabError(
-            f"this is Python {sys.version_info[0]}.{sys.version_info[1]}, but Debian 12's is 3.11: "
+            f"this is Python {ours}, but {_PYTHON} is {theirs.decode().strip()}: "
             "a wheel that is compiled here would not work in the guest"
         )
     with (TREE / "pyproject.toml").open("rb") as file:

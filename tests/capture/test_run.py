@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 import signal
-import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.waiting import running, wait_for
+
+LONG = 10_000
 RUN = Path(__file__).parents[2] / "initramfs" / "run"
 
 
@@ -27,15 +28,26 @@ def root(tmp_path: Path) -> Path:
     for name in ("dev/console", "dev/null", "proc/sysrq-trigger", "proc/sys/kernel/sysrq"):
         (root / name).touch()
     shutil.copy(RUN, root / "usr/lib/vmcorefs/run")
-    # a second is a twentieth of one
-    for name, script in (("modprobe", ""), ("sleep", "exec busybox sleep 0.05")):
+    # a second is a tenth of one, and none is over before vmcorefs has been called: a busy machine
+    # may take long to start it
+    second = "until [ -s /calls ]; do busybox sleep 0.05; done; exec busybox sleep 0.1"
+    for name, script in (("modprobe", ""), ("sleep", second)):
         (root / "bin" / name).write_text(f"#!/bin/sh\n{script}\n")
         (root / "bin" / name).chmod(0o755)
     return root
 
 
-def run(root: Path, program: str, *, limit: int = 200, mount: str = "no") -> list[str]:
+def run(
+    root: Path, program: str, *, limit: int = LONG, patience: int = LONG, mount: str = "no"
+) -> list[str]:
     """Run it with ``program`` as vmcorefs until it has nothing more to try.
+
+    Args:
+        root: Where.
+        program: A shell script.
+        limit: Its seconds for saving.
+        patience: Its seconds for ending.
+        mount: Whether it mounts the memory.
 
     Returns:
         How vmcorefs was called, in the end with what was written to sysrq-trigger.
@@ -44,18 +56,14 @@ def run(root: Path, program: str, *, limit: int = 200, mount: str = "no") -> lis
     vmcorefs.write_text(f'#!/bin/sh\necho "$*" >>/calls\n{program}\n')
     vmcorefs.chmod(0o755)
     (root / "usr/lib/vmcorefs/run.conf").write_text(
-        f"limit={limit}\npatience={limit}\nmount={mount}\n"
+        f"limit={limit}\npatience={patience}\nmount={mount}\n"
     )
-    process = subprocess.Popen(["chroot", root, "/usr/lib/vmcorefs/run"], start_new_session=True)
     sysrq = root / "proc/sysrq-trigger"
-    try:
-        deadline = time.monotonic() + 40
-        while "b" not in sysrq.read_text():
-            assert time.monotonic() < deadline, (root / "dev/console").read_text()
-            time.sleep(0.1)
-    finally:
-        os.killpg(process.pid, signal.SIGKILL)  # its own group: start_new_session
-        process.wait()
+    with running(["chroot", root, "/usr/lib/vmcorefs/run"], start_new_session=True) as process:
+        try:
+            wait_for(lambda: "b" in sysrq.read_text(), "reboot", process)
+        finally:
+            os.killpg(process.pid, signal.SIGKILL)  # its own group: start_new_session
     return [*(root / "calls").read_text().splitlines(), *sysrq.read_text().split()]
 
 
@@ -80,7 +88,7 @@ def test_a_killed_saver_ends_in_the_action_of_failure(root: Path) -> None:
 
 
 def test_python_that_always_hangs_ends_in_sysrq(root: Path) -> None:
-    assert run(root, "exec /bin/busybox sleep 1000", limit=1)[-1] == "b"
+    assert run(root, "exec /bin/busybox sleep 1000", limit=1, patience=1)[-1] == "b"
 
 
 def test_the_memory_is_mounted_for_people_and_saved_without(root: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.machine import Machine, make_machine
+from tests.waiting import PATIENCE, running, wait_for_line
 from vmcorefs.fuse.mounts import find_mount
 
 ROOT = Path(__file__).parents[2]
@@ -22,6 +23,7 @@ def test_the_exposure_of_the_service_is_what_the_docs_say() -> None:
         ["systemd-analyze", "security", "--offline=true", "--no-pager", UNIT],
         capture_output=True, text=True, check=True,
     )  # fmt: skip
+    # the instance is systemd's: i, and test_instance in Debian 13
     found = re.search(r"exposure level for vmcorefs@\w+\.service: ([0-9.]+)", done.stdout)
     assert found is not None, done
     security = (ROOT / "docs" / "security.md").read_text()
@@ -51,17 +53,12 @@ def test_it_mounts_with_the_capabilities_that_the_service_has(tmp_path: Path) ->
         "mount", "--foreground", "-v", str(tmp_path / "capture.toml"), str(machine.mountpoint)
     )
     confined = ["setpriv", "--no-new-privs", f"--bounding-set=-all,{kept}", "--inh-caps=-all"]
-    with subprocess.Popen([*confined, *command], stderr=subprocess.PIPE, text=True) as daemon:
-        assert daemon.stderr is not None
-        said = []
-        for line in daemon.stderr:
-            said.append(line)
-            if line.endswith(": ready\n"):
-                break
-        assert find_mount(str(machine.mountpoint)) is not None, said
+    with running([*confined, *command], stderr=subprocess.PIPE) as daemon:
+        wait_for_line(daemon, ": ready", stderr=True)
+        assert find_mount(str(machine.mountpoint)) is not None
         (machine.mountpoint / "vmcore").read_bytes()
         layout = (machine.mountpoint / "layout.json").read_text()
         assert '"name": "kernel"' in layout
         daemon.terminate()
-        assert daemon.wait(30) == 0
+        assert daemon.wait(PATIENCE) == 0
     assert os.listdir(machine.mountpoint) == []

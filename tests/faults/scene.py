@@ -7,7 +7,6 @@ import os
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -19,6 +18,7 @@ from tests.faults.cases import WAYS, Way
 from tests.faults.load import Load, under_load
 from tests.faults.survey import Survey, survey
 from tests.mount.machine import LOW_END, LOW_START, RAM_END, Machine
+from tests.waiting import PATIENCE, running, wait_for, wait_for_line
 from vmcorefs.fuse.mounts import find_mount
 
 COLD = 0x600000
@@ -97,9 +97,9 @@ class Scene:
         lines = [line.split(" ", 2)[2] for line in text.splitlines() if line[:2] == "20"]
         return [line for line in lines if line.startswith(levels or ("WARNING", "ERROR"))]
 
-    def wait_for_log(self, words: str, patience: float) -> str:
+    def wait_for_log(self, words: str) -> str:
         """Wait until a line says that; return it as the table has it."""
-        return until(lambda: self._line(words), patience, f"the log to say {words!r}")
+        return wait_for(lambda: self._line(words), f"line of the log that says {words!r}")
 
     def _line(self, words: str) -> str:
         for line in self.log_lines():
@@ -174,15 +174,6 @@ def uncache(path: str) -> None:
         os.close(descriptor)
 
 
-def until(look: Callable[[], str], patience: float, what: str) -> str:
-    """Wait until ``look`` gives something."""
-    end = time.monotonic() + patience
-    while not (found := look()):
-        assert time.monotonic() < end, f"waited {patience} s for {what}"
-        time.sleep(0.01)
-    return found
-
-
 def told(line: str) -> str:
     """A line of the log for the table: sizes of requests differ, as the page cache pleases."""
     line = re.sub(r"cannot read [0-9]+ bytes at offset 0x[0-9a-f]+", "cannot read ... at ...", line)
@@ -205,9 +196,8 @@ def bad_file_system(scene: Scene) -> Iterator[Callable[..., None]]:
     tell()
     script = str(Path(__file__).with_name("badfs.py"))
     command = [sys.executable, script, str(at / "ram"), str(control), str(mountpoint)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as server:
-        assert server.stdout is not None
-        assert server.stdout.readline() == "ready\n"
+    with running(command, stdout=subprocess.PIPE) as server:
+        wait_for_line(server, "ready")
         scene.image = str(mountpoint / "ram")
         try:
             yield tell
@@ -215,7 +205,7 @@ def bad_file_system(scene: Scene) -> Iterator[Callable[..., None]]:
             tell()
             subprocess.run(["umount", "-l", str(mountpoint)], check=True)
             server.terminate()
-            server.wait(30)
+            server.wait(PATIENCE)
 
 
 @contextmanager

@@ -12,8 +12,9 @@ from pathlib import Path
 import pytest
 
 from tests.faults.cases import REQUEST_TIMEOUT, needs_request_timeouts, planes
-from tests.faults.scene import LOST, Scene, bad_file_system, uncache, until
+from tests.faults.scene import LOST, Scene, bad_file_system, uncache
 from tests.mount.machine import RAM_END
+from tests.waiting import wait_for
 
 pytestmark = pytest.mark.mount
 
@@ -37,7 +38,7 @@ def timed_read(path: Path, offset: int) -> tuple[float, str]:
 
 def wait_until_right(scene: Scene) -> None:
     """Wait until what hung has come back: until then, it counts as hanging."""
-    until(lambda: "right" if str(scene.survey_again()) == "right bytes" else "", 10, "right bytes")
+    wait_for(lambda: str(scene.survey_again()) == "right bytes", "right bytes")
 
 
 @planes("image that hangs")
@@ -60,7 +61,7 @@ def test_an_image_stops_answering(scene: Scene, holds: Callable[..., None]) -> N
         assert took >= TIMEOUT
         at_once, seen = timed_read(scene.oldmem, LOST)
         assert (seen, at_once < TIMEOUT) == ("EIO", True)
-        log = scene.wait_for_log("no answer from", 5)
+        log = scene.wait_for_log("no answer from")
         assert f"oldmem at {LOST:#x}" in " ".join(scene.log_lines("ERROR"))
         load.stop()
         load.check()
@@ -105,7 +106,7 @@ def test_many_readers_hang_and_others_go_on(scene: Scene, holds: Callable[..., N
         slowest = max(took for took, _ in seen)
         quick, what = timed_read(scene.oldmem, LOST)
         assert (what, quick < TIMEOUT) == ("EIO", True)
-        log = scene.wait_for_log("no answer from", 5)
+        log = scene.wait_for_log("no answer from")
         load.stop()
         load.check()
         assert all(load.good_after(began).values())
@@ -142,7 +143,7 @@ def test_an_image_hangs_while_a_file_is_opened(scene: Scene, holds: Callable[...
         assert time.monotonic() - began < TIMEOUT
         done = scene.machine.run("umount", str(mnt))
         assert done.returncode == 0, done.stderr
-        log = scene.wait_for_log("no answer from", 5)
+        log = scene.wait_for_log("no answer from")
         scene.check_log("no answer from")
     holds(
         f"no answer for any read; -o read_timeout={TIMEOUT}",
@@ -169,7 +170,7 @@ def test_the_kernel_ends_requests_that_take_long(scene: Scene, holds: Callable[.
         tell(hang=[[LOST, RAM_END]])
         took, seen = timed_read(scene.oldmem, LOST)
         assert seen == "EIO"
-        log = scene.wait_for_log("no answer from", 5)
+        log = scene.wait_for_log("no answer from")
         scene.check_log("no answer from")
         assert "reads may take 4 s" in scene.machine.log.read_text()
         tell()

@@ -28,10 +28,10 @@ def test_an_image_is_truncated(scene: Scene, holds: Callable[..., None]) -> None
     load = scene.load()
     began = time.monotonic()
     os.truncate(scene.machine.directory / "ram", LOST)
-    log = scene.wait_for_log("bytes now", 5)
+    log = scene.wait_for_log("bytes now")
     noticed = time.monotonic() - began
     if scene.way.is_one_run:
-        scene.wait_for_log("open it again", 5)
+        scene.wait_for_log("open it again")
     again = str(scene.survey_again())
     old = str(scene.survey(before))
     time.sleep(0.5)
@@ -46,7 +46,7 @@ def test_an_image_is_truncated(scene: Scene, holds: Callable[..., None]) -> None
         assert all(load.good_after(began + 0.2).values())
         assert old == again
         reader = f"{again}; other readers go on"
-    lost = scene.wait_for_log("ERROR oldmem: ", 5)
+    lost = scene.wait_for_log("ERROR oldmem: ")
     assert (
         f" {sum(end - start for start, end in lost_ranges(scene))} bytes from {LOST:#x} on" in lost
     )
@@ -102,7 +102,7 @@ def check_lost_name(
     load = scene.load()
     began = time.monotonic()
     take_name()
-    log = scene.wait_for_log(words, 5)
+    log = scene.wait_for_log(words)
     noticed = time.monotonic() - began
     again = str(scene.survey_again())
     load.stop()
@@ -120,7 +120,7 @@ def test_somebody_writes_to_the_image(scene: Scene, holds: Callable[..., None]) 
     with (scene.machine.directory / "ram").open("r+b") as image:
         image.seek(LOST)
         image.write(b"\xff" * SECTOR)
-    log = scene.wait_for_log("it is written to", 5)
+    log = scene.wait_for_log("it is written to")
     noticed = time.monotonic() - began
     again = str(scene.survey_again())
     assert again == f"right bytes; wrong bytes in [{LOST:#x}, {LOST + SECTOR:#x})"
@@ -155,7 +155,7 @@ def test_a_file_has_a_bad_sector(scene: Scene, holds: Callable[..., None]) -> No
             assert scene.log_lines() == []
             log = "nothing: the daemon is not asked"
         else:
-            log = scene.wait_for_log("Input/output error", 5)
+            log = scene.wait_for_log("Input/output error")
             assert f"oldmem at {LOST:#x}" in scene.log_lines("ERROR")[0]
             assert f"(physical address {LOST:#x})" in scene.log_lines("ERROR")[0]
             assert len(scene.log_lines("ERROR")) == 1
@@ -203,7 +203,7 @@ def test_a_block_device_has_a_bad_sector(scene: Scene, holds: Callable[..., None
             load.check()
             assert all(load.good_after(began).values())
             around = check_bad_sector(again, exact=False)
-            log = scene.wait_for_log("Input/output error", 5)
+            log = scene.wait_for_log("Input/output error")
             assert len(scene.log_lines("ERROR")) == 1
             scene.check_log("Input/output error")
             recovered = scene.recover()

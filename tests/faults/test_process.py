@@ -17,9 +17,10 @@ from pathlib import Path
 import pytest
 
 from tests.faults.cases import needs_request_timeouts, planes
-from tests.faults.scene import LOST, Scene, uncache, until
+from tests.faults.scene import LOST, Scene, uncache
 from tests.mount.machine import RAM_END
 from tests.mount.test_daemon import wait_until_gone
+from tests.waiting import PATIENCE, wait_for
 
 pytestmark = pytest.mark.mount
 
@@ -50,10 +51,9 @@ def test_the_disk_of_the_log_is_full(scene: Scene, holds: Callable[..., None]) -
     (disk / "filler").unlink()
     (at / "elsewhere").write_bytes(b"")
     os.rename(at / "elsewhere", at / "ram")
-    until(
-        lambda: "yes" if "could not be written" in scene.machine.log.read_text() else "",
-        10,
-        "the log to say what is lost",
+    wait_for(
+        lambda: "could not be written" in scene.machine.log.read_text(),
+        "line of the log that says what is lost",
     )
     text = scene.machine.log.read_text()
     (lost,) = re.findall("[0-9]+ lines of this log could not be written", text)
@@ -198,7 +198,7 @@ def test_the_daemon_is_stopped_for_a_while(scene: Scene, holds: Callable[..., No
     reader.start()
     time.sleep(pause)
     os.kill(daemon, signal.SIGCONT)
-    reader.join(10)
+    reader.join(PATIENCE)
     time.sleep(0.5)
     load.stop()
     load.check()
@@ -223,11 +223,11 @@ def stop(pid: int) -> None:
     """Stop a process, and wait until each of its threads has stopped."""
     os.kill(pid, signal.SIGSTOP)
 
-    def stopped() -> str:
+    def stopped() -> bool:
         states = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
-        return "T" if all(state.rpartition(")")[2].split()[0] == "T" for state in states) else ""
+        return all(state.rpartition(")")[2].split()[0] == "T" for state in states)
 
-    until(stopped, 10, "all threads to stop")
+    wait_for(stopped, "stop of all threads")
 
 
 @needs_request_timeouts

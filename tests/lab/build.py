@@ -24,7 +24,7 @@ from tests.lab.recipe import Recipe
 from tests.lab.snapshot import Capture, Snapshot, as_capture, load_snapshot, write_manifest
 
 ATTEMPTS: Final = 3
-TIMEOUT: Final = 600.0
+TIMEOUT: Final = 1200.0
 
 
 def make_capture(
@@ -60,7 +60,7 @@ def make_snapshot(
 
 def build_snapshot(recipe: Recipe, out: Path, *, timeout: float, attempts: int) -> Snapshot:
     """Do the work of ``make_snapshot`` for a caller who holds the lock ``guest``."""
-    chosen = kernel(recipe.release, recipe.arch)
+    chosen = kernel(recipe.kernel, recipe.arch)
     with building(out) as partial, tempfile.TemporaryDirectory(dir=partial) as work:
         initrd = make_initramfs(chosen, Path(work), loads=recipe.crashes)
         machine = Machine(

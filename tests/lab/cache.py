@@ -52,7 +52,7 @@ def cached_snapshot(
 ) -> Snapshot:
     """Do as ``cached_capture`` does, with any recipe; a ``Capture`` comes of one that crashes."""
     captures = cache_root() / "captures"
-    name = f"{recipe.arch}-{recipe.release}-{recipe.memory}-{recipe.load}-{_key(recipe)}"
+    name = f"{recipe.arch}-{recipe.kernel}-{recipe.memory}-{recipe.load}-{_key(recipe)}"
     directory = captures / name
     if not _claim(directory):
         with locked("guest"):
@@ -64,7 +64,7 @@ def cached_snapshot(
 
 
 def _key(recipe: Recipe) -> str:
-    used: Kernel = kernel(recipe.release, recipe.arch)
+    used: Kernel = kernel(recipe.kernel, recipe.arch)
     digest = hashlib.sha256(msgspec.json.encode((recipe, used)))
     here = Path(__file__).parent
     sources = [path for path in here.glob("*.py") if not path.name.startswith("test_")]

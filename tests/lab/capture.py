@@ -2,14 +2,14 @@
 
 From the command line::
 
-    python -m tests.lab.capture OUTDIR [--memory 5G] [--cpus 4] [--load file] [--release 6.12] ...
+    python -m tests.lab.capture OUTDIR [--memory 5G] [--cpus 4] [--load file] [--kernel newer] ...
 
 and without ``OUTDIR`` the capture is kept in the cache. From Python::
 
     from tests.lab.capture import Recipe, cached_capture, debug_vmlinux, make_capture
 
     capture = cached_capture(Recipe(memory="5G", cpus=4, load="file"))
-    capture.vmcore, capture.config, capture.text("iomem"), debug_vmlinux(capture.recipe.release)
+    capture.vmcore, capture.config, capture.text("iomem"), debug_vmlinux(capture.recipe.kernel)
 
 With ``load="none"`` nothing crashes: the machine is stopped from outside before any crash kernel
 was loaded, as a hypervisor's snapshot would be taken. ``cached_snapshot`` and ``make_snapshot``
@@ -54,7 +54,7 @@ import click
 from tests.lab.build import ATTEMPTS, TIMEOUT, make_capture, make_snapshot
 from tests.lab.cache import cached_capture, cached_snapshot
 from tests.lab.host import GuestError, LabError
-from tests.lab.kernels import Release, debug_vmlinux
+from tests.lab.kernels import Role, debug_vmlinux
 from tests.lab.packages import Arch
 from tests.lab.recipe import Load, Recipe
 from tests.lab.snapshot import Capture, Snapshot, load_capture, load_snapshot
@@ -84,7 +84,7 @@ __all__ = [
 @click.option("--cpus", default=Recipe.cpus, help="How many CPUs it has.")
 @click.option("--crashkernel", default=Recipe.crashkernel, help="Memory set aside for kdump.")
 @click.option("--load", type=click.Choice(get_args(Load)), default=Recipe.load, help="System call.")
-@click.option("--release", type=click.Choice(get_args(Release)), default=Recipe.release)
+@click.option("--kernel", type=click.Choice(get_args(Role)), default=Recipe.kernel)
 @click.option("--append", default=Recipe.append, help="More of the kernel's command line.")
 @click.option("--arch", type=click.Choice(get_args(Arch)), default=Recipe.arch)
 @click.option("--timeout", default=TIMEOUT, help="Seconds for each attempt.")

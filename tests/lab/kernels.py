@@ -2,10 +2,13 @@
 
 Needs apt's package lists (``apt-get update``), not root: nothing is installed. Without apt's help
 the newest kernel that is already in the cache serves.
+
+Which kernels there are depends on the release of Debian that this machine runs.
 """
 
 from __future__ import annotations
 
+import platform
 import re
 import shutil
 import subprocess
@@ -17,15 +20,39 @@ from typing import Final, Literal
 from tests.lab.host import LOG, LabError, building, cache_root, locked, program
 from tests.lab.packages import NATIVE, Arch, download, show, unpack
 
-Release = Literal["6.1", "6.12", "6.12-16k"]
-"""A series, and after it what is not usual: arm64 has a kernel with 16 KiB pages."""
+Role = Literal["stable", "newer", "newer-16k"]
+"""The release's own kernel, or a newer one that it has too; arm64 also has 16 KiB pages."""
 
-_METAPACKAGES: Final[dict[tuple[Release, Arch], str]] = {
-    ("6.1", "amd64"): "linux-image-cloud-amd64",
-    ("6.12", "amd64"): "linux-image-6.12-cloud-amd64",
-    ("6.1", "arm64"): "linux-image-cloud-arm64",
-    ("6.12", "arm64"): "linux-image-6.12-cloud-arm64",
-    ("6.12-16k", "arm64"): "linux-image-6.12-arm64-16k",
+
+@dataclass(frozen=True)
+class _Source:
+    """Where a release has its kernel of a role.
+
+    Args:
+        metapackage: the package that depends on the newest of them.
+        suite: of which it is, if not of those that this machine's apt knows.
+    """
+
+    metapackage: str
+    suite: str | None = None
+
+
+_SOURCES: Final[dict[str, dict[tuple[Role, Arch], _Source]]] = {
+    "bookworm": {
+        ("stable", "amd64"): _Source("linux-image-cloud-amd64"),
+        ("stable", "arm64"): _Source("linux-image-cloud-arm64"),
+        # of bookworm-security
+        ("newer", "amd64"): _Source("linux-image-6.12-cloud-amd64"),
+        ("newer", "arm64"): _Source("linux-image-6.12-cloud-arm64"),
+        ("newer-16k", "arm64"): _Source("linux-image-6.12-arm64-16k"),
+    },
+    "trixie": {
+        ("stable", "amd64"): _Source("linux-image-cloud-amd64"),
+        ("stable", "arm64"): _Source("linux-image-cloud-arm64"),
+        ("newer", "amd64"): _Source("linux-image-cloud-amd64", "trixie-backports"),
+        ("newer", "arm64"): _Source("linux-image-cloud-arm64", "trixie-backports"),
+        ("newer-16k", "arm64"): _Source("linux-image-arm64-16k", "trixie-backports"),
+    },
 }
 _KEEP_VERSIONS = 2
 
@@ -35,13 +62,15 @@ class Kernel:
     """A kernel package.
 
     Args:
-        release: the series, such as ``6.1``.
-        package: the image's package without ``-unsigned``.
+        debian: the release's code name.
+        role: of the kernel there.
+        package: the image's package.
         version: of the package.
         arch: that it is for.
     """
 
-    release: Release
+    debian: str
+    role: Role
     package: str
     version: str
     arch: Arch = NATIVE
@@ -52,6 +81,12 @@ class Kernel:
         return self.package.removeprefix("linux-image-")
 
     @property
+    def series(self) -> tuple[int, int]:
+        """The first two numbers of its version, such as (6, 12)."""
+        major, minor = re.findall(r"\d+", self.name)[:2]
+        return int(major), int(minor)
+
+    @property
     def root(self) -> Path:
         """Where its files are unpacked, once ``kernel`` has returned it."""
         return self._place("kernels")
@@ -59,12 +94,18 @@ class Kernel:
     @property
     def vmlinuz(self) -> Path:
         """The bootable image."""
-        return self.root / "boot" / f"vmlinuz-{self.name}"
+        return self._file("vmlinuz")
+
+    @property
+    def config(self) -> frozenset[str]:
+        """What it was built with: ``CONFIG_MEMORY_FAILURE=y``."""
+        lines = self._file("config").read_text().splitlines()
+        return frozenset(line for line in lines if line.startswith("CONFIG_"))
 
     @property
     def modules(self) -> Path:
         """The directory of its modules."""
-        return self.root / "lib" / "modules" / self.name
+        return self._file("kernel")
 
     @property
     def debug(self) -> Path:
@@ -72,78 +113,118 @@ class Kernel:
         return self._place("debug")
 
     def _place(self, kind: str) -> Path:
-        return cache_root() / kind / self.release / f"{self.package}_{self.version}"
+        series = f"{self.debian}-{self.role}"
+        return cache_root() / kind / series / f"{self.package}_{self.version}"
+
+    def _file(self, name: str) -> Path:
+        """Find a file or directory: 7.x has all of it in /usr/lib/modules."""
+        modules = ("usr/lib/modules", "lib/modules")
+        places = [self.root / f"boot/{name}-{self.name}"]
+        places += [self.root / directory / self.name / name for directory in modules]
+        found = next((place for place in places if place.exists()), None)
+        if found is None:
+            raise LabError(f"{self.root}: no {name} there")
+        return found
 
 
-def kernel(release: Release, arch: Arch = NATIVE) -> Kernel:
-    """Return the newest kernel of a series, downloaded and unpacked.
+def kernel(role: Role, arch: Arch = NATIVE) -> Kernel:
+    """Return the newest kernel of a role, downloaded and unpacked.
 
     Raises:
         LabError: if apt does not offer it and the cache has none.
     """
     with locked("kernels"):
-        found = _newest(release, arch)
+        found = _newest(role, arch)
         if not found.root.exists():
             with building(found.root) as root:
-                unpack(download(f"{found.package}-unsigned={found.version}", arch, root), root)
+                for package in _parts(found):
+                    unpack(_download(package, found, root), root)
             _keep_newest(found.root.parent, arch)
         return found
 
 
-def debug_vmlinux(release: Release, arch: Arch = NATIVE) -> Path:
-    """Return the vmlinux with debug symbols that belongs to ``kernel(release, arch)``.
+def debug_vmlinux(role: Role, arch: Arch = NATIVE) -> Path:
+    """Return the vmlinux with debug symbols that belongs to ``kernel(role, arch)``.
 
     The first call downloads some 300 MB, of which the 400-600 MB vmlinux is kept.
 
     Raises:
         LabError: if apt does not offer the kernel's debug package.
     """
-    found = kernel(release, arch)
+    found = kernel(role, arch)
     vmlinux = found.debug / f"vmlinux-{found.name}"
     with locked("kernels"):
         if not vmlinux.exists():
             with building(found.debug) as root:
-                deb = download(f"{found.package}-dbg={found.version}", arch, root)
-                _unpack_vmlinux(deb, root)
-                (root / f"vmlinux-{found.name}").chmod(0o644)
+                deb = _download(f"{found.package}-dbg", found, root)
+                _unpack_vmlinux(deb, root / vmlinux.name)
+                (root / vmlinux.name).chmod(0o644)
             _keep_newest(found.debug.parent, arch)
     return vmlinux
 
 
-def _newest(release: Release, arch: Arch) -> Kernel:
+def _newest(role: Role, arch: Arch) -> Kernel:
+    debian = _debian_release()
+    source = _source(debian, role, arch)
     try:
-        return _offered(release, arch)
+        return _offered(debian, source, role, arch)
     except LabError as error:
-        cached = _by_age(cache_root() / "kernels" / release, arch)
+        cached = _by_age(cache_root() / "kernels" / f"{debian}-{role}", arch)
         if not cached:
             raise
         package, _, version = cached[0].name.partition("_")
         LOG.warning("%s; taking %s from the cache", error, cached[0].name)
-        return Kernel(release, package, version, arch)
+        return Kernel(debian, role, package, version, arch)
 
 
-def _offered(release: Release, arch: Arch) -> Kernel:
-    metapackage = _METAPACKAGES.get((release, arch))
-    if metapackage is None:
-        raise LabError(f"Debian has no kernel {release} for {arch}")
-    series, _, _ = release.partition("-")
-    depends = show("depends", metapackage, arch)
-    image = re.search(rf"Depends: (linux-image-{re.escape(series)}\.\S+)", depends)
-    if image is None:
+def _debian_release() -> str:
+    """Return the code name of the release of Debian that this machine runs."""
+    told = platform.freedesktop_os_release()
+    name = told.get("VERSION_CODENAME", "")
+    if told["ID"] != "debian" or name not in _SOURCES:
         raise LabError(
-            f"{metapackage}: depends on no linux-image-{series}.* here, but: {depends.split()}"
+            f"the lab knows the kernels of Debian's {' and '.join(_SOURCES)}, but this is"
+            f" {told['PRETTY_NAME']}"
         )
-    shown = show("show", f"{image[1]}-unsigned", arch, "--no-all-versions")
+    return name
+
+
+def _source(debian: str, role: Role, arch: Arch) -> _Source:
+    source = _SOURCES[debian].get((role, arch))
+    if source is None:
+        raise LabError(f"Debian's {debian} has no kernel {role} for {arch}")
+    return source
+
+
+def _offered(debian: str, source: _Source, role: Role, arch: Arch) -> Kernel:
+    depends = show("depends", source.metapackage, arch, suite=source.suite)
+    image = re.search(r"Depends: (linux-image-[0-9]\S+)", depends)
+    if image is None:
+        raise LabError(f"{source.metapackage}: depends on no image here, but: {depends.split()}")
+    shown = show("show", image[1], arch, "--no-all-versions", suite=source.suite)
     version = re.search(r"^Version: (\S+)$", shown, re.MULTILINE)
     if version is None:
-        raise LabError(f"apt-cache show {image[1]}-unsigned: no version; try apt-get update")
-    return Kernel(release, image[1], version[1], arch)
+        raise LabError(f"apt-cache show {image[1]}: no version; try apt-get update")
+    return Kernel(debian, role, image[1], version[1], arch)
 
 
-def _unpack_vmlinux(deb: Path, root: Path) -> None:
-    """Take the one vmlinux out of a debug package into ``root``; the package is removed."""
+def _parts(found: Kernel) -> list[str]:
+    """Return the packages that hold a kernel: from 7.x on the image's is empty but for these."""
+    suite = _source(found.debian, found.role, found.arch).suite
+    depends = show("depends", found.package, found.arch, suite=suite)
+    pattern = rf"Depends: (linux-(?:base|binary|modules)-{re.escape(found.name)})$"
+    return [found.package, *re.findall(pattern, depends, re.MULTILINE)]
+
+
+def _download(package: str, found: Kernel, root: Path) -> Path:
+    suite = _source(found.debian, found.role, found.arch).suite
+    return download(f"{package}={found.version}", found.arch, root, suite=suite)
+
+
+def _unpack_vmlinux(deb: Path, vmlinux: Path) -> None:
+    """Take the one vmlinux out of a debug package; the package is removed."""
     unpack: list[str | Path] = [program("dpkg-deb"), "--fsys-tarfile", deb]
-    with tempfile.TemporaryDirectory(dir=root) as scratch:
+    with tempfile.TemporaryDirectory(dir=deb.parent) as scratch:
         pick: list[str | Path] = [program("tar"), "-x", "-C", scratch, "--wildcards", "*/vmlinux*"]
         with subprocess.Popen(unpack, stdout=subprocess.PIPE) as packed:
             picked = subprocess.run(pick, stdin=packed.stdout, check=False)
@@ -151,7 +232,7 @@ def _unpack_vmlinux(deb: Path, root: Path) -> None:
             raise LabError(f"{deb.name}: dpkg-deb and tar could not unpack it")
         for file in Path(scratch).rglob("vmlinux*"):
             if file.is_file() and not file.is_symlink():
-                file.rename(root / file.name)
+                file.rename(vmlinux)
     deb.unlink()
 
 

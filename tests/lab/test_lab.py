@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
 
-_KERNEL = Kernel("6.1", "linux-image-6.1.0-9-cloud-amd64", "6.1.100-1")
+_KERNEL = Kernel("bookworm", "stable", "linux-image-6.1.0-9-cloud-amd64", "6.1.100-1")
 
 
 @pytest.fixture(autouse=True)
@@ -149,7 +149,7 @@ def test_a_foreign_architecture_has_lists_of_its_own_updated_daily(
     for _ in range(2):
         packages.show("depends", "linux-image-arm64", "arm64")
     assert commands == [["apt-get", "-q", "update"], show, show]
-    stamp = host.cache_root() / "apt" / "arm64" / "updated"
+    stamp = host.cache_root() / "apt" / "own-arm64" / "updated"
     os.utime(stamp, (stamp.stat().st_mtime - 25 * 3600,) * 2)
     packages.show("depends", "linux-image-arm64", "arm64")
     assert commands[3:] == [["apt-get", "-q", "update"], show]
@@ -161,9 +161,123 @@ def test_this_machines_own_lists_are_left_alone(commands: list[list[str]]) -> No
     assert not (host.cache_root() / "apt").exists()
 
 
-def test_a_kernel_that_debian_has_not_is_named() -> None:
-    with pytest.raises(LabError, match=r"no kernel 6\.12-16k for amd64"):
-        kernel("6.12-16k", "amd64")
+def test_a_suite_has_lists_of_its_own_with_no_other_source(commands: list[list[str]]) -> None:
+    packages.show("depends", "linux-image-amd64", "amd64", suite="trixie-backports")
+    assert commands == [
+        ["apt-get", "-q", "update"],
+        ["apt-cache", "depends", "linux-image-amd64"],
+    ]
+    root = host.cache_root() / "apt" / "trixie-backports-amd64"
+    assert (root / "sources.list").read_text().endswith("/debian trixie-backports main\n")
+    assert f"Dir::Etc::SourceParts={root / 'parts'}" in packages._options("amd64", root.name[:-6])
+    assert list((root / "parts").iterdir()) == []
+
+
+def _run_debian(monkeypatch: pytest.MonkeyPatch, name: str) -> None:
+    """Have this machine run a release of Debian."""
+    told = {"ID": "debian", "PRETTY_NAME": f"Debian ({name})", "VERSION_CODENAME": name}
+    monkeypatch.setattr("platform.freedesktop_os_release", lambda: told)
+
+
+def _answer(monkeypatch: pytest.MonkeyPatch, answers: dict[str, str]) -> list[str | None]:
+    """Have apt-cache answer so; the suites that were asked for."""
+    suites = []
+
+    def show(command: str, package: str, *_: str, suite: str | None = None) -> str:
+        suites.append(suite)
+        return answers[f"{command} {package}"]
+
+    monkeypatch.setattr(kernels, "show", show)
+    return suites
+
+
+def test_a_kernel_that_debian_has_not_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    _run_debian(monkeypatch, "bookworm")
+    with pytest.raises(LabError, match=r"bookworm has no kernel newer-16k for amd64"):
+        kernel("newer-16k", "amd64")
+
+
+@pytest.mark.parametrize("system", ["sid", "ubuntu"])
+def test_a_system_whose_kernels_the_lab_does_not_know_is_named(
+    monkeypatch: pytest.MonkeyPatch, system: str
+) -> None:
+    told = {"ID": "debian", "PRETTY_NAME": "Debian (sid)"}
+    if system == "ubuntu":
+        told = {"ID": "ubuntu", "PRETTY_NAME": "Ubuntu", "VERSION_CODENAME": "bookworm"}
+    monkeypatch.setattr("platform.freedesktop_os_release", lambda: told)
+    with pytest.raises(LabError, match=r"bookworm and trixie, but this is (Debian \(sid\)|Ubuntu)"):
+        kernel("stable")
+
+
+def test_a_kernel_in_one_package(monkeypatch: pytest.MonkeyPatch) -> None:
+    _run_debian(monkeypatch, "bookworm")
+    image = "linux-image-6.12.117+deb12-cloud-amd64"
+    suites = _answer(
+        monkeypatch,
+        {
+            "depends linux-image-6.12-cloud-amd64": f"  Depends: {image}\n",
+            f"show {image}": "Version: 6.12.117-1~deb12u1\n",
+            f"depends {image}": "  Depends: kmod\n  Depends: linux-base\n",
+        },
+    )
+    found = kernels._newest("newer", "amd64")
+    assert found.package == image
+    assert found.series == (6, 12)
+    assert kernels._parts(found) == [image]
+    assert set(suites) == {None}
+
+
+def test_a_kernel_in_several_packages_of_a_suite_of_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    _run_debian(monkeypatch, "trixie")
+    name = "7.3.4+deb13-cloud-amd64"
+    image = f"linux-image-{name}"
+    parts = [f"linux-{part}-{name}" for part in ("base", "binary", "modules")]
+    suites = _answer(
+        monkeypatch,
+        {
+            "depends linux-image-cloud-amd64": (
+                f"  Depends: linux-base-cloud-amd64\n  Depends: {image}\n"
+            ),
+            f"show {image}": "Version: 7.3.4-1~bpo13+1\n",
+            f"depends {image}": "".join(f"  Depends: {part}\n" for part in ["linux-base", *parts]),
+        },
+    )
+    found = kernels._newest("newer", "amd64")
+    assert found.name == name
+    assert found.series == (7, 3)
+    assert kernels._parts(found) == [image, *parts]
+    assert set(suites) == {"trixie-backports"}
+
+
+@pytest.mark.parametrize(
+    ("vmlinuz", "config", "modules"),
+    [
+        ("boot/vmlinuz-{}", "boot/config-{}", "lib/modules/{}/kernel"),
+        ("boot/vmlinuz-{}", "boot/config-{}", "usr/lib/modules/{}/kernel"),
+        *[tuple(f"usr/lib/modules/{{}}/{name}" for name in ("vmlinuz", "config", "kernel"))],
+    ],
+)
+def test_a_kernels_files_lie_where_its_package_has_them(
+    vmlinuz: str, config: str, modules: str
+) -> None:
+    name = _KERNEL.name
+    for path, text in ((vmlinuz, "MZ"), (config, "# CONFIG_B is not set\nCONFIG_A=y\n")):
+        file = _KERNEL.root / path.format(name)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(text)
+    (_KERNEL.root / modules.format(name)).mkdir(parents=True)
+    assert _KERNEL.vmlinuz.read_text() == "MZ"
+    assert _KERNEL.config == {"CONFIG_A=y"}
+    assert _KERNEL.modules == _KERNEL.root / modules.format(name)
+
+
+def test_a_kernel_that_lacks_a_file_is_named() -> None:
+    with pytest.raises(
+        LabError, match=r"linux-image-6\.1\.0-9-cloud-amd64_6\.1\.100-1: no vmlinuz"
+    ):
+        _ = _KERNEL.vmlinuz
 
 
 def test_kernels_of_one_series_are_kept_for_each_architecture(tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.mount.machine import Machine
+from tests.waiting import PATIENCE, running, wait_for_line
 
 pytestmark = pytest.mark.mount
 
@@ -33,15 +34,8 @@ def test_a_file_that_cannot_be_made_leaves_the_rest_as_it_is(machine: Machine) -
     mnt = machine.mountpoint
     asked = machine.directory / "asked"
     command = [sys.executable, "-c", SERVE, str(mnt), str(asked)]
-    with subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        cwd=Path(__file__).parents[2],
-    ) as daemon:
-        assert daemon.stdout is not None
-        assert daemon.stdout.readline() == "ready\n"
+    with running(command, stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]) as daemon:
+        wait_for_line(daemon, "ready")
         assert sorted(os.listdir(mnt)) == ["kallsyms", "late", "vmcore"]
         assert not asked.exists()  # a listing asks for names, not for what takes long or fails
         for _ in range(2):
@@ -53,7 +47,7 @@ def test_a_file_that_cannot_be_made_leaves_the_rest_as_it_is(machine: Machine) -
         assert (mnt / "vmcore").read_bytes() == b"fine"
         assert daemon.poll() is None
         daemon.terminate()
-        assert daemon.wait(30) == 0
+        assert daemon.wait(PATIENCE) == 0
 
 
 def test_a_made_file_is_read_whole_right_after_a_listing(machine: Machine) -> None:

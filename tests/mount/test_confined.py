@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.apart import apart
 from tests.mount.machine import Machine
 from tests.mount.test_daemon import wait_until_gone
 from tests.mount.test_tree import through_api
+from tests.waiting import PATIENCE, running, wait_for_line
 from vmcorefs.confine.process import CAP_DAC_READ_SEARCH, CAP_SYS_ADMIN
 from vmcorefs.fuse.mounts import find_mount
 from vmcorefs.fuse.planes.choose import PLANES
@@ -73,16 +75,13 @@ def test_a_daemon_keeps_what_unmounting_needs_and_serves(machine: Machine, plane
 
 def test_in_the_foreground_too(machine: Machine) -> None:
     command = machine.command("mount", "-f", "-v", *machine.sources, str(machine.mountpoint))
-    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as daemon:
-        assert daemon.stderr is not None
-        for line in daemon.stderr:
-            if line.endswith(": ready\n"):
-                break
+    with running(command, stderr=subprocess.PIPE) as daemon:
+        wait_for_line(daemon, ": ready", stderr=True)
         read_all(machine.mountpoint)
         assert_confined(daemon.pid)
         assert capabilities(daemon.pid) == {CAP_SYS_ADMIN}
         daemon.terminate()
-        assert daemon.wait(30) == 0
+        assert daemon.wait(PATIENCE) == 0
 
 
 def test_without_the_filter_the_rest_is_given_up(machine: Machine) -> None:
@@ -134,11 +133,10 @@ os.abort()
 )
 def test_a_crash_leaves_no_core(tmp_path: Path, forbidden: str, dumpable: str, end: int) -> None:
     # by what the kernel says: a core may go to a program, or to a file of any name (core(5))
-    with subprocess.Popen(
+    with running(
         [sys.executable, "-c", CRASH, forbidden],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
-        text=True,
         env={**os.environ, "PYTHONPATH": str(ROOT)},
     ) as process:
         assert process.stdout is not None
@@ -308,6 +306,8 @@ set -e
 python=/mnt/prefix/$1
 vmcorefs() { $python -m vmcorefs "$@"; }
 daemon() { awk '$2 == "/mnt/at/mnt" { sub("vmcorefs:", "", $1); print $1 }' /proc/mounts; }
+# a dead one that nobody has reaped is gone too: process 1 may be these tests
+wait_until_gone() { while ps -o stat= -p $pid | grep -qv Z; do sleep 0.1; done; }
 cd /mnt/repository
 at=/mnt/at mnt=/mnt/at/mnt
 mount() { vmcorefs mount --log $at/log --map $at/iomem --backup $at/lowmem $at/ram $mnt; }
@@ -320,7 +320,7 @@ grep -E '^(CapPrm|CapBnd|NoNewPrivs|Seccomp):' /proc/$(daemon)/status
 mount 2>&1 | sed 's/[0-9][0-9]*/N/' || :
 pid=$(daemon)
 kill $pid
-while kill -0 $pid 2> /dev/null; do sleep 0.1; done
+wait_until_gone
 echo "after SIGTERM: $(daemon)"
 
 mount
@@ -331,7 +331,7 @@ echo "after umount: $(daemon)$(ps -o stat= -p $pid | grep -v Z)"
 mount
 pid=$(daemon)
 kill -KILL $pid
-while kill -0 $pid 2> /dev/null; do sleep 0.1; done
+wait_until_gone
 mount 2>&1 | grep -o 'has died; clean up with' || :
 vmcorefs umount $mnt
 echo "after SIGKILL: $(daemon)"
@@ -345,7 +345,7 @@ def test_a_user_without_privileges_mounts_through_fusermount3(machine: Machine) 
     (machine.directory / "copy").touch()
     (machine.directory / "layout").touch()
     expected = through_api(machine, "vmcore")
-    namespace = ["unshare", "--mount", "sh", "-c", AS_NOBODY, "sh"]
+    namespace = [*apart(), "sh", "-c", AS_NOBODY, "sh"]
     session = [*NOBODY, "sh", "-c", SESSION, "sh", os.path.relpath(sys.executable, sys.prefix)]
     done = subprocess.run(
         [*namespace, str(machine.directory), str(ROOT), sys.prefix, *session],

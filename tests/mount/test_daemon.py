@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import errno
 import os
+import select
 import signal
 import socket
 import subprocess
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.apart import apart
 from tests.mount.machine import RAM_END, Machine
+from tests.waiting import PATIENCE, running, wait_for
 from vmcorefs.fuse.mounts import find_mount
 from vmcorefs.fuse.planes.choose import PLANES
 
@@ -22,17 +24,10 @@ pytestmark = pytest.mark.mount
 def wait_until_gone(pid: int) -> None:
     descriptor = os.pidfd_open(pid)
     try:
-        for _ in range(100):
-            try:
-                signal.pidfd_send_signal(descriptor, 0)
-            except ProcessLookupError:
-                return
-            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
-                return
-            time.sleep(0.1)
+        # readable when it has ended, though nobody may have reaped it
+        assert select.select([descriptor], [], [], PATIENCE)[0], f"the daemon {pid} still runs"
     finally:
         os.close(descriptor)
-    pytest.fail(f"the daemon {pid} still runs")
 
 
 def test_mount_returns_when_the_tree_can_be_read_and_leaves_the_terminal(machine: Machine) -> None:
@@ -72,16 +67,15 @@ def test_umount_waits_until_the_daemon_has_gone(machine: Machine) -> None:
 
 def test_umount_names_who_keeps_the_mount_alive_in_another_namespace(machine: Machine) -> None:
     with machine.mounted() as mnt:
-        with subprocess.Popen(["unshare", "--mount", "sleep", "60"]) as other:
-            while Path(f"/proc/{other.pid}/comm").read_text() != "sleep\n":
-                time.sleep(0.01)
+        with running([*apart(keep=mnt), "sleep", "infinity"], stderr=subprocess.PIPE) as other:
+            comm = Path(f"/proc/{other.pid}/comm")
+            wait_for(lambda: comm.read_text() == "sleep\n", "other namespace", other)
             done = machine.run("umount", "--timeout", "1", str(mnt))
             assert done.returncode == 3
             assert f"lives on in the namespace of sleep({other.pid})" in done.stderr
             assert find_mount(str(mnt)) is None
             pid = int(done.stderr.split("the daemon, ")[1].split(",")[0])
             assert Path(f"/proc/{pid}").exists()
-            other.terminate()
         wait_until_gone(pid)
 
 
@@ -128,20 +122,20 @@ def test_under_systemd_it_notifies_when_ready_and_when_stopping(machine: Machine
     address = machine.directory / "notify"
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as manager:
         manager.bind(str(address))
-        manager.settimeout(30)
+        manager.settimeout(PATIENCE)
         command = machine.command(
             "mount", "--foreground", *machine.sources, str(machine.mountpoint)
         )
         environment = {**os.environ, "NOTIFY_SOCKET": str(address)}
-        with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE) as service:
+        with running(command, env=environment, stderr=subprocess.PIPE) as service:
             ready = manager.recv(4096).decode().splitlines()
             assert ready[:2] == ["READY=1", f"MAINPID={service.pid}"]
             assert (machine.mountpoint / "vmcore").stat().st_size > 0
             service.terminate()
             assert manager.recv(4096) == b"STOPPING=1"
-            assert service.wait(30) == 0
+            assert service.wait(PATIENCE) == 0
             assert service.stderr is not None
-            assert service.stderr.read() == b""
+            assert service.stderr.read() == ""
     assert os.listdir(machine.mountpoint) == []
 
 

@@ -6,7 +6,6 @@ import json
 import os
 import resource
 import socket
-import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ import pytest
 import vmcorefs
 from tests.mount.machine import RAM_END, Machine
 from tests.mount.test_tree import through_api
+from tests.waiting import PATIENCE, running, wait_for
 from vmcorefs.fuse.mounts import find_mount
 from vmcorefs.fuse.planes.choose import PLANES
 from vmcorefs.sources.file import FileSource
@@ -248,14 +248,13 @@ def test_nothing_of_the_image_is_written_anywhere(machine: Machine) -> None:
         "trace=open,openat,creat,mknod,mknodat,mkdir,mkdirat,link,linkat,symlink,symlinkat,rename"
     )
     tracer = ["strace", "-f", "-qq", "-o", str(trace), "-e", calls]
-    with subprocess.Popen([*tracer, *command], env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}):
-        for _ in range(600):
-            if find_mount(str(machine.mountpoint)):
-                break
-            time.sleep(0.1)
+    environment = {**os.environ, "PYTHONDONTWRITEBYTECODE": "1"}
+    with running([*tracer, *command], env=environment) as tracing:
+        wait_for(lambda: find_mount(str(machine.mountpoint)), "mount", tracing)
         for path in ("vmcore", "oldmem", "layout.json", "crash_notes"):
             (machine.mountpoint / path).read_bytes()
         os.kill(machine.daemon, 15)
+        assert tracing.wait(PATIENCE) == 0
     written = [
         line.split('"')[1]
         for line in trace.read_text().splitlines()

@@ -17,6 +17,7 @@ import pytest
 from tests.mount.machine import RAM_END, Machine
 from tests.mount.test_daemon import wait_until_gone
 from tests.mount.test_tree import read, through_api
+from tests.waiting import PATIENCE, running, wait_for_line
 
 pytestmark = pytest.mark.mount
 
@@ -185,6 +186,15 @@ def test_seeking_finds_holes_and_data(machine: Machine) -> None:
             os.lseek(fd, RAM_END, os.SEEK_DATA)
 
 
+# another user namespace cannot mount anything in this one; the root may be no mount point
+UNCHANGED = ["--propagation", "unchanged"]
+
+
+@pytest.mark.skipif(
+    subprocess.run(["unshare", "--user", "true"], capture_output=True, check=False).returncode != 0,
+    reason="no user namespace can be made here: the kernel refuses that in a chroot, and some"
+    " distributions everywhere; test_confined has a user without privileges",
+)
 def test_without_privileges_it_falls_to_the_mapped_plane_without_a_word(machine: Machine) -> None:
     script = (
         "set -e; mnt=$1; shift;"
@@ -194,9 +204,9 @@ def test_without_privileges_it_falls_to_the_mapped_plane_without_a_word(machine:
     mount = machine.command(
         "mount", "--log", str(machine.log), *machine.sources, str(machine.mountpoint)
     )
-    apart = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", script, "sh"]
+    namespace = ["unshare", "--user", "--map-root-user", "--mount", *UNCHANGED]
     done = subprocess.run(
-        [*apart, str(machine.mountpoint), *mount],
+        [*namespace, "sh", "-c", script, "sh", str(machine.mountpoint), *mount],
         capture_output=True,
         text=True,
         check=False,
@@ -223,12 +233,11 @@ serve(tree, MountOptions(sys.argv[1]), time=0.0, ready=lambda: print("ready", fl
 
 def test_a_long_listing_is_whole(machine: Machine) -> None:
     command = [sys.executable, "-c", MANY, str(machine.mountpoint)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as daemon:
-        assert daemon.stdout is not None
-        assert daemon.stdout.readline() == "ready\n"
+    with running(command, stdout=subprocess.PIPE, cwd=ROOT) as daemon:
+        wait_for_line(daemon, "ready")
         assert sorted(os.listdir(machine.mountpoint)) == [f"{n:0200}" for n in range(3000)]
         daemon.terminate()
-        assert daemon.wait(30) == 0
+        assert daemon.wait(PATIENCE) == 0
 
 
 SLOW = """
@@ -257,9 +266,8 @@ def test_a_read_that_waits_keeps_nobody_else_waiting(machine: Machine) -> None:
     os.mkfifo(go)
     os.mkfifo(reached)
     command = [sys.executable, "-c", SLOW, str(mnt), str(reached), str(go)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, cwd=ROOT) as daemon:
-        assert daemon.stdout is not None
-        assert daemon.stdout.readline() == "ready\n"
+    with running(command, stdout=subprocess.PIPE, cwd=ROOT) as daemon:
+        wait_for_line(daemon, "ready")
         got: list[bytes] = []
         reader = threading.Thread(target=lambda: got.append((mnt / "slow").read_bytes()))
         reader.start()
@@ -272,4 +280,4 @@ def test_a_read_that_waits_keeps_nobody_else_waiting(machine: Machine) -> None:
         reader.join(60)
         assert got == [bytes([1]) * 4096]
         daemon.terminate()
-        assert daemon.wait(30) == 0
+        assert daemon.wait(PATIENCE) == 0

@@ -14,10 +14,10 @@ from tests.mutants.cases import WAYS, Outcome, run_case
 from tests.mutants.mutations import Mutant, damaged, make_mutant, seeded
 
 RECIPES: Final = (
-    Recipe(memory="1G", cpus=2, load="kexec", release="6.1"),
-    Recipe(memory="1G", cpus=2, load="none", release="6.1"),
-    Recipe(memory="1G", cpus=2, load="none", release="6.12"),
-    Recipe(arch="arm64", load="none", release="6.12"),
+    Recipe(memory="1G", cpus=2, load="kexec", kernel="stable"),
+    Recipe(memory="1G", cpus=2, load="none", kernel="stable"),
+    Recipe(memory="1G", cpus=2, load="none", kernel="newer"),
+    Recipe(arch="arm64", load="none", kernel="newer"),
 )
 """Real captures: with an elfcorehdr and without, of two kernels and two architectures."""
 
@@ -53,6 +53,11 @@ class Tally:
         self.largest = max(self.largest, outcome.memory)
         if outcome.finding:
             self.findings.append(case)
+
+    @property
+    def is_varied(self) -> bool:
+        """Whether, in every way, some were opened and some were not."""
+        return all(0 < self.opened[way] < self.ways[way] for way in WAYS)
 
     def format(self) -> str:
         """A line for each way, and one for all."""

@@ -29,12 +29,11 @@ def test_whatever_is_damaged_it_ends_with_a_result_or_an_error_of_its_own(tmp_pa
     for case in run_cases(bases, tmp_path, SEED, range(2000)):
         assert not case.outcome.finding, f"case {case.number}: {case.mutant}\n{case.outcome}"
         tally.add(case)
-        if time.monotonic() > ends:
+        if time.monotonic() > ends and tally.is_varied:
             break
     remove(tmp_path)
-    assert tally.ways.keys() == {"library", "command", "mount"}
     # it must not be that all are refused, or that nothing is damaged
-    assert all(0 < tally.opened[way] < count for way, count in tally.ways.items()), tally.format()
+    assert tally.is_varied, tally.format()
 
 
 @pytest.mark.real

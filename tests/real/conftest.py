@@ -24,24 +24,24 @@ if TYPE_CHECKING:
 
 RECIPES: Final = {
     # kexec_load: purgatory keeps a backup of low memory; the image is flat
-    "kexec": Recipe(memory="1G", cpus=2, load="kexec", release="6.1"),
+    "kexec": Recipe(memory="1G", cpus=2, load="kexec", kernel="stable"),
     # kexec_file_load: no backup; more than fits below the PCI hole, so two pieces
-    "file": Recipe(memory="5G", cpus=4, load="file", release="6.1"),
-    "kexec-6.12": Recipe(memory="1G", cpus=2, load="kexec", release="6.12"),
+    "file": Recipe(memory="5G", cpus=4, load="file", kernel="stable"),
+    "kexec-newer": Recipe(memory="1G", cpus=2, load="kexec", kernel="newer"),
 }
 
 STOPPED: Final = {
     # running machines, stopped from outside: no crash kernel was loaded, and there is no vmcore
-    "none": Recipe(memory="1G", cpus=2, load="none", release="6.1"),
-    "none-5g": Recipe(memory="5G", cpus=4, load="none", release="6.1"),
-    "none-6.12": Recipe(memory="1G", cpus=2, load="none", release="6.12"),
-    "arm64": Recipe(arch="arm64", load="none", release="6.1"),
+    "none": Recipe(memory="1G", cpus=2, load="none", kernel="stable"),
+    "none-5g": Recipe(memory="5G", cpus=4, load="none", kernel="stable"),
+    "none-newer": Recipe(memory="1G", cpus=2, load="none", kernel="newer"),
+    "arm64": Recipe(arch="arm64", load="none", kernel="stable"),
     # LPA2: 52-bit addresses with pages smaller than 64 KiB
-    "arm64-52-bit": Recipe(arch="arm64", load="none", release="6.12"),
-    "arm64-52-as-48-bit": Recipe(arch="arm64", load="none", release="6.12", append="arm64.nolva"),
-    "arm64-16k": Recipe(arch="arm64", load="none", release="6.12-16k"),
+    "arm64-52-bit": Recipe(arch="arm64", load="none", kernel="newer"),
+    "arm64-52-as-48-bit": Recipe(arch="arm64", load="none", kernel="newer", append="arm64.nolva"),
+    "arm64-16k": Recipe(arch="arm64", load="none", kernel="newer-16k"),
     "arm64-16k-as-47-bit": Recipe(
-        arch="arm64", load="none", release="6.12-16k", append="arm64.nolva"
+        arch="arm64", load="none", kernel="newer-16k", append="arm64.nolva"
     ),
 }
 
@@ -71,7 +71,7 @@ def tree(capture: Capture, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def vmlinux(capture: Capture) -> Path:
     """The capture's kernel with debug symbols."""
     faulthandler.cancel_dump_traceback_later()  # it may have to be downloaded
-    return debug_vmlinux(capture.recipe.release)
+    return debug_vmlinux(capture.recipe.kernel)
 
 
 @pytest.fixture

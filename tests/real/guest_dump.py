@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from tests.lab.snapshot import Snapshot
 
-_CONNECT_SECONDS: Final = 20.0
+_CONNECT_SECONDS: Final = 120.0
 _ANSWER_SECONDS: Final = 120.0
 
 
@@ -40,7 +40,7 @@ def dump_guest_memory(snapshot: Snapshot, out: Path, kind: str = "elf") -> Path:
         command = ["qemu-system-x86_64", "-S", "-nodefaults", "-display", "none", "-smp", "2"]
         command += ["-machine", "q35,accel=tcg,memory-backend=ram", "-m", f"{size >> 20}M"]
         command += ["-object", memory, "-qmp", f"unix:{place},server=on,wait=off"]
-        with _running(command) as qemu, _connect(place) as monitor:
+        with _running(command) as qemu, _connect(place, qemu) as monitor:
             monitor.settimeout(_ANSWER_SECONDS)
             with monitor.makefile("rwb") as stream:
                 _execute(stream, "qmp_capabilities")
@@ -71,14 +71,14 @@ def _execute(stream: io.BufferedRWPair, command: str, **arguments: object) -> No
     raise AssertionError(f"QEMU ended before it answered {command}")
 
 
-def _connect(place: Path) -> socket.socket:
+def _connect(place: Path, qemu: subprocess.Popen[bytes]) -> socket.socket:
     monitor = socket.socket(socket.AF_UNIX)
     deadline = time.monotonic() + _CONNECT_SECONDS
     while True:
         try:
             monitor.connect(str(place))
         except OSError:
-            if time.monotonic() > deadline:
+            if qemu.poll() is not None or time.monotonic() > deadline:
                 raise
             time.sleep(0.05)
         else:

@@ -171,4 +171,4 @@ def test_qemus_dump_of_a_guest_becomes_a_vmcore(snapshot: Snapshot, scratch: Pat
         with by_address(vmcore, "p_paddr") as by_paddr:
             for paddr in pages:
                 assert by_paddr(paddr, _PAGE) == in_memory(snapshot, paddr, _PAGE), hex(paddr)
-        assert tools.drgn(debug_vmlinux(snapshot.recipe.release), vmcore, "running")
+        assert tools.drgn(debug_vmlinux(snapshot.recipe.kernel), vmcore, "running")

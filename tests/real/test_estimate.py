@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 pytestmark = REAL
 
 
-@only("kexec", "kexec-6.12")
+@only("kexec", "kexec-newer")
 def test_the_size_is_within_twice_its_margin(capture: Capture, scratch: Path) -> None:
     report = json.loads(vmcorefs("estimate", "--json", capture.vmcore))
     for level in ("1", "31"):

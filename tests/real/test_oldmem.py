@@ -39,7 +39,7 @@ def test_holds_ram_where_the_machine_had_it(capture: Capture, tree: Path) -> Non
             _check_image(capture, tree, (start, end))
 
 
-@only("kexec", "kexec-6.12")
+@only("kexec", "kexec-newer")
 def test_low_memory_is_the_backup(capture: Capture, tree: Path) -> None:
     saved, lowmem = backup(capture), capture.lowmem
     assert saved is not None

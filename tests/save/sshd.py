@@ -12,9 +12,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.waiting import PATIENCE
+
 _SERVER = """\
 ListenAddress 127.0.0.1
-Port {port}
 HostKey {directory}/host_key
 AuthorizedKeysFile {directory}/user_key.pub
 PidFile none
@@ -58,14 +59,18 @@ def _free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _wait_for(port: int) -> None:
-    end = time.monotonic() + 20
-    while time.monotonic() < end:
-        with socket.socket() as probe:
-            if probe.connect_ex(("127.0.0.1", port)) == 0:
-                return
-        time.sleep(0.05)
-    raise TimeoutError(f"sshd does not listen on port {port}")
+def _start(command: list[str], directory: Path) -> tuple[subprocess.Popen[bytes], int]:
+    """Start it on a port that is free; another process may take that one first."""
+    log = directory / "sshd_log"
+    for _ in range(5):
+        port = _free_port()
+        with log.open("wb") as said:
+            process = subprocess.Popen([*command, "-p", str(port)], stderr=said)
+        while process.poll() is None:
+            if f"Server listening on 127.0.0.1 port {port}." in log.read_text():
+                return process, port
+            time.sleep(0.01)
+    raise ChildProcessError(f"sshd does not listen: {log.read_text()}")
 
 
 @contextmanager
@@ -76,25 +81,21 @@ def serve(directory: Path) -> Iterator[Server]:
     assert sshd, "openssh-server is not installed: ./run setup"
     assert ssh, "openssh-client is not installed: ./run setup"
     Path("/run/sshd").mkdir(exist_ok=True)  # sshd wants it; a service would have made it
-    port = _free_port()
     for key in ("host_key", "user_key"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / key)]
         subprocess.run(command, check=True)
+    (directory / "sshd_config").write_text(_SERVER.format(directory=directory))
+    process, port = _start([sshd, "-D", "-e", "-f", str(directory / "sshd_config")], directory)
     host_key = (directory / "host_key.pub").read_text()
     (directory / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
-    (directory / "sshd_config").write_text(_SERVER.format(port=port, directory=directory))
     (directory / "ssh_config").write_text(_CLIENT.format(port=port, directory=directory))
     programs = directory / "bin"
     programs.mkdir()
     wrapper = programs / "ssh"
     wrapper.write_text(f'#!/bin/sh\nexec {ssh} -F {directory}/ssh_config "$@"\n')
     wrapper.chmod(0o755)
-    process = subprocess.Popen(
-        [sshd, "-D", "-e", "-f", str(directory / "sshd_config")], stderr=subprocess.DEVNULL
-    )
     try:
-        _wait_for(port)
         yield Server(process, f"{programs}:{os.environ['PATH']}")
     finally:
         process.terminate()
-        process.wait(20)
+        process.wait(PATIENCE)

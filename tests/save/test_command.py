@@ -13,7 +13,9 @@ from typing import Any
 import numpy as np
 import pytest
 
+from tests.apart import apart
 from tests.mount.machine import LOW_END, LOW_START, RAM_END, Machine
+from tests.waiting import PATIENCE, running
 from vmcorefs.save.local import LocalTarget
 
 _JUDGE = Path(__file__).with_name("kdump_pages.py")
@@ -152,7 +154,7 @@ def test_a_pipe_gets_what_makedumpfile_turns_into_the_same_file(
     assert _save(machine, out, "-d", "1").returncode == 0
     again = out.with_name("again")
     save = machine.command("save", *machine.sources, "-o", "-", "-d", "1")
-    with subprocess.Popen(save, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as saver:
+    with running(save, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as saver:
         done = subprocess.run(
             ["makedumpfile", "-R", str(again)], stdin=saver.stdout, check=False, timeout=60
         )
@@ -166,11 +168,11 @@ def test_a_pipe_gets_what_makedumpfile_turns_into_the_same_file(
 
 def test_a_pipe_that_closes_is_an_error(machine: Machine) -> None:
     save = machine.command("save", *machine.sources, "-o", "-", "--codec", "none")
-    with subprocess.Popen(save, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as saver:
+    with running(save, stdout=subprocess.PIPE, stderr=subprocess.PIPE, encoding="latin-1") as saver:
         assert saver.stdout is not None
-        assert saver.stdout.read(12) == b"makedumpfile"
+        assert saver.stdout.read(12) == "makedumpfile"
         saver.stdout.close()
-        said = saver.stderr.read().decode() if saver.stderr else ""
+        said = saver.communicate(timeout=PATIENCE)[1]
     assert saver.returncode == 6
     assert "vmcorefs: standard output: cannot write: Broken pipe" in said
 
@@ -230,7 +232,7 @@ def test_a_full_disk_leaves_an_incomplete_dump_that_opens(
     script = 'd=$1; to=$2; shift 2; mount -t tmpfs -o size=6m none "$d"; "$@"; s=$?; \
         ls "$d"; cp "$d"/*.incomplete "$to"; exit $s'
     done = subprocess.run(
-        ["unshare", "-m", "sh", "-c", script, "sh", str(out.parent), str(kept), *command],
+        [*apart(), "sh", "-c", script, "sh", str(out.parent), str(kept), *command],
         capture_output=True,
         text=True,
         check=False,

@@ -12,12 +12,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from tests.matching import same_bytes
 from tests.save.driver import LOG, NAME, PAGES, make_memory, run
+from tests.waiting import running, wait_for
 
 _PAGES = Path(__file__).with_name("kdump_pages.py")
 _CALLS = ("flock", "pwrite64", "fsync", "renameat2", "rename")
@@ -69,6 +71,10 @@ def _moments(calls: tuple[str, ...]) -> Iterator[tuple[str, int]]:
     for call in calls:
         seen[call] += 1
         yield call, seen[call]
+
+
+def _has_begun(directory: Path) -> bool:
+    return any(directory.iterdir())
 
 
 def _check_what_is_left(directory: Path, undisturbed: Undisturbed) -> None:
@@ -141,12 +147,10 @@ def test_a_kill_at_a_random_moment_leaves_nothing_that_lies(
     for number in range(8):
         directory = tmp_path / str(number)
         directory.mkdir()
-        saver = subprocess.Popen(_command(directory), stdout=subprocess.DEVNULL)
-        while saver.poll() is None and not any(directory.iterdir()):
-            time.sleep(0.001)
-        time.sleep(chance.uniform(0, undisturbed.seconds))
-        saver.kill()
-        saver.wait(20)
+        with running(_command(directory), stdout=subprocess.DEVNULL) as saver:
+            wait_for(partial(_has_begun, directory), "file", saver)
+            time.sleep(chance.uniform(0, undisturbed.seconds))
+            saver.kill()
         _check_what_is_left(directory, undisturbed)
         if not (directory / NAME).exists():
             _resume(directory, undisturbed)

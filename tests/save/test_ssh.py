@@ -17,6 +17,7 @@ from tests.matching import exactly, same_bytes
 from tests.mount.machine import make_machine
 from tests.save.sshd import Server, serve
 from tests.save_builder import MEMORY, PAGE, TinyFormat, make_dump
+from tests.waiting import running, wait_for, wait_for_line
 from vmcorefs.errors import ConfigError, DiskFullError, OutputError, StoppedError, UnsupportedError
 from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console, Order, save
@@ -123,16 +124,11 @@ sys.stdin.read()
 def test_a_saver_that_is_killed_gives_no_name_to_half_a_dump(out: Path) -> None:
     """The other side sees the end of its input, as it does behind a whole dump."""
     command = [sys.executable, "-c", _DIES, f"ssh://there{out}"]
-    saver = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
-    assert saver.stdout is not None
-    assert saver.stdin is not None
-    assert saver.stdout.readline() == b"sent\n"
-    saver.kill()
-    saver.communicate(timeout=20)
+    with running(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as saver:
+        wait_for_line(saver, "sent")
+        saver.kill()
     incomplete = out.with_name(f"{out.name}.incomplete")
-    end = time.monotonic() + 20
-    while incomplete.read_bytes() != b"half" and time.monotonic() < end:
-        time.sleep(0.05)
+    wait_for(lambda: incomplete.read_bytes() == b"half", "half of the dump")
     time.sleep(1)  # for a name that would come behind it
     assert (_names(out), incomplete.read_bytes()) == ([".incomplete"], b"half")
 

@@ -39,9 +39,13 @@ def _check_directory(settings: Settings, path: str) -> Iterator[Check]:
     """A directory on what is mounted anyway."""
     mounted = find_mounted(path, list_mounted())
     if mounted is None:
-        yield error("target", f"{path}: on no mounted file system")
-        return
-    yield from _check_kind(settings, path, mounted)
+        yield warning(
+            "target",
+            f"{path}: in a chroot whose root is no mount point, nothing tells what it lies on:"
+            " whether the capture kernel finds it was not looked at",
+        )
+    else:
+        yield from _check_kind(settings, path, mounted)
     if not os.path.isdir(path):
         parent = os.path.dirname(path)
         if not os.path.isdir(parent):
@@ -49,11 +53,13 @@ def _check_directory(settings: Settings, path: str) -> Iterator[Check]:
             return
         yield ok("target", f"{path}: will be made")
         path = parent
-    elif mounted.is_read_only or not os.access(path, os.W_OK | os.X_OK):
-        yield error("target", f"{path}: not writable ({mounted.mountpoint}, {mounted.fs_type})")
+    elif (mounted and mounted.is_read_only) or not os.access(path, os.W_OK | os.X_OK):
+        where = f" ({mounted.mountpoint}, {mounted.fs_type})" if mounted else ""
+        yield error("target", f"{path}: not writable{where}")
         return
     else:
-        yield ok("target", f"{path}: writable ({mounted.source}, {mounted.fs_type})")
+        where = f" ({mounted.source}, {mounted.fs_type})" if mounted else ""
+        yield ok("target", f"{path}: writable{where}")
     yield _check_space(settings, path)
 
 

@@ -105,13 +105,15 @@ def _crash_must_know_the_kernel(dump: DumpHeaders) -> Iterator[Objection]:
     release = _release(dump)
     if release >= (7, 0):
         yield Objection(
-            "crash 9.0.2 does not know Linux 7.0", "crash-utility/crash#232", "a later crash"
+            "crash 9.0.2 does not know Linux 7.0, and 8.0.6 (Debian 13) ends at once on 7.3, seen",
+            "crash-utility/crash#232",
+            "a later crash",
         )
     elif release >= (6, 12):
         yield Objection(
             "crash 8.0.2 (Debian 12) ends at once on Linux 6.12",
             "seen, with a vmlinux of the same build; crash-utility/crash#194",
-            "a later crash",
+            "crash 8.0.6 (Debian 13)",
         )
 
 
@@ -258,7 +260,8 @@ def _makedumpfile_must_know_the_kernel(dump: DumpHeaders) -> Iterator[Objection]
     if _release(dump) >= (6, 12):
         yield Objection(
             "1.7.2 (Debian 12) with -d 8 or more leaves out kernel pages of Linux 6.12, seen: drgn"
-            " finds task_structs excluded; 1.7.6 takes free pages for used ones",
+            " finds task_structs excluded; 1.7.6 (Debian 13) takes free pages for used ones, and of"
+            " Linux 7.3 leaves out kernel pages",
             "makedumpfile/makedumpfile#16, sonic-net/sonic-buildimage#25899",
             "makedumpfile 1.7.7 or later for free pages of Linux 6.12 and later",
         )

@@ -34,10 +34,13 @@ _ROWS_PER_FDE = 128  # a debugger goes through them from the first on
 _CFA, _BP, _RA = 7, 6, 16  # DWARF's numbers: rsp, rbp, the return address
 
 # ORC_REG_* that a stack pointer may come from -> DWARF register
-_REGISTERS = {2: 1, 3: 5, 4: _BP, 5: _CFA, 6: 10, 7: 13, 8: _BP, 9: _CFA}
-_BP_INDIRECT, _SP_INDIRECT = 8, 9
-_FROM_SP = 5
-_FROM_PREV_SP, _FROM_BP = 1, 4  # ORC_REG_* that the old rbp may be found by
+_REGISTERS = {1: 0, 2: 1, 3: _CFA, 4: _BP, 5: 5, 6: 10, 7: 13, 9: _CFA, 10: _BP}
+_SP_INDIRECT, _BP_INDIRECT = 9, 10
+_FROM_SP = 3
+_FROM_PREV_SP, _FROM_BP = 8, 4  # ORC_REG_* that the old rbp may be found by
+# what they are called since "objtool: Support Clang RAX DRAP sequence" of 2026, by what they were
+_RENUMBERED = np.array([0, 8, 2, 5, 4, 3, 6, 7, 10, 9, *[15] * 6], dtype="<u2")
+_OLD_FROM_SP = 5
 _CALL, _REGS, _REGS_PARTIAL = range(3)
 _REGS_IP, _REGS_SP, _REGS_BP = 128, 152, 32  # offsets in struct pt_regs
 _IRET_SP = 24  # offset in the frame that iret takes: ip, cs, flags, sp, ss
@@ -88,9 +91,20 @@ def read_debug_frame(kernel: SymbolTable, memory: KernelMemory) -> bytes:
     table = np.frombuffer(
         memory.read(entries, ENTRY_DTYPE.itemsize * count), dtype=ENTRY_DTYPE
     ).copy()
+    _renumber_registers(table)
     _describe_crash_kexec(kernel, memory, addresses, table)
     _end_at_system_calls(kernel, addresses, table)
     return make_debug_frame(addresses, table)
+
+
+def _renumber_registers(table: _Table) -> None:
+    """Give registers the numbers that newer kernels use, if this one uses the older."""
+    flags = table["flags"]
+    # nearly every stack pointer is found by the stack pointer
+    uses = np.bincount(flags & 15, minlength=16)
+    if uses[_FROM_SP] < uses[_OLD_FROM_SP]:
+        registers = _RENUMBERED[flags & 15] | _RENUMBERED[flags >> 4 & 15] << 4
+        table["flags"] = flags & 0xFF00 | registers
 
 
 def _describe_crash_kexec(

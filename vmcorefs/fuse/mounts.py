@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from vmcorefs.errors import MountError
+from vmcorefs.fuse.planes.linux import detach_mount
 from vmcorefs.mountinfo import list_mounted
 
 FS_TYPE = "fuse.vmcorefs"
@@ -56,8 +57,11 @@ def list_mounts() -> list[Mount]:
 
 def find_mount(path: str) -> Mount | None:
     """The vmcorefs mount at ``path``, the topmost if several lie over each other."""
-    real = os.path.realpath(path)
-    found = [mount for mount in list_mounts() if mount.mountpoint == real]
+    return _find_at(os.path.realpath(path))
+
+
+def _find_at(mountpoint: str) -> Mount | None:
+    found = [mount for mount in list_mounts() if mount.mountpoint == mountpoint]
     return found[-1] if found else None
 
 
@@ -118,6 +122,24 @@ def unmount(path: str, *, lazy: bool, timeout: float) -> None:
     finally:
         if daemon >= 0:
             os.close(daemon)
+
+
+def unmount_own(mountpoint: str) -> bool:
+    """Unmount this process's own tree, and say whether it is gone: only root can.
+
+    libfuse would do it too, but from 3.17 on it starts umount(8) for that, as root of an unconfined
+    daemon alone can.
+
+    Args:
+        mountpoint: Its absolute path. No link in it is resolved: nobody answers for the tree now.
+    """
+    mount = _find_at(mountpoint)
+    if mount is not None and mount.pid == os.getpid():
+        try:
+            detach_mount(mountpoint)
+        except OSError:
+            return False
+    return True
 
 
 def _run_umount(mountpoint: str, *, lazy: bool) -> None:
@@ -189,16 +211,20 @@ def _has_fuse_open(pid: int) -> bool:
         return any(os.readlink(fd) == "/dev/fuse" for fd in descriptors)
     except PermissionError:
         # a daemon keeps its descriptors from all others but root; what it calls itself is left
-        return _name_of(pid) == DAEMON_NAME
+        return _runs_by_name(pid)
     except OSError:
         return False
 
 
-def _name_of(pid: int) -> str:
+def _runs_by_name(pid: int) -> bool:
     try:
-        return Path(f"/proc/{pid}/comm").read_text("utf-8", "replace").strip()
+        stat = Path(f"/proc/{pid}/stat").read_text("utf-8", "replace")
     except OSError:
-        return ""
+        return False
+    # PID (NAME) STATE ...: one that has died keeps its name until its parent asks for it, which the
+    # first process of a container may never do
+    name, _, rest = stat.partition("(")[2].rpartition(")")
+    return name == DAEMON_NAME and rest.split()[0] not in ("Z", "X")
 
 
 def _wait_gone(daemon: int, timeout: float) -> bool:

@@ -22,7 +22,7 @@ from vmcorefs.fuse.answers import FileAnswers
 from vmcorefs.fuse.deadlines import within_kernels_timeout
 from vmcorefs.fuse.inodes import number_inodes
 from vmcorefs.fuse.keep import Keeper
-from vmcorefs.fuse.mounts import fsname
+from vmcorefs.fuse.mounts import fsname, unmount_own
 from vmcorefs.fuse.operations import TreeOperations
 from vmcorefs.fuse.planes.choose import PLANES, PlaneName
 from vmcorefs.fuse.planes.linux import read_further_ahead, trim_heap
@@ -156,7 +156,7 @@ def serve(
         trio.run(_run, switch, options.mountpoint, next(iter(tree)), ready, keeper, inputs)
     finally:
         switch.stop()
-        pyfuse3.close(unmount=True)
+        pyfuse3.close(unmount=not unmount_own(options.mountpoint))
 
 
 async def _run(

@@ -134,6 +134,31 @@ def test_entries_from_before_6_4() -> None:
     assert rule(made, 8)[16].arg == [0x77, 0, 0x11, 0x80, 1, 0x22]
 
 
+# ORC_REG_* since 2026, by what they were
+RENUMBERED = {0: 0, 1: 8, 4: 4, 5: 3, 8: 10, 9: 9}
+
+
+def test_registers_that_are_numbered_anew() -> None:
+    def renumber(flags: int) -> int:
+        return flags & 0xF00 | RENUMBERED[flags >> 4 & 15] << 4 | RENUMBERED[flags & 15]
+
+    newer = [(at, sp, bp, renumber(flags)) for at, sp, bp, flags in ENTRIES]
+    crash_kexec = {"__crash_kexec": TEXT + 0xA0}, bytes(0xA0) + bytes.fromhex("534883ec18")
+
+    for code in ((), crash_kexec):
+        tables = [
+            [fde.get_decoded().table for fde in frames(entries, *code)]
+            for entries in (ENTRIES, newer)
+        ]
+        assert repr(tables[0]) == repr(tables[1])
+
+
+def test_a_stack_pointer_that_clang_keeps_in_rax() -> None:
+    newer = [(0, 8, 0, 3 | CALL), (4, 16, 0, 1 | CALL), (8, 8, 0, 3 | CALL), (12, 0, 0, 0)]
+
+    assert (rule(frames(newer), 5)["cfa"].reg, rule(frames(newer), 5)["cfa"].offset) == (0, 16)
+
+
 @pytest.mark.parametrize(
     ("code", "size"),
     [

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import pytest
 
+from tests.unit.fuse.conftest import Clock
 from vmcorefs.fuse.deadlines import Deadlines, HungReads, Pending, within_kernels_timeout
 
 RAM = frozenset({"ram"})
@@ -16,15 +16,15 @@ def late(unique: int, offset: int, size: int, node: int = 3) -> Pending:
     return Pending(unique, node, offset, size, 0.0)
 
 
-def test_a_read_is_given_up_once_and_only_when_it_is_late() -> None:
+def test_a_read_is_given_up_once_and_only_when_it_is_late(clock: Clock) -> None:
     given_up: list[int] = []
-    deadlines = Deadlines(0.05, lambda pending: given_up.append(pending.unique))
+    deadlines = Deadlines(60, lambda pending: given_up.append(pending.unique))
     slow = deadlines.begin(1, 3, 0, 4096)
     quick = deadlines.begin(2, 3, 0, 4096)
     deadlines.expire()
     assert given_up == []
     assert deadlines.end(quick)
-    time.sleep(0.06)
+    clock.passed += 61
     fresh = deadlines.begin(4, 3, 0, 4096)
     deadlines.expire()
     deadlines.expire()
@@ -33,11 +33,11 @@ def test_a_read_is_given_up_once_and_only_when_it_is_late() -> None:
     assert deadlines.end(fresh)
 
 
-def test_without_a_timeout_nothing_is_given_up() -> None:
+def test_without_a_timeout_nothing_is_given_up(clock: Clock) -> None:
     given_up: list[Pending] = []
     deadlines = Deadlines(0, given_up.append)
     slow = deadlines.begin(1, 3, 0, 4096)
-    time.sleep(0.01)
+    clock.passed += 1e6
     deadlines.expire()
     assert given_up == []
     assert deadlines.end(slow)

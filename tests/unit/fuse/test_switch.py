@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 
+from tests.unit.fuse.conftest import Clock
+from tests.waiting import PATIENCE, wait_for
 from vmcorefs.fuse import wire
 from vmcorefs.fuse.deadlines import Pending
 from vmcorefs.fuse.switch import Switch
 
-TIMEOUT = 1.0
+TIMEOUT = 600.0
 CACHED, ON_DISK, HANGS = 0, 1 << 20, 2 << 20
 
 
@@ -65,7 +67,7 @@ class Kernel:
 
     def __init__(self) -> None:
         self.socket, device = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
-        self.socket.settimeout(10)
+        self.socket.settimeout(PATIENCE)
         self.answers = Answers()
         with device:
             libfuse = os.dup(device.fileno())
@@ -92,10 +94,7 @@ def kernel() -> Iterator[Kernel]:
     made.switch._stopped = True
     made.ask(99, CACHED)  # wakes the lane that waits, which then ends
     made.libfuse.close()  # the end of the other thread
-    end = time.monotonic() + 10
-    while _thread._count() > before and time.monotonic() < end:
-        time.sleep(0.01)
-    assert _thread._count() == before
+    wait_for(lambda: _thread._count() == before, "end of every thread")
     made.socket.close()
     made.switch._libfuse._socket.close()
     os.close(made.switch._device)
@@ -118,15 +117,16 @@ def test_one_lane_serves_what_needs_no_waiting(kernel: Kernel) -> None:
 
 
 def test_a_read_that_hangs_where_it_should_not_is_given_up_and_the_others_go_on(
-    kernel: Kernel,
+    kernel: Kernel, clock: Clock
 ) -> None:
     kernel.ask(1, HANGS)
+    wait_for(lambda: kernel.answers.at_once == [HANGS], "read that hangs")
     kernel.ask(2, CACHED)
-    time.sleep(0.2)
-    kernel.switch.tick()  # a tenth of the timeout is over: another lane leads
+    clock.passed += kernel.switch.deadlines.interval
+    kernel.switch.tick()  # another lane leads
     assert kernel.answered() == (2, 0)
     assert kernel.answers.at_once == [HANGS]  # nothing more is tried that could hang the same way
-    time.sleep(TIMEOUT)
+    clock.passed += TIMEOUT
     kernel.switch.tick()
     assert kernel.answered() == (1, -5)
     kernel.answers.is_free.set()

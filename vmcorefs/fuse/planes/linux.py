@@ -1,4 +1,4 @@
-"""System calls that Python does not have: fixed mappings, and mounts that stand nowhere."""
+"""System calls that Python does not have: fixed mappings, mounts that stand nowhere, unmounting."""
 
 from __future__ import annotations
 
@@ -33,6 +33,7 @@ _IN_CHANGES = _IN_MODIFY | _IN_ATTRIB | _IN_DELETE_SELF | _IN_MOVE_SELF
 _FSOPEN, _FSCONFIG, _FSMOUNT = 430, 431, 432
 _CLOEXEC = 1
 _FSCONFIG_SET_STRING, _FSCONFIG_CMD_CREATE = 1, 6
+_MNT_DETACH = 2
 
 
 def map_memory(
@@ -173,6 +174,15 @@ def mount_detached(fs_type: str, options: Iterable[tuple[str, str]]) -> int:
         return _syscall(_FSMOUNT, context, _CLOEXEC, 0)
     finally:
         os.close(context)
+
+
+def detach_mount(mountpoint: str) -> None:
+    """Unmount what is mounted there, whether or not files of it are open.
+
+    Raises:
+        OSError: if it cannot be unmounted: not root, or nothing is mounted there.
+    """
+    _checked(_libc.umount2(os.fsencode(mountpoint), _MNT_DETACH))
 
 
 def _syscall(number: int, *arguments: int | bytes | None) -> int:
