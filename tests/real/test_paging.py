@@ -14,7 +14,6 @@ from tests.addrxlat import kernel_tables
 from tests.real.marks import REAL, only
 from tests.real.truth import by_address, vmcoreinfo
 from vmcorefs.core.paging_mappings import Mappings, UInt64Array
-from vmcorefs.core.ranges import Int64Array
 from vmcorefs.discovery.page_tables import find_page_tables
 from vmcorefs.reader import Reader
 
