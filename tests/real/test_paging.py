@@ -14,7 +14,6 @@ from tests.addrxlat import kernel_tables
 from tests.real.marks import REAL, only
 from tests.real.truth import by_address, vmcoreinfo
 from vmcorefs.core.paging_mappings import Mappings, UInt64Array
-from vmcorefs.core.ranges import Int64Array
 from vmcorefs.discovery.page_tables import find_page_tables
 from vmcorefs.reader import Reader
 
@@ -60,8 +59,8 @@ def _sample(mappings: Mappings) -> UInt64Array:
     ends = np.cumsum(mappings.size // _PAGE)
     by_page = np.searchsorted(ends, random.integers(0, ends[-1], _SAMPLES), side="right")
     row = np.concatenate((by_page, random.integers(0, len(mappings), _SAMPLES)))
-    offset: Int64Array = random.integers(0, mappings.size[row])
-    vaddrs = (mappings.vaddr[row] + offset).view(np.uint64)
+    within = random.integers(0, mappings.size[row])
+    vaddrs: UInt64Array = (mappings.vaddr[row] + within).view(np.uint64)
     assert (mappings.translate_many(vaddrs) >= 0).all()
     return vaddrs
 
