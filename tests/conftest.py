@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -22,6 +24,29 @@ settings.register_profile("ci", settings.get_profile("dev"), derandomize=True)
 settings.load_profile("ci" if os.environ.get("CI") else "dev")
 
 Opener = Callable[..., Capture]
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--quick", action="store_true", help="skip what needs absent Debian packages")
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Skip under ``./run unit`` alone: elsewhere what a test needs must be there."""
+    if item.config.getoption("quick"):
+        needed = {name for mark in item.iter_markers("needs") for name in mark.args}
+        if absent := sorted(name for name in needed if not is_there(name)):
+            pytest.skip(f"without {', '.join(absent)}, which ./run setup installs")
+
+
+def is_there(name: str) -> bool:
+    """Whether this machine has a program or a shared library."""
+    if ".so" not in name:
+        return shutil.which(name) is not None
+    try:
+        ctypes.CDLL(name)
+    except OSError:
+        return False
+    return True
 
 
 @pytest.fixture(autouse=True)

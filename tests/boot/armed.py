@@ -11,7 +11,7 @@ from tests.boot.store import digest, kept
 if TYPE_CHECKING:
     from tests.boot.disk import Disk
 
-_BOOT_SECONDS = 300
+_BOOT_SECONDS = 900
 
 
 def armed(disk: Disk) -> Path:

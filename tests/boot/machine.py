@@ -45,7 +45,7 @@ _TARGETS: Final = {"lab-crash": "512M", "lab-full": "32M"}
 _STATE: Final = "state"
 _POLL_SECONDS: Final = 0.2
 _STOP_SECONDS: Final = 20
-_SAVE_SECONDS: Final = 120
+_SAVE_SECONDS: Final = 600
 
 Found = TypeVar("Found")
 
@@ -102,7 +102,7 @@ class Machine:
             if time.monotonic() > deadline:
                 raise GuestError(f"no {what} after {seconds:g} s{self._tail()}")
 
-    def ask(self, command: str, seconds: float = 60) -> str:
+    def ask(self, command: str, seconds: float = 300) -> str:
         """Have the agent run a line of shell, and return what that printed.
 
         Raises:

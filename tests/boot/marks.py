@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 BOOT: Final = [
     pytest.mark.boot,
-    pytest.mark.timeout(2400),  # any test may be the first to want the disk
+    pytest.mark.timeout(3600),  # any test may be the first to want the disk
 ]
 
 

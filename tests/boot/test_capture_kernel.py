@@ -137,7 +137,7 @@ def test_the_dump_is_on_the_target(outcome: Outcome, tmp_path: Path) -> None:
 
 @looks_at(target_full)
 def test_a_full_target(outcome: Outcome) -> None:
-    assert_ended_as_configured(outcome, 240)
+    assert_ended_as_configured(outcome, 600)
     assert re.search(r"vmcorefs: .*to stay free \(\[keep\] free\)", outcome.panicked)
     dump = dump_in(outcome.files_on("lab-full"))
     assert_log_was_saved(dump)
@@ -147,14 +147,14 @@ def test_a_full_target(outcome: Outcome) -> None:
 
 @looks_at(target_missing)
 def test_a_target_that_is_not_there(outcome: Outcome) -> None:
-    assert_ended_as_configured(outcome, 240)
+    assert_ended_as_configured(outcome, 600)
     assert "vmcorefs: LABEL=no-such-label: no such device after 10 s" in outcome.panicked
 
 
 @looks_at(saver_killed)
 def test_a_saver_that_is_killed_in_the_middle(outcome: Outcome) -> None:
     assert console.event(outcome.said, "KILLED") is not None
-    assert_ended_as_configured(outcome, 240)
+    assert_ended_as_configured(outcome, 600)
     dump = dump_in(outcome.files("/var/crash"))
     assert_log_was_saved(dump)
     assert sorted(path.name for path in dump.iterdir()) == ["dmesg", "vmcore.incomplete"]
@@ -162,7 +162,7 @@ def test_a_saver_that_is_killed_in_the_middle(outcome: Outcome) -> None:
 
 @looks_at(time_over)
 def test_a_saver_that_takes_too_long(outcome: Outcome) -> None:
-    assert_ended_as_configured(outcome, 240)
+    assert_ended_as_configured(outcome, 600)
     assert "vmcorefs: not done after 2 s: giving up" in outcome.panicked
 
 
@@ -170,7 +170,7 @@ def test_a_saver_that_takes_too_long(outcome: Outcome) -> None:
 def test_a_page_that_cannot_be_read(outcome: Outcome, tmp_path: Path) -> None:
     """All the rest is saved, and what is missing is said."""
     assert console.expect(outcome.said, "BAD").count("-") >= 2  # the text is mapped twice
-    assert_ended_as_configured(outcome, 600)
+    assert_ended_as_configured(outcome, 1200)
     assert re.search("vmcorefs: .*: 4096 bytes could not be read", outcome.panicked)
     dump = dump_in(outcome.files("/var/crash"))
     assert_log_was_saved(dump)
@@ -187,7 +187,7 @@ def test_a_crash_kernel_with_too_little_memory_for_saving(outcome: Outcome) -> N
     """Python does not get as far as saying so: a shell does, and systemd powers off."""
     assert "vmcorefs: saving has failed" in outcome.panicked
     assert outcome.end == "guest-shutdown"
-    assert outcome.seconds < 240
+    assert outcome.seconds < 600
 
 
 @looks_at(reserved_far_too_little)

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import sys
 import tempfile
 import tomllib
-from importlib.metadata import distributions
 from pathlib import Path
 from typing import Final
 
@@ -55,17 +55,19 @@ def dependency_wheels() -> Path:
         )
     with (TREE / "pyproject.toml").open("rb") as file:
         needed: list[str] = tomllib.load(file)["project"]["dependencies"]
-    versions = "\n".join(sorted(f"{each.name}=={each.version}" for each in distributions()))
-    key = digest([*(name.encode() for name in needed), sys.version.encode(), versions.encode()])
-
-    def build(directory: Path) -> None:
-        with tempfile.NamedTemporaryFile("w", suffix=".txt") as file:
-            file.write(versions)
-            file.flush()
-            _pip_wheel(directory, "--constraint", file.name, *needed)
-
-    return kept("wheels", key, build)
+    key = digest(line.encode() for line in (*needed, _locked_versions(), sys.version))
+    return kept("wheels", key, lambda directory: _pip_wheel(directory, *needed))
 
 
 def _pip_wheel(directory: Path, *what: str) -> None:
-    run([sys.executable, "-m", "pip", "wheel", "-q", "--wheel-dir", directory, *what])
+    with tempfile.NamedTemporaryFile("w", suffix=".txt") as constraints:
+        constraints.write(_locked_versions())
+        constraints.flush()
+        # in the environment, as what wheels are built with is then held to them as well
+        pip = ["env", f"PIP_CONSTRAINT={constraints.name}", sys.executable, "-m", "pip"]
+        run([*pip, "wheel", "-q", "--wheel-dir", directory, *what])
+
+
+def _locked_versions() -> str:
+    """requirements.lock without its hashes: with these, pip takes no range and no directory."""
+    return re.sub(r" \\\n +--hash=\S+", "", (TREE / "requirements.lock").read_text())

@@ -29,6 +29,10 @@ FOREIGN_OPTIONS = frozenset(
         "--cases",
         "--only",
         "--real",
+        "--no-compile",
+        "--no-deps",
+        "--no-upgrade",
+        "--require-build-hashes",
     }
 )
 

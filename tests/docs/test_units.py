@@ -17,6 +17,7 @@ ROOT = Path(__file__).parents[2]
 UNIT = ROOT / "systemd" / "vmcorefs@.service"
 
 
+@pytest.mark.needs("systemd-analyze")
 def test_the_exposure_of_the_service_is_what_the_docs_say() -> None:
     done = subprocess.run(
         ["systemd-analyze", "security", "--offline=true", "--no-pager", UNIT],
@@ -32,6 +33,7 @@ def test_the_exposure_of_the_service_is_what_the_docs_say() -> None:
     assert float(found[1]) <= float(said[1]) + 0.3, done.stdout
 
 
+@pytest.mark.needs("systemd-analyze")
 def test_systemd_takes_every_line_of_the_service(tmp_path: Path) -> None:
     unit = tmp_path / UNIT.name
     unit.write_text(UNIT.read_text().replace("ExecStart=@VMCOREFS@", "ExecStart=/bin/true"))

@@ -286,21 +286,23 @@ def test_a_filter_that_cannot_be_loaded_is_no_mount(
 NOBODY = ["setpriv", "--reuid=65534", "--regid=65534", "--clear-groups"]
 AS_NOBODY = """
 set -e
-at=$1 repository=$2
+at=$1 repository=$2 prefix=$3
 mount -t tmpfs -o mode=755 none /mnt
 mknod -m 666 /mnt/fuse c 10 229
 mount --bind /mnt/fuse /dev/fuse
-mkdir /mnt/repository /mnt/at
+mkdir /mnt/repository /mnt/prefix /mnt/at
 mount --bind "$repository" /mnt/repository
+mount --bind "$prefix" /mnt/prefix
 mount --bind "$at" /mnt/at
 chown 65534:65534 /mnt/at/*
 cd /mnt/repository
-shift 2
+shift 3
 exec "$@"
 """
 SESSION = """
 set -e
-vmcorefs() { .venv/bin/python -m vmcorefs "$@"; }
+python=/mnt/prefix/$1
+vmcorefs() { $python -m vmcorefs "$@"; }
 daemon() { awk '$2 == "/mnt/at/mnt" { sub("vmcorefs:", "", $1); print $1 }' /proc/mounts; }
 # a dead one that nobody has reaped is gone too: process 1 may be these tests
 wait_until_gone() { while ps -o stat= -p $pid | grep -qv Z; do sleep 0.1; done; }
@@ -342,8 +344,9 @@ def test_a_user_without_privileges_mounts_through_fusermount3(machine: Machine) 
     (machine.directory / "layout").touch()
     expected = through_api(machine, "vmcore")
     namespace = [*apart(), "sh", "-c", AS_NOBODY, "sh"]
+    session = [*NOBODY, "sh", "-c", SESSION, "sh", os.path.relpath(sys.executable, sys.prefix)]
     done = subprocess.run(
-        [*namespace, str(machine.directory), str(ROOT), *NOBODY, "sh", "-c", SESSION],
+        [*namespace, str(machine.directory), str(ROOT), sys.prefix, *session],
         capture_output=True, text=True, check=False, timeout=110,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 from hypothesis import given, settings, strategies as st
 
 from tests.builders.mappings import walk_tables
 from tests.builders.page_tables import MACHINES, TOP, Tables, arm, x86
-from tests.oracles.addrxlat import AARCH64, AARCH64_LPA, AARCH64_LPA2, X86_64, AddrXlat
+from tests.oracles.addrxlat import AARCH64, AARCH64_LPA, AARCH64_LPA2, LIBRARY, X86_64, AddrXlat
 from tests.property.strategies import mapped_tables
+
+pytestmark = pytest.mark.needs(LIBRARY)
 
 FORMATS = {
     x86(48).name: (X86_64, (12, 9, 9, 9, 9)),

@@ -9,6 +9,7 @@ import pytest
 
 from tests.real import tools
 from tests.real.marks import REAL, only
+from tests.real.newer import newer_makedumpfile
 from tests.real.trees import vmcorefs
 
 if TYPE_CHECKING:
@@ -35,6 +36,8 @@ def test_the_size_is_within_twice_its_margin(capture: Capture, scratch: Path) ->
 def test_makedumpfiles_dump_is_as_large(capture: Capture, scratch: Path, option: str) -> None:
     report = json.loads(vmcorefs("estimate", "--json", capture.config))
     told = report["levels"]["31"]["sizes"]["zlib" if option == "-c" else "lzo"]
-    dump = tools.makedumpfile(capture.vmcore, scratch / "dump", option, "-d", "31")
+    dump = scratch / "dump"
+    # Debian's may be too old to know the kernel's free pages
+    tools.run([*newer_makedumpfile(), option, "-d", "31", capture.vmcore, dump], dump)
     # makedumpfile compresses with zlib itself, and rounds its buffers up
     assert abs(told["size"] - dump.stat().st_size) <= 2 * told["margin"] + (1 << 20)

@@ -59,7 +59,8 @@ def _sample(mappings: Mappings) -> UInt64Array:
     ends = np.cumsum(mappings.size // _PAGE)
     by_page = np.searchsorted(ends, random.integers(0, ends[-1], _SAMPLES), side="right")
     row = np.concatenate((by_page, random.integers(0, len(mappings), _SAMPLES)))
-    vaddrs = (mappings.vaddr[row] + random.integers(0, mappings.size[row])).view(np.uint64)
+    within = random.integers(0, mappings.size[row])
+    vaddrs: UInt64Array = (mappings.vaddr[row] + within).view(np.uint64)
     assert (mappings.translate_many(vaddrs) >= 0).all()
     return vaddrs
 

@@ -151,9 +151,10 @@ def test_a_saver_that_waited_while_another_finished_is_refused(
         out.with_name("vmcore.incomplete").rename(out)
         return descriptor
 
-    monkeypatch.setattr(os, "open", slow_open)
-    with pytest.raises(ConfigError, match="another process has just written it"):
-        _open(out, resume=True)
+    with monkeypatch.context() as patched:  # no longer than this: pytest's tidying opens as well
+        patched.setattr(os, "open", slow_open)
+        with pytest.raises(ConfigError, match="another process has just written it"):
+            _open(out, resume=True)
     assert out.read_bytes() == b"dump"
 
 
