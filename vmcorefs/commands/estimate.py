@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
-from vmcorefs.commands.opening import open_images
-from vmcorefs.commands.options import IMAGES_HELP, capture_options
+from vmcorefs.commands.opening import IMAGES_HELP, capture_options, open_capture
+from vmcorefs.config import CaptureConfig
 from vmcorefs.reports.estimate import estimate as estimate_sizes, format_report, make_report
 from vmcorefs.system.bars import share_bar
 
@@ -23,7 +22,6 @@ def _say_needs(context: click.Context, _parameter: click.Parameter, value: bool)
 
 
 @click.command(epilog=IMAGES_HELP)
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @capture_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; sizes are in bytes.")
 @click.option(
@@ -36,9 +34,9 @@ def _say_needs(context: click.Context, _parameter: click.Parameter, value: bool)
     " takes, by /etc/vmcorefs.toml.",
 )
 def estimate(
-    images: tuple[str, ...],
+    config: CaptureConfig,
+    verify: str | None,
     as_json: bool,
-    **options: Any,  # noqa: ANN401  # click's
 ) -> None:
     """Say what the pages in IMAGE... are used for, and how large a dump would be at each level.
 
@@ -46,6 +44,6 @@ def estimate(
     size is told with how far it may be off (95 %). IMAGE may be the /proc/kcore of the machine that
     runs.
     """
-    with open_images(images, options) as capture, share_bar("counting pages", "pages") as progress:
+    with open_capture(config, verify) as capture, share_bar("counting pages", "pages") as progress:
         report = make_report(estimate_sizes(capture, progress=progress))
     click.echo(json.dumps(report, indent=1) if as_json else format_report(report), nl=as_json)

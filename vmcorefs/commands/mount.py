@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from vmcorefs.commands.opening import open_images
-from vmcorefs.commands.options import IMAGES_HELP, capture_options
+from vmcorefs.commands.opening import IMAGES_HELP, capture_options, open_capture
+from vmcorefs.config import CaptureConfig
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
 from vmcorefs.fuse.mounts import check_mountpoint
 from vmcorefs.fuse.planes.linux import keep_heap_small
@@ -15,9 +13,8 @@ from vmcorefs.fuse.serve import parse_mount_options
 
 
 @click.command(epilog=IMAGES_HELP)
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.argument("mountpoint")
 @capture_options
+@click.argument("mountpoint")
 @click.option("--allow-other", is_flag=True, help="Let every user read the tree (mode 0444).")
 @click.option(
     "-o",
@@ -33,7 +30,8 @@ from vmcorefs.fuse.serve import parse_mount_options
 @click.option("--no-seccomp", is_flag=True, help="Do not filter the daemon's system calls.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more than warnings, in the foreground.")
 def mount(
-    images: tuple[str, ...],
+    config: CaptureConfig,
+    verify: str | None,
     mountpoint: str,
     *,
     allow_other: bool,
@@ -42,7 +40,6 @@ def mount(
     log_path: str | None,
     no_seccomp: bool,
     verbose: bool,
-    **options: Any,  # noqa: ANN401  # click's
 ) -> None:
     """Mount the memory in IMAGE... at MOUNTPOINT.
 
@@ -57,7 +54,7 @@ def mount(
     target = parse_mount_options(
         check_mountpoint(mountpoint), mount_options, allow_other=allow_other
     )
-    capture = open_images(images, options, target.mountpoint)
+    capture = open_capture(config, verify, target.mountpoint)
     for warning in capture.image.warnings:
         click.echo(f"vmcorefs: warning: {warning}", err=True)
     if foreground:

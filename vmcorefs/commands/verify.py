@@ -7,7 +7,7 @@ from contextlib import ExitStack
 import click
 
 from vmcorefs.commands.opening import verify_inputs
-from vmcorefs.commands.options import images_config
+from vmcorefs.config import make_config
 from vmcorefs.confine import process
 from vmcorefs.reports.verify import AUTO
 from vmcorefs.sources.file import FileSource
@@ -30,7 +30,7 @@ def verify(images: tuple[str, ...], sums: str) -> None:
     The other commands do the same first under --verify, with the very files that they have opened.
     """
     process.forbid_dumps()
-    config = images_config(images)
+    config = make_config(images)
     pieces = [(piece, "image") for piece in config.images]
     pieces += [(config.backup, "backup")] if config.backup is not None else []
     with ExitStack() as stack:

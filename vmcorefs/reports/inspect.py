@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vmcorefs.api import Capture
-from vmcorefs.config import machine_names
 from vmcorefs.core.elf.elf import ELFCLASS32, PT_LOAD, PhdrTable
 from vmcorefs.core.space.ranges import total_size
 from vmcorefs.core.space.units import format_range, format_size
@@ -16,6 +15,7 @@ from vmcorefs.errors import VmcorefsError
 from vmcorefs.fuse.planes.choose import expected_plane
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.notes import NoteSlot
+from vmcorefs.options import machine_names
 from vmcorefs.tree.file import TreeFile
 from vmcorefs.tree.filtered import Filter
 from vmcorefs.tree.texts import describe_input
