@@ -10,9 +10,9 @@ from typing import Self, Unpack
 from msgspec.structs import replace
 
 from vmcorefs.config import CaptureConfig, Options, Piece, make_config
-from vmcorefs.discovery.search.scan import Progress
 from vmcorefs.image import MemoryImage, open_image
 from vmcorefs.options import StrPath
+from vmcorefs.system.progress import Progress
 from vmcorefs.tree.build import build_tree
 from vmcorefs.tree.file import TreeFile
 from vmcorefs.tree.filtered import Filter, find_filter

@@ -32,7 +32,6 @@ from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.findings import make_dump_findings, make_findings
 from vmcorefs.discovery.low_memory import find_low_memory
 from vmcorefs.discovery.plan import Plan, find_plan
-from vmcorefs.discovery.search.scan import Progress
 from vmcorefs.discovery.settle import settle
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FormatError, TruncatedError
@@ -46,6 +45,7 @@ from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.flattened import Unflattened
 from vmcorefs.sources.pages import DumpPages
 from vmcorefs.sources.registry import open_inputs
+from vmcorefs.system.progress import Progress
 
 _MAX_MAP_SIZE = 256 << 20
 _MAX_VALUE_SIZE = 4096  # a page, as sysfs has it

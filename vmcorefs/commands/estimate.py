@@ -9,7 +9,7 @@ import click
 from vmcorefs.commands.opening import IMAGES_HELP, capture_options, open_capture
 from vmcorefs.config import CaptureConfig
 from vmcorefs.reports.estimate import estimate as estimate_sizes, format_report, make_report
-from vmcorefs.system.bars import share_bar
+from vmcorefs.system.bars import progress_bar
 
 
 def _say_needs(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -44,6 +44,9 @@ def estimate(
     size is told with how far it may be off (95 %). IMAGE may be the /proc/kcore of the machine that
     runs.
     """
-    with open_capture(config, verify) as capture, share_bar("counting pages", "pages") as progress:
+    with (
+        open_capture(config, verify) as capture,
+        progress_bar("counting pages", "pages") as progress,
+    ):
         report = make_report(estimate_sizes(capture, progress=progress))
     click.echo(json.dumps(report, indent=1) if as_json else format_report(report), nl=as_json)

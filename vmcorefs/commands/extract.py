@@ -12,7 +12,7 @@ from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError
 from vmcorefs.output.extract import Outcome, extract as extract_file, stream
 from vmcorefs.output.places import is_local, local_path, open_target
-from vmcorefs.system.bars import byte_bar
+from vmcorefs.system.bars import progress_bar
 
 
 @click.command(epilog=IMAGES_HELP)
@@ -42,7 +42,7 @@ def extract(
         wanted = capture.files.get(file.strip("/"))
         if wanted is None:
             raise ConfigError(f"{file}: no such file; the tree has {', '.join(capture.files)}")
-        with byte_bar(wanted.size, wanted.path) as progress:
+        with progress_bar(wanted.path, at_once=True) as progress:
             if is_local(output):
                 path = local_path(output)
                 outcome = extract_file(wanted, path, force=force, progress=progress)

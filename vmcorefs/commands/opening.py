@@ -18,7 +18,7 @@ from vmcorefs.confine import process
 from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL
 from vmcorefs.options import Option
 from vmcorefs.sources.file import FileSource
-from vmcorefs.system.bars import byte_bar, share_bar
+from vmcorefs.system.bars import progress_bar
 
 Command = Callable[..., None]
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
@@ -89,7 +89,7 @@ def open_capture(
         thorough: Look through all of the memory.
     """
     process.forbid_dumps()
-    with share_bar("looking through the memory", "B") as progress:
+    with progress_bar("looking through the memory") as progress:
         capture = api.open_capture(config, location, thorough=thorough, progress=progress)
     if verify is not None:
         try:
@@ -110,7 +110,5 @@ def verify_inputs(inputs: Sequence[FileSource], sums: str) -> list[str]:
     # here: few ask for it
     from vmcorefs.reports.verify import expected_digests, verify  # noqa: PLC0415
 
-    expected = expected_digests(inputs, sums)
-    total = sum(source.size for source, _ in expected)
-    with byte_bar(total, "verifying") as progress:
-        return list(verify(expected, progress))
+    with progress_bar("verifying", at_once=True) as progress:
+        return list(verify(expected_digests(inputs, sums), progress))

@@ -17,7 +17,6 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
-from vmcorefs.core.pages.dump_level import KindArray
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError, DiskFullError, OutputError, StoppedError
 from vmcorefs.output.places import STDOUT, is_local, local_path, log_name, open_target, part_names
@@ -26,6 +25,7 @@ from vmcorefs.save.dump import Dump, Observer
 from vmcorefs.save.progress import Progress
 from vmcorefs.save.report import Report
 from vmcorefs.save.stop import Stop
+from vmcorefs.save.watched import WatchedKinds
 from vmcorefs.save.written import Written
 
 
@@ -73,11 +73,13 @@ class Console(msgspec.Struct, frozen=True):
         bar: Show a bar on standard error.
         say: Told a line at a time; None to be quiet.
         warn: Told what must be known, also when quiet.
+        step: Called as pages are written; what it raises ends the save.
     """
 
     bar: bool
     say: Callable[[str], None] | None
     warn: Callable[[str], None]
+    step: Callable[[], None] = lambda: None
 
 
 def save(
@@ -115,12 +117,16 @@ def save(
         targets = _open_targets(order, dump, warn, stack)
         saved_log = _save_log(order, log, warn)
         progress = Progress(
-            order.output, dump.kinds.page_size, stop, bar=console.bar, say=console.say
+            order.output,
+            dump.kinds.page_size,
+            stop,
+            bar=console.bar,
+            say=console.say,
+            step=console.step,
         )
         stack.callback(progress.close)
-        watched = replace(dump, kinds=_WatchedKinds(dump, progress))
         with _keeping(order, targets, progress):
-            level, written = _write(watched, order, targets, write, progress, warn)
+            level, written = _write(dump, order, targets, write, progress, warn)
         progress.close()
         whole = not progress.losses.size
         for target in targets if whole else ():
@@ -199,24 +205,6 @@ def _keeping(order: Order, targets: Sequence[Target], progress: Progress) -> Ite
         raise
 
 
-class _WatchedKinds:
-    """The kinds of a dump's pages; to ask for them is progress, and may be stopped."""
-
-    def __init__(self, dump: Dump, progress: Progress) -> None:
-        self._kinds = dump.kinds
-        self._progress = progress
-        self._end = int(dump.ram[-1, 1]) // self.page_size if len(dump.ram) else 0
-
-    @property
-    def page_size(self) -> int:
-        return self._kinds.page_size
-
-    def of(self, first: int, count: int) -> KindArray:
-        kinds = self._kinds.of(first, count)
-        self._progress.looked(first + count, self._end)
-        return kinds
-
-
 def _write(
     dump: Dump,
     order: Order,
@@ -228,7 +216,8 @@ def _write(
     """Write the dump at the first level that there is room for, and sync it."""
     for level, next_level in zip(order.levels, (*order.levels[1:], None), strict=True):
         try:
-            written = write(replace(dump, level=level), targets, progress)
+            watched = replace(dump, level=level, kinds=WatchedKinds(dump, progress.looked))
+            written = write(watched, targets, progress)
             for target in targets:
                 target.sync()
         except DiskFullError as error:
