@@ -64,13 +64,13 @@ class MemoryImage(msgspec.Struct, frozen=True):
         plan: The headers that the vmcore is laid out by.
         notes: The crashed kernel's notes.
         kernel: The kernel that crashed, to be asked; None if it is not known which one it is.
-        no_kernel: Why there is no ``kernel``.
+        no_kernel: Why there is no ``kernel``; empty if there is one.
         log: The kernel's log as text, or None if it cannot be decoded.
         backup: The saved low memory in use, or None.
         missing: RAM of the crashed kernel that no input holds, a normal set; not empty only with
             ``config.truncated``.
         warnings: What a person should know, a line each.
-        findings: What was worked out that nobody told, how, and how sure it is.
+        findings: What was worked out rather than given, how, and how sure it is.
         vmcore: The table of the vmcore, where the image is one and is shown as it stands.
     """
 
@@ -139,8 +139,8 @@ def open_image(
 
     Args:
         config: What was asked for.
-        thorough: Look through all of the memory, though the map and an elfcorehdr tell enough:
-            ``findings`` then say what speaks for them and against them.
+        thorough: Look through all of the memory, even if the map and an elfcorehdr are enough:
+            ``findings`` then say what supports and what contradicts them.
         progress: Told how far looking through the memory is, where that is done.
 
     Raises:
@@ -269,13 +269,13 @@ def _find_kernel(
     """The kernel that crashed: the one that was found, if its memory is the same; or why not."""
     vmcoreinfo, elfcorehdr = notes.vmcoreinfo, plan.elfcorehdr
     if vmcoreinfo is None:
-        return None, "there is no VMCOREINFO"
+        return None, "there is no VMCOREINFO note"
     machine = elfcorehdr.header.e_machine
     found = explorer.found if explorer.has_looked else None
     kernel = found.kernel if found is not None else None
     if kernel is not None and kernel.is_same(memory, machine, vmcoreinfo):
         return kernel.with_headers(elfcorehdr), ""
-    # another than the one found, or low memory that lies elsewhere: nothing known of it holds
+    # not the kernel that was found, or its low memory is elsewhere: nothing known of it holds
     return Kernel(memory, machine, vmcoreinfo, elfcorehdr), ""
 
 
@@ -311,7 +311,7 @@ def _read_map(path: str) -> bytes:
 
 
 def _read_value(path: Path) -> str:
-    """What a file of sysfs holds: a line. A copy may have come from anybody."""
+    """The line in a file of sysfs; in a copy, it may be anything."""
     source = FileSource(str(path), role="memory map")
     try:
         if source.size > _MAX_VALUE_SIZE:
@@ -323,7 +323,7 @@ def _read_value(path: Path) -> str:
 
 
 def _add_crash_kernel(memory_map: MemoryMap, plan: Plan) -> MemoryMap:
-    """Tell a firmware map where the crash kernel was: where its elfcorehdr lies, and left out."""
+    """Add the crash kernel to a firmware map: the RAM around the elfcorehdr that it leaves out."""
     if plan.paddr is None or len(memory_map.crash_kernel):
         return memory_map
     left_out = subtract(memory_map.ram, plan.elfcorehdr.ram)

@@ -57,7 +57,7 @@ def capture() -> None:
 def save(config_path: str, vmcore: str) -> None:
     """Save the crashed kernel's memory where the settings say, within their time limit.
 
-    Settings that cannot be read do not keep the memory from being saved: the defaults hold.
+    If the settings cannot be read, the memory is saved with the defaults.
     """
     settings = _settings_at_any_rate(config_path)
     with time_limit(settings.finish.timeout_seconds):
@@ -93,13 +93,13 @@ def finish(config_path: str, *, failed: bool) -> None:
 @capture.command(short_help="Load the crash kernel.")
 @_config_option
 @click.option("--replace", is_flag=True, help="Replace one that another tool has loaded.")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would be loaded.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would be loaded.")
 def load(config_path: str, *, replace: bool, dry_run: bool) -> None:
     """Load the crash kernel, on the healthy system, as the settings say."""
     settings = load_settings(config_path)
     plan = plan_load(settings)
     if settings.load.save_from == "initramfs" and not dry_run and is_outdated(plan, config_path):
-        _say(f"{plan.initrd}: making it anew")
+        _say(f"{plan.initrd}: making it again")
         make_initramfs(
             plan.initrd, config_path, settings, release=platform.release(), modules="dep"
         )
@@ -158,11 +158,11 @@ def initramfs(config_path: str, output: str | None, release: str | None, modules
     _say(f"{output}: {format_size(os.path.getsize(output))}")
 
 
-@capture.command(short_help="Put vmcorefs into an initramfs in the making.")
+@capture.command(short_help="Add vmcorefs to an initramfs that is being made.")
 @_config_option
 @click.argument("directory")
 def bundle(config_path: str, directory: str) -> None:
-    """Copy vmcorefs, its Python, and the settings below DIRECTORY; what hooks call."""
+    """Copy vmcorefs, its Python, and the settings below DIRECTORY; the hooks call this."""
     done = fill(directory, load_settings(config_path))
     _say(
         f"{directory}: {done.modules} modules, {done.libraries} libraries,"
@@ -173,7 +173,7 @@ def bundle(config_path: str, directory: str) -> None:
 @capture.command(name="try", hidden=True)
 @click.pass_context
 def try_(context: click.Context) -> None:
-    """Load every command, and what mounting loads later: it is there, then."""
+    """Load every command, and what mounting loads later, to show that all of it is there."""
     main = cast("click.Group", context.find_root().command)
     for name in main.list_commands(context):
         main.get_command(context, name)
@@ -204,12 +204,12 @@ def check(context: click.Context, file: str, *, as_json: bool) -> None:
 @click.command(name="test-crash")
 @_config_option
 @click.option(
-    "--yes-crash-this-machine", "is_sure", is_flag=True, help="Do not ask: crash, at once."
+    "--yes-crash-this-machine", "is_sure", is_flag=True, help="Do not ask: crash at once."
 )
 def test_crash(config_path: str, *, is_sure: bool) -> None:
-    """Say what will happen if this kernel crashes; asked twice, crash it.
+    """Show what will happen if this kernel crashes, and after two confirmations crash it.
 
-    THIS TAKES THE MACHINE DOWN. It asks for the machine's name, and once more.
+    THIS TAKES THE MACHINE DOWN. It asks for the machine's name, and then once more.
     """
     click.echo(describe_crash(load_settings(config_path)))
     if not is_sure:

@@ -19,11 +19,11 @@ def check(
     verify: str | None,
     as_json: bool,
 ) -> None:
-    """Say what was found in IMAGE..., how sure it is, and which tools will open its vmcore.
+    """Show what was found in IMAGE..., how sure it is, and which tools will open its vmcore.
 
-    Of crash, gdb, drgn, makedumpfile, libkdumpfile, volatility3 and MemProcFS it says yes, "yes,
-    but" or no; then the rule that is broken, what helps, and where the rule stands. The exit status
-    is 0 also when a tool will not open it.
+    For each of crash, gdb, drgn, makedumpfile, libkdumpfile, volatility3 and MemProcFS: yes, "yes,
+    but" or no, with the rule that is broken, what helps, and where the rule comes from. The exit
+    status is 0 even if a tool will not open it.
     """
     with open_capture(config, verify, thorough=True) as capture:
         report = make_check(capture)

@@ -13,7 +13,7 @@ from vmcorefs.system.bars import progress_bar
 
 
 def _say_needs(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    """Print what a dump of this machine will need, and nothing else."""
+    """Print what a dump of this machine will need, and exit."""
     if value:
         from vmcorefs.capture.commands import say_needs  # noqa: PLC0415
 
@@ -30,19 +30,19 @@ def _say_needs(context: click.Context, _parameter: click.Parameter, value: bool)
     is_eager=True,  # needs no IMAGE
     expose_value=False,
     callback=_say_needs,
-    help="Say instead what this machine should reserve with crashkernel=, and the disk that a dump"
-    " takes, by /etc/vmcorefs.toml.",
+    help="Instead, show what this machine should reserve with crashkernel=, and the disk space for"
+    " a dump, by /etc/vmcorefs.toml.",
 )
 def estimate(
     config: CaptureConfig,
     verify: str | None,
     as_json: bool,
 ) -> None:
-    """Say what the pages in IMAGE... are used for, and how large a dump would be at each level.
+    """Count the pages in IMAGE... by use, and estimate how large a dump would be at each level.
 
-    All pages are counted; a sample of each kind is compressed, in every codec that there is, and a
-    size is told with how far it may be off (95 %). IMAGE may be the /proc/kcore of the machine that
-    runs.
+    All pages are counted. A sample of each kind is compressed with every codec that is installed,
+    and each size comes with its margin of error (95 %). IMAGE may be the running machine's
+    /proc/kcore.
     """
     with (
         open_capture(config, verify) as capture,

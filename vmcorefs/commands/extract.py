@@ -35,8 +35,8 @@ def extract(
 ) -> None:
     """Write FILE of the tree, such as vmcore, without mounting.
 
-    The output is sparse. It grows as OUTPUT.incomplete and gets its name when it is whole; the same
-    command goes on from an incomplete one.
+    The output is sparse. It is written as OUTPUT.incomplete and renamed when it is whole; the same
+    command resumes an incomplete one.
     """
     with open_capture(config, verify) as capture:
         wanted = capture.files.get(file.strip("/"))

@@ -19,7 +19,7 @@ def inspect(
     verify: str | None,
     as_json: bool,
 ) -> None:
-    """Say everything that is understood of IMAGE..., without mounting."""
+    """Show everything that is known of IMAGE..., without mounting."""
     with open_capture(config, verify) as capture:
         report = make_report(capture)
     click.echo(json.dumps(report, indent=1) if as_json else format_report(report), nl=as_json)

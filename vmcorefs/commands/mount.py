@@ -21,9 +21,9 @@ from vmcorefs.fuse.serve import parse_mount_options
     "mount_options",
     multiple=True,
     metavar="OPTION",
-    help="plane=kernel|mapped|plain: serve reads by no better plane than this; direct_io: keep"
-    " them out of the page cache, for bulk copies in little memory; read_timeout=SECONDS: how long"
-    " an input may take to answer before that is an error (30; 0: any time).",
+    help="plane=kernel|mapped|plain: the best plane that may serve reads; direct_io: keep them"
+    " out of the page cache, for bulk copies in little memory; read_timeout=SECONDS: how long an"
+    " input may take to answer before the read fails (default: 30; 0: no limit).",
 )
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("--log", "log_path", metavar="FILE", help="Append the log to FILE.")
@@ -43,12 +43,12 @@ def mount(
 ) -> None:
     """Mount the memory in IMAGE... at MOUNTPOINT.
 
-    Nothing but the memory need be given: the memory map, where the bytes of the file belong, and
-    the kernel's notes are found in it; "vmcorefs check IMAGE" says how. Returns when the tree can
-    be read, and leaves a daemon behind. The tree holds vmcore, oldmem, kcore, crash_notes,
+    Only the memory has to be given: the memory map, where the bytes of the file belong, and the
+    kernel's notes are found in it; "vmcorefs check IMAGE" shows how. Returns when the tree can be
+    read, and leaves a daemon running. The tree holds vmcore, oldmem, kcore, crash_notes,
     crash_notes.d/cpuN, cpu/N/registers, version, vmcoreinfo, dmesg, kallsyms, vmlinux, gdbinit,
     iomem and layout.json, read-only and for their owner alone; with --dump-level, vmcore.kdump too.
-    What the image does not tell is left out.
+    What the image does not have is left out.
     """
     keep_heap_small()
     target = parse_mount_options(

@@ -24,19 +24,18 @@ Command = Callable[..., None]
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
 
 IMAGES_HELP = """\
-IMAGE is a file or device that holds physical memory: FILE, or FILE@PADDR[:OFFSET][+SIZE] for one
-that holds, from OFFSET on, SIZE bytes of memory that start at physical address PADDR. Numbers are
-as in 0x100000000 or 4G. Or it is a dump: an ELF vmcore, a kdump-compressed or flattened dump (all
-parts of one that was split), or a mounted tree. In place of images, one FILE.toml describes a whole
-capture."""
+IMAGE is a file or device that holds physical memory: FILE, or FILE@PADDR[:OFFSET][+SIZE] where SIZE
+bytes from OFFSET on are the memory at physical address PADDR. Numbers are written as 0x100000000 or
+4G. Or it is a dump: an ELF vmcore, a kdump-compressed or flattened dump (all parts of a split one),
+or a mounted tree. Instead of images, one FILE.toml can describe a whole capture."""
 
 _LEVEL = DumpLevel | None
 _images_argument = click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 _verify_option = click.option(
     "--verify",
     metavar="auto|SUMS",
-    help="First read every image and backup whole, and compare with its digest: in SUMS, as"
-    " sha256sum writes it, or in FILE.sha256, .sha1, .md5 ... beside each (auto).",
+    help="First read every image and backup whole, and compare it with its digest: from SUMS, as"
+    " sha256sum writes it, or from FILE.sha256, .sha1, .md5 ... beside it (auto).",
 )
 
 
@@ -46,7 +45,7 @@ def capture_options(command: Command) -> Command:
 
 
 def image_options(command: Command) -> Command:
-    """The same but for ``--dump-level``, for a command that has a meaning of its own for it."""
+    """The same without ``--dump-level``, for a command that has its own."""
     others = {field: each for field, each in options().items() if each.type != _LEVEL}
     return _with_options(command, others)
 
@@ -80,10 +79,10 @@ def _make_option(field: str, option: Option) -> Callable[[Decorated], Decorated]
 def open_capture(
     config: CaptureConfig, verify: str | None, location: str = ".", *, thorough: bool = False
 ) -> Capture:
-    """Open a capture; from here on, nobody else may have the memory of this process.
+    """Open a capture; from here on, no other process may read this one's memory.
 
     Args:
-        config: What it is.
+        config: What to open.
         verify: What to verify the inputs against, if anything.
         location: Where the tree will be found.
         thorough: Look through all of the memory.

@@ -68,15 +68,15 @@ from vmcorefs.system.bars import without_bars
     metavar="N",
     help="Write N files, FILE.1 to FILE.N, as makedumpfile's --split does.",
 )
-@click.option("--resume", is_flag=True, help="Go on from FILE.incomplete.")
+@click.option("--resume", is_flag=True, help="Resume from FILE.incomplete.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists, or FILE.incomplete.")
 @click.option(
     "--sha256/--no-sha256",
     default=True,
-    help="Tell the SHA-256 of FILE, for which it is read again (default), or do without.",
+    help="Print the SHA-256 of FILE, which is read again for it (default), or do without.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-@click.option("--quiet", is_flag=True, help="Say nothing but errors and warnings.")
+@click.option("--quiet", is_flag=True, help="Print only errors and warnings.")
 @image_options
 def save(
     config: CaptureConfig,
@@ -95,8 +95,8 @@ def save(
 ) -> None:
     """Write a dump of the memory in IMAGE..., filtered and compressed as makedumpfile's.
 
-    The kernel's log comes first, as FILE-dmesg.txt. The dump grows as FILE.incomplete, and gets its
-    name when it is whole and synced. A page that cannot be read does not stop it: the others are
+    The kernel's log comes first, as FILE-dmesg.txt. The dump is written as FILE.incomplete, and
+    renamed when it is whole and synced. A page that cannot be read does not stop it: the others are
     saved, what is lost is listed, the name stays FILE.incomplete and the exit status is 6.
     """
     levels = read_levels(dump_level, config)

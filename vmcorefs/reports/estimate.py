@@ -1,7 +1,7 @@
 """How large a dump would be at each level, from a sample of pages that are compressed.
 
 All pages are counted by kind, from the kernel's own page array; of each kind a bounded number is
-read and compressed. makedumpfile tells the counts alone (``--mem-usage``).
+read and compressed. makedumpfile ``--mem-usage`` has only the counts.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ SAMPLES = 2048
 """Pages of each kind that are compressed: 8 MiB."""
 
 LEVELS = (0, 1, 3, 7, 15, 17, 31)
-"""Dump levels that are told of: all pages; one kind less each; without zeros and free pages; the
+"""Dump levels in the report: all pages; one kind less each; without zeros and free pages; the
 least."""
 
 _KINDS = len(PageKind)
@@ -184,7 +184,7 @@ def _measure(dump: Dump, survey: Survey, chosen: list[Int64Array]) -> Estimate:
         total = int(survey.kept[kind])
         if count < len(pfns):
             warnings.append(f"{NAMES[kind]}: {len(pfns) - count} of {len(pfns)} pages not readable")
-        if count < min(2, total):  # of one page nobody knows how far others are from it
+        if count < min(2, total):  # one page does not show how far others differ
             for codec in taken.values():
                 codec[0, kind] = size
             warnings.append(f"{NAMES[kind]}: nothing to compress: {total} count as whole pages")
