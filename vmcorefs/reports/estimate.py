@@ -19,12 +19,13 @@ from msgspec.structs import replace
 from vmcorefs.api import Capture
 from vmcorefs.core.formats.kdump.descriptors import DESC_SIZE, bitmap_blocks
 from vmcorefs.core.pages.dump_level import KindArray, PageKind, left_out
+from vmcorefs.core.pages.selection import PageKinds
 from vmcorefs.core.space.ranges import Int64Array, total_size
 from vmcorefs.core.space.units import align_up, format_size
 from vmcorefs.errors import UnsupportedError
 from vmcorefs.save.codecs import CODEC_NAMES, Compress, find_codec
 from vmcorefs.save.command import default_threads, make_dump
-from vmcorefs.save.dump import Dump, PageKinds
+from vmcorefs.save.dump import Dump
 from vmcorefs.save.pages import Batch, PageReader
 from vmcorefs.save.report import NAMES
 from vmcorefs.save.survey import ABSENT, Survey

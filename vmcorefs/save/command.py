@@ -13,14 +13,14 @@ from msgspec.structs import replace
 from vmcorefs.api import Capture
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL, KindArray, PageKind
+from vmcorefs.core.pages.selection import PageKinds
 from vmcorefs.core.space.ranges import subtract, total_size
-from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError, FormatError
 from vmcorefs.output.places import STDOUT, is_local
 from vmcorefs.output.target import Target
 from vmcorefs.reader import Reader
 from vmcorefs.save.codecs import find_codec
-from vmcorefs.save.dump import Dump, Observer, PageKinds
+from vmcorefs.save.dump import Dump, Observer
 from vmcorefs.save.formats.elf import ElfFormat
 from vmcorefs.save.formats.flattened import FlattenedFormat
 from vmcorefs.save.formats.kdump import KdumpFormat
@@ -169,13 +169,12 @@ def make_dump(capture: Capture, warnings: list[str]) -> tuple[Dump, int]:
 
 def _find_kinds(capture: Capture, warnings: list[str]) -> PageKinds:
     image = capture.image
-    vmcoreinfo = image.notes.vmcoreinfo
     try:
         kinds = image.pages
     except FormatError as error:
         # a dump that is too big is better than none
         warnings.append(f"{error}; no page is left out but those of zeros")
-        return EveryPage(vmcoreinfo.page_size if vmcoreinfo else PAGE_SIZE)
+        return EveryPage(image.page_size)
     warnings.extend(kinds.unknown)
     return kinds
 

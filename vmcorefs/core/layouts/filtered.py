@@ -31,7 +31,9 @@ MAX_LOADS = 1 << 13
 """PT_LOADs up to which ``MIN_RUN`` counts; if there were more, only longer runs are taken out."""
 
 
-def leave_out(layout: VmcoreLayout, left_out: Ranges, *, tell: bool = False) -> VmcoreLayout:
+def leave_out(
+    layout: VmcoreLayout, left_out: Ranges, *, tell: bool = False, spare: int = 0
+) -> VmcoreLayout:
     """Take pages out of a vmcore.
 
     ::
@@ -44,6 +46,7 @@ def leave_out(layout: VmcoreLayout, left_out: Ranges, *, tell: bool = False) -> 
         left_out: Physical addresses of what is left out, whole pages, a normal set. Not pages of
             zeros, which tools must be able to read: those belong into the file, as holes.
         tell: Give each run that is taken out a PT_LOAD with a ``p_filesz`` of 0.
+        spare: Bytes to leave free for more program headers, whole pages.
 
     Returns:
         The vmcore without them. Its ``windows`` still show the runs that were too short to be taken
@@ -55,7 +58,7 @@ def leave_out(layout: VmcoreLayout, left_out: Ranges, *, tell: bool = False) -> 
     while True:
         cuts = runs[runs[:, 1] - runs[:, 0] >= least]
         if len(cuts) <= MAX_LOADS:
-            return _cut(layout, cuts, tell=tell)
+            return _cut(layout, cuts, tell=tell, spare=spare)
         least *= 2
 
 
@@ -70,7 +73,7 @@ def _in_file(layout: VmcoreLayout, left_out: Ranges) -> Ranges:
     return np.stack((low, high), axis=1)
 
 
-def _cut(layout: VmcoreLayout, cuts: Ranges, *, tell: bool) -> VmcoreLayout:
+def _cut(layout: VmcoreLayout, cuts: Ranges, *, tell: bool, spare: int) -> VmcoreLayout:
     """Take ranges of the file out of it; they are sorted and do not overlap, but may touch."""
     is_load = layout.phdrs["p_type"] == PT_LOAD
     loads = layout.phdrs[is_load]
@@ -79,7 +82,7 @@ def _cut(layout: VmcoreLayout, cuts: Ranges, *, tell: bool) -> VmcoreLayout:
     pieces = _split(start, end, cuts)
     told = _taken(start, end, cuts if tell else cuts[:0])
     phnum = len(layout.phdrs) - len(loads) + len(pieces.row) + len(told.row)
-    head_size = align_up(headers_size(layout.header, phnum), layout.page_size)
+    head_size = align_up(headers_size(layout.header, phnum), layout.page_size) + spare
     grown = head_size - len(layout.head)
     gone = np.concatenate(([0], np.cumsum(cuts[:, 1] - cuts[:, 0])))
 

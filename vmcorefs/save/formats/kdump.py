@@ -18,15 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from vmcorefs.core.formats.kdump.descriptors import DESC_SIZE, DescArray, Flag, desc_dtype
+from vmcorefs.core.formats.kdump.plan import Part
 from vmcorefs.core.pages.dump_level import PageKind, left_out
 from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.errors import OutputError
 from vmcorefs.save.codecs import Codec
 from vmcorefs.save.dump import Dump, Observer, Output
 from vmcorefs.save.formats.append import Appender
-from vmcorefs.save.formats.kdump_plan import Part, bitmaps, plan_parts
+from vmcorefs.save.formats.kdump_plan import bitmaps, plan_parts
 from vmcorefs.save.formats.kdump_resume import Resumable, find_done
-from vmcorefs.save.formats.resume import refuse_other
 from vmcorefs.save.pages import Batch, PageReader, Pages, batch_pages, batches, find_runs
 from vmcorefs.save.pipeline import map_in_order
 from vmcorefs.save.survey import Survey
@@ -184,7 +184,6 @@ class _Writer:
         output, part = self._output, self._part
         if not isinstance(output, Resumable) or not output.present:
             return False
-        refuse_other(output.pread(part.where.ram, 0), part)
         done = find_done(output, self._survey, part)
         if done is None:
             output.truncate(0)
