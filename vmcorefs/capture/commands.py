@@ -13,6 +13,7 @@ import click
 
 from vmcorefs.capture.estimate import describe_needs
 from vmcorefs.capture.prepare.checks import check_all, format_checks, has_error, to_json
+from vmcorefs.capture.prepare.crash import crash_now, describe_crash
 from vmcorefs.capture.prepare.initramfs import fill, make_initramfs
 from vmcorefs.capture.prepare.install import install as install_files, uninstall as uninstall_files
 from vmcorefs.capture.prepare.load import (
@@ -29,7 +30,6 @@ from vmcorefs.capture.run.actions import (
     require_capture_kernel,
     run_shell,
 )
-from vmcorefs.capture.run.crash import crash_now, describe_crash
 from vmcorefs.capture.run.limit import time_limit
 from vmcorefs.capture.run.saver import save as save_memory
 from vmcorefs.capture.settings import SETTINGS_PATH, Settings, load_settings
