@@ -251,6 +251,16 @@ def test_a_stream_gets_every_byte_zeros_too(out: Path) -> None:
     assert told == [4 * MIB, 4 * MIB, 4 * MIB, 0x2345]
 
 
+def test_a_stream_into_a_file_is_safe_at_the_end(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    with out.open("wb") as file:
+        stream(_file(), StreamTarget("a file", file.fileno()), lambda _: None)
+    assert synced == [SIZE]
+
+
 def test_a_reader_that_goes_away_is_an_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
