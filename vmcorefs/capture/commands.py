@@ -99,7 +99,7 @@ def load(config_path: str, *, replace: bool, dry_run: bool) -> None:
     settings = load_settings(config_path)
     plan = plan_load(settings)
     if settings.load.save_from == "initramfs" and not dry_run and is_outdated(plan, config_path):
-        _say(f"{plan.initrd}: making it anew")
+        _say(f"{plan.initrd}: making a new one")
         make_initramfs(
             plan.initrd, config_path, settings, release=platform.release(), modules="dep"
         )
@@ -214,7 +214,7 @@ def test_crash(config_path: str, *, is_sure: bool) -> None:
     click.echo(describe_crash(load_settings(config_path)))
     if not is_sure:
         name = socket.gethostname()
-        if click.prompt(f"To go on, type the name of this machine ({name})") != name:
+        if click.prompt(f"To continue, type the name of this machine ({name})") != name:
             raise ConfigError("that is another name: nothing was done")
         if click.prompt("Crash it now? Type yes in capitals") != "YES":
             raise ConfigError("nothing was done")
@@ -248,7 +248,7 @@ def _settings_at_any_rate(path: str) -> Settings:
     try:
         return load_settings(path)
     except ConfigError as error:
-        _say(f"warning: {error}; going on with the defaults")
+        _say(f"warning: {error}; using the defaults")
         return Settings()
 
 

@@ -47,7 +47,7 @@ def extract(file: TreeFile, path: str, *, force: bool, progress: Progress) -> Ou
         file: A file of the tree.
         path: Where to; its directory must exist.
         force: Replace an existing file.
-        progress: Told of every chunk.
+        progress: Called for every chunk.
 
     Raises:
         ConfigError: if ``path`` exists and ``force`` is false, another process writes it, or

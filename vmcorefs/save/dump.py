@@ -48,7 +48,7 @@ class Output(Protocol):
 
 
 class Observer(Protocol):
-    """Is told how far the writing is; called from one thread."""
+    """Follows how far the writing is; called from one thread."""
 
     def pages(self, done: int, total: int) -> None:
         """``done`` of ``total`` pages that are kept have been dealt with."""

@@ -1,8 +1,8 @@
-"""The first pass over a dump: which pages are kept, counted, and kept in mind for the second.
+"""The first pass over a dump: which pages are kept, counted and remembered for the second.
 
-A format must know how many pages are kept before it writes the first. They are told once, as the
-memory may be a live machine's and tell otherwise the second time, and kept in mind as compressed
-windows of kinds, in a temporary file once there are too many.
+A format must know how many pages are kept before it writes the first. They are looked at once, as
+the memory of a live machine may have changed the second time, and remembered as compressed windows
+of kinds, in a temporary file once there are too many.
 """
 
 from __future__ import annotations
@@ -53,8 +53,8 @@ class Survey:
     Attributes:
         ram: Page frame numbers of the pages that are RAM, if only in part; a normal set.
         kept: Pages that are kept, by kind, shape ``(8,)``.
-        left_out: Pages that are not: the dump level leaves them out, or whoever wrote the image
-            has left them out.
+        left_out: Pages that are not: the dump level leaves them out, or the image, a dump itself,
+            lacks them.
     """
 
     def __init__(self, dump: Dump, threads: int) -> None:
@@ -65,7 +65,7 @@ class Survey:
             threads: That ask what the pages were used for.
 
         Raises:
-            SourceIOError: if what tells their kinds cannot be read.
+            SourceIOError: if the page array cannot be read.
         """
         lacking = dump.memory.table.only(Kind.EXCLUDED).ranges
         selection = Selection(dump.kinds, dump.ram, dump.level, lacking)
@@ -109,7 +109,7 @@ class Survey:
         return normalise(np.concatenate(runs))
 
     def close(self) -> None:
-        """Throw away what was kept in mind."""
+        """Forget what was found."""
         self._store.close()
 
     def _look(self, selection: Selection, threads: int) -> None:

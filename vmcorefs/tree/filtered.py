@@ -1,4 +1,4 @@
-"""``vmcore`` at a dump level: which pages it is without."""
+"""``vmcore`` at a dump level: the pages that it lacks."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class Filter(msgspec.Struct, frozen=True, eq=False):
         excluded: Physical addresses of the pages that it leaves out, whole pages, a normal set.
         counts: How many pages of RAM are of each ``PageKind`` but ``ZERO``: those count as what
             they were used for.
-        warnings: What cannot be told, and what becomes of it; a line each.
+        warnings: What is not known, and how it is handled; a line each.
     """
 
     level: int
@@ -37,12 +37,12 @@ class Filter(msgspec.Struct, frozen=True, eq=False):
 def find_filter(image: MemoryImage, level: int) -> Filter:
     """Find which pages a dump level leaves out.
 
-    Pages of zeros (bit 1) are none of them: to look at all memory would take as long as copying it,
-    and those that are known to be zeros without a look are holes of the file at every level.
+    Pages of zeros (bit 1) are not among them: looking at all memory would take as long as copying
+    it, and those that are known to be zeros without a look are holes of the file at every level.
 
     Raises:
         ConfigError: if there is no such level.
-        FormatError: if what pages were used for cannot be told.
+        FormatError: if the use of pages is not known.
         SourceIOError: if an input cannot be read.
     """
     kinds = image.pages
@@ -64,11 +64,11 @@ def find_filter(image: MemoryImage, level: int) -> Filter:
 
 
 def find_left_out(image: MemoryImage) -> Filter | None:
-    """What an image that is a dump is without, if anything; no dump level is asked for."""
+    """The pages that an image, a dump itself, lacks, if any; without a dump level."""
     lacking = _lacking(image)
     return Filter(0, lacking, {}, ()) if len(lacking) else None
 
 
 def _lacking(image: MemoryImage) -> Ranges:
-    """Whole pages that the image, a dump, is without."""
+    """Whole pages that the image, a dump itself, lacks."""
     return round_in(image.memory.only(Kind.EXCLUDED).ranges, image.page_size)

@@ -33,7 +33,7 @@ FAULTS = DEFAULT_FAULTS | {Kind.HOLE}
 
 
 def kcore_files(image: MemoryImage) -> Iterator[TreeFile]:
-    """``kcore``, if VMCOREINFO tells where the page tables are, of a kind that can be walked.
+    """``kcore``, if VMCOREINFO says where the page tables are, and they can be walked.
 
     They are walked when the file is first asked for.
     """

@@ -69,7 +69,7 @@ def vmcore_file(
     Args:
         image: The dead machine.
         layout: Of ``lay_out``.
-        faults: Kinds that are an error to read; EXCLUDED is none of them with ``filtered``.
+        faults: Kinds that are an error to read; with ``filtered``, EXCLUDED is not one.
         filtered: What a dump level leaves out, as for ``layout``.
     """
     if filtered is not None:

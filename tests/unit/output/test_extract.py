@@ -213,7 +213,7 @@ def test_what_is_made_meanwhile_is_not_replaced(out: Path) -> None:
     def make(_: int) -> None:
         out.write_bytes(b"precious")
 
-    with pytest.raises(OutputError, match=r"vmcore\.incomplete is whole$"):
+    with pytest.raises(OutputError, match=r"vmcore\.incomplete is complete$"):
         extract(_file(), str(out), force=False, progress=make)
     assert out.read_bytes() == b"precious"
     same_bytes(_partial(out).read_bytes(), CONTENT)

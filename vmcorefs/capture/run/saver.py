@@ -64,7 +64,7 @@ def save(settings: Settings, vmcore: str, say: Say) -> Saved:
     Args:
         settings: Where to, and how.
         vmcore: /proc/vmcore.
-        say: Told each step, in one line.
+        say: Called with a line for each step.
 
     Raises:
         IncompleteError: if the dump lacks bytes that could not be read; all else is saved.
@@ -177,7 +177,7 @@ class _Roomy:
 
 
 class _RoomObserver:
-    """Looks at the room at each step, and passes on what it is told."""
+    """Checks the room at each step, and passes everything on."""
 
     def __init__(self, observer: Observer, check_room: Callable[[], None]) -> None:
         self._check_room = check_room

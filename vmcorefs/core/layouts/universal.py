@@ -204,9 +204,9 @@ def _require_phys_base(vmcoreinfo: Vmcoreinfo | None) -> None:
         return
     why = "there is no VMCOREINFO" if vmcoreinfo is None else "VMCOREINFO has no NUMBER(phys_base)"
     raise UnsupportedError(
-        f"the universal layout needs to know phys_base, but {why} (the kernel tells it since Linux"
-        " 4.10): crash would take it from the segment of the kernel's text, which has no physical"
-        " address in that layout; use the kernel's layout"
+        f"the universal layout needs to know phys_base, but {why} (the kernel provides it since"
+        " Linux 4.10): crash would take it from the segment of the kernel's text, which has no"
+        " physical address in that layout; use the kernel's layout"
     )
 
 

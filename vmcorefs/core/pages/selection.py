@@ -15,7 +15,7 @@ WINDOW = 1 << 16
 
 
 class PageKinds(Protocol):
-    """Tells what each page of the crashed kernel was used for."""
+    """What each page of the crashed kernel was used for."""
 
     @property
     def page_size(self) -> int:
@@ -24,7 +24,7 @@ class PageKinds(Protocol):
     def of(self, first: int, count: int) -> KindArray:
         """The kinds of the pages ``[first, first + count)``, by page frame number.
 
-        A page that no page array describes is ``KERNEL``: it is kept. ``ZERO`` is never told here.
+        A page that no page array describes is ``KERNEL``: it is kept. ``ZERO`` is never the answer.
         May be asked again, from several threads, and in any order.
 
         Raises:
@@ -48,7 +48,7 @@ class Selection:
             kinds: What each page was used for.
             ram: Physical addresses, a normal set.
             level: The dump level.
-            lacking: Physical addresses that the image, a dump itself, is without.
+            lacking: Physical addresses that the image, a dump itself, lacks.
 
         Raises:
             ValueError: if there is no such level.
@@ -66,7 +66,7 @@ class Selection:
             the arrays have the shape ``(WINDOW,)``. The kind of what is not RAM means nothing.
 
         Raises:
-            SourceIOError: if what tells their kinds cannot be read.
+            SourceIOError: if the page array cannot be read.
         """
         present = mark(self.ram, first, WINDOW)
         where = np.flatnonzero(present)

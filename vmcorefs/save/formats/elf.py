@@ -71,14 +71,14 @@ class ElfFormat(msgspec.Struct, frozen=True):
     def __call__(self, dump: Dump, outputs: Sequence[Output], observer: Observer) -> Written:
         """Write ``dump`` into ``outputs``, of which there is one.
 
-        A page that cannot be read is not in the dump, and the header goes on to say that the dump
-        is incomplete; ``observer`` is told. Memory that no input holds is not in it either.
+        A page that cannot be read is reported to ``observer`` and is not in the dump, whose header
+        then still says that it is incomplete. Memory that no input holds is not in it either.
 
         Raises:
             ConfigError: if there are several outputs.
             OutputError: if the output cannot be written; it opens as far as it got. Also if it is
                 ``sequential``, as a pipe is, and a page cannot be read: the header has gone.
-            SourceIOError: if what tells the kinds of pages cannot be read.
+            SourceIOError: if the page array cannot be read.
         """
         if len(outputs) != 1:
             raise ConfigError(f"{len(outputs)} parts: an ELF dump is one file")
@@ -125,7 +125,7 @@ class _Writer:
 
         Args:
             threads: That read.
-            observer: Told how far it is.
+            observer: Follows how far it is.
         """
         self._write_head(self._lost, incomplete=not self._once)
         self._data.append(self._notes)
@@ -138,7 +138,7 @@ class _Writer:
                 self._seen = _add(self._seen, start, start + size)
             self._finish()
         except BaseException:
-            # what is there opens; the first error is the one to tell
+            # what is there opens; the first error is the one to report
             with suppress(OutputError):
                 self._data.flush()
             raise
@@ -187,7 +187,7 @@ class _Writer:
         return int(np.count_nonzero(fresh))
 
     def _move(self, offset: int) -> None:
-        """Go on at ``offset``; what lies between is a hole, or zeros where there can be none."""
+        """Continue at ``offset``; what lies between is a hole, or zeros where holes cannot be."""
         if self._once:
             while self._data.end < offset:
                 self._data.append(_ZEROS[: offset - self._data.end])
@@ -233,7 +233,7 @@ def _lay_out(dump: Dump, survey: Survey) -> VmcoreLayout:
         note_align=note_align(dump.vmcoreinfo),
     )
     gone = subtract(survey.ram, survey.kept_ranges()) * size
-    return leave_out(layout, gone, tell=True, spare=align_up(_SPARE, size))
+    return leave_out(layout, gone, keep_headers=True, spare=align_up(_SPARE, size))
 
 
 def _rows(windows: Windows) -> list[tuple[int, int, int]]:
