@@ -19,7 +19,7 @@ from vmcorefs.core.maps.memory_map import MemoryMap, with_crash_kernel
 from vmcorefs.core.maps.text import parse_memory_map
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.ranges import Ranges, make_ranges, normalise, subtract, total_size
-from vmcorefs.core.space.units import format_range, format_size
+from vmcorefs.core.space.units import PAGE_SIZE, format_range, format_size
 from vmcorefs.discovery.backup import Backup
 from vmcorefs.discovery.dump import (
     check_options,
@@ -102,6 +102,12 @@ class MemoryImage(msgspec.Struct, frozen=True):
         files = map(_file_of, self.sources)
         # once each: a dump's notes are in the file that its pages are in
         return tuple(dict.fromkeys(file for file in files if file is not None))
+
+    @property
+    def page_size(self) -> int:
+        """Bytes in a page of the crashed kernel, as far as is known."""
+        vmcoreinfo = self.notes.vmcoreinfo
+        return vmcoreinfo.page_size if vmcoreinfo else PAGE_SIZE
 
     @property
     def pages(self) -> KernelPages:

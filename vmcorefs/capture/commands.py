@@ -13,6 +13,7 @@ import click
 
 from vmcorefs.capture.estimate import describe_needs
 from vmcorefs.capture.prepare.checks import check_all, format_checks, has_error, to_json
+from vmcorefs.capture.prepare.crash import crash_now, describe_crash
 from vmcorefs.capture.prepare.initramfs import fill, make_initramfs
 from vmcorefs.capture.prepare.install import install as install_files, uninstall as uninstall_files
 from vmcorefs.capture.prepare.load import (
@@ -29,7 +30,6 @@ from vmcorefs.capture.run.actions import (
     require_capture_kernel,
     run_shell,
 )
-from vmcorefs.capture.run.crash import crash_now, describe_crash
 from vmcorefs.capture.run.limit import time_limit
 from vmcorefs.capture.run.saver import save as save_memory
 from vmcorefs.capture.settings import SETTINGS_PATH, Settings, load_settings
@@ -99,7 +99,7 @@ def load(config_path: str, *, replace: bool, dry_run: bool) -> None:
     settings = load_settings(config_path)
     plan = plan_load(settings)
     if settings.load.save_from == "initramfs" and not dry_run and is_outdated(plan, config_path):
-        _say(f"{plan.initrd}: making it again")
+        _say(f"{plan.initrd}: making a new one")
         make_initramfs(
             plan.initrd, config_path, settings, release=platform.release(), modules="dep"
         )
@@ -214,7 +214,7 @@ def test_crash(config_path: str, *, is_sure: bool) -> None:
     click.echo(describe_crash(load_settings(config_path)))
     if not is_sure:
         name = socket.gethostname()
-        if click.prompt(f"To go on, type the name of this machine ({name})") != name:
+        if click.prompt(f"To continue, type the name of this machine ({name})") != name:
             raise ConfigError("that is another name: nothing was done")
         if click.prompt("Crash it now? Type yes in capitals") != "YES":
             raise ConfigError("nothing was done")
@@ -248,7 +248,7 @@ def _settings_at_any_rate(path: str) -> Settings:
     try:
         return load_settings(path)
     except ConfigError as error:
-        _say(f"warning: {error}; going on with the defaults")
+        _say(f"warning: {error}; using the defaults")
         return Settings()
 
 

@@ -44,7 +44,7 @@ def extract(file: TreeFile, path: str, *, force: bool, progress: Progress) -> Ou
         file: A file of the tree.
         path: Where to; its directory must exist.
         force: Replace an existing file.
-        progress: Told of each chunk, in bytes.
+        progress: Called for each chunk, with bytes.
 
     Raises:
         ConfigError: if ``path`` exists and ``force`` is false, another process writes it, or

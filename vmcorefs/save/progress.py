@@ -37,9 +37,9 @@ class Progress:
         Args:
             name: What the dump is called.
             page_size: Bytes in a page.
-            stop: Asked at every step whether to go on.
+            stop: Checked at every step.
             bar: Show a bar on standard error.
-            say: Told a line every few seconds, and of the first loss; None to be quiet.
+            say: Called with a line every few seconds, and at the first loss; None to be quiet.
             step: Called as pages are written; what it raises ends the save.
         """
         self.done = self.total = 0
@@ -54,7 +54,7 @@ class Progress:
         self._bar = make_bar(name, "B") if bar else None
 
     def check(self) -> None:
-        """Go on, or not.
+        """Check whether to stop.
 
         Raises:
             StoppedError: if a signal has asked for it.
@@ -97,7 +97,9 @@ class Progress:
     def lost(self, paddr: int, size: int, reason: str) -> None:
         """See ``Observer.lost``."""
         if not self.losses.size:
-            self._tell(f"{self._name}: cannot read {size} bytes at {paddr:#x}: {reason}; going on")
+            self._tell(
+                f"{self._name}: cannot read {size} bytes at {paddr:#x}: {reason}; continuing"
+            )
         self.losses.add(paddr, size, reason)
         if self._bar is not None:
             self._bar.set_postfix_str(f"{format_size(self.losses.size)} lost", refresh=False)

@@ -49,10 +49,10 @@ class Order(msgspec.Struct, frozen=True):
         format: ``kdump``, ``elf`` or ``flattened``.
         codec: How pages are compressed, or ``none``.
         parts: Files that the dump is written into.
-        resume: Go on from what an earlier try has left.
+        resume: Continue what an earlier try has left.
         force: Replace what is there.
         log: Save the kernel's log beside the dump.
-        sha256: Tell the sum of each file: one that is not written in order is read again for it.
+        sha256: Compute the checksum of each file: one that is not written in order is read again.
     """
 
     output: str
@@ -67,12 +67,12 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Console(msgspec.Struct, frozen=True):
-    """How to speak to whoever waits.
+    """Where messages go.
 
     Attributes:
         bar: Show a bar on standard error.
-        say: Told a line at a time; None to be quiet.
-        warn: Told what must be known, also when quiet.
+        say: Called with each line; None to be quiet.
+        warn: Called with each warning, also when quiet.
         step: Called as pages are written; what it raises ends the save.
     """
 
@@ -92,7 +92,7 @@ def save(
         log: The kernel's log, which is saved first; None if there is none.
         order: What is asked for.
         write: The format.
-        console: Who waits.
+        console: Where messages go.
         missing: Bytes of RAM that no input holds, for the report.
 
     Returns:
@@ -102,7 +102,7 @@ def save(
         ConfigError: if something is there that is not to be replaced.
         OutputError: if it cannot be written.
         StoppedError: if a signal came.
-        SourceIOError: if what tells the kinds of pages cannot be read.
+        SourceIOError: if the page array cannot be read.
     """
     start = time.monotonic()
     order = replace(order, output=local_path(order.output))
@@ -176,7 +176,7 @@ def _save_log(order: Order, log: bytes | None, warn: Callable[[str], None]) -> s
         return None
     name = log_name(order.output)
     if order.resume and not order.force and os.path.exists(name):
-        # it has its name, so it is whole; but whose is it?
+        # it has its final name, so it is complete; but is it of this machine?
         if Path(name).read_bytes() != log:
             raise ConfigError(f"{name}: is not this machine's log; pass --force to replace it")
         return name
@@ -241,7 +241,7 @@ def _sync(targets: Sequence[Target]) -> None:
 
 def _describe_stop(error: StoppedError, order: Order, progress: Progress) -> str:
     advice = (
-        "; the same command with --resume goes on"
+        "; the same command with --resume continues it"
         if is_local(order.output) and order.format == "kdump"
         else ""
     )
@@ -255,8 +255,8 @@ def _sums(targets: Sequence[Target], stop: Stop, *, whole: bool) -> tuple[str | 
         return tuple(target.sha256(stop.check) for target in targets)
     except StoppedError as error:
         names = ", ".join(_name(target, whole=whole) for target in targets)
-        what = "whole" if whole else "as whole as can be"
-        raise StoppedError(f"{error} while the sum was made; {names} is {what}") from None
+        what = "complete" if whole else "as complete as it can be"
+        raise StoppedError(f"{error} while the checksum was computed; {names} is {what}") from None
 
 
 def _name(target: Target, *, whole: bool) -> str:

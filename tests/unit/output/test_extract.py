@@ -219,7 +219,7 @@ def test_what_is_made_meanwhile_is_not_replaced(out: Path) -> None:
     def make(*_: int) -> None:
         out.write_bytes(b"precious")
 
-    with pytest.raises(OutputError, match=r"vmcore\.incomplete is whole$"):
+    with pytest.raises(OutputError, match=r"vmcore\.incomplete is complete$"):
         extract(_file(), str(out), force=False, progress=make)
     assert out.read_bytes() == b"precious"
     same_bytes(_partial(out).read_bytes(), CONTENT)
@@ -256,6 +256,16 @@ def test_a_stream_gets_every_byte_zeros_too(out: Path) -> None:
     same_bytes(out.read_bytes(), CONTENT)
     assert outcome == Outcome(SIZE, SIZE, 0)
     assert told == [(done, SIZE) for done in (4 * MIB, 8 * MIB, 12 * MIB, 12 * MIB + 0x2345)]
+
+
+def test_a_stream_into_a_file_is_safe_at_the_end(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    with out.open("wb") as file:
+        stream(_file(), StreamTarget("a file", file.fileno()), lambda *_: None)
+    assert synced == [SIZE]
 
 
 def test_a_reader_that_goes_away_is_an_error() -> None:

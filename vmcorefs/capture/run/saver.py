@@ -60,7 +60,7 @@ def save(settings: Settings, vmcore: str, say: Say) -> Saved:
     Args:
         settings: Where to, and how.
         vmcore: /proc/vmcore.
-        say: Told each step, in one line.
+        say: Called with a line for each step.
 
     Raises:
         IncompleteError: if the dump lacks bytes that could not be read; all else is saved.
