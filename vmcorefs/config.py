@@ -190,7 +190,10 @@ class CaptureConfig(msgspec.Struct, frozen=True):
 
 
 class Options(TypedDict, total=False):
-    """The keywords of ``vmcorefs.open``: the fields of ``CaptureConfig``, in more types."""
+    """The keywords of ``vmcorefs.open``: the fields of ``CaptureConfig``, in the types of a caller.
+
+    Type checkers and editors need them spelled out; a test holds the two to the same names.
+    """
 
     memory_map: StrPath | None
     backup: StrPath | Piece | None
