@@ -51,7 +51,7 @@ _HOMES: Final = {
     "TreeFile": "vmcorefs.tree.file",
     "open": "vmcorefs.api",
 }
-"""What imports numpy: only when it is asked for, so that the program can say how before that."""
+"""What imports numpy, on first use: the program sets numpy's environment before."""
 
 
 def __getattr__(name: str) -> Any:  # noqa: ANN401  # PEP 562

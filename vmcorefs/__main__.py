@@ -5,7 +5,7 @@ import os
 
 def main() -> None:
     """Run the command."""
-    # numpy's OpenBLAS would start a thread for each CPU, that spins; nothing here calls it
+    # numpy's OpenBLAS would start a thread for each CPU, which spins; nothing here uses it
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from vmcorefs.cli import main as command  # noqa: PLC0415  # it imports numpy
 

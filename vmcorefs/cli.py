@@ -11,19 +11,19 @@ from vmcorefs.errors import VmcorefsError
 
 _COMMANDS: Final = {
     "capture": ("capture.commands", "What runs in the capture kernel, and what prepares it."),
-    "check": ("commands.check", "Say what was found, and which tools will open it."),
+    "check": ("commands.check", "Show what was found, and which tools will open it."),
     "config": ("capture.commands", "Settings of the capture kernel, /etc/vmcorefs.toml."),
-    "estimate": ("commands.estimate", "Say how large a dump would be at each level."),
+    "estimate": ("commands.estimate", "Estimate how large a dump would be at each level."),
     "extract": ("commands.extract", "Write FILE of the tree, such as vmcore, without mounting."),
-    "inspect": ("commands.inspect", "Say everything that is understood, without mounting."),
+    "inspect": ("commands.inspect", "Show everything that is known, without mounting."),
     "mount": ("commands.mount", "Mount the memory in IMAGE... at MOUNTPOINT."),
     "save": ("commands.save", "Write a filtered and compressed dump."),
-    "test-crash": ("capture.commands", "Crash this machine, to see that its dump comes."),
+    "test-crash": ("capture.commands", "Crash this machine, to test that its dump is saved."),
     "umount": ("commands.umount", "Unmount a tree and wait until its daemon has gone."),
     "verify": ("commands.verify", "Compare the images with their digests."),
 }
 """By name: where it is, and what ``--help`` says of it. A command's module is imported when it is
-asked for: a capture kernel that saves need not have FUSE, nor memory for what serves it."""
+run: a capture kernel that saves needs no FUSE, and no memory for what serves it."""
 
 
 class _Group(click.Group):

@@ -26,18 +26,32 @@ from __future__ import annotations
 import os
 import re
 import tomllib
+from collections.abc import Sequence
+from functools import cache
+from os import fspath
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypedDict, Unpack, get_type_hints
 
 import msgspec
 from msgspec.structs import replace
 
 from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL
-from vmcorefs.core.space.units import MAX_ADDRESS, parse_range, parse_size
+from vmcorefs.core.space.units import MAX_ADDRESS, parse_size
 from vmcorefs.errors import ConfigError
+from vmcorefs.options import (
+    Option,
+    StrPath,
+    parse_elfcorehdr_choice,
+    parse_machine,
+    parse_vmcoreinfo_choice,
+    read_path,
+    read_ranges,
+)
 
 HolesPolicy = Literal["zero", "error"]
 LayoutChoice = Literal["kernel", "universal"]
+Address = Annotated[int, msgspec.Meta(ge=0, le=MAX_ADDRESS)]
+DumpLevel = Annotated[int, msgspec.Meta(ge=0, le=MAX_DUMP_LEVEL)]
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -56,49 +70,201 @@ class Piece(msgspec.Struct, frozen=True):
     size: int | None = None
 
 
-class CaptureConfig(msgspec.Struct, frozen=True):
-    """Everything that decides what the tree holds.
+class _PieceTable(msgspec.Struct, forbid_unknown_fields=True):
+    path: str
+    paddr: int | str | None = None
+    offset: int | str = 0
+    size: int | str | None = None
 
-    Attributes:
-        images: Where physical memory is.
-        memory_map: Path of the map: a file, or a copy of the directory /sys/firmware/memmap.
-        backup: The saved low memory.
-        crash_kernel: Half-open physical ranges where the capture kernel was loaded, beyond those
-            that the map names.
-        elfcorehdr: Physical address of the elfcorehdr; None to look for it.
-        use_elfcorehdr: Use one that is found in the image; False builds headers from the map.
-        machine: Architecture, as an ``e_machine`` number; None for what the elfcorehdr says, or
-            x86-64.
-        holes: What is not RAM reads as zeros (``zero``) or fails with EIO (``error``).
-        raw_reserved: Show the crash kernel's ranges in ``oldmem`` as the image has them.
-        truncated: Accept an image that lacks RAM; what it lacks fails with EIO.
-        vmlinux: Path of the kernel with debug symbols, for ``gdbinit``; None to look for it.
-        drop_torn_notes: Drop a torn note, and what follows it in its slot, as the kernel does.
-        vmcoreinfo: VMCOREINFO that is given: the physical address of its note, or the path of its
-            text, its note or a copy of /sys/kernel/vmcoreinfo; None for what the image has.
-        use_vmcoreinfo: Look for VMCOREINFO where no elfcorehdr names it; False leaves it out.
-        layout: How ``vmcore`` is laid out: byte for byte as /proc/vmcore (``kernel``), or with
-            headers that every tool opens (``universal``).
-        dump_level: What ``vmcore`` is without, as makedumpfile's ``-d`` has it, from 0 to 31; None
-            for nothing.
+
+class CaptureConfig(msgspec.Struct, frozen=True):
+    """Everything that decides what the tree holds: the images, and how each option was given.
+
+    The options of the commands and the keys of a TOML file are made from this. Addresses, sizes and
+    half-open ranges are in bytes.
     """
 
     images: tuple[Piece, ...]
-    memory_map: str | None = None
-    backup: Piece | None = None
-    crash_kernel: tuple[tuple[int, int], ...] = ()
-    elfcorehdr: int | None = None
+    memory_map: Annotated[
+        str | None,
+        Option(
+            "Memory map: the text of /proc/iomem, a copy of /sys/firmware/memmap, the e820 lines of"
+            " dmesg, or a binary elfcorehdr (default: the one that the kernel in IMAGE keeps).",
+            "FILE",
+            read_path,
+            name="map",
+        ),
+    ] = None
+    backup: Annotated[
+        Piece | None,
+        Option(
+            "Saved low memory. Without PADDR it belongs where the elfcorehdr says, or to the first"
+            " RAM range that ends at or below 640 KiB.",
+            "FILE[@PADDR]",
+            _read_piece,
+            toml=_PieceTable,
+        ),
+    ] = None
+    crash_kernel: Annotated[
+        tuple[tuple[int, int], ...],
+        Option(
+            "Where the capture kernel was loaded, START-END (inclusive) or START+SIZE, if the map"
+            " does not say. May be given more than once.",
+            "RANGE",
+            read_ranges,
+            toml=list[str],
+        ),
+    ] = ()
+    elfcorehdr: Annotated[
+        int | None,
+        Option(
+            "Headers to lay out vmcore by: those found in the image (auto, the default), built from"
+            " the map (none), or those at a physical address.",
+            "auto|none|PADDR",
+            parse_elfcorehdr_choice,
+            toml=Address | str,
+            switch="use_elfcorehdr",
+        ),
+    ] = None
     use_elfcorehdr: bool = True
-    machine: int | None = None
-    holes: HolesPolicy = "zero"
-    raw_reserved: bool = False
-    truncated: bool = False
-    drop_torn_notes: bool = False
-    vmlinux: str | None = None
-    vmcoreinfo: str | int | None = None
+    machine: Annotated[
+        int | None,
+        Option(
+            "ELF machine, such as aarch64, where no elfcorehdr says (default: x86_64).",
+            "NAME",
+            parse_machine,
+            toml=str,
+        ),
+    ] = None
+    holes: Annotated[
+        HolesPolicy,
+        Option("What reading something that is not RAM gives: zeros (the default) or EIO."),
+    ] = "zero"
+    raw_reserved: Annotated[
+        bool, Option("Show the crash kernel's range in oldmem as the image has it, not as zeros.")
+    ] = False
+    truncated: Annotated[
+        bool, Option("Accept an image that lacks RAM; reading what it lacks gives EIO.")
+    ] = False
+    drop_torn_notes: Annotated[
+        bool,
+        Option("Leave out a torn crash note, as the kernel does, rather than refuse the image."),
+    ] = False
+    vmlinux: Annotated[
+        str | None,
+        Option(
+            "The kernel with debug symbols, for gdbinit (default: an installed one of the same"
+            " build, or else the one in the tree).",
+            "FILE",
+            read_path,
+        ),
+    ] = None
+    vmcoreinfo: Annotated[
+        str | int | None,
+        Option(
+            "VMCOREINFO: the image's own (auto, the default), none, the text or the note in FILE,"
+            " or the note at a physical address, which /sys/kernel/vmcoreinfo has.",
+            "auto|none|FILE|PADDR",
+            parse_vmcoreinfo_choice,
+            toml=Address | str,
+            switch="use_vmcoreinfo",
+        ),
+    ] = None
     use_vmcoreinfo: bool = True
-    layout: LayoutChoice = "kernel"
-    dump_level: int | None = None
+    layout: Annotated[
+        LayoutChoice,
+        Option(
+            "Lay out vmcore byte for byte as /proc/vmcore (kernel, the default), or with headers"
+            " that volatility3 and LeechCore open as well (universal).",
+        ),
+    ] = "kernel"
+    dump_level: Annotated[
+        DumpLevel | None,
+        Option(
+            "Leave pages out of vmcore, as makedumpfile -d does: the sum of 2 (cache), 4 (cache,"
+            " private too), 8 (user data) and 16 (free pages); 1 (zeros) changes nothing here."
+            " Default: leave nothing out.",
+            "LEVEL",
+        ),
+    ] = None
+
+
+class Options(TypedDict, total=False):
+    """The keywords of ``vmcorefs.open``: the fields of ``CaptureConfig``, in the types of a caller.
+
+    Type checkers and editors need them spelled out; a test holds the two to the same names.
+    """
+
+    memory_map: StrPath | None
+    backup: StrPath | Piece | None
+    crash_kernel: Sequence[tuple[int, int]] | None
+    elfcorehdr: int | None
+    use_elfcorehdr: bool | None
+    machine: str | None
+    holes: HolesPolicy | None
+    raw_reserved: bool | None
+    truncated: bool | None
+    drop_torn_notes: bool | None
+    vmlinux: StrPath | None
+    vmcoreinfo: StrPath | int | None
+    use_vmcoreinfo: bool | None
+    layout: LayoutChoice | None
+    dump_level: int | None
+
+
+@cache
+def options() -> dict[str, Option]:
+    """Every option, by its field."""
+    return {
+        field: replace(option, name=option.name or field, type=hint.__origin__)
+        for field, hint in get_type_hints(CaptureConfig, include_extras=True).items()
+        for option in getattr(hint, "__metadata__", ())
+    }
+
+
+def make_config(images: Sequence[StrPath | Piece], **given: Unpack[Options]) -> CaptureConfig:
+    """Put together what the user asks for: the TOML file if there is one, the options over it.
+
+    Args:
+        images: Pieces, or the path of one capture description.
+        **given: The options, by field, as text or as values; one that is None is not given.
+
+    Raises:
+        ConfigError: if one of them is not what it should be.
+    """
+    if not images:
+        raise ConfigError("no image: expected at least one file that holds physical memory")
+    if is_capture_file(images):
+        return override(load_capture_file(str(images[0])), **given)
+    return override(CaptureConfig(tuple(_read_piece(image) for image in images)), **given)
+
+
+def override(config: CaptureConfig, directory: str = "", **given: Any) -> CaptureConfig:  # noqa: ANN401
+    """The config with every option that is given, by field: one that is None is not.
+
+    Args:
+        config: What holds otherwise.
+        directory: What paths are relative to.
+        **given: As for ``make_config``.
+
+    Raises:
+        ConfigError: as ``make_config`` says.
+    """
+    changes: dict[str, Any] = {}
+    left = {field: value for field, value in given.items() if value is not None}
+    for field, option in options().items():
+        if field in left:
+            value = option.parse(left.pop(field), directory)
+            if option.switch is not None:
+                changes[field], changes[option.switch] = value
+            else:
+                changes[field] = value
+    return replace(config, **changes | left)
+
+
+def is_capture_file(images: Sequence[StrPath | Piece]) -> bool:
+    """Tell whether what stands for the images is one capture description, by its name."""
+    return len(images) == 1 and str(images[0]).endswith(".toml")
 
 
 _PIECE = re.compile(
@@ -128,33 +294,6 @@ def parse_piece(text: str) -> Piece:
         raise ConfigError(f"{text}: {error} (FILE@PADDR[:OFFSET][+SIZE])") from None
 
 
-_Number = int | str
-
-
-class _PieceTable(msgspec.Struct, forbid_unknown_fields=True):
-    path: str
-    paddr: _Number | None = None
-    offset: _Number = 0
-    size: _Number | None = None
-
-
-class _CaptureTable(msgspec.Struct, forbid_unknown_fields=True):
-    image: list[_PieceTable] = msgspec.field(default_factory=list)
-    map: str | None = None
-    backup: _PieceTable | None = None
-    crash_kernel: list[str] = msgspec.field(default_factory=list)
-    elfcorehdr: _Number | Literal["auto", "none"] = "auto"
-    machine: str | None = None
-    holes: HolesPolicy = "zero"
-    raw_reserved: bool = False
-    truncated: bool = False
-    drop_torn_notes: bool = False
-    vmlinux: str | None = None
-    vmcoreinfo: _Number | str = "auto"
-    layout: LayoutChoice = "kernel"
-    dump_level: Annotated[int, msgspec.Meta(ge=0, le=MAX_DUMP_LEVEL)] | None = None
-
-
 _MAX_DESCRIPTION = 1 << 20
 
 
@@ -173,115 +312,41 @@ def load_capture_file(path: str) -> CaptureConfig:
     except (OSError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path}: cannot read the capture description: {error}") from error
     try:
-        table = msgspec.convert(tomllib.loads(text), _CaptureTable)
-        return _config_from(table, os.path.dirname(path))
+        return _read_table(tomllib.loads(text), os.path.dirname(path))
     except (ValueError, RecursionError, msgspec.ValidationError, ConfigError) as error:
         # ValueError: tomllib's own, and of a number with more digits than Python converts
         raise ConfigError(f"{path}: {error}") from error
 
 
-def _config_from(table: _CaptureTable, directory: str) -> CaptureConfig:
-    if not table.image:
+def _read_table(content: dict[str, Any], directory: str) -> CaptureConfig:
+    keys = [(each.name, each.toml or each.type, None) for each in options().values()]
+    schema = msgspec.defstruct(
+        "Capture", [("image", list[_PieceTable], ()), *keys], forbid_unknown_fields=True
+    )
+    table = msgspec.structs.asdict(msgspec.convert(content, schema))
+    if not table["image"]:
         raise ConfigError("no [[image]]: expected one or more, each with a path")
-    address, use = parse_elfcorehdr_choice(str(table.elfcorehdr))
-    vmcoreinfo: str | int | None
-    if isinstance(table.vmcoreinfo, int):  # a number is an address, whatever files there are
-        vmcoreinfo, use_vmcoreinfo = parse_size(str(table.vmcoreinfo)), True
-    else:
-        vmcoreinfo, use_vmcoreinfo = parse_vmcoreinfo_choice(table.vmcoreinfo, directory)
-    return CaptureConfig(
-        images=tuple(_piece_from(piece, directory) for piece in table.image),
-        memory_map=os.path.join(directory, table.map) if table.map is not None else None,
-        backup=_piece_from(table.backup, directory) if table.backup else None,
-        crash_kernel=tuple(parse_range(text) for text in table.crash_kernel),
-        elfcorehdr=address,
-        use_elfcorehdr=use,
-        machine=parse_machine(table.machine) if table.machine is not None else None,
-        holes=table.holes,
-        raw_reserved=table.raw_reserved,
-        truncated=table.truncated,
-        drop_torn_notes=table.drop_torn_notes,
-        vmlinux=os.path.join(directory, table.vmlinux) if table.vmlinux is not None else None,
-        vmcoreinfo=vmcoreinfo,
-        use_vmcoreinfo=use_vmcoreinfo,
-        layout=table.layout,
-        dump_level=table.dump_level,
-    )
+    config = CaptureConfig(tuple(_read_piece(piece, directory) for piece in table["image"]))
+    given = {field: table[option.name] for field, option in options().items()}
+    return override(config, directory, **given)
 
 
-def _piece_from(table: _PieceTable, directory: str) -> Piece:
-    def number(value: _Number) -> int:
-        if isinstance(value, str):
-            return parse_size(value)
-        if not 0 <= value <= MAX_ADDRESS:
-            raise ConfigError(f"{value}: expected an address or size from 0 to {MAX_ADDRESS:#x}")
-        return value
-
+def _read_piece(given: StrPath | Piece | _PieceTable, directory: str = "") -> Piece:
+    if isinstance(given, Piece):
+        return given
+    if not isinstance(given, _PieceTable):
+        return parse_piece(fspath(given))
     return Piece(
-        os.path.join(directory, table.path),
-        None if table.paddr is None else number(table.paddr),
-        number(table.offset),
-        None if table.size is None else number(table.size),
+        os.path.join(directory, given.path),
+        None if given.paddr is None else _read_number(given.paddr),
+        _read_number(given.offset),
+        None if given.size is None else _read_number(given.size),
     )
 
 
-def parse_elfcorehdr_choice(text: str) -> tuple[int | None, bool]:
-    """Read ``auto``, ``none`` or an address as ``(elfcorehdr, use_elfcorehdr)``.
-
-    Raises:
-        ConfigError: if it is something else.
-    """
-    if text in ("auto", "none"):
-        return None, text == "auto"
-    return parse_size(text), True
-
-
-def parse_vmcoreinfo_choice(text: str, directory: str = "") -> tuple[str | int | None, bool]:
-    """Read ``auto``, ``none``, an address or a path as ``(vmcoreinfo, use_vmcoreinfo)``.
-
-    Args:
-        text: What was given; a file of that name is taken before an address.
-        directory: What a path is relative to.
-    """
-    if text in ("auto", "none"):
-        return None, text == "auto"
-    path = os.path.join(directory, text)
-    if not os.path.lexists(path) and re.fullmatch(r"0x[0-9a-f]+|[0-9]+", text, re.IGNORECASE):
-        return parse_size(text), True
-    return path, True
-
-
-def parse_machine(text: str) -> int:
-    """Read an architecture: its ELF name without ``EM_`` (``x86_64``, ``aarch64``) or its number.
-
-    Raises:
-        ConfigError: if there is no such architecture.
-    """
-    for number, name in machine_names().items():
-        if text.lower() == name:  # before numbers: Intel's is called 386
-            return number
-    if re.fullmatch(r"[0-9]{1,5}", text) and int(text) < 1 << 16:
-        return int(text)
-    raise ConfigError(f"{text!r}: not an ELF machine; expected a name such as x86_64 or aarch64")
-
-
-def machine_names() -> dict[int, str]:
-    """ELF machine numbers and their names in lower case, as pyelftools knows them."""
-    from elftools.elf.enums import ENUM_E_MACHINE  # noqa: PLC0415  # 30 ms that few commands need
-
-    return {
-        number: name.removeprefix("EM_").lower()
-        for name, number in ENUM_E_MACHINE.items()
-        if isinstance(number, int)
-    }
-
-
-def is_capture_file(images: tuple[str, ...]) -> bool:
-    """Tell whether what stands for the images is one capture description, by its name."""
-    return len(images) == 1 and images[0].endswith(".toml")
-
-
-def override(config: CaptureConfig, **changes: object) -> CaptureConfig:
-    """The config with every change that is not None: the command line over the TOML file."""
-    kept = {name: value for name, value in changes.items() if value is not None}
-    return replace(config, **kept)
+def _read_number(given: int | str) -> int:
+    if isinstance(given, str):
+        return parse_size(given)
+    if not 0 <= given <= MAX_ADDRESS:
+        raise ConfigError(f"{given}: expected an address or size from 0 to {MAX_ADDRESS:#x}")
+    return given

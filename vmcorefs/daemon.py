@@ -123,7 +123,7 @@ def _serve(
 
 
 def _log_inputs(capture: Capture) -> None:
-    """Say which files are served, for who asks later whether they are still the same."""
+    """Log which files are served, to check later whether they are still the same."""
     for source in capture.image.inputs:
         verified = f", verified: {source.digest}" if source.digest is not None else ""
         log.info("%s %s: %s%s", source.role, source.origin, source.identity, verified)

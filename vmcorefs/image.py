@@ -19,7 +19,7 @@ from vmcorefs.core.maps.memory_map import MemoryMap, with_crash_kernel
 from vmcorefs.core.maps.text import parse_memory_map
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.ranges import Ranges, make_ranges, normalise, subtract, total_size
-from vmcorefs.core.space.units import format_range, format_size
+from vmcorefs.core.space.units import PAGE_SIZE, format_range, format_size
 from vmcorefs.discovery.backup import Backup
 from vmcorefs.discovery.dump import (
     check_options,
@@ -32,7 +32,6 @@ from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.findings import make_dump_findings, make_findings
 from vmcorefs.discovery.low_memory import find_low_memory
 from vmcorefs.discovery.plan import Plan, find_plan
-from vmcorefs.discovery.search.scan import Progress
 from vmcorefs.discovery.settle import settle
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FormatError, TruncatedError
@@ -46,6 +45,7 @@ from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.flattened import Unflattened
 from vmcorefs.sources.pages import DumpPages
 from vmcorefs.sources.registry import open_inputs
+from vmcorefs.system.progress import Progress
 
 _MAX_MAP_SIZE = 256 << 20
 _MAX_VALUE_SIZE = 4096  # a page, as sysfs has it
@@ -64,13 +64,13 @@ class MemoryImage(msgspec.Struct, frozen=True):
         plan: The headers that the vmcore is laid out by.
         notes: The crashed kernel's notes.
         kernel: The kernel that crashed, to be asked; None if it is not known which one it is.
-        no_kernel: Why there is no ``kernel``.
+        no_kernel: Why there is no ``kernel``; empty if there is one.
         log: The kernel's log as text, or None if it cannot be decoded.
         backup: The saved low memory in use, or None.
         missing: RAM of the crashed kernel that no input holds, a normal set; not empty only with
             ``config.truncated``.
         warnings: What a person should know, a line each.
-        findings: What was worked out that nobody told, how, and how sure it is.
+        findings: What was worked out rather than given, how, and how sure it is.
         vmcore: The table of the vmcore, where the image is one and is shown as it stands.
     """
 
@@ -102,6 +102,12 @@ class MemoryImage(msgspec.Struct, frozen=True):
         files = map(_file_of, self.sources)
         # once each: a dump's notes are in the file that its pages are in
         return tuple(dict.fromkeys(file for file in files if file is not None))
+
+    @property
+    def page_size(self) -> int:
+        """Bytes in a page of the crashed kernel, as far as is known."""
+        vmcoreinfo = self.notes.vmcoreinfo
+        return vmcoreinfo.page_size if vmcoreinfo else PAGE_SIZE
 
     @property
     def pages(self) -> KernelPages:
@@ -139,8 +145,8 @@ def open_image(
 
     Args:
         config: What was asked for.
-        thorough: Look through all of the memory, though the map and an elfcorehdr tell enough:
-            ``findings`` then say what speaks for them and against them.
+        thorough: Look through all of the memory, even if the map and an elfcorehdr are enough:
+            ``findings`` then say what supports and what contradicts them.
         progress: Told how far looking through the memory is, where that is done.
 
     Raises:
@@ -269,13 +275,13 @@ def _find_kernel(
     """The kernel that crashed: the one that was found, if its memory is the same; or why not."""
     vmcoreinfo, elfcorehdr = notes.vmcoreinfo, plan.elfcorehdr
     if vmcoreinfo is None:
-        return None, "there is no VMCOREINFO"
+        return None, "there is no VMCOREINFO note"
     machine = elfcorehdr.header.e_machine
     found = explorer.found if explorer.has_looked else None
     kernel = found.kernel if found is not None else None
     if kernel is not None and kernel.is_same(memory, machine, vmcoreinfo):
         return kernel.with_headers(elfcorehdr), ""
-    # another than the one found, or low memory that lies elsewhere: nothing known of it holds
+    # not the kernel that was found, or its low memory is elsewhere: nothing known of it holds
     return Kernel(memory, machine, vmcoreinfo, elfcorehdr), ""
 
 
@@ -311,7 +317,7 @@ def _read_map(path: str) -> bytes:
 
 
 def _read_value(path: Path) -> str:
-    """What a file of sysfs holds: a line. A copy may have come from anybody."""
+    """The line in a file of sysfs; in a copy, it may be anything."""
     source = FileSource(str(path), role="memory map")
     try:
         if source.size > _MAX_VALUE_SIZE:
@@ -323,7 +329,7 @@ def _read_value(path: Path) -> str:
 
 
 def _add_crash_kernel(memory_map: MemoryMap, plan: Plan) -> MemoryMap:
-    """Tell a firmware map where the crash kernel was: where its elfcorehdr lies, and left out."""
+    """Add the crash kernel to a firmware map: the RAM around the elfcorehdr that it leaves out."""
     if plan.paddr is None or len(memory_map.crash_kernel):
         return memory_map
     left_out = subtract(memory_map.ram, plan.elfcorehdr.ram)

@@ -78,7 +78,7 @@ def test_a_directory_that_save_would_make(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("disk")
 def test_a_directory_whose_parent_is_missing(tmp_path: Path) -> None:
     assert lines(target_checks(on(tmp_path / "a" / "b"))) == [
-        f"error target: {tmp_path}/a/b: no such directory, and {tmp_path}/a is none either"
+        f"error target: {tmp_path}/a/b: no such directory, nor is {tmp_path}/a"
     ]
 
 

@@ -65,7 +65,7 @@ def test_what_ended_the_saver_is_said(
 
 def test_settings_that_cannot_be_read_end_in_a_reboot(tmp_path: Path, performed: list[str]) -> None:
     said = finish(tmp_path, "[finish\n", "--failed")
-    assert "; going on with the defaults\n" in said
+    assert "; using the defaults\n" in said
     assert performed == ["reboot"]
 
 

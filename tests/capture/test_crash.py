@@ -11,8 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner, Result
 
-from vmcorefs.capture.prepare import load
-from vmcorefs.capture.run import crash
+from vmcorefs.capture.prepare import crash, load
 from vmcorefs.cli import main
 
 HOST = socket.gethostname()

@@ -112,7 +112,7 @@ def test_a_killed_saver_leaves_no_complete_dump(vmcore: Path, tmp_path: Path) ->
         "import os, sys\n"
         "from vmcorefs.capture.run import saver\n"
         "from vmcorefs.capture.settings import *\n"
-        "saver._Progress.__call__ = lambda self, count: os.kill(os.getpid(), 9)\n"
+        "saver._Progress.__call__ = lambda self, *_: os.kill(os.getpid(), 9)\n"
         "target, dump = TargetSettings(directory=sys.argv[1]), DumpSettings(format='vmcore')\n"
         "saver.save(Settings(target=target, dump=dump), sys.argv[2], print)"
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 
 import pytest
@@ -69,7 +68,7 @@ def test_one_toml_file_describes_a_capture_and_options_override_it(machine: Mach
         done = machine.run("extract", "vmcore", *sources, "-o", str(output))
         assert done.returncode == 0, done.stderr
     assert from_toml.read_bytes() == from_options.read_bytes()
-    refused = machine.run("extract", "oldmem", str(description), "-o", os.devnull, "--force")
+    refused = machine.run("extract", "oldmem", str(description), "-o", str(from_toml), "--force")
     assert refused.returncode == 6
     target = str(machine.directory / "oldmem")
     done = machine.run("extract", "oldmem", "--holes", "zero", str(description), "-o", target)

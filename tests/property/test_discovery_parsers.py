@@ -25,10 +25,10 @@ from tests.property.discovery_targets import (
     TARGETS,
     VALID,
 )
-from vmcorefs.config import parse_vmcoreinfo_choice
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo
 from vmcorefs.errors import VmcorefsError
+from vmcorefs.options import parse_vmcoreinfo_choice
 
 WORDS = [
     b"\xff" * 8,

@@ -99,6 +99,12 @@ def long_runs(layout: VmcoreLayout, out: Ranges, least: int) -> set[int]:
 @given(st.lists(_loads(), max_size=8), left_out, st.booleans(), st.integers(1, 6))
 # two that tell of the same byte: it goes with the long run of one, and stays in the other
 @example([load_phdr(0, 1, vaddr=0), load_phdr(0, PAGE + 1, vaddr=0)], TWO_PAGES, False, 2)
+@example(
+    [load_phdr(0, PAGE + 1, vaddr=0), load_phdr(0, 2 * PAGE + 1, vaddr=0)],
+    make_ranges([(PAGE, 3 * PAGE)]),
+    False,
+    2,
+)
 def test_what_stays_is_as_it_was_and_all_of_it_is_told(
     loads: list[Phdr], out: Ranges, universal: bool, least: int
 ) -> None:

@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests.oracles.newer import newer_makedumpfile
 from tests.real import tools
 from tests.real.marks import REAL, only
-from tests.real.newer import newer_makedumpfile
 from tests.real.trees import vmcorefs
 
 if TYPE_CHECKING:

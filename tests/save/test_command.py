@@ -139,7 +139,7 @@ def test_what_cannot_be_is_refused_before_anything_is_written(
 
 def test_a_pipe_takes_no_kdump_file_and_no_json(machine: Machine) -> None:
     for options, words in (
-        (["--format", "kdump"], "standard output takes bytes in order alone"),
+        (["--format", "kdump"], "standard output takes bytes in order only"),
         (["--json"], "standard output takes the dump, so --json has no place"),
     ):
         done = machine.run("save", *machine.sources, "-o", "-", *options)
@@ -256,8 +256,8 @@ def test_a_signal_stops_it_and_says_how_to_go_on(machine: Machine, memory: Path,
     assert done.returncode == 6
     assert f"vmcorefs: {out}: stopped by SIGTERM after " in done.stderr
     how_to_go_on = (
-        f" %); what is written keeps the name {out}.incomplete; the same command with --resume goes"
-        " on"
+        f" %); what is written keeps the name {out}.incomplete; the same command with --resume"
+        " continues it"
     )
     assert how_to_go_on in done.stderr
     assert os.listdir(out.parent) == ["vmcore.incomplete"]

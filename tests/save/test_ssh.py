@@ -139,7 +139,7 @@ def test_a_dump_that_did_not_arrive_whole_gets_no_name(out: Path) -> None:
         target.sync()
         out.with_name(f"{out.name}.incomplete").write_bytes(b"du")
         with pytest.raises(
-            OutputError, match=exactly(f"ssh://there{out}: 4 bytes were sent, and 2 have come")
+            OutputError, match=exactly(f"ssh://there{out}: 4 bytes were sent, but 2 arrived")
         ):
             target.publish()
     assert _names(out) == [".incomplete"]

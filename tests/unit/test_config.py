@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from tests.matching import exactly
 from vmcorefs.config import (
     CaptureConfig,
+    Options,
     Piece,
     is_capture_file,
     load_capture_file,
+    make_config,
+    options,
     override,
-    parse_elfcorehdr_choice,
-    parse_machine,
     parse_piece,
 )
 from vmcorefs.errors import ConfigError
+from vmcorefs.options import parse_elfcorehdr_choice, parse_machine
 
 
 @pytest.mark.parametrize(
@@ -262,3 +265,24 @@ def test_what_is_given_overrides_and_what_is_none_does_not() -> None:
     assert override(config, memory_map="other", holes=None, truncated=True) == CaptureConfig(
         images=(Piece("ram"),), memory_map="other", holes="error", truncated=True
     )
+
+
+def test_a_word_on_the_command_line_overrides_an_address_in_the_file(tmp_path: Path) -> None:
+    toml = tmp_path / "capture.toml"
+    toml.write_text(f"elfcorehdr = 4096\nvmcoreinfo = 4096\n{IMAGE}")
+    given: Any = {"elfcorehdr": "auto", "vmcoreinfo": "none"}  # the command gives text
+    config = make_config([toml], **given)
+    assert (config.elfcorehdr, config.use_elfcorehdr) == (None, True)
+    assert (config.vmcoreinfo, config.use_vmcoreinfo) == (None, False)
+
+
+def test_every_field_is_a_keyword_of_open_and_all_but_switches_an_option() -> None:
+    fields = {*CaptureConfig.__struct_fields__} - {"images"}
+    assert {*Options.__annotations__} == fields
+    assert fields - {*options()} == {option.switch for option in options().values()} - {None}
+
+
+def test_what_is_no_option_is_an_error_of_the_program() -> None:
+    wrong: Any = {"hole": "error"}
+    with pytest.raises(TypeError, match="hole"):
+        make_config(["ram"], **wrong)

@@ -20,7 +20,8 @@ from tests.conftest import Opener
 from tests.matching import exactly
 from vmcorefs import ConfigError
 from vmcorefs.cli import main
-from vmcorefs.config import load_capture_file, parse_vmcoreinfo_choice
+from vmcorefs.config import load_capture_file
+from vmcorefs.options import parse_vmcoreinfo_choice
 
 OTHER = vmcoreinfo_text("5.10.0-given")
 

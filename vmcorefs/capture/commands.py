@@ -13,6 +13,7 @@ import click
 
 from vmcorefs.capture.estimate import describe_needs
 from vmcorefs.capture.prepare.checks import check_all, format_checks, has_error, to_json
+from vmcorefs.capture.prepare.crash import crash_now, describe_crash
 from vmcorefs.capture.prepare.initramfs import fill, make_initramfs
 from vmcorefs.capture.prepare.install import install as install_files, uninstall as uninstall_files
 from vmcorefs.capture.prepare.load import (
@@ -29,7 +30,6 @@ from vmcorefs.capture.run.actions import (
     require_capture_kernel,
     run_shell,
 )
-from vmcorefs.capture.run.crash import crash_now, describe_crash
 from vmcorefs.capture.run.limit import time_limit
 from vmcorefs.capture.run.saver import save as save_memory
 from vmcorefs.capture.settings import SETTINGS_PATH, Settings, load_settings
@@ -57,7 +57,7 @@ def capture() -> None:
 def save(config_path: str, vmcore: str) -> None:
     """Save the crashed kernel's memory where the settings say, within their time limit.
 
-    Settings that cannot be read do not keep the memory from being saved: the defaults hold.
+    If the settings cannot be read, the memory is saved with the defaults.
     """
     settings = _settings_at_any_rate(config_path)
     with time_limit(settings.finish.timeout_seconds):
@@ -93,13 +93,13 @@ def finish(config_path: str, *, failed: bool) -> None:
 @capture.command(short_help="Load the crash kernel.")
 @_config_option
 @click.option("--replace", is_flag=True, help="Replace one that another tool has loaded.")
-@click.option("-n", "--dry-run", is_flag=True, help="Say what would be loaded.")
+@click.option("-n", "--dry-run", is_flag=True, help="Show what would be loaded.")
 def load(config_path: str, *, replace: bool, dry_run: bool) -> None:
     """Load the crash kernel, on the healthy system, as the settings say."""
     settings = load_settings(config_path)
     plan = plan_load(settings)
     if settings.load.save_from == "initramfs" and not dry_run and is_outdated(plan, config_path):
-        _say(f"{plan.initrd}: making it anew")
+        _say(f"{plan.initrd}: making a new one")
         make_initramfs(
             plan.initrd, config_path, settings, release=platform.release(), modules="dep"
         )
@@ -158,11 +158,11 @@ def initramfs(config_path: str, output: str | None, release: str | None, modules
     _say(f"{output}: {format_size(os.path.getsize(output))}")
 
 
-@capture.command(short_help="Put vmcorefs into an initramfs in the making.")
+@capture.command(short_help="Add vmcorefs to an initramfs that is being made.")
 @_config_option
 @click.argument("directory")
 def bundle(config_path: str, directory: str) -> None:
-    """Copy vmcorefs, its Python, and the settings below DIRECTORY; what hooks call."""
+    """Copy vmcorefs, its Python, and the settings below DIRECTORY; the hooks call this."""
     done = fill(directory, load_settings(config_path))
     _say(
         f"{directory}: {done.modules} modules, {done.libraries} libraries,"
@@ -173,7 +173,7 @@ def bundle(config_path: str, directory: str) -> None:
 @capture.command(name="try", hidden=True)
 @click.pass_context
 def try_(context: click.Context) -> None:
-    """Load every command, and what mounting loads later: it is there, then."""
+    """Load every command, and what mounting loads later, to show that all of it is there."""
     main = cast("click.Group", context.find_root().command)
     for name in main.list_commands(context):
         main.get_command(context, name)
@@ -204,17 +204,17 @@ def check(context: click.Context, file: str, *, as_json: bool) -> None:
 @click.command(name="test-crash")
 @_config_option
 @click.option(
-    "--yes-crash-this-machine", "is_sure", is_flag=True, help="Do not ask: crash, at once."
+    "--yes-crash-this-machine", "is_sure", is_flag=True, help="Do not ask: crash at once."
 )
 def test_crash(config_path: str, *, is_sure: bool) -> None:
-    """Say what will happen if this kernel crashes; asked twice, crash it.
+    """Show what will happen if this kernel crashes, and after two confirmations crash it.
 
-    THIS TAKES THE MACHINE DOWN. It asks for the machine's name, and once more.
+    THIS TAKES THE MACHINE DOWN. It asks for the machine's name, and then once more.
     """
     click.echo(describe_crash(load_settings(config_path)))
     if not is_sure:
         name = socket.gethostname()
-        if click.prompt(f"To go on, type the name of this machine ({name})") != name:
+        if click.prompt(f"To continue, type the name of this machine ({name})") != name:
             raise ConfigError("that is another name: nothing was done")
         if click.prompt("Crash it now? Type yes in capitals") != "YES":
             raise ConfigError("nothing was done")
@@ -248,7 +248,7 @@ def _settings_at_any_rate(path: str) -> Settings:
     try:
         return load_settings(path)
     except ConfigError as error:
-        _say(f"warning: {error}; going on with the defaults")
+        _say(f"warning: {error}; using the defaults")
         return Settings()
 
 

@@ -65,7 +65,7 @@ def describe_needs(settings: DumpSettings, reserved: int | None, path: str = MEM
 
     Args:
         settings: The level and the format.
-        reserved: What crashkernel= reserves now, in bytes; None if that cannot be told.
+        reserved: What crashkernel= reserves now, in bytes; None if that is not known.
         path: /proc/meminfo, or a copy.
     """
     needed = needed_memory(read_meminfo(path)["MemTotal"])

@@ -1,4 +1,4 @@
-"""Running a program that must not wait for anybody."""
+"""Running a program that must not wait for input."""
 
 from __future__ import annotations
 

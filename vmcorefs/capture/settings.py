@@ -22,8 +22,8 @@ Every key has a default, so an empty file is a good one::
     failure = "reboot"
     timeout = "30min"
 
-Unknown keys and bad values are refused, with the line they stand in: after the panic nobody is
-there to read a message.
+Unknown keys and bad values are refused, with the line they stand in: after the panic it is too late
+for a message.
 """
 
 from __future__ import annotations

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import json
-from typing import Any
 
 import click
 
-from vmcorefs.commands.opening import open_images
-from vmcorefs.commands.options import IMAGES_HELP, capture_options
+from vmcorefs.commands.opening import IMAGES_HELP, capture_options, open_capture
+from vmcorefs.config import CaptureConfig
 from vmcorefs.reports.estimate import estimate as estimate_sizes, format_report, make_report
-from vmcorefs.system.bars import share_bar
+from vmcorefs.system.bars import progress_bar
 
 
 def _say_needs(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
-    """Print what a dump of this machine will need, and nothing else."""
+    """Print what a dump of this machine will need, and exit."""
     if value:
         from vmcorefs.capture.commands import say_needs  # noqa: PLC0415
 
@@ -23,7 +22,6 @@ def _say_needs(context: click.Context, _parameter: click.Parameter, value: bool)
 
 
 @click.command(epilog=IMAGES_HELP)
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @capture_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; sizes are in bytes.")
 @click.option(
@@ -32,20 +30,23 @@ def _say_needs(context: click.Context, _parameter: click.Parameter, value: bool)
     is_eager=True,  # needs no IMAGE
     expose_value=False,
     callback=_say_needs,
-    help="Say instead what this machine should reserve with crashkernel=, and the disk that a dump"
-    " takes, by /etc/vmcorefs.toml.",
+    help="Instead, show what this machine should reserve with crashkernel=, and the disk space for"
+    " a dump, by /etc/vmcorefs.toml.",
 )
 def estimate(
-    images: tuple[str, ...],
+    config: CaptureConfig,
+    verify: str | None,
     as_json: bool,
-    **options: Any,  # noqa: ANN401  # click's
 ) -> None:
-    """Say what the pages in IMAGE... are used for, and how large a dump would be at each level.
+    """Count the pages in IMAGE... by use, and estimate how large a dump would be at each level.
 
-    All pages are counted; a sample of each kind is compressed, in every codec that there is, and a
-    size is told with how far it may be off (95 %). IMAGE may be the /proc/kcore of the machine that
-    runs.
+    All pages are counted. A sample of each kind is compressed with every codec that is installed,
+    and each size comes with its margin of error (95 %). IMAGE may be the running machine's
+    /proc/kcore.
     """
-    with open_images(images, options) as capture, share_bar("counting pages", "pages") as progress:
+    with (
+        open_capture(config, verify) as capture,
+        progress_bar("counting pages", "pages") as progress,
+    ):
         report = make_report(estimate_sizes(capture, progress=progress))
     click.echo(json.dumps(report, indent=1) if as_json else format_report(report), nl=as_json)

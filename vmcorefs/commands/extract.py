@@ -3,22 +3,20 @@
 from __future__ import annotations
 
 from contextlib import closing
-from typing import Any
 
 import click
 
-from vmcorefs.commands.opening import open_images
-from vmcorefs.commands.options import IMAGES_HELP, capture_options
+from vmcorefs.commands.opening import IMAGES_HELP, capture_options, open_capture
+from vmcorefs.config import CaptureConfig
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError
 from vmcorefs.output.extract import Outcome, extract as extract_file, stream
 from vmcorefs.output.places import is_local, local_path, open_target
-from vmcorefs.system.bars import byte_bar
+from vmcorefs.system.bars import progress_bar
 
 
 @click.command(epilog=IMAGES_HELP)
 @click.argument("file")
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option(
     "-o",
     "--output",
@@ -30,21 +28,21 @@ from vmcorefs.system.bars import byte_bar
 @capture_options
 def extract(
     file: str,
-    images: tuple[str, ...],
+    config: CaptureConfig,
+    verify: str | None,
     output: str,
     force: bool,
-    **options: Any,  # noqa: ANN401  # click's
 ) -> None:
     """Write FILE of the tree, such as vmcore, without mounting.
 
-    The output is sparse. It grows as OUTPUT.incomplete and gets its name when it is whole; the same
-    command goes on from an incomplete one.
+    The output is sparse. It is written as OUTPUT.incomplete and renamed when it is whole; the same
+    command resumes an incomplete one.
     """
-    with open_images(images, options) as capture:
+    with open_capture(config, verify) as capture:
         wanted = capture.files.get(file.strip("/"))
         if wanted is None:
             raise ConfigError(f"{file}: no such file; the tree has {', '.join(capture.files)}")
-        with byte_bar(wanted.size, wanted.path) as progress:
+        with progress_bar(wanted.path, at_once=True) as progress:
             if is_local(output):
                 path = local_path(output)
                 outcome = extract_file(wanted, path, force=force, progress=progress)

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 import click
 
-from vmcorefs.commands.opening import open_images
-from vmcorefs.commands.options import IMAGES_HELP, capture_options
+from vmcorefs.commands.opening import IMAGES_HELP, capture_options, open_capture
+from vmcorefs.config import CaptureConfig
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
 from vmcorefs.fuse.mounts import check_mountpoint
 from vmcorefs.fuse.planes.linux import keep_heap_small
@@ -15,25 +13,25 @@ from vmcorefs.fuse.serve import parse_mount_options
 
 
 @click.command(epilog=IMAGES_HELP)
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
-@click.argument("mountpoint")
 @capture_options
+@click.argument("mountpoint")
 @click.option("--allow-other", is_flag=True, help="Let every user read the tree (mode 0444).")
 @click.option(
     "-o",
     "mount_options",
     multiple=True,
     metavar="OPTION",
-    help="plane=kernel|mapped|plain: serve reads by no better plane than this; direct_io: keep"
-    " them out of the page cache, for bulk copies in little memory; read_timeout=SECONDS: how long"
-    " an input may take to answer before that is an error (30; 0: any time).",
+    help="plane=kernel|mapped|plain: the best plane that may serve reads; direct_io: keep them"
+    " out of the page cache, for bulk copies in little memory; read_timeout=SECONDS: how long an"
+    " input may take to answer before the read fails (default: 30; 0: no limit).",
 )
 @click.option("-f", "--foreground", is_flag=True, help="Stay in the foreground.")
 @click.option("--log", "log_path", metavar="FILE", help="Append the log to FILE.")
 @click.option("--no-seccomp", is_flag=True, help="Do not filter the daemon's system calls.")
 @click.option("-v", "--verbose", is_flag=True, help="Log more than warnings, in the foreground.")
 def mount(
-    images: tuple[str, ...],
+    config: CaptureConfig,
+    verify: str | None,
     mountpoint: str,
     *,
     allow_other: bool,
@@ -42,22 +40,21 @@ def mount(
     log_path: str | None,
     no_seccomp: bool,
     verbose: bool,
-    **options: Any,  # noqa: ANN401  # click's
 ) -> None:
     """Mount the memory in IMAGE... at MOUNTPOINT.
 
-    Nothing but the memory need be given: the memory map, where the bytes of the file belong, and
-    the kernel's notes are found in it; "vmcorefs check IMAGE" says how. Returns when the tree can
-    be read, and leaves a daemon behind. The tree holds vmcore, oldmem, kcore, crash_notes,
+    Only the memory has to be given: the memory map, where the bytes of the file belong, and the
+    kernel's notes are found in it; "vmcorefs check IMAGE" shows how. Returns when the tree can be
+    read, and leaves a daemon running. The tree holds vmcore, oldmem, kcore, crash_notes,
     crash_notes.d/cpuN, cpu/N/registers, version, vmcoreinfo, dmesg, kallsyms, vmlinux, gdbinit,
     iomem and layout.json, read-only and for their owner alone; with --dump-level, vmcore.kdump too.
-    What the image does not tell is left out.
+    What the image does not have is left out.
     """
     keep_heap_small()
     target = parse_mount_options(
         check_mountpoint(mountpoint), mount_options, allow_other=allow_other
     )
-    capture = open_images(images, options, target.mountpoint)
+    capture = open_capture(config, verify, target.mountpoint)
     for warning in capture.image.warnings:
         click.echo(f"vmcorefs: warning: {warning}", err=True)
     if foreground:

@@ -1,50 +1,98 @@
-"""What a command does first: open IMAGE..., and verify the inputs, with bars on a terminal."""
+"""What a command does first: read the options that describe a capture, open it, verify its inputs.
+
+The options are made from ``config.CaptureConfig``.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Literal, TypeVar, get_args, get_origin
 
-from vmcorefs.api import Capture, open_capture
-from vmcorefs.commands.options import make_config
-from vmcorefs.config import CaptureConfig
+import click
+
+from vmcorefs import api
+from vmcorefs.api import Capture
+from vmcorefs.config import CaptureConfig, DumpLevel, make_config, options
 from vmcorefs.confine import process
+from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL
+from vmcorefs.options import Option
 from vmcorefs.sources.file import FileSource
-from vmcorefs.system.bars import byte_bar, share_bar
+from vmcorefs.system.bars import progress_bar
+
+Command = Callable[..., None]
+Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+
+IMAGES_HELP = """\
+IMAGE is a file or device that holds physical memory: FILE, or FILE@PADDR[:OFFSET][+SIZE] where SIZE
+bytes from OFFSET on are the memory at physical address PADDR. Numbers are written as 0x100000000 or
+4G. Or it is a dump: an ELF vmcore, a kdump-compressed or flattened dump (all parts of a split one),
+or a mounted tree. Instead of images, one FILE.toml can describe a whole capture."""
+
+_LEVEL = DumpLevel | None
+_images_argument = click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
+_verify_option = click.option(
+    "--verify",
+    metavar="auto|SUMS",
+    help="First read every image and backup whole, and compare it with its digest: from SUMS, as"
+    " sha256sum writes it, or from FILE.sha256, .sha1, .md5 ... beside it (auto).",
+)
 
 
-def open_images(
-    images: tuple[str, ...], options: dict[str, Any], location: str = ".", *, thorough: bool = False
+def capture_options(command: Command) -> Command:
+    """Let a command take IMAGE... and the options: it gets them as ``config`` and ``verify``."""
+    return _with_options(command, options())
+
+
+def image_options(command: Command) -> Command:
+    """The same without ``--dump-level``, for a command that has its own."""
+    others = {field: each for field, each in options().items() if each.type != _LEVEL}
+    return _with_options(command, others)
+
+
+def _with_options(command: Command, described: Mapping[str, Option]) -> Command:
+    @functools.wraps(command)
+    def run(images: tuple[str, ...], **values: Any) -> None:  # noqa: ANN401  # click's
+        given = {field: values.pop(field) for field in described}
+        # a flag or a list that is not given leaves what the TOML file says
+        given = {f: value for f, value in given.items() if value is not False and value != ()}
+        command(config=make_config(images, **given), **values)
+
+    decorated = _verify_option(run)
+    for field, option in reversed([*described.items()]):
+        decorated = _make_option(field, option)(decorated)
+    return _images_argument(decorated)
+
+
+def _make_option(field: str, option: Option) -> Callable[[Decorated], Decorated]:
+    how: dict[str, Any] = {"metavar": option.metavar, "help": option.help}
+    if option.type is bool:
+        how["is_flag"] = True
+    elif get_origin(option.type) is Literal:
+        how["type"] = click.Choice(get_args(option.type))
+    elif option.type == _LEVEL:
+        how["type"] = click.IntRange(0, MAX_DUMP_LEVEL)
+    name = f"--{option.name.replace('_', '-')}"
+    return click.option(name, field, multiple=get_origin(option.toml) is list, **how)
+
+
+def open_capture(
+    config: CaptureConfig, verify: str | None, location: str = ".", *, thorough: bool = False
 ) -> Capture:
-    """Open what IMAGE... and the options describe; otherwise as ``open_config``.
+    """Open a capture; from here on, no other process may read this one's memory.
 
     Args:
-        images: What stands for IMAGE... on the command line.
-        options: The values of ``options.capture_options`` by name.
-        location: Where the tree will be found.
-        thorough: Look through all of the memory.
-    """
-    config = make_config(images, options)
-    return open_config(config, options["verify"], location, thorough=thorough)
-
-
-def open_config(
-    config: CaptureConfig, sums: str | None, location: str = ".", *, thorough: bool = False
-) -> Capture:
-    """Open a capture; from here on, nobody else may have the memory of this process.
-
-    Args:
-        config: What it is.
-        sums: What to verify the inputs against, if anything.
+        config: What to open.
+        verify: What to verify the inputs against, if anything.
         location: Where the tree will be found.
         thorough: Look through all of the memory.
     """
     process.forbid_dumps()
-    with share_bar("looking through the memory", "B") as progress:
-        capture = open_capture(config, location, thorough=thorough, progress=progress)
-    if sums is not None:
+    with progress_bar("looking through the memory") as progress:
+        capture = api.open_capture(config, location, thorough=thorough, progress=progress)
+    if verify is not None:
         try:
-            verify_inputs(capture.image.inputs, sums)
+            verify_inputs(capture.image.inputs, verify)
         except BaseException:
             capture.close()
             raise
@@ -61,7 +109,5 @@ def verify_inputs(inputs: Sequence[FileSource], sums: str) -> list[str]:
     # here: few ask for it
     from vmcorefs.reports.verify import expected_digests, verify  # noqa: PLC0415
 
-    expected = expected_digests(inputs, sums)
-    total = sum(source.size for source, _ in expected)
-    with byte_bar(total, "verifying") as progress:
-        return list(verify(expected, progress))
+    with progress_bar("verifying", at_once=True) as progress:
+        return list(verify(expected_digests(inputs, sums), progress))

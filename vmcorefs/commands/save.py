@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import json
 import sys
-from typing import Any
 
 import click
 from msgspec.structs import replace
 
-from vmcorefs.commands.opening import open_config
-from vmcorefs.commands.options import IMAGES_HELP, image_options, make_config
+from vmcorefs.commands.opening import IMAGES_HELP, image_options, open_capture
+from vmcorefs.config import CaptureConfig
 from vmcorefs.errors import ConfigError, IncompleteError
 from vmcorefs.output.places import STDOUT
 from vmcorefs.save.codecs import CODEC_NAMES
@@ -28,7 +27,6 @@ from vmcorefs.system.bars import without_bars
 
 
 @click.command(epilog=IMAGES_HELP)
-@click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option(
     "-o",
     "--output",
@@ -70,18 +68,19 @@ from vmcorefs.system.bars import without_bars
     metavar="N",
     help="Write N files, FILE.1 to FILE.N, as makedumpfile's --split does.",
 )
-@click.option("--resume", is_flag=True, help="Go on from FILE.incomplete.")
+@click.option("--resume", is_flag=True, help="Resume from FILE.incomplete.")
 @click.option("--force", is_flag=True, help="Replace FILE if it exists, or FILE.incomplete.")
 @click.option(
     "--sha256/--no-sha256",
     default=True,
-    help="Tell the SHA-256 of FILE, for which it is read again (default), or do without.",
+    help="Print the SHA-256 of FILE, which is read again for it (default), or do without.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
-@click.option("--quiet", is_flag=True, help="Say nothing but errors and warnings.")
+@click.option("--quiet", is_flag=True, help="Print only errors and warnings.")
 @image_options
 def save(
-    images: tuple[str, ...],
+    config: CaptureConfig,
+    verify: str | None,
     output: str,
     dump_level: str | None,
     wanted: str | None,
@@ -93,15 +92,13 @@ def save(
     sha256: bool,
     as_json: bool,
     quiet: bool,
-    **options: Any,  # noqa: ANN401  # click's
 ) -> None:
     """Write a dump of the memory in IMAGE..., filtered and compressed as makedumpfile's.
 
-    The kernel's log comes first, as FILE-dmesg.txt. The dump grows as FILE.incomplete, and gets its
-    name when it is whole and synced. A page that cannot be read does not stop it: the others are
+    The kernel's log comes first, as FILE-dmesg.txt. The dump is written as FILE.incomplete, and
+    renamed when it is whole and synced. A page that cannot be read does not stop it: the others are
     saved, what is lost is listed, the name stays FILE.incomplete and the exit status is 6.
     """
-    config = make_config(images, options)
     levels = read_levels(dump_level, config)
     order = make_order(output, levels, wanted, codec, parts=split, resume=resume, force=force)
     order = replace(order, sha256=sha256)
@@ -109,7 +106,7 @@ def save(
         raise ConfigError("standard output takes the dump, so --json has no place: name a FILE")
     say = _say if not quiet else None
     console = Console(bar=sys.stderr.isatty() and not quiet, say=say, warn=_say)
-    with open_config(replace(config, dump_level=None), options["verify"]) as capture:
+    with open_capture(replace(config, dump_level=None), verify) as capture:
         report = save_capture(capture, order, threads or default_threads(), console)
     if as_json:
         click.echo(json.dumps(as_dict(report), indent=1))

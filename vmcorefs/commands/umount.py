@@ -16,7 +16,7 @@ from vmcorefs.fuse.mounts import unmount
 def umount(mountpoints: tuple[str, ...], lazy: bool, timeout: float) -> None:
     """Unmount the tree at MOUNTPOINT and wait until its daemon has gone.
 
-    Also cleans up where the daemon has died ("Transport endpoint is not connected").
+    Also cleans up after a daemon that has died ("Transport endpoint is not connected").
     """
     for mountpoint in mountpoints:
         unmount(mountpoint, lazy=lazy, timeout=timeout)

@@ -7,15 +7,15 @@ from contextlib import ExitStack
 import click
 
 from vmcorefs.commands.opening import verify_inputs
-from vmcorefs.commands.options import images_config
+from vmcorefs.config import make_config
 from vmcorefs.confine import process
 from vmcorefs.reports.verify import AUTO
 from vmcorefs.sources.file import FileSource
 
 
 @click.command(
-    epilog="IMAGE is as for the other commands, but for a mounted tree: verify what it was mounted"
-    " of. An address or a size that stands behind it changes nothing: files are read whole."
+    epilog="IMAGE is as for the other commands, except a mounted tree: verify the files that it was"
+    " mounted from. An address or size after a name changes nothing: files are read whole."
 )
 @click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 @click.option(
@@ -27,10 +27,10 @@ from vmcorefs.sources.file import FileSource
 def verify(images: tuple[str, ...], sums: str) -> None:
     """Read IMAGE... and backups whole, and compare them with digests taken before.
 
-    The other commands do the same first under --verify, with the very files that they have opened.
+    With --verify, the other commands do this first, with the very files that they have opened.
     """
     process.forbid_dumps()
-    config = images_config(images)
+    config = make_config(images)
     pieces = [(piece, "image") for piece in config.images]
     pieces += [(config.backup, "backup")] if config.backup is not None else []
     with ExitStack() as stack:

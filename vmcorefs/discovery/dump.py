@@ -29,12 +29,12 @@ from vmcorefs.core.space.ranges import Ranges, intersect, make_ranges, round_out
 from vmcorefs.core.space.units import format_range
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.plan import Plan, image_in_ram
-from vmcorefs.discovery.search.scan import Progress
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FormatError, LayoutError, TruncatedError
 from vmcorefs.kernel.notes import CrashNotes, NoteSlot
 from vmcorefs.reader import Reader
 from vmcorefs.sources.dump import DumpFile
+from vmcorefs.system.progress import Progress
 
 _CPU, _OTHERS_OF_CPU = b"CORE", (b"CORE", b"LINUX")
 

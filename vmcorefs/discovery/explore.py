@@ -20,7 +20,7 @@ from vmcorefs.core.space.ranges import Ranges
 from vmcorefs.discovery.found import FoundKernel, rank
 from vmcorefs.discovery.search.candidates import Candidate, read_candidates
 from vmcorefs.discovery.search.root import find_deltas, maps_itself
-from vmcorefs.discovery.search.scan import Hits, Progress, locate, place_of, scan
+from vmcorefs.discovery.search.scan import Hits, locate, place_of, scan
 from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo
 from vmcorefs.errors import ConfigError, FormatError, UnsupportedError
 from vmcorefs.kernel.kernel import Kernel, machine_of
@@ -28,6 +28,7 @@ from vmcorefs.kernel.maps import read_static_map
 from vmcorefs.kernel.page_tables import locate_page_tables
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import Source
+from vmcorefs.system.progress import Progress
 
 MAX_CANDIDATES = 16
 """Most different VMCOREINFOs that are followed; a machine that crashed twice has three or four."""

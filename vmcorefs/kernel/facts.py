@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
 from vmcorefs.core.elf.elf import (
+    ELFCLASS32,
     EM_386,
     EM_AARCH64,
     EM_MIPS,
@@ -15,7 +17,9 @@ from vmcorefs.core.elf.elf import (
 )
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
+from vmcorefs.core.formats.c_struct import Abi
 from vmcorefs.core.formats.kdump.headers import Utsname
+from vmcorefs.core.formats.kdump.plan import KernelFacts
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FaultError, FormatError, SourceIOError
 from vmcorefs.kernel.virtual import through_distance, through_loads
@@ -43,7 +47,31 @@ _DISTANCES: Final[Mapping[int, Callable[[Vmcoreinfo], int]]] = {
 }
 
 
-def find_phys_base(elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None) -> int:
+def find_facts(
+    memory: Reader, elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None
+) -> KernelFacts:
+    """What is known of a kernel, with or without VMCOREINFO.
+
+    Args:
+        memory: Its memory, by physical address.
+        elfcorehdr: The headers that say where its image is.
+        vmcoreinfo: Its VMCOREINFO, or None.
+    """
+    header = elfcorehdr.header
+    crash_time = vmcoreinfo.crash_time if vmcoreinfo else None
+    return KernelFacts(
+        abi=Abi(
+            header.byte_order,
+            32 if header.elf_class == ELFCLASS32 else 64,
+            packed=header.e_machine == EM_386,
+        ),
+        utsname=_read_utsname(memory, elfcorehdr, vmcoreinfo),
+        phys_base=_find_phys_base(elfcorehdr, vmcoreinfo),
+        time=int(time.time()) if crash_time is None else crash_time,
+    )
+
+
+def _find_phys_base(elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None) -> int:
     """``phys_base`` in the sense that each machine gives to it (makedumpfile: arch/*.c).
 
     It may be negative on x86_64: where a kernel runs below the address that it was linked for.
@@ -64,7 +92,7 @@ def find_phys_base(elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None) -> int
     return int(loads["p_paddr"].min())
 
 
-def read_utsname(memory: Reader, elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None) -> Utsname:
+def _read_utsname(memory: Reader, elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None) -> Utsname:
     """The kernel's ``init_uts_ns.name``; where it cannot be read, what is known of it otherwise."""
     info = vmcoreinfo
     machine = elfcorehdr.header.e_machine

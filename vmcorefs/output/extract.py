@@ -7,7 +7,6 @@ so whatever it held, from a killed try or another image, the outcome is the same
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from contextlib import closing
 
 import msgspec
@@ -17,13 +16,11 @@ import numpy.typing as npt
 from vmcorefs.errors import FaultError
 from vmcorefs.output.local import LocalTarget
 from vmcorefs.output.target import Target
+from vmcorefs.system.progress import Progress
 from vmcorefs.tree.file import TreeFile
 
 _CHUNK = 4 << 20
 _BLOCK = 4096
-
-Progress = Callable[[int], None]
-"""Called with the number of bytes that have been dealt with since the last call."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
@@ -47,7 +44,7 @@ def extract(file: TreeFile, path: str, *, force: bool, progress: Progress) -> Ou
         file: A file of the tree.
         path: Where to; its directory must exist.
         force: Replace an existing file.
-        progress: Told of every chunk.
+        progress: Called for each chunk, with bytes.
 
     Raises:
         ConfigError: if ``path`` exists and ``force`` is false, another process writes it, or
@@ -79,7 +76,7 @@ def stream(file: TreeFile, target: Target, progress: Progress) -> Outcome:
         data = chunk.data[: min(_CHUNK, file.size - offset)]
         file.reader.pread_into(offset, data)
         target.pwrite(data, offset)
-        progress(len(data))
+        progress(offset + len(data), file.size)
     target.sync()
     target.publish()
     return Outcome(file.size, file.size, 0)
@@ -91,7 +88,7 @@ def _copy(file: TreeFile, target: LocalTarget, progress: Progress) -> Outcome:
     written = resumed = 0
     for offset in range(0, file.size, _CHUNK):
         size = min(_CHUNK, file.size - offset)
-        progress(size)
+        progress(offset + size, file.size)
         empty = file.reader.is_zero(offset, size)
         if empty and offset >= present:
             continue

@@ -27,8 +27,8 @@ _RENAME_NOREPLACE = 1
 class LocalTarget:
     """A file on a file system of this machine; see ``Target``.
 
-    It is locked (flock(2)) while it is written: a second saver is refused, and so is one that would
-    go on from a file that is still being written.
+    It is locked (flock(2)) while it is written: a second saver is refused, and so is resuming what
+    is still being written.
     """
 
     sequential = False
@@ -47,14 +47,14 @@ class LocalTarget:
 
         Args:
             path: The name that the file will have; its directory must exist.
-            force: Replace ``path``, and start anew over ``path.incomplete``.
+            force: Replace ``path``, and start over in ``path.incomplete``.
             resume: Keep what ``path.incomplete`` holds.
-            compared: Whoever resumes compares all that it holds, and need not trust it.
+            compared: The caller compares everything that it holds, and need not trust it.
             hashed: Its sum will be asked for.
 
         Raises:
             ConfigError: if ``path`` exists, or another process writes it, or an earlier try has
-                left its file and neither ``force`` nor ``resume`` says what to do about that.
+                left its file and neither ``force`` nor ``resume`` is given.
             OutputError: if it cannot be made.
         """
         if not os.path.basename(path):
@@ -92,7 +92,9 @@ class LocalTarget:
         if not self._force:
             raise ConfigError(f"{self.name}: exists already; pass --force to replace it")
         if not (stat.S_ISREG(mode) or stat.S_ISLNK(mode)):
-            raise ConfigError(f"{self.name}: exists and is no file, so it is not replaced")
+            raise ConfigError(
+                f"{self.name}: exists and is not a regular file, so it is not replaced"
+            )
 
     def _open(self) -> tuple[int, bool]:
         flags = os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK
@@ -122,30 +124,32 @@ class LocalTarget:
     def _take_over(self, *, force: bool, resume: bool, compared: bool) -> None:
         status = os.fstat(self._fd)
         if not stat.S_ISREG(status.st_mode) or status.st_nlink != 1:
-            raise ConfigError(f"{self.incomplete}: exists and is no file of an earlier try")
+            raise ConfigError(
+                f"{self.incomplete}: exists and is not a file that an earlier try left"
+            )
         if status.st_uid != os.geteuid():
             raise ConfigError(f"{self.incomplete}: belongs to user {status.st_uid}")
         if status.st_size and not (force or resume):
             raise ConfigError(
-                f"{self.incomplete}: an earlier try has left it; --resume goes on from there,"
-                " --force starts anew"
+                f"{self.incomplete}: an earlier try has left it; pass --resume to continue it,"
+                " or --force to start over"
             )
         os.fchmod(self._fd, 0o600)
         if not resume or (not compared and self._is_from_before(status.st_mtime)):
             os.ftruncate(self._fd, 0)
 
     def _is_from_before(self, mtime: float) -> bool:
-        """Whether this machine has been started since the file was written.
+        """Whether this machine has been rebooted since the file was written.
 
-        It may have lost pages then that were on their way to the disk, and kept what says that they
-        are there. Nothing of the file is believed.
+        Then pages may be lost that were on their way to the disk, while what says that they are
+        there was kept. Nothing in the file is trusted.
         """
         boot = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
         if mtime >= boot:
             return False
         self.warning = (
-            f"{self.incomplete}: this machine has been started since it was written, so what it"
-            " holds cannot be relied on; beginning anew"
+            f"{self.incomplete}: this machine has been rebooted since it was written, so what it"
+            " holds cannot be trusted; starting over"
         )
         return True
 
@@ -207,7 +211,7 @@ class LocalTarget:
             sync_directory(self.name)
         except FileExistsError:
             raise OutputError(
-                f"{self.name}: somebody else has made it meanwhile; {self.incomplete} is whole"
+                f"{self.name}: another process has made it meanwhile; {self.incomplete} is complete"
             ) from None
         except OSError as error:
             kept = None if self._published else self.incomplete

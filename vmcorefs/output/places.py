@@ -26,7 +26,7 @@ def scheme_of(output: str) -> str | None:
 
 
 def is_local(output: str) -> bool:
-    """Whether it is a file of this machine, which is written in any order and gone on from."""
+    """Whether it is a file of this machine, which is written in any order and can be resumed."""
     return output != STDOUT and scheme_of(output) in {None, *_LOCAL_SCHEMES}
 
 
@@ -54,7 +54,7 @@ def open_target(
     Args:
         output: A path, ``-``, ``ssh://...``, or a URL that fsspec knows.
         force: Replace what is there.
-        resume: Go on from what an earlier try has left.
+        resume: Continue what an earlier try has left.
         reach: Bytes that the file may get at most.
         hashed: Its sum will be asked for.
 
@@ -75,7 +75,7 @@ def open_target(
 
 def _open_stdout(*, resume: bool, hashed: bool) -> StreamTarget:
     if resume:
-        raise ConfigError("standard output cannot be gone on from: name a file for --resume")
+        raise ConfigError("standard output cannot be resumed: name a file for --resume")
     if sys.stdout.isatty():
         raise ConfigError("standard output is a terminal: name a file, or use a pipe")
     return StreamTarget("standard output", sys.stdout.fileno(), hashed=hashed)

@@ -1,9 +1,9 @@
 """A dump on another machine, by the ssh program and a shell there.
 
 The bytes and the name are two connections. In one, ``cat > X.incomplete && mv X.incomplete X``
-would give the name to half a dump: when this side dies, the other sees no more than the end of its
-input, and goes on. So the name is given by a second command, which only a saver sends that has
-sent everything, and which compares the size first.
+would give the name to half a dump: when this side dies, the other sees only the end of its input,
+and continues. So a second command gives the name; it is sent once everything has been sent, and
+compares the size first.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ if [ -e {incomplete} ] || [ -L {incomplete} ]; then exit {left}; fi
 """
 _REMOVE = "rm -f -- {incomplete}"
 
-# coreutils' sync takes files; older and smaller ones sync all of the machine whatever they are told
+# coreutils' sync takes files; older and smaller ones ignore them and sync the whole machine
 _RECEIVE = """
 umask 077
 {prepare}
@@ -52,7 +52,7 @@ sync -- {incomplete}
 _PUBLISH = """
 size=$(wc -c <{incomplete}) || exit 1
 if [ "$size" -ne {size} ]; then
-  echo "{size} bytes were sent, and $size have come" >&2
+  echo "{size} bytes were sent, but $size arrived" >&2
   exit 1
 fi
 {refuse}
@@ -118,14 +118,14 @@ class SshTarget(SequentialTarget):
         """
         if resume:
             raise ConfigError(
-                f"{url}: --resume goes on in a local file alone: what has come over there cannot be"
+                f"{url}: --resume works for local files only: what has arrived there cannot be"
                 " checked from here"
             )
         super().__init__(url, hashed=hashed)
         self.incomplete = f"{url}{INCOMPLETE}"
         self._place = parse_place(url)
         self._force = force
-        # a file, for nobody reads a pipe while the dump is sent
+        # a file: a pipe would fill up, as it is not read while the dump is sent
         self._errors: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115  # closed by close()
         try:
             self._ssh = self._start()
@@ -171,7 +171,7 @@ class SshTarget(SequentialTarget):
         if status == _LEFT:
             raise ConfigError(
                 f"{self.incomplete}: an earlier try has left it, or another process is writing it;"
-                " --force starts anew"
+                " pass --force to start over"
             )
         raise self._failed(f"ssh ended with status {status}")
 
@@ -223,9 +223,9 @@ class SshTarget(SequentialTarget):
         self._errors.close()
 
     def _end(self) -> None:
-        """Have the connection go away; what has come over there stays there."""
+        """Close the connection; what has arrived there stays there."""
         for pipe in (self._input, self._answer):
-            with suppress(OSError):  # it is what is to be got rid of
+            with suppress(OSError):  # it may be broken already
                 pipe.close()
         try:
             self._ssh.wait(_PATIENCE)
@@ -234,7 +234,7 @@ class SshTarget(SequentialTarget):
             self._ssh.wait()
 
     def _failed(self, reason: str) -> OutputError:
-        """What went wrong there, in the words of ssh or the shell, and here."""
+        """The error to raise: the messages of ssh or the shell, or else ``reason``."""
         self._errors.seek(0)
         said = self._errors.read(65536).decode("utf-8", "replace").strip().splitlines()
         words = "; ".join(line.strip() for line in said[-4:] if line.strip())

@@ -48,8 +48,8 @@ class StoreTarget(SequentialTarget):
         """
         if resume:
             raise ConfigError(
-                f"{url}: --resume goes on in a local file alone: a store keeps nothing of an upload"
-                " that did not end"
+                f"{url}: --resume works for local files only: a store keeps nothing of an upload"
+                " that was not finished"
             )
         super().__init__(url, hashed=hashed)
         self.incomplete = f"{url}{INCOMPLETE}"
@@ -74,7 +74,7 @@ class StoreTarget(SequentialTarget):
         if left:
             raise ConfigError(
                 f"{self.incomplete}: an earlier try has left it, or another process is writing it;"
-                " --force starts anew"
+                " pass --force to start over"
             )
 
     def _open(self) -> None:
@@ -100,9 +100,7 @@ class StoreTarget(SequentialTarget):
         except Exception as error:
             raise self._failed(error) from error
         if size != self.sent:
-            raise OutputError(
-                f"{self.incomplete}: {self.sent} bytes were sent, and {size} have come"
-            )
+            raise OutputError(f"{self.incomplete}: {self.sent} bytes were sent, but {size} arrived")
 
     def publish(self) -> None:
         """See ``Target.publish``."""
@@ -120,7 +118,7 @@ class StoreTarget(SequentialTarget):
             raise self._failed(error) from error
         if taken:
             raise OutputError(
-                f"{self.name}: somebody else has made it meanwhile; {self.incomplete} is whole"
+                f"{self.name}: another process has made it meanwhile; {self.incomplete} is complete"
             )
 
     def close(self) -> None:

@@ -16,7 +16,7 @@ class RunningHash:
     """The SHA-256 of what is written in order; given up at the first write out of order.
 
     Attributes:
-        wanted: Whether anybody asks for it.
+        wanted: Whether it will be asked for.
         position: Bytes that were written in order.
     """
 
@@ -36,7 +36,7 @@ class RunningHash:
             self._whole = False
 
     def hexdigest(self) -> str | None:
-        """The sum; None if not all was written in order, or nobody asks."""
+        """The checksum; None if not all was written in order, or it is not wanted."""
         return self._hash.hexdigest() if self._whole and self.wanted else None
 
 
@@ -61,7 +61,7 @@ class SequentialTarget(ABC):
 
     @property
     def sent(self) -> int:
-        """Bytes that have gone."""
+        """Bytes that have been sent."""
         return self._hash.position
 
     def pread(self, size: int, offset: int) -> bytes:
@@ -75,7 +75,7 @@ class SequentialTarget(ABC):
             ValueError: if ``offset`` is not where the last one ended.
         """
         if offset != self.sent:
-            raise ValueError(f"offset {offset}, but {self.sent} bytes have gone")
+            raise ValueError(f"offset {offset}, but {self.sent} bytes have been sent")
         view = memoryview(data).cast("B")
         self._hash.add(view, offset)
         self._send(view)
@@ -83,17 +83,19 @@ class SequentialTarget(ABC):
     def truncate(self, size: int) -> None:
         """See ``Target.truncate``."""
         if size < self.sent:
-            raise OutputError(f"{self.name}: {self.sent} bytes have gone, and cannot be recalled")
+            raise OutputError(
+                f"{self.name}: {self.sent} bytes have been sent, and cannot be recalled"
+            )
 
     def sha256(self, check: Callable[[], None]) -> str | None:
-        """See ``Target.sha256``: of what has gone."""
+        """See ``Target.sha256``: of what has been sent."""
         return self._hash.hexdigest()
 
 
 class StreamTarget(SequentialTarget):
     """An open descriptor, such as a pipe that another program reads; see ``Target``.
 
-    Whoever reads it has to see by the format's own end mark whether all has come.
+    Only the format's own end mark shows the reader whether everything has arrived.
     """
 
     incomplete = None

@@ -18,7 +18,7 @@ from vmcorefs.errors import DiskFullError, OutputError
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 INCOMPLETE = ".incomplete"
-"""What the name of a file ends with that is not whole yet, as in ``extract``."""
+"""What the name of an incomplete file ends with."""
 
 
 class Target(Protocol):
@@ -26,9 +26,9 @@ class Target(Protocol):
 
     Attributes:
         name: What messages call it: as the user gave it.
-        incomplete: The name that the bytes have until they are whole; None for a pipe.
-        sequential: Takes bytes in order alone: each ``pwrite`` goes on where the last one ended.
-        warning: What a person should know of what an earlier try has left.
+        incomplete: The name that the file has until it is complete; None for a pipe.
+        sequential: Takes bytes in order only: each ``pwrite`` starts where the last one ended.
+        warning: A warning about what an earlier try has left.
     """
 
     @property
@@ -42,7 +42,7 @@ class Target(Protocol):
 
     @property
     def present(self) -> int:
-        """Bytes that an earlier try has left: 0 unless it was opened to go on from there."""
+        """Bytes that an earlier try has left: 0 unless it was opened to resume that."""
 
     def pread(self, size: int, offset: int) -> bytes:
         """What an earlier try has left there; fewer bytes at the end.
@@ -63,37 +63,37 @@ class Target(Protocol):
         """Throw away what is behind ``size`` bytes.
 
         Raises:
-            OutputError: if bytes that have gone cannot be called back.
+            OutputError: if bytes that have been sent cannot be recalled.
         """
 
     def sync(self) -> None:
-        """Return when every byte is where a power cut cannot reach it.
+        """Return when every byte is safe from a power cut.
 
         Raises:
-            OutputError: if that cannot be had.
+            OutputError: if that fails.
         """
 
     def publish(self) -> None:
-        """Give the file its name, and make that safe too; the bytes have been synced before.
+        """Give the file its name, and sync that too; the bytes have been synced before.
 
         Raises:
-            OutputError: if it cannot be had; the file then keeps its incomplete name.
+            OutputError: if that fails; the file then keeps its incomplete name.
         """
 
     def sha256(self, check: Callable[[], None]) -> str | None:
         """The SHA-256 of all that was written, in hexadecimal; after ``publish``, or instead.
 
-        None if it was opened for somebody who does not ask.
+        None if it was opened with ``hashed`` false.
 
         Args:
-            check: Called now and then if the file has to be read for that; what it raises goes on.
+            check: Called now and then if the file has to be read for that; may raise.
 
         Raises:
             OutputError: if it cannot be read.
         """
 
     def close(self) -> None:
-        """Give back what it holds; what was not published keeps its incomplete name."""
+        """Release what it holds; a file that was not published keeps its incomplete name."""
 
 
 def output_error(name: str, error: OSError, kept: str | None) -> OutputError:

@@ -1,14 +1,13 @@
 """How large a dump would be at each level, from a sample of pages that are compressed.
 
 All pages are counted by kind, from the kernel's own page array; of each kind a bounded number is
-read and compressed. makedumpfile tells the counts alone (``--mem-usage``).
+read and compressed. makedumpfile ``--mem-usage`` has only the counts.
 """
 
 from __future__ import annotations
 
 import math
-import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import msgspec
@@ -18,22 +17,24 @@ from msgspec.structs import replace
 
 from vmcorefs.api import Capture
 from vmcorefs.core.formats.kdump.descriptors import DESC_SIZE, bitmap_blocks
-from vmcorefs.core.pages.dump_level import KindArray, PageKind, left_out
-from vmcorefs.core.space.ranges import Int64Array, total_size
+from vmcorefs.core.pages.dump_level import PageKind, left_out
+from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.core.space.units import align_up, format_size
 from vmcorefs.errors import UnsupportedError
 from vmcorefs.save.codecs import CODEC_NAMES, Compress, find_codec
 from vmcorefs.save.command import default_threads, make_dump
-from vmcorefs.save.dump import Dump, PageKinds
+from vmcorefs.save.dump import Dump
 from vmcorefs.save.pages import Batch, PageReader
 from vmcorefs.save.report import NAMES
 from vmcorefs.save.survey import ABSENT, Survey
+from vmcorefs.save.watched import WatchedKinds
+from vmcorefs.system.progress import Progress
 
 SAMPLES = 2048
 """Pages of each kind that are compressed: 8 MiB."""
 
 LEVELS = (0, 1, 3, 7, 15, 17, 31)
-"""Dump levels that are told of: all pages; one kind less each; without zeros and free pages; the
+"""Dump levels in the report: all pages; one kind less each; without zeros and free pages; the
 least."""
 
 _KINDS = len(PageKind)
@@ -42,8 +43,6 @@ _NORMAL_95 = 1.96
 
 Report = dict[str, Any]
 FloatArray = npt.NDArray[np.float64]
-Progress = Callable[[int, int], None]
-"""``progress(done, total)``, in pages."""
 
 
 class Sample(msgspec.Struct, frozen=True):
@@ -122,7 +121,7 @@ def estimate(
         capture: An opened image, which may be of a live machine (/proc/kcore).
         samples: Pages of each kind that are compressed at most.
         seed: Of the choice: the same seed chooses the same pages.
-        progress: Told how far the counting is.
+        progress: Told how far the counting is, in pages.
 
     Raises:
         SourceIOError: if what tells the kinds of pages cannot be read.
@@ -130,7 +129,7 @@ def estimate(
     warnings = list(capture.image.warnings)
     dump, _ = make_dump(capture, warnings)
     if progress is not None:
-        dump = replace(dump, kinds=_Watched(dump, progress))
+        dump = replace(dump, kinds=WatchedKinds(dump, progress))
     found = estimate_dump(dump, samples=samples, seed=seed)
     return replace(found, warnings=(*warnings, *found.warnings))
 
@@ -185,7 +184,7 @@ def _measure(dump: Dump, survey: Survey, chosen: list[Int64Array]) -> Estimate:
         total = int(survey.kept[kind])
         if count < len(pfns):
             warnings.append(f"{NAMES[kind]}: {len(pfns) - count} of {len(pfns)} pages not readable")
-        if count < min(2, total):  # of one page nobody knows how far others are from it
+        if count < min(2, total):  # one page does not show how far others differ
             for codec in taken.values():
                 codec[0, kind] = size
             warnings.append(f"{NAMES[kind]}: nothing to compress: {total} count as whole pages")
@@ -222,30 +221,6 @@ def _overhead(dump: Dump, survey: Survey) -> int:
     block = dump.kinds.page_size
     notes = align_up(len(dump.notes), block) + block
     return block + notes + bitmap_blocks(survey.max_mapnr, block) * block
-
-
-class _Watched:
-    """Kinds of pages, and somebody is told how many were asked for."""
-
-    def __init__(self, dump: Dump, progress: Progress) -> None:
-        self._kinds: PageKinds = dump.kinds
-        self._total = total_size(dump.ram) // dump.kinds.page_size
-        self._progress = progress
-        self._done = 0
-        self._lock = threading.Lock()
-
-    @property
-    def page_size(self) -> int:
-        """See ``PageKinds``."""
-        return self._kinds.page_size
-
-    def of(self, first: int, count: int) -> KindArray:
-        """See ``PageKinds``."""
-        kinds = self._kinds.of(first, count)
-        with self._lock:
-            self._done = min(self._done + count, self._total)
-            self._progress(self._done, self._total)
-        return kinds
 
 
 def make_report(estimated: Estimate) -> Report:

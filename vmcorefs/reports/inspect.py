@@ -1,4 +1,4 @@
-"""What was understood of the inputs: one report, for people and for machines."""
+"""What is known of the inputs: one report, for people and for programs."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from datetime import UTC, datetime
 from typing import Any
 
 from vmcorefs.api import Capture
-from vmcorefs.config import machine_names
 from vmcorefs.core.elf.elf import ELFCLASS32, PT_LOAD, PhdrTable
 from vmcorefs.core.space.ranges import total_size
 from vmcorefs.core.space.units import format_range, format_size
@@ -16,6 +15,7 @@ from vmcorefs.errors import VmcorefsError
 from vmcorefs.fuse.planes.choose import expected_plane
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.notes import NoteSlot
+from vmcorefs.options import machine_names
 from vmcorefs.tree.file import TreeFile
 from vmcorefs.tree.filtered import Filter
 from vmcorefs.tree.texts import describe_input
@@ -51,6 +51,7 @@ def make_report(capture: Capture) -> Report:
         "backup": _backup(image),
         "cpus": [_cpu(image, slot) for slot in image.notes.cpu_slots],
         "vmcoreinfo": _vmcoreinfo(image),
+        "no_kernel": image.no_kernel or None,
         "dump_level": _dump_level(capture.filtered),
         "missing": image.missing.tolist(),
         "findings": [finding.plain() for finding in image.findings],
@@ -148,7 +149,7 @@ def format_report(report: Report) -> str:
     if backup:
         span = format_range(backup["start"], backup["end"])
         rows.append(("low memory", f"{span} from {backup['origin']}"))
-    rows += _format_kernel(report["vmcoreinfo"])
+    rows += _format_kernel(report)
     rows += [(f"cpu {n}", _format_cpu(cpu)) for n, cpu in enumerate(report["cpus"])]
     rows += _format_dump_level(report["dump_level"])
     rows += [("missing", f"{format_range(*r)}: reads fail") for r in report["missing"]]
@@ -195,9 +196,10 @@ def _format_headers(headers: Report) -> Iterator[tuple[str, str]]:
         yield "segment", f"and {len(loads) - 16} more"
 
 
-def _format_kernel(vmcoreinfo: Report | None) -> Iterator[tuple[str, str]]:
+def _format_kernel(report: Report) -> Iterator[tuple[str, str]]:
+    vmcoreinfo = report["vmcoreinfo"]
     if vmcoreinfo is None:
-        yield "kernel", "unknown: there is no VMCOREINFO note"
+        yield "kernel", f"unknown: {report['no_kernel']}"
         return
     build_id = vmcoreinfo["build_id"]
     yield (

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
@@ -16,12 +16,10 @@ from vmcorefs.core.digests import ALGORITHMS, Digest, parse_sidecar, parse_sums
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError, DigestError, FormatError
 from vmcorefs.sources.file import FileSource
+from vmcorefs.system.progress import Progress
 
 AUTO: Final = "auto"
 """In place of a file of sums: a digest stands beside each input."""
-
-Progress = Callable[[int], None]
-"""Told how many more bytes have been read."""
 
 _AT_ONCE: Final = 4 << 20
 _MAX_SUMS: Final = 16 << 20
@@ -53,14 +51,16 @@ def expected_digests(inputs: Sequence[FileSource], sums: str) -> list[tuple[File
 def verify(expected: Sequence[tuple[FileSource, Digest]], progress: Progress) -> Iterator[str]:
     """Read every input whole, compare, and give a line for each that is as it was.
 
-    Afterwards the input knows its digest, for ``layout.json``.
+    Afterwards the input knows its digest, for ``layout.json``. ``progress`` counts bytes.
 
     Raises:
         DigestError: if one is not as expected, or changes while it is read.
         SourceIOError: if it cannot be read.
     """
+    done, total = 0, sum(source.size for source, _ in expected)
     for source, digest in expected:
-        found = _digest_of(source, digest.algorithm, progress)
+        found = _digest_of(source, digest.algorithm, progress, done, total)
+        done += source.size
         if found != digest:
             raise DigestError(
                 f"{source.name}: its {digest.algorithm} is {found.value}, expected {digest.value}"
@@ -69,7 +69,9 @@ def verify(expected: Sequence[tuple[FileSource, Digest]], progress: Progress) ->
         yield f"{source.name}: {format_size(source.size)}, {found}: as expected"
 
 
-def _digest_of(source: FileSource, algorithm: str, progress: Progress) -> Digest:
+def _digest_of(
+    source: FileSource, algorithm: str, progress: Progress, done: int, total: int
+) -> Digest:
     if source.kind == "character device":
         raise ConfigError(f"{source.name}: a character device has no end, and so no digest")
     hasher = hashlib.new(algorithm, usedforsecurity=False)
@@ -81,7 +83,7 @@ def _digest_of(source: FileSource, algorithm: str, progress: Progress) -> Digest
         else:
             source.pread_into(at, piece)
         hasher.update(piece)
-        progress(len(piece))
+        progress(done + at + len(piece), total)
     if source.identity_now != source.identity:
         raise DigestError(
             f"{source.name}: changed while it was read: {source.identity_now}, expected"

@@ -13,14 +13,14 @@ from msgspec.structs import replace
 from vmcorefs.api import Capture
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL, KindArray, PageKind
+from vmcorefs.core.pages.selection import PageKinds
 from vmcorefs.core.space.ranges import subtract, total_size
-from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError, FormatError
 from vmcorefs.output.places import STDOUT, is_local
 from vmcorefs.output.target import Target
 from vmcorefs.reader import Reader
 from vmcorefs.save.codecs import find_codec
-from vmcorefs.save.dump import Dump, Observer, PageKinds
+from vmcorefs.save.dump import Dump, Observer
 from vmcorefs.save.formats.elf import ElfFormat
 from vmcorefs.save.formats.flattened import FlattenedFormat
 from vmcorefs.save.formats.kdump import KdumpFormat
@@ -35,7 +35,7 @@ FORMATS = ("kdump", "elf", "flattened")
 
 
 class EveryPage:
-    """The kinds of pages where nobody tells: all are kept."""
+    """The kinds of pages where they are not known: all are kept."""
 
     def __init__(self, page_size: int) -> None:
         self.page_size = page_size
@@ -75,7 +75,7 @@ def parse_levels(text: str) -> tuple[int, ...]:
 
 
 def choose_format(output: str, wanted: str | None, parts: int) -> str:
-    """The format for a place, if nobody chose one: kdump for a file, flattened for a stream.
+    """The chosen format, or the default for a place: kdump for a file, flattened for a stream.
 
     Raises:
         ConfigError: if the place cannot take the wanted one.
@@ -84,7 +84,7 @@ def choose_format(output: str, wanted: str | None, parts: int) -> str:
         chosen = wanted or "kdump"
     elif wanted == "kdump":
         raise ConfigError(
-            f"{_call(output)} takes bytes in order alone, and a kdump file is not written in order;"
+            f"{_call(output)} takes bytes in order only, and a kdump file is not written in order;"
             " --format flattened is made for that (makedumpfile -R turns it into a kdump file)"
         )
     else:
@@ -112,7 +112,7 @@ def make_order(  # all but the first four by name
         wanted: The format; None for the place's own.
         codec: How pages are compressed; None for the format's own.
         parts: Files to write.
-        resume: Go on from what an earlier try has left.
+        resume: Continue what an earlier try has left.
         force: Replace what is there.
 
     Raises:
@@ -123,8 +123,8 @@ def make_order(  # all but the first four by name
         raise ConfigError(f"an ELF core holds pages as they are: --codec {codec} is for the others")
     if resume and chosen != "kdump":
         raise ConfigError(
-            f"--resume is for --format kdump: a dump in the format {chosen} is begun"
-            " anew with --force"
+            f"--resume is for --format kdump: a dump in the format {chosen} is started"
+            " over with --force"
         )
     if codec is None:
         codec = "none" if chosen == "elf" else "zlib"
@@ -169,13 +169,12 @@ def make_dump(capture: Capture, warnings: list[str]) -> tuple[Dump, int]:
 
 def _find_kinds(capture: Capture, warnings: list[str]) -> PageKinds:
     image = capture.image
-    vmcoreinfo = image.notes.vmcoreinfo
     try:
         kinds = image.pages
     except FormatError as error:
         # a dump that is too big is better than none
-        warnings.append(f"{error}; no page is left out but those of zeros")
-        return EveryPage(vmcoreinfo.page_size if vmcoreinfo else PAGE_SIZE)
+        warnings.append(f"{error}; only pages of zeros are left out")
+        return EveryPage(image.page_size)
     warnings.extend(kinds.unknown)
     return kinds
 
@@ -214,7 +213,7 @@ def save_capture(capture: Capture, order: Order, threads: int, console: Console)
         capture: The opened image.
         order: What is asked for.
         threads: Threads that compress.
-        console: Who waits.
+        console: Where messages go.
 
     Raises:
         VmcorefsError: as ``make_writer``, ``make_dump`` and ``saver.save`` say.

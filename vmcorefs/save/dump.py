@@ -8,27 +8,9 @@ import msgspec
 
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
-from vmcorefs.core.pages.dump_level import KindArray
+from vmcorefs.core.pages.selection import PageKinds
 from vmcorefs.core.space.ranges import Ranges
 from vmcorefs.reader import Reader
-
-
-class PageKinds(Protocol):
-    """Tells what each page of the crashed kernel was used for."""
-
-    @property
-    def page_size(self) -> int:
-        """Bytes in a page of the crashed kernel."""
-
-    def of(self, first: int, count: int) -> KindArray:
-        """The kinds of the pages ``[first, first + count)``, by page frame number.
-
-        A page that no page array describes is ``KERNEL``: it is kept. ``ZERO`` is never told here.
-        May be asked again, from several threads, and in any order.
-
-        Raises:
-            SourceIOError: if the page array cannot be read.
-        """
 
 
 class Dump(msgspec.Struct, frozen=True):
@@ -66,7 +48,7 @@ class Output(Protocol):
 
 
 class Observer(Protocol):
-    """Is told how far the writing is; called from one thread."""
+    """Follows how far the writing is; called from one thread."""
 
     def pages(self, done: int, total: int) -> None:
         """``done`` of ``total`` pages that are kept have been dealt with."""

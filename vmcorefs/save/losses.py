@@ -12,7 +12,7 @@ class Loss(msgspec.Struct, frozen=True):
     Attributes:
         paddr: Physical address of the first.
         size: How many.
-        reason: Why, in the words of whoever could not read them.
+        reason: Why they could not be read.
     """
 
     paddr: int

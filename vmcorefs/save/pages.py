@@ -119,8 +119,8 @@ class PageReader:
         """Read the pages of ``batch``.
 
         What of a page is not RAM reads as zeros, as in makedumpfile (``readpage_elf``). A page that
-        cannot be read whole is lost, and the others are not. Whoever is done with the data should
-        ``give_back`` it: memory that is new costs the kernel as much as the pages read into it.
+        cannot be read whole is lost, and the others are not. When the data is no longer needed,
+        ``give_back`` it: new memory costs the kernel as much as the pages read into it.
         """
         size = self.page_size
         data = self._take_buffer(len(batch.pfns))
@@ -143,7 +143,7 @@ class PageReader:
         return Pages(data, zero, lost, tuple(losses))
 
     def give_back(self, pages: Pages) -> None:
-        """Nobody uses ``pages.data`` any more."""
+        """Reuse the memory of ``pages.data``, which is no longer needed."""
         self._buffers.append(pages.data)
 
     def _take_buffer(self, count: int) -> PageArray:
@@ -188,10 +188,10 @@ class PageReader:
 
 def _are_zero(data: PageArray) -> BoolArray:
     words = data.view(np.uint64)
-    # a few words of each tell for most that it is not
+    # for most, a few words show that it is not
     zero: BoolArray = words[:, :: words.shape[1] // 8].max(axis=1) == 0
     rows = np.flatnonzero(zero)
     if len(rows):
-        # of numpy's ways to ask, the one whose speed does not hang on the answer
+        # of numpy's ways, the one whose speed does not depend on the data
         zero[rows] = (words if len(rows) == len(words) else words[rows]).max(axis=1) == 0
     return zero

@@ -30,15 +30,17 @@ class Progress:
         *,
         bar: bool,
         say: Callable[[str], None] | None,
+        step: Callable[[], None] = lambda: None,
     ) -> None:
         """Watch the writing of one dump.
 
         Args:
             name: What the dump is called.
             page_size: Bytes in a page.
-            stop: Asked at every step whether to go on.
+            stop: Checked at every step.
             bar: Show a bar on standard error.
-            say: Told a line every few seconds, and of the first loss; None to be quiet.
+            say: Called with a line every few seconds, and at the first loss; None to be quiet.
+            step: Called as pages are written; what it raises ends the save.
         """
         self.done = self.total = 0
         self.losses = Losses()
@@ -46,12 +48,13 @@ class Progress:
         self._page_size = page_size
         self._stop = stop
         self._say = say
+        self._step = step
         self._start: float | None = None  # of the writing: the rate is of that alone
         self._last_line = time.monotonic()
         self._bar = make_bar(name, "B") if bar else None
 
     def check(self) -> None:
-        """Go on, or not.
+        """Check whether to stop.
 
         Raises:
             StoppedError: if a signal has asked for it.
@@ -65,6 +68,7 @@ class Progress:
             StoppedError: if a signal has asked for it.
         """
         self.check()
+        self._step()
         self.done, self.total = done, total
         if self._start is None:
             self._start = time.monotonic()
@@ -77,14 +81,14 @@ class Progress:
         elif self._is_time_for_a_line():
             self._tell(self._line(time.monotonic() - self._start))
 
-    def looked(self, page: int, end: int) -> None:
-        """The kinds of pages are asked for: those up to ``page`` of ``end`` are known.
+    def looked(self, done: int, total: int) -> None:
+        """The kinds of ``done`` of ``total`` pages are known.
 
         Raises:
             StoppedError: if a signal has asked for it.
         """
         self.check()
-        line = f"{self._name}: looking at pages, {100 * page // max(end, 1)} %"
+        line = f"{self._name}: looking at pages, {100 * done // max(total, 1)} %"
         if self._bar is not None:
             self._bar.set_description_str(line)
         elif self._is_time_for_a_line():
@@ -93,7 +97,9 @@ class Progress:
     def lost(self, paddr: int, size: int, reason: str) -> None:
         """See ``Observer.lost``."""
         if not self.losses.size:
-            self._tell(f"{self._name}: cannot read {size} bytes at {paddr:#x}: {reason}; going on")
+            self._tell(
+                f"{self._name}: cannot read {size} bytes at {paddr:#x}: {reason}; continuing"
+            )
         self.losses.add(paddr, size, reason)
         if self._bar is not None:
             self._bar.set_postfix_str(f"{format_size(self.losses.size)} lost", refresh=False)

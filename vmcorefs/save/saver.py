@@ -17,7 +17,6 @@ from typing import Protocol
 import msgspec
 from msgspec.structs import replace
 
-from vmcorefs.core.pages.dump_level import KindArray
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError, DiskFullError, OutputError, StoppedError
 from vmcorefs.output.places import STDOUT, is_local, local_path, log_name, open_target, part_names
@@ -26,6 +25,7 @@ from vmcorefs.save.dump import Dump, Observer
 from vmcorefs.save.progress import Progress
 from vmcorefs.save.report import Report
 from vmcorefs.save.stop import Stop
+from vmcorefs.save.watched import WatchedKinds
 from vmcorefs.save.written import Written
 
 
@@ -49,10 +49,10 @@ class Order(msgspec.Struct, frozen=True):
         format: ``kdump``, ``elf`` or ``flattened``.
         codec: How pages are compressed, or ``none``.
         parts: Files that the dump is written into.
-        resume: Go on from what an earlier try has left.
+        resume: Continue what an earlier try has left.
         force: Replace what is there.
         log: Save the kernel's log beside the dump.
-        sha256: Tell the sum of each file: one that is not written in order is read again for it.
+        sha256: Compute the checksum of each file: one that is not written in order is read again.
     """
 
     output: str
@@ -67,17 +67,19 @@ class Order(msgspec.Struct, frozen=True):
 
 
 class Console(msgspec.Struct, frozen=True):
-    """How to speak to whoever waits.
+    """Where messages go.
 
     Attributes:
         bar: Show a bar on standard error.
-        say: Told a line at a time; None to be quiet.
-        warn: Told what must be known, also when quiet.
+        say: Called with each line; None to be quiet.
+        warn: Called with each warning, also when quiet.
+        step: Called as pages are written; what it raises ends the save.
     """
 
     bar: bool
     say: Callable[[str], None] | None
     warn: Callable[[str], None]
+    step: Callable[[], None] = lambda: None
 
 
 def save(
@@ -90,7 +92,7 @@ def save(
         log: The kernel's log, which is saved first; None if there is none.
         order: What is asked for.
         write: The format.
-        console: Who waits.
+        console: Where messages go.
         missing: Bytes of RAM that no input holds, for the report.
 
     Returns:
@@ -100,7 +102,7 @@ def save(
         ConfigError: if something is there that is not to be replaced.
         OutputError: if it cannot be written.
         StoppedError: if a signal came.
-        SourceIOError: if what tells the kinds of pages cannot be read.
+        SourceIOError: if the page array cannot be read.
     """
     start = time.monotonic()
     order = replace(order, output=local_path(order.output))
@@ -115,12 +117,16 @@ def save(
         targets = _open_targets(order, dump, warn, stack)
         saved_log = _save_log(order, log, warn)
         progress = Progress(
-            order.output, dump.kinds.page_size, stop, bar=console.bar, say=console.say
+            order.output,
+            dump.kinds.page_size,
+            stop,
+            bar=console.bar,
+            say=console.say,
+            step=console.step,
         )
         stack.callback(progress.close)
-        watched = replace(dump, kinds=_WatchedKinds(dump, progress))
         with _keeping(order, targets, progress):
-            level, written = _write(watched, order, targets, write, progress, warn)
+            level, written = _write(dump, order, targets, write, progress, warn)
         progress.close()
         whole = not progress.losses.size
         for target in targets if whole else ():
@@ -170,7 +176,7 @@ def _save_log(order: Order, log: bytes | None, warn: Callable[[str], None]) -> s
         return None
     name = log_name(order.output)
     if order.resume and not order.force and os.path.exists(name):
-        # it has its name, so it is whole; but whose is it?
+        # it has its final name, so it is complete; but is it of this machine?
         if Path(name).read_bytes() != log:
             raise ConfigError(f"{name}: is not this machine's log; pass --force to replace it")
         return name
@@ -199,24 +205,6 @@ def _keeping(order: Order, targets: Sequence[Target], progress: Progress) -> Ite
         raise
 
 
-class _WatchedKinds:
-    """The kinds of a dump's pages; to ask for them is progress, and may be stopped."""
-
-    def __init__(self, dump: Dump, progress: Progress) -> None:
-        self._kinds = dump.kinds
-        self._progress = progress
-        self._end = int(dump.ram[-1, 1]) // self.page_size if len(dump.ram) else 0
-
-    @property
-    def page_size(self) -> int:
-        return self._kinds.page_size
-
-    def of(self, first: int, count: int) -> KindArray:
-        kinds = self._kinds.of(first, count)
-        self._progress.looked(first + count, self._end)
-        return kinds
-
-
 def _write(
     dump: Dump,
     order: Order,
@@ -228,7 +216,8 @@ def _write(
     """Write the dump at the first level that there is room for, and sync it."""
     for level, next_level in zip(order.levels, (*order.levels[1:], None), strict=True):
         try:
-            written = write(replace(dump, level=level), targets, progress)
+            watched = replace(dump, level=level, kinds=WatchedKinds(dump, progress.looked))
+            written = write(watched, targets, progress)
             for target in targets:
                 target.sync()
         except DiskFullError as error:
@@ -252,7 +241,7 @@ def _sync(targets: Sequence[Target]) -> None:
 
 def _describe_stop(error: StoppedError, order: Order, progress: Progress) -> str:
     advice = (
-        "; the same command with --resume goes on"
+        "; the same command with --resume continues it"
         if is_local(order.output) and order.format == "kdump"
         else ""
     )
@@ -266,8 +255,8 @@ def _sums(targets: Sequence[Target], stop: Stop, *, whole: bool) -> tuple[str | 
         return tuple(target.sha256(stop.check) for target in targets)
     except StoppedError as error:
         names = ", ".join(_name(target, whole=whole) for target in targets)
-        what = "whole" if whole else "as whole as can be"
-        raise StoppedError(f"{error} while the sum was made; {names} is {what}") from None
+        what = "complete" if whole else "as complete as it can be"
+        raise StoppedError(f"{error} while the checksum was computed; {names} is {what}") from None
 
 
 def _name(target: Target, *, whole: bool) -> str:

@@ -22,7 +22,7 @@ class Stop:
         self._before: dict[int, Any] = {}
 
     def check(self) -> None:
-        """Go on, or not.
+        """Check whether to stop.
 
         Raises:
             StoppedError: if a signal has come.

@@ -1,8 +1,8 @@
-"""The first pass over a dump: which pages are kept, counted, and kept in mind for the second.
+"""The first pass over a dump: which pages are kept, counted and remembered for the second.
 
-A format must know how many pages are kept before it writes the first. They are told once, as the
-memory may be a live machine's and tell otherwise the second time, and kept in mind as compressed
-windows of kinds, in a temporary file once there are too many.
+A format must know how many pages are kept before it writes the first. They are looked at once, as
+the memory of a live machine may have changed the second time, and remembered as compressed windows
+of kinds, in a temporary file once there are too many.
 """
 
 from __future__ import annotations
@@ -16,15 +16,13 @@ from contextlib import closing
 import msgspec
 import numpy as np
 
-from vmcorefs.core.pages.dump_level import BoolArray, KindArray, PageKind, left_out
+from vmcorefs.core.pages.dump_level import BoolArray, KindArray, PageKind
+from vmcorefs.core.pages.selection import WINDOW, Selection, window_starts
 from vmcorefs.core.space.extents import Kind
-from vmcorefs.core.space.ranges import Ranges, normalise, pages_touched, pages_within, true_runs
+from vmcorefs.core.space.ranges import Ranges, normalise, true_runs
 from vmcorefs.save.dump import Dump
 from vmcorefs.save.pipeline import map_in_order
 from vmcorefs.save.written import Counts, no_counts
-
-WINDOW = 1 << 16
-"""Pages that are looked at together; their structures in the page array are about 4 MiB."""
 
 ABSENT = 0xFF
 """Stands beside the ``PageKind``s: a page that is not RAM, or that is left out."""
@@ -55,8 +53,8 @@ class Survey:
     Attributes:
         ram: Page frame numbers of the pages that are RAM, if only in part; a normal set.
         kept: Pages that are kept, by kind, shape ``(8,)``.
-        left_out: Pages that are not: the dump level leaves them out, or whoever wrote the image
-            has left them out.
+        left_out: Pages that are not: the dump level leaves them out, or the image, a dump itself,
+            lacks them.
     """
 
     def __init__(self, dump: Dump, threads: int) -> None:
@@ -67,14 +65,16 @@ class Survey:
             threads: That ask what the pages were used for.
 
         Raises:
-            SourceIOError: if what tells their kinds cannot be read.
+            SourceIOError: if the page array cannot be read.
         """
-        self.ram = pages_touched(dump.ram, dump.kinds.page_size)
+        lacking = dump.memory.table.only(Kind.EXCLUDED).ranges
+        selection = Selection(dump.kinds, dump.ram, dump.level, lacking)
+        self.ram = selection.ram
         self.kept: Counts = no_counts()
         self.left_out: Counts = no_counts()
         self._store = _Store()
         try:
-            self._look(dump, threads)
+            self._look(selection, threads)
         except BaseException:
             self.close()
             raise
@@ -109,23 +109,16 @@ class Survey:
         return normalise(np.concatenate(runs))
 
     def close(self) -> None:
-        """Throw away what was kept in mind."""
+        """Forget what was found."""
         self._store.close()
 
-    def _look(self, dump: Dump, threads: int) -> None:
-        unwanted = left_out(dump.level)
-        gone = pages_within(dump.memory.table.only(Kind.EXCLUDED).ranges, dump.kinds.page_size)
-
-        def ask(first: int) -> tuple[int, BoolArray, KindArray]:
-            present = mark(self.ram, first)
-            return first, present, _ask(dump, first, present)
-
-        with closing(map_in_order(ask, window_starts(self.ram), threads)) as answers:
-            for first, present, kinds in answers:
-                keep = present & ~unwanted[kinds] & ~mark(gone, first)
-                self.kept += np.bincount(kinds[keep], minlength=len(PageKind))
-                self.left_out += np.bincount(kinds[present & ~keep], minlength=len(PageKind))
-                self._store.add(Window(first, np.where(keep, kinds, np.uint8(ABSENT))))
+    def _look(self, selection: Selection, threads: int) -> None:
+        starts = window_starts(selection.ram)
+        with closing(map_in_order(selection.look, starts, threads)) as windows:
+            for first, kinds, kept, left_out in windows:
+                self.kept += np.bincount(kinds[kept], minlength=len(PageKind))
+                self.left_out += np.bincount(kinds[left_out], minlength=len(PageKind))
+                self._store.add(Window(first, np.where(kept, kinds, np.uint8(ABSENT))))
 
 
 class _Store:
@@ -151,30 +144,3 @@ class _Store:
 
     def close(self) -> None:
         self._file.close()
-
-
-def mark(pages: Ranges, first: int) -> BoolArray:
-    """Which pages of the window at ``first`` are in a normal set, shape ``(WINDOW,)``."""
-    low = np.searchsorted(pages[:, 1], first, side="right")
-    high = np.searchsorted(pages[:, 0], first + WINDOW, side="left")
-    marked = np.zeros(WINDOW, dtype=np.bool_)
-    for start, end in (pages[low:high].clip(first, first + WINDOW) - first).tolist():
-        marked[start:end] = True
-    return marked
-
-
-def window_starts(pages: Ranges) -> Iterator[int]:
-    """Where the windows begin that have pages of a normal set."""
-    done = 0
-    for start, end in pages.tolist():
-        for first in range(max(start // WINDOW * WINDOW, done), end, WINDOW):
-            yield first
-            done = first + WINDOW
-
-
-def _ask(dump: Dump, first: int, present: BoolArray) -> KindArray:
-    where = np.flatnonzero(present)
-    low, high = int(where[0]), int(where[-1]) + 1
-    kinds = np.zeros(WINDOW, dtype=np.uint8)
-    kinds[low:high] = dump.kinds.of(first + low, high - low)
-    return kinds

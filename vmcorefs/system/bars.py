@@ -8,20 +8,16 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
+
+from vmcorefs.system.progress import Progress
 
 if TYPE_CHECKING:
     from tqdm import tqdm
 
     Bar = tqdm[Any]
-
-Added = Callable[[int], None]
-"""``added(count)``: how much more is done."""
-
-Reached = Callable[[int, int], None]
-"""``reached(done, total)``: how much is done of how much."""
 
 _DELAY = 1.0
 """Seconds that work may take without a bar."""
@@ -51,34 +47,21 @@ def make_bar(what: str, unit: str, total: int | None = None, *, leave: bool = Fa
 
 
 @contextmanager
-def byte_bar(total: int, what: str) -> Iterator[Added]:
-    """Show how much of ``total`` bytes is done."""
-    if not sys.stderr.isatty():
-        yield lambda _count: None
-        return
-    with make_bar(what, "B", total, leave=True) as bar:
-
-        def added(count: int) -> None:
-            bar.update(count)
-
-        yield added
-
-
-@contextmanager
-def share_bar(what: str, unit: str) -> Iterator[Reached]:
-    """Show how far work is that says itself how much there is of it, if it takes a second.
+def progress_bar(what: str, unit: str = "B", *, at_once: bool = False) -> Iterator[Progress]:
+    """Show how far work is, if it takes a second.
 
     Args:
         what: What is done.
         unit: As for ``make_bar``.
+        at_once: Show it from the first step on, and leave it when the work is done.
     """
-    wanted, began = sys.stderr.isatty(), time.monotonic()
+    wanted, due = sys.stderr.isatty(), time.monotonic() + (0 if at_once else _DELAY)
     bar: Bar | None = None
 
     def reached(done: int, total: int) -> None:
         nonlocal bar
-        if bar is None and wanted and time.monotonic() - began >= _DELAY:
-            bar = make_bar(what, unit, total)
+        if bar is None and wanted and time.monotonic() >= due:
+            bar = make_bar(what, unit, total, leave=at_once)
         if bar is not None:
             bar.total = total
             bar.update(done - bar.n)

@@ -17,7 +17,6 @@ from vmcorefs.core.layouts.kcore import lay_out_kcore
 from vmcorefs.core.paging.mappings import Mappings
 from vmcorefs.core.space.extents import Kind, Windows, fill, line_up, merge, overlay, project
 from vmcorefs.core.space.ranges import Int64Array, make_ranges
-from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS, Reader
 from vmcorefs.sources.base import BytesSource, Source
@@ -34,7 +33,7 @@ FAULTS = DEFAULT_FAULTS | {Kind.HOLE}
 
 
 def kcore_files(image: MemoryImage) -> Iterator[TreeFile]:
-    """``kcore``, if VMCOREINFO tells where the page tables are, of a kind that can be walked.
+    """``kcore``, if VMCOREINFO says where the page tables are, and they can be walked.
 
     They are walked when the file is first asked for.
     """
@@ -52,14 +51,13 @@ def kcore_files(image: MemoryImage) -> Iterator[TreeFile]:
 
 def make_kcore(image: MemoryImage, mappings: Mappings) -> Reader:
     """Lay out the file and its table."""
-    vmcoreinfo = image.notes.vmcoreinfo
     layout = lay_out_kcore(
         image.plan.elfcorehdr.header,
         vaddr=mappings.vaddr,
         paddr=mappings.paddr,
         size=mappings.size,
         notes_size=image.notes.size,
-        page_size=vmcoreinfo.page_size if vmcoreinfo else PAGE_SIZE,
+        page_size=image.page_size,
     )
     places, ids = _distinct_pids(image)
     sources: tuple[Source, ...] = (

@@ -10,16 +10,22 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import numpy as np
-from msgspec.structs import replace
 
 from vmcorefs.core.elf.notes import ByteOrder
-from vmcorefs.core.formats.kdump.descriptors import DESC_SIZE, Places, desc_dtype, pack_bits, places
-from vmcorefs.core.formats.kdump.filled_headers import make_headers, pack_front
+from vmcorefs.core.formats.kdump.descriptors import DESC_SIZE, desc_dtype, pack_bits
+from vmcorefs.core.formats.kdump.plan import Part, plan_file
 from vmcorefs.core.space.extents import Kind, Windows, fill, make_extents, merge, project
-from vmcorefs.core.space.ranges import Ranges, make_ranges, pages_touched, subtract, total_size
-from vmcorefs.core.space.units import PAGE_SIZE, align_up
+from vmcorefs.core.space.ranges import (
+    Ranges,
+    make_ranges,
+    mark,
+    pages_touched,
+    subtract,
+    total_size,
+)
+from vmcorefs.core.space.units import align_up
 from vmcorefs.image import MemoryImage
-from vmcorefs.kernel.facts import find_phys_base, read_utsname
+from vmcorefs.kernel.facts import find_facts
 from vmcorefs.reader import DEFAULT_FAULTS, Reader
 from vmcorefs.sources.base import BytesSource, Source, WithoutHoles, check_bounds
 from vmcorefs.tree.file import TreeFile, complete
@@ -43,30 +49,24 @@ def kdump_file(
 
 
 def _make(image: MemoryImage, notes: TreeFile, filtered: Filter, faults: frozenset[Kind]) -> Reader:
-    vmcoreinfo, elfcorehdr = image.notes.vmcoreinfo, image.plan.elfcorehdr
-    page = vmcoreinfo.page_size if vmcoreinfo else PAGE_SIZE
-    memory = Reader("memory", image.memory, image.sources)
+    elfcorehdr, page = image.plan.elfcorehdr, image.page_size
     ram = pages_touched(elfcorehdr.ram, page)
     kept = subtract(ram, filtered.excluded // page)
-    max_mapnr = int(ram[-1, 1]) if len(ram) else 0
-    text = notes.pread(notes.size, 0)
-    main, sub = make_headers(
-        elfcorehdr,
-        text,
-        vmcoreinfo,
-        utsname=read_utsname(memory, elfcorehdr, vmcoreinfo),
-        phys_base=find_phys_base(elfcorehdr, vmcoreinfo),
-        block_size=page,
-        max_mapnr=max_mapnr,
+    part = plan_file(
+        find_facts(
+            Reader("memory", image.memory, image.sources), elfcorehdr, image.notes.vmcoreinfo
+        ),
+        notes.pread(notes.size, 0),
+        page_size=page,
+        ram=ram,
+        pages=total_size(kept),
+        level=filtered.level,
     )
-    front = pack_front(main, replace(sub, dump_level=filtered.level), text)
-    where = places(main, max_mapnr)
-    count = total_size(kept)
-    data = align_up(where.descriptors + DESC_SIZE * count, page)  # so that pages can be mapped
-    made = _made(front, where, ram, kept, _descriptors(data, page, main.abi.byte_order))
+    data = align_up(part.data, page)  # so that pages can be mapped
+    made = _made(part, ram, kept, data)
     sources = (*image.sources, *made)
     first = len(image.sources)
-    begins = (0, where.ram, where.stored, where.descriptors)
+    begins = (0, part.where.ram, part.where.stored, part.where.descriptors)
     pieces = [
         make_extents(
             make_ranges([(start, start + source.size)]), kind=Kind.DATA, source=first + number
@@ -79,30 +79,24 @@ def _make(image: MemoryImage, notes: TreeFile, filtered: Filter, faults: frozens
     # what is left over, such as what a page at the edge of RAM has beside it, is no RAM: a hole
     held = fill(image.memory, elfcorehdr.ram, Kind.MISSING)
     table = merge(*pieces, project(held, windows))
-    return Reader(PATH, complete(table, data + count * page, Kind.HOLE), sources, faults)
+    return Reader(PATH, complete(table, data + part.pages * page, Kind.HOLE), sources, faults)
 
 
-def _made(
-    front: bytes, where: Places, ram: Ranges, kept: Ranges, descriptors: Callable[[int, int], bytes]
-) -> tuple[Source, ...]:
-    """What is in front of the pages, part by part."""
-    count = total_size(kept)
+def _made(part: Part, ram: Ranges, kept: Ranges, data: int) -> tuple[Source, ...]:
+    """What is in front of the pages, which begin at ``data``; part by part."""
+    size = part.where.bitmap_size
+    descriptors = _descriptors(data, part.main.block_size, part.main.abi.byte_order)
     return (
-        BytesSource("kdump headers", front),
-        _Computed("kdump bitmap of RAM", where.bitmap_size, lambda at, size: _bits(ram, at, size)),
-        _Computed("kdump bitmap", where.bitmap_size, lambda at, size: _bits(kept, at, size)),
-        _Computed("kdump descriptors", DESC_SIZE * count, descriptors),
+        BytesSource("kdump headers", part.front(incomplete=False)),
+        _Computed("kdump bitmap of RAM", size, lambda at, size: _bits(ram, at, size)),
+        _Computed("kdump bitmap", size, lambda at, size: _bits(kept, at, size)),
+        _Computed("kdump descriptors", DESC_SIZE * part.pages, descriptors),
     )
 
 
 def _bits(pages: Ranges, start: int, size: int) -> bytes:
     """Bytes ``[start, start + size)`` of the bitmap of some pages."""
-    edges = np.clip(pages - start * 8, 0, size * 8)
-    steps = np.zeros(size * 8 + 1, dtype=np.int8)
-    # rows of a normal set do not touch, but those outside all end up at one edge
-    np.add.at(steps, edges[:, 0], 1)
-    np.add.at(steps, edges[:, 1], -1)
-    return pack_bits(np.cumsum(steps[:-1], dtype=np.int64) > 0)
+    return pack_bits(mark(pages, start * 8, size * 8))
 
 
 def _descriptors(data: int, page_size: int, byte_order: ByteOrder) -> Callable[[int, int], bytes]:

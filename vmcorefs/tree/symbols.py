@@ -40,7 +40,7 @@ class KernelSymbols:
 
     @property
     def kernel_offset(self) -> int:
-        """How far KASLR moved the kernel, in bytes; 0 where VMCOREINFO tells nothing sane."""
+        """How far KASLR moved the kernel, in bytes; 0 where VMCOREINFO has no sane value."""
         text = self._kernel.vmcoreinfo.values.get("KERNELOFFSET", "")
         return int(text, 16) if re.fullmatch("[0-9a-f]{1,16}", text) else 0
 
@@ -93,7 +93,7 @@ class KernelSymbols:
     def panicked(self) -> NoteSlot | None:
         """The note slot of the CPU that panicked: kernel/panic.c keeps its number.
 
-        A dump has no slot of a CPU that saved nothing, so the slot is told by what the CPU's own
+        A dump has no slot of a CPU that saved nothing, so the slot is found by what the CPU's own
         buffer holds. If no CPU has saved anything, the notes are a hypervisor's, of every CPU.
         """
         image = self._kernel.image
@@ -115,9 +115,9 @@ class KernelSymbols:
 
 
 def symbol_files(image: MemoryImage, location: str) -> Iterator[TreeFile]:
-    """The files, where VMCOREINFO tells where the symbols are (Linux 6.0 and later).
+    """The files, if VMCOREINFO says where the symbols are (Linux 6.0 and later).
 
-    Without symbols ``version`` is there still, if VMCOREINFO tells where ``init_uts_ns`` is.
+    Without symbols there still is ``version``, if VMCOREINFO says where ``init_uts_ns`` is.
 
     Args:
         image: The dead machine.

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.layouts.filtered import leave_out
-from vmcorefs.core.layouts.kernel import NOTE_ALIGN_RELEASE, VmcoreLayout, lay_out_vmcore
+from vmcorefs.core.layouts.kernel import VmcoreLayout, lay_out_vmcore, note_align
 from vmcorefs.core.layouts.universal import lay_out_universal
 from vmcorefs.core.space.extents import (
     Extents,
@@ -25,12 +25,12 @@ from vmcorefs.core.space.extents import (
     restrict,
 )
 from vmcorefs.core.space.ranges import make_ranges
-from vmcorefs.core.space.units import PAGE_SIZE, align_up
+from vmcorefs.core.space.units import align_up
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS
 from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.tree.file import TreeFile, complete, table_file, text_file, whole
-from vmcorefs.tree.filtered import Filter, by_address
+from vmcorefs.tree.filtered import Filter
 
 BoolArray = npt.NDArray[np.bool_]
 
@@ -47,18 +47,15 @@ def lay_out(image: MemoryImage, filtered: Filter | None = None) -> VmcoreLayout:
     """
     if filtered is None:
         return _lay_out_all(image, image.plan.elfcorehdr)
-    return leave_out(_lay_out_all(image, by_address(image.plan.elfcorehdr)), filtered.excluded)
+    return leave_out(_lay_out_all(image, image.plan.elfcorehdr.by_address()), filtered.excluded)
 
 
 def _lay_out_all(image: MemoryImage, plan: Elfcorehdr) -> VmcoreLayout:
-    vmcoreinfo = image.notes.vmcoreinfo
-    release = vmcoreinfo.release_version if vmcoreinfo else None
-    page_size = vmcoreinfo.page_size if vmcoreinfo else PAGE_SIZE
-    note_align = 0 if release is not None and release < NOTE_ALIGN_RELEASE else 4
-    size = image.notes.size
+    vmcoreinfo, size, page_size = image.notes.vmcoreinfo, image.notes.size, image.page_size
+    align = note_align(vmcoreinfo)
     if image.config.layout == "universal":
-        return lay_out_universal(plan, size, vmcoreinfo, page_size=page_size, note_align=note_align)
-    return lay_out_vmcore(plan, size, page_size=page_size, note_align=note_align)
+        return lay_out_universal(plan, size, vmcoreinfo, page_size=page_size, note_align=align)
+    return lay_out_vmcore(plan, size, page_size=page_size, note_align=align)
 
 
 def vmcore_file(
@@ -72,7 +69,7 @@ def vmcore_file(
     Args:
         image: The dead machine.
         layout: Of ``lay_out``.
-        faults: Kinds that are an error to read; EXCLUDED is none of them with ``filtered``.
+        faults: Kinds that are an error to read; with ``filtered``, EXCLUDED is not one.
         filtered: What a dump level leaves out, as for ``layout``.
     """
     if filtered is not None:

@@ -90,3 +90,10 @@ def test_what_was_held_back_is_told_when_there_is_room() -> None:
     assert not limit.allow()
     now[0] += 12.0
     assert [limit.allow() for _ in range(3)] == [True, True, False]
+
+
+def test_however_long_nothing_fails_no_more_than_a_burst_is_told() -> None:
+    now = [0.0]
+    limit = RateLimit(lambda: now[0])
+    now[0] += 24 * 3600
+    assert [limit.allow() for _ in range(25)] == [True] * 20 + [False] * 5

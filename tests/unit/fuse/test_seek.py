@@ -57,6 +57,21 @@ def test_holes_are_what_is_known_to_be_zeros(
     assert seek(reader(sparse), offset, os.SEEK_HOLE) == hole
 
 
+def test_a_search_goes_on_where_the_next_extent_begins(sparse: FileSource) -> None:
+    """Rows of the input that touch, the first with no hole, the last but one with no data."""
+    extents = table(
+        (0, MIB, 2 * MIB, 0, Kind.DATA),
+        (MIB, MIB, 0, 0, Kind.DATA),
+        (2 * MIB, MIB, MIB, 0, Kind.DATA),
+        (3 * MIB, MIB, 0, -1, Kind.ZERO),
+        (4 * MIB, MIB, 3 * MIB, 0, Kind.DATA),
+    )
+    file = Reader("file", extents, (sparse,))
+    assert seek(file, 0, os.SEEK_HOLE) == 2 * MIB
+    assert seek(file, 2 * MIB, os.SEEK_DATA) == 4 * MIB
+    assert seek(file, 4 * MIB, os.SEEK_HOLE) == 5 * MIB
+
+
 def test_what_an_input_has_lost_is_data_so_that_it_is_read_and_found_out(
     sparse: FileSource,
 ) -> None:

@@ -59,7 +59,13 @@ def _file(*, missing: bool = False) -> TreeFile:
 
 def _extract(path: Path, *, force: bool = False, missing: bool = False) -> tuple[Outcome, int]:
     told: list[int] = []
-    outcome = extract(_file(missing=missing), str(path), force=force, progress=told.append)
+
+    def progress(done: int, total: int) -> None:
+        assert total == SIZE
+        assert done > sum(told)
+        told.append(done - sum(told))
+
+    outcome = extract(_file(missing=missing), str(path), force=force, progress=progress)
     return outcome, sum(told)
 
 
@@ -199,7 +205,7 @@ def test_what_is_taken_over_is_readable_by_its_owner_alone(out: Path) -> None:
 def test_two_at_a_time_do_not_mix(out: Path) -> None:
     refused: list[str] = []
 
-    def begin_another(_: int) -> None:
+    def begin_another(*_: int) -> None:
         with pytest.raises(ConfigError) as error:
             _extract(out)
         refused.append(str(error.value))
@@ -210,10 +216,10 @@ def test_two_at_a_time_do_not_mix(out: Path) -> None:
 
 
 def test_what_is_made_meanwhile_is_not_replaced(out: Path) -> None:
-    def make(_: int) -> None:
+    def make(*_: int) -> None:
         out.write_bytes(b"precious")
 
-    with pytest.raises(OutputError, match=r"vmcore\.incomplete is whole$"):
+    with pytest.raises(OutputError, match=r"vmcore\.incomplete is complete$"):
         extract(_file(), str(out), force=False, progress=make)
     assert out.read_bytes() == b"precious"
     same_bytes(_partial(out).read_bytes(), CONTENT)
@@ -243,17 +249,28 @@ def test_what_precedes_a_fault_is_kept(out: Path) -> None:
 
 
 def test_a_stream_gets_every_byte_zeros_too(out: Path) -> None:
-    told: list[int] = []
+    told: list[tuple[int, int]] = []
     with out.open("wb") as file:
-        outcome = stream(_file(), StreamTarget("a pipe", file.fileno()), told.append)
+        target = StreamTarget("a pipe", file.fileno())
+        outcome = stream(_file(), target, lambda *how_far: told.append(how_far))
     same_bytes(out.read_bytes(), CONTENT)
     assert outcome == Outcome(SIZE, SIZE, 0)
-    assert told == [4 * MIB, 4 * MIB, 4 * MIB, 0x2345]
+    assert told == [(done, SIZE) for done in (4 * MIB, 8 * MIB, 12 * MIB, 12 * MIB + 0x2345)]
+
+
+def test_a_stream_into_a_file_is_safe_at_the_end(
+    out: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", lambda descriptor: synced.append(os.fstat(descriptor).st_size))
+    with out.open("wb") as file:
+        stream(_file(), StreamTarget("a file", file.fileno()), lambda *_: None)
+    assert synced == [SIZE]
 
 
 def test_a_reader_that_goes_away_is_an_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     with pytest.raises(OutputError, match=exactly("a pipe: cannot write: Broken pipe")):
-        stream(_file(), StreamTarget("a pipe", writing), lambda _: None)
+        stream(_file(), StreamTarget("a pipe", writing), lambda *_: None)
     os.close(writing)

@@ -78,7 +78,8 @@ def test_what_is_no_file_is_not_replaced_though_it_is_forced(out: Path, make: ob
     assert callable(make)
     make(out)
     with pytest.raises(
-        ConfigError, match=exactly(f"{out}: exists and is no file, so it is not replaced")
+        ConfigError,
+        match=exactly(f"{out}: exists and is not a regular file, so it is not replaced"),
     ):
         _open(out, force=True)
 
@@ -91,7 +92,7 @@ def test_a_file_that_somebody_makes_meanwhile_is_kept(out: Path) -> None:
         with pytest.raises(
             OutputError,
             match=exactly(
-                f"{out}: somebody else has made it meanwhile; {_incomplete(out)} is whole"
+                f"{out}: another process has made it meanwhile; {_incomplete(out)} is complete"
             ),
         ):
             target.publish()
@@ -103,8 +104,8 @@ def test_what_an_earlier_try_left_is_refused_unless_one_says_what_to_do(out: Pat
     with pytest.raises(
         ConfigError,
         match=exactly(
-            f"{_incomplete(out)}: an earlier try has left it; --resume goes on from there,"
-            " --force starts anew"
+            f"{_incomplete(out)}: an earlier try has left it; pass --resume to continue it,"
+            " or --force to start over"
         ),
     ):
         _open(out)
@@ -123,7 +124,7 @@ def test_what_was_written_before_the_machine_was_started_is_not_gone_on_from(out
     with closing(_open(out, resume=True)) as target:
         assert target.present == 0
         assert target.warning is not None
-        assert "this machine has been started since it was written" in target.warning
+        assert "this machine has been rebooted since it was written" in target.warning
 
 
 def test_a_second_saver_is_refused_whatever_it_says(out: Path) -> None:

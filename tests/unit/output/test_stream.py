@@ -19,7 +19,7 @@ def test_bytes_go_in_order_and_are_summed_on_the_way(tmp_path: Path) -> None:
         target.pwrite(b"c", 2)
         target.sync()
         target.publish()
-        with pytest.raises(ValueError, match="offset 0, but 3 bytes have gone"):
+        with pytest.raises(ValueError, match="offset 0, but 3 bytes have been sent"):
             target.pwrite(b"x", 0)
     assert (tmp_path / "out").read_bytes() == b"abc"
     # FIPS 180-2, appendix B.1
@@ -63,5 +63,5 @@ def test_what_has_gone_cannot_be_called_back(tmp_path: Path) -> None:
         target = StreamTarget("standard output", file.fileno())
         target.truncate(0)
         target.pwrite(b"abc", 0)
-        with pytest.raises(OutputError, match="3 bytes have gone"):
+        with pytest.raises(OutputError, match="3 bytes have been sent"):
             target.truncate(0)

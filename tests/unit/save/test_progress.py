@@ -80,7 +80,7 @@ def test_what_is_lost_is_said_at_once_and_then_counted(monkeypatch: pytest.Monke
     clock.now += 5
     progress.pages(MIB, 2 * MIB)
     assert said == [
-        "vmcore: cannot read 4096 bytes at 0x5000: Input/output error; going on",
+        "vmcore: cannot read 4096 bytes at 0x5000: Input/output error; continuing",
         "vmcore: 50 %, 256 of 512 pages, 204.8 KiB/s, 5 s left, 12 KiB lost",
     ]
     assert [(loss.paddr, loss.size) for loss in progress.losses.listed] == [

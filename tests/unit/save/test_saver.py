@@ -127,7 +127,7 @@ def test_pages_that_cannot_be_read_are_listed_and_the_dump_does_not_get_its_name
         (3 * PAGE, 2 * PAGE),
         (9 * PAGE, PAGE),
     ]
-    assert said == [f"{out}: cannot read 4096 bytes at 0x3000: Input/output error; going on"]
+    assert said == [f"{out}: cannot read 4096 bytes at 0x3000: Input/output error; continuing"]
 
 
 def _fail_at(page: int, error: BaseException) -> Callable[[int], None]:
@@ -165,7 +165,7 @@ def _check_stop(out: Path, number: signal.Signals, write: TinyFormat) -> None:
         StoppedError,
         match=exactly(
             f"{out}: stopped by {number.name} after 15 of 64 pages (23 %); what is written keeps"
-            f" the name {out}.incomplete; the same command with --resume goes on"
+            f" the name {out}.incomplete; the same command with --resume continues it"
         ),
     ):
         _save(out, write)

@@ -80,8 +80,8 @@ def _check_files(settings: Settings) -> Iterator[Check]:
     if settings.load.save_from == "initramfs" and is_outdated(plan, SETTINGS_PATH):
         yield error(
             "load",
-            f"{plan.initrd}: older than {SETTINGS_PATH}, which it holds a copy of: make it anew"
-            " with vmcorefs capture initramfs",
+            f"{plan.initrd}: older than {SETTINGS_PATH}, which it holds a copy of: make a new"
+            " one with vmcorefs capture initramfs",
         )
     if shutil.which("kexec") is None:
         yield error("load", "no kexec program: install kexec-tools")

@@ -49,7 +49,7 @@ def _check_directory(settings: Settings, path: str) -> Iterator[Check]:
     if not os.path.isdir(path):
         parent = os.path.dirname(path)
         if not os.path.isdir(parent):
-            yield error("target", f"{path}: no such directory, and {parent} is none either")
+            yield error("target", f"{path}: no such directory, nor is {parent}")
             return
         yield ok("target", f"{path}: will be made")
         path = parent
@@ -79,7 +79,7 @@ def _check_kind(settings: Settings, path: str, mounted: Mounted) -> Iterator[Che
     if _is_encrypted(mounted.device):
         yield warning(
             "target",
-            f"{path}: on an encrypted device: nobody types its passphrase in the capture kernel",
+            f"{path}: on an encrypted device: nobody can type its passphrase in the capture kernel",
         )
 
 

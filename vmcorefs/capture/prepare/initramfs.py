@@ -125,7 +125,7 @@ def make_initramfs(
         modules: initramfs-tools' MODULES: ``dep`` for this machine's drivers, ``most`` for all.
 
     Raises:
-        ConfigError: if the target cannot be had in an initramfs, or nobody says its type.
+        ConfigError: if the target cannot be had in an initramfs, or its type is not known.
         UnsupportedError: if there is neither program.
         OutputError: if it fails.
     """

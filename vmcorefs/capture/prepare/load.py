@@ -104,7 +104,7 @@ def is_outdated(plan: CrashKernel, config: str) -> bool:
 
 
 def is_loaded() -> bool:
-    """Whether a crash kernel is loaded, by whomever.
+    """Whether a crash kernel is loaded, by us or by another tool.
 
     Raises:
         UnsupportedError: if the running kernel knows no kexec.
@@ -192,7 +192,7 @@ def _kexec(*arguments: str) -> str | None:
 
 
 def read_state() -> CrashKernel | None:
-    """What we have loaded; None if that is nothing, or cannot be told."""
+    """What we have loaded; None if that is nothing, or is not known."""
     try:
         return msgspec.json.decode(Path(STATE_PATH).read_bytes(), type=CrashKernel)
     except (OSError, msgspec.DecodeError):

@@ -30,7 +30,7 @@ _REBOOT_CODES = {"reboot": 0x1234567, "poweroff": 0x4321FEDC, "halt": 0xCDEF0123
 
 
 def require_capture_kernel() -> None:
-    """Refuse to go on where no kernel has crashed.
+    """Refuse to continue where no kernel has crashed.
 
     Raises:
         UnsupportedError: if there is no /proc/vmcore.

@@ -55,7 +55,7 @@ def device_path(filesystem: str) -> str:
     """The path that udev gives a file system: ``UUID=X`` is /dev/disk/by-uuid/X.
 
     Raises:
-        ConfigError: if it is none.
+        ConfigError: if it is not one of these.
     """
     if filesystem.startswith("/dev/"):
         return filesystem

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from contextlib import closing
 
 import msgspec
@@ -25,7 +25,6 @@ from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import IncompleteError, UnsupportedError
 from vmcorefs.output.extract import extract
 from vmcorefs.output.places import is_local, open_target
-from vmcorefs.output.target import Target
 from vmcorefs.save.command import (
     choose_format,
     default_threads,
@@ -33,11 +32,8 @@ from vmcorefs.save.command import (
     make_writer,
     parse_levels,
 )
-from vmcorefs.save.dump import Dump, Observer
 from vmcorefs.save.report import Report, as_dict
-from vmcorefs.save.saver import Console, Order, Write, save as save_dump
-from vmcorefs.save.written import Written
-from vmcorefs.tree.file import TreeFile
+from vmcorefs.save.saver import Console, Order, save as save_dump
 from vmcorefs.tree.texts import layout_file
 
 _REPORT_SECONDS = 5.0
@@ -64,7 +60,7 @@ def save(settings: Settings, vmcore: str, say: Say) -> Saved:
     Args:
         settings: Where to, and how.
         vmcore: /proc/vmcore.
-        say: Told each step, in one line.
+        say: Called with a line for each step.
 
     Raises:
         IncompleteError: if the dump lacks bytes that could not be read; all else is saved.
@@ -156,41 +152,12 @@ def _save_dump(
         dump,
         None,
         order,
-        _Roomy(writer, place.check_room),
-        Console(bar=False, say=say, warn=say),
+        writer,
+        Console(bar=False, say=say, warn=say, step=place.check_room),
         missing=missing,
     )
     say(_describe(report))
     return as_dict(report)
-
-
-class _Roomy:
-    """A format that sees to the room on the target while it writes."""
-
-    def __init__(self, write: Write, check_room: Callable[[], None]) -> None:
-        self._write = write
-        self._check_room = check_room
-
-    def __call__(self, dump: Dump, targets: Sequence[Target], observer: Observer, /) -> Written:
-        """See ``saver.Write``."""
-        return self._write(dump, targets, _RoomObserver(observer, self._check_room))
-
-
-class _RoomObserver:
-    """Looks at the room at each step, and passes on what it is told."""
-
-    def __init__(self, observer: Observer, check_room: Callable[[], None]) -> None:
-        self._check_room = check_room
-        self._observer = observer
-
-    def pages(self, done: int, total: int) -> None:
-        """See ``Observer.pages``."""
-        self._check_room()
-        self._observer.pages(done, total)
-
-    def lost(self, paddr: int, size: int, reason: str) -> None:
-        """See ``Observer.lost``."""
-        self._observer.lost(paddr, size, reason)
 
 
 def _describe(report: Report) -> str:
@@ -208,7 +175,7 @@ def _copy(capture: Capture, path: str, place: Place, say: Say) -> Mapping[str, o
             f"{path}: format vmcore is for a directory; kdump goes elsewhere too"
         )
     file = capture[VMCORE]
-    outcome = extract(file, f"{path}/{VMCORE}", force=True, progress=_Progress(file, place, say))
+    outcome = extract(file, f"{path}/{VMCORE}", force=True, progress=_Progress(place, say))
     say(f"{path}/{VMCORE}: {outcome.size} bytes, {format_size(outcome.written)} not zeros")
     return {"complete": True, "format": "vmcore", "dump_bytes": outcome.size}
 
@@ -216,21 +183,19 @@ def _copy(capture: Capture, path: str, place: Place, say: Say) -> Mapping[str, o
 class _Progress:
     """A line every few seconds, and room on the target."""
 
-    def __init__(self, file: TreeFile, place: Place, say: Say) -> None:
-        self._total, self._done = file.size, 0
+    def __init__(self, place: Place, say: Say) -> None:
         self._place, self._say = place, say
         self._last = self._start = time.monotonic()
 
-    def __call__(self, count: int) -> None:
-        self._done += count
+    def __call__(self, done: int, total: int) -> None:
         self._place.check_room()
         now = time.monotonic()
         if now - self._last >= _REPORT_SECONDS:
             self._last = now
-            rate = self._done / (now - self._start)
+            rate = done / (now - self._start)
             self._say(
-                f"{self._done * 100 // self._total} %, {format_size(int(rate))}/s,"
-                f" {(self._total - self._done) / rate:.0f} s left"
+                f"{done * 100 // total} %, {format_size(int(rate))}/s,"
+                f" {(total - done) / rate:.0f} s left"
             )
 
 

@@ -83,6 +83,13 @@ class Elfcorehdr(msgspec.Struct, frozen=True):
         load = moved[0]
         return int(load["p_paddr"]), int(load["p_memsz"]), int(load["p_offset"])
 
+    def by_address(self) -> Elfcorehdr:
+        """The same headers for memory that is read where it belongs, not in the backup region."""
+        phdrs = self.phdrs.copy()
+        loads = phdrs["p_type"] == PT_LOAD
+        phdrs["p_offset"][loads] = phdrs["p_paddr"][loads]
+        return Elfcorehdr(self.header, phdrs)
+
 
 def _rows(phdrs: PhdrTable, index: npt.NDArray[np.bool_]) -> PhdrTable:
     selected: PhdrTable = phdrs[index]

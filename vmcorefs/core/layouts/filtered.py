@@ -4,12 +4,12 @@ A long run of pages that are left out is not in the file. Shorter runs stay in t
 for each PT_LOAD costs a tool time with every address that it looks up: crash and makedumpfile go
 through all of them.
 
-``makedumpfile -E`` tells of such a run by a ``p_memsz`` above ``p_filesz`` (makedumpfile.c,
+``makedumpfile -E`` marks such a run by a ``p_memsz`` above ``p_filesz`` (makedumpfile.c,
 ``write_elf_pages_cyclic``). Its own reader, where a segment is page aligned so that it can be
 mapped, then looks for pages as if all of ``p_memsz`` were in the file (elf_info.c,
 ``offset_to_pt_load_end``): it copies the wrong ones, or dies of SIGBUS. And volatility3 and
-LeechCore pass over a segment that has some of its bytes. So a run that is told of has a PT_LOAD of
-its own, with no bytes, and with a ``p_offset`` behind all there are.
+LeechCore pass over a segment that has some of its bytes. So a run that keeps a header has a PT_LOAD
+of its own, with no bytes, and with a ``p_offset`` behind all there are.
 """
 
 from __future__ import annotations
@@ -31,7 +31,9 @@ MAX_LOADS = 1 << 13
 """PT_LOADs up to which ``MIN_RUN`` counts; if there were more, only longer runs are taken out."""
 
 
-def leave_out(layout: VmcoreLayout, left_out: Ranges, *, tell: bool = False) -> VmcoreLayout:
+def leave_out(
+    layout: VmcoreLayout, left_out: Ranges, *, keep_headers: bool = False, spare: int = 0
+) -> VmcoreLayout:
     """Take pages out of a vmcore.
 
     ::
@@ -43,19 +45,20 @@ def leave_out(layout: VmcoreLayout, left_out: Ranges, *, tell: bool = False) -> 
         layout: A vmcore with all of its memory, of either kind.
         left_out: Physical addresses of what is left out, whole pages, a normal set. Not pages of
             zeros, which tools must be able to read: those belong into the file, as holes.
-        tell: Give each run that is taken out a PT_LOAD with a ``p_filesz`` of 0.
+        keep_headers: Give each run that is taken out a PT_LOAD with a ``p_filesz`` of 0.
+        spare: Bytes to leave free for more program headers, whole pages.
 
     Returns:
         The vmcore without them. Its ``windows`` still show the runs that were too short to be taken
         out: what of ``left_out`` is in them is for the caller to leave empty. A PT_LOAD of which
-        nothing stays is gone, unless its memory is told of.
+        nothing stays is gone, unless it keeps a header.
     """
     runs = _in_file(layout, left_out)
     least = MIN_RUN * layout.page_size
     while True:
         cuts = runs[runs[:, 1] - runs[:, 0] >= least]
         if len(cuts) <= MAX_LOADS:
-            return _cut(layout, cuts, tell=tell)
+            return _cut(layout, cuts, keep_headers=keep_headers, spare=spare)
         least *= 2
 
 
@@ -70,16 +73,16 @@ def _in_file(layout: VmcoreLayout, left_out: Ranges) -> Ranges:
     return np.stack((low, high), axis=1)
 
 
-def _cut(layout: VmcoreLayout, cuts: Ranges, *, tell: bool) -> VmcoreLayout:
+def _cut(layout: VmcoreLayout, cuts: Ranges, *, keep_headers: bool, spare: int) -> VmcoreLayout:
     """Take ranges of the file out of it; they are sorted and do not overlap, but may touch."""
     is_load = layout.phdrs["p_type"] == PT_LOAD
     loads = layout.phdrs[is_load]
     start = loads["p_offset"].astype(np.int64)
     end = start + loads["p_filesz"].astype(np.int64)
     pieces = _split(start, end, cuts)
-    told = _taken(start, end, cuts if tell else cuts[:0])
-    phnum = len(layout.phdrs) - len(loads) + len(pieces.row) + len(told.row)
-    head_size = align_up(headers_size(layout.header, phnum), layout.page_size)
+    taken = _taken(start, end, cuts if keep_headers else cuts[:0])
+    phnum = len(layout.phdrs) - len(loads) + len(pieces.row) + len(taken.row)
+    head_size = align_up(headers_size(layout.header, phnum), layout.page_size) + spare
     grown = head_size - len(layout.head)
     gone = np.concatenate(([0], np.cumsum(cuts[:, 1] - cuts[:, 0])))
 
@@ -94,9 +97,9 @@ def _cut(layout: VmcoreLayout, cuts: Ranges, *, tell: bool) -> VmcoreLayout:
     to = moved(pieces.start)
     stored = _load_phdrs(loads, pieces, to)
     size = int(layout.size - gone[-1]) + grown
-    empty = _load_phdrs(loads, told, np.full(len(told.row), size))
+    empty = _load_phdrs(loads, taken, np.full(len(taken.row), size))
     empty["p_filesz"] = 0
-    order = np.lexsort((np.r_[pieces.start, told.start], np.r_[pieces.row, told.row]))
+    order = np.lexsort((np.r_[pieces.start, taken.start], np.r_[pieces.row, taken.row]))
     phdrs = np.concatenate((notes, np.concatenate((stored, empty))[order]))
     windows = layout.windows
     shown = _split(windows.to, windows.to + windows.size, cuts)
@@ -162,7 +165,7 @@ def _load_phdrs(loads: PhdrTable, pieces: _Pieces, offset: Int64Array) -> PhdrTa
     paddr += np.where(np.isin(paddr, nowhere), 0, inside).astype(np.uint64)
     vaddr += np.where(np.isin(vaddr, (0, *nowhere)), 0, inside).astype(np.uint64)
     phdrs["p_offset"] = offset
-    # where p_memsz was not p_filesz, that tells tools that it is an alias (core/layouts/universal)
+    # a p_memsz that is not p_filesz marks an alias for tools (core/layouts/universal)
     phdrs["p_memsz"] = size + (loads["p_memsz"] - loads["p_filesz"])[pieces.row]
     phdrs["p_filesz"] = size
     return phdrs

@@ -15,11 +15,11 @@ from vmcorefs.core.elf.elf import (
     PF_RWX,
     PHDR_DTYPE,
     PT_LOAD,
-    PT_NOTE,
     ElfHeader,
     headers_size,
     pack_headers,
 )
+from vmcorefs.core.layouts.kernel import note_phdr
 from vmcorefs.core.space.extents import Windows
 from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.core.space.units import align_up
@@ -78,16 +78,12 @@ def lay_out_kcore(
     part_offset = notes_end + np.cumsum(part_size) - part_size
     part_of = np.searchsorted(first, np.arange(len(vaddr)), side="right") - 1
 
-    phdrs = np.zeros(1 + len(first), dtype=PHDR_DTYPE)
-    phdrs[0]["p_type"] = PT_NOTE
-    phdrs[0]["p_offset"] = head_size
-    phdrs[0]["p_filesz"] = phdrs[0]["p_memsz"] = notes_size
-    phdrs[0]["p_align"] = 4
-    loads = phdrs[1:]
+    loads = np.zeros(len(first), dtype=PHDR_DTYPE)
     loads["p_type"], loads["p_flags"], loads["p_align"] = PT_LOAD, PF_RWX, page_size
     loads["p_offset"], loads["p_vaddr"] = part_offset, vaddr[first].view(np.uint64)
     loads["p_filesz"] = loads["p_memsz"] = part_size
     loads["p_paddr"] = _part_paddr(vaddr - paddr, paddr[first], first, last)
+    phdrs = np.concatenate((note_phdr(head_size, notes_size, 4), loads))
     return KcoreLayout(
         head=pack_headers(header, phdrs).ljust(head_size, b"\0"),
         windows=Windows(paddr, size, part_offset[part_of] + (vaddr - vaddr[first][part_of])),

@@ -27,14 +27,13 @@ from vmcorefs.core.elf.elf import (
     pack_headers,
 )
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
+from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.space.extents import Windows
 from vmcorefs.core.space.ranges import Ranges, make_ranges, normalise
 from vmcorefs.core.space.units import MAX_ADDRESS, align_up
 from vmcorefs.errors import LayoutError
 
-NOTE_ALIGN_RELEASE = (6, 5)
-"""From this release on the merged PT_NOTE has p_align 4, before it 0 (Linux commit 60592fb6b67c
-("coredump, vmcore: Set p_align to 4 for PT_NOTE") (in v6.5))."""
+_NOTE_ALIGN_RELEASE = (6, 5)
 
 
 class VmcoreLayout(msgspec.Struct, frozen=True):
@@ -67,6 +66,25 @@ class VmcoreLayout(msgspec.Struct, frozen=True):
     page_size: int
 
 
+def note_align(vmcoreinfo: Vmcoreinfo | None) -> int:
+    """``p_align`` of the merged PT_NOTE: 4 since Linux 6.5, and 0 before.
+
+    Linux commit 60592fb6b67c ("coredump, vmcore: Set p_align to 4 for PT_NOTE") (in v6.5).
+    """
+    release = vmcoreinfo.release_version if vmcoreinfo else None
+    return 0 if release is not None and release < _NOTE_ALIGN_RELEASE else 4
+
+
+def note_phdr(offset: int, size: int, align: int) -> PhdrTable:
+    """The program header of the merged notes."""
+    phdr = np.zeros(1, dtype=PHDR_DTYPE)
+    phdr["p_type"] = PT_NOTE
+    phdr["p_offset"] = offset
+    phdr["p_filesz"] = phdr["p_memsz"] = size
+    phdr["p_align"] = align
+    return phdr
+
+
 def lay_out_vmcore(
     elfcorehdr: Elfcorehdr, notes_size: int, *, page_size: int, note_align: int
 ) -> VmcoreLayout:
@@ -76,7 +94,7 @@ def lay_out_vmcore(
         elfcorehdr: The plan; its PT_LOADs are taken in their order.
         notes_size: Bytes that the notes of all slots take, trimmed and joined.
         page_size: Of the capture kernel, in bytes.
-        note_align: ``p_align`` of the PT_NOTE: 4 since Linux 6.5, 0 before.
+        note_align: ``p_align`` of the PT_NOTE.
 
     Raises:
         LayoutError: if the file would end beyond ``MAX_ADDRESS``.
@@ -96,12 +114,7 @@ def lay_out_vmcore(
         raise LayoutError(f"the vmcore would have {size} bytes, more than {MAX_ADDRESS}")
     to = data_offset + np.cumsum(pages) - pages
 
-    phdrs = np.zeros(phnum, dtype=PHDR_DTYPE)
-    phdrs[0]["p_type"] = PT_NOTE
-    phdrs[0]["p_offset"] = head_size
-    phdrs[0]["p_filesz"] = phdrs[0]["p_memsz"] = notes_size
-    phdrs[0]["p_align"] = note_align
-    phdrs[1:] = loads
+    phdrs = np.concatenate((note_phdr(head_size, notes_size, note_align), loads))
     phdrs[1:]["p_offset"] = to + (source - start)
 
     shown = pages > 0

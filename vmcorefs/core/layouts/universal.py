@@ -28,14 +28,13 @@ from vmcorefs.core.elf.elf import (
     EM_X86_64,
     PHDR_DTYPE,
     PT_LOAD,
-    PT_NOTE,
     PhdrTable,
     headers_size,
     pack_headers,
 )
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
-from vmcorefs.core.layouts.kernel import VmcoreLayout
+from vmcorefs.core.layouts.kernel import VmcoreLayout, note_phdr
 from vmcorefs.core.space.extents import Windows
 from vmcorefs.core.space.ranges import Int64Array, Ranges, make_ranges, normalise, pair_overlaps
 from vmcorefs.core.space.units import MAX_ADDRESS, align_up
@@ -123,7 +122,7 @@ def lay_out_universal(
     no_paddr = 2**32 - 1 if header.elf_class == ELFCLASS32 else 2**64 - 1
     phdrs = np.concatenate(
         (
-            _note_phdr(head_size, notes_size, note_align),
+            note_phdr(head_size, notes_size, note_align),
             _ram_phdrs(ram, windows, no_paddr),
             _alias_phdrs(aliases, windows, no_paddr),
         )
@@ -205,19 +204,10 @@ def _require_phys_base(vmcoreinfo: Vmcoreinfo | None) -> None:
         return
     why = "there is no VMCOREINFO" if vmcoreinfo is None else "VMCOREINFO has no NUMBER(phys_base)"
     raise UnsupportedError(
-        f"the universal layout needs to know phys_base, but {why} (the kernel tells it since Linux"
-        " 4.10): crash would take it from the segment of the kernel's text, which has no physical"
-        " address in that layout; use the kernel's layout"
+        f"the universal layout needs to know phys_base, but {why} (the kernel provides it since"
+        " Linux 4.10): crash would take it from the segment of the kernel's text, which has no"
+        " physical address in that layout; use the kernel's layout"
     )
-
-
-def _note_phdr(offset: int, size: int, align: int) -> PhdrTable:
-    phdr = np.zeros(1, dtype=PHDR_DTYPE)
-    phdr["p_type"] = PT_NOTE
-    phdr["p_offset"] = offset
-    phdr["p_filesz"] = phdr["p_memsz"] = size
-    phdr["p_align"] = align
-    return phdr
 
 
 def _ram_phdrs(ram: _Views, windows: Windows, address_mask: int) -> PhdrTable:

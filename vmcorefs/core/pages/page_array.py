@@ -1,6 +1,6 @@
 """Where a kernel keeps its ``struct page`` array: one piece for each section, or for each node.
 
-VMCOREINFO alone tells (kernel/vmcore_info.c). With CONFIG_SPARSEMEM, vmemmap or not, each section
+VMCOREINFO says where (kernel/vmcore_info.c). With CONFIG_SPARSEMEM, vmemmap or not, each section
 of the physical address space names its piece (include/linux/mmzone.h); without, each node does
 (CONFIG_DISCONTIGMEM), or there is but one (CONFIG_FLATMEM).
 """

@@ -1,10 +1,10 @@
 """What pages were used for, out of their ``struct page``: makedumpfile's tests, on whole arrays.
 
-A page alone is told by its own structure. The first page of several tells for all of them: a
-compound page's head, and the first of ``2**order`` free pages. Such a *span* is aligned to its own
-size, as the buddy allocator makes them, so spans lie within one another or apart, and the outermost
-counts: inside a huge page whose page array was thinned out, structures look like heads that are
-none (mm/hugetlb_vmemmap.c).
+The kind of a single page is in its own structure. That of several pages is in the structure of the
+first: of a compound page's head, or of the first of ``2**order`` free pages. Such a *span* is
+aligned to its own size, as the buddy allocator makes them, so spans lie within one another or
+apart, and the outermost counts: inside a huge page whose page array was thinned out, structures
+look like heads and are not (mm/hugetlb_vmemmap.c).
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Structs = npt.NDArray[np.uint8]
 UInt64Array = npt.NDArray[np.uint64]
 
 
-class Told(msgspec.Struct, frozen=True, eq=False):
-    """What each structure of some pages in a row tells.
+class PageStates(msgspec.Struct, frozen=True, eq=False):
+    """What the structures of some pages in a row say, each by itself.
 
     Attributes:
         kind: Of the page, but for its being poisoned; shape ``(n,)``.
@@ -36,12 +36,12 @@ class Told(msgspec.Struct, frozen=True, eq=False):
     order: npt.NDArray[np.uint8]
     poisoned: BoolArray
 
-    def within(self, kind: int) -> Told:
+    def within(self, kind: int) -> PageStates:
         """The same pages, where all of them are in a span of that kind."""
-        return Told(np.full_like(self.kind, kind), np.zeros_like(self.order), self.poisoned)
+        return PageStates(np.full_like(self.kind, kind), np.zeros_like(self.order), self.poisoned)
 
 
-def read_structs(structs: Structs, first: int, layout: StructPage) -> Told:
+def read_structs(structs: Structs, first: int, layout: StructPage) -> PageStates:
     """Look at the structures of some pages in a row, each by itself.
 
     Args:
@@ -67,45 +67,45 @@ def read_structs(structs: Structs, first: int, layout: StructPage) -> Told:
     kind[cache & _are_private(fields, layout)] = PageKind.CACHE_PRIVATE
     kind[buddy | fields.test(layout.unaccepted)] = PageKind.FREE
     kind[tail] = PageKind.KERNEL
-    kind[huge & poisoned] = PageKind.HWPOISON  # one page of it is, and nothing here says which
+    kind[huge & poisoned] = PageKind.HWPOISON  # one page of it is, and it is not known which
     order = np.where(buddy, free_order, np.where(head, fields.value(layout.order), 0))
-    return Told(kind, _believe(order, kind, first, layout), poisoned)
+    return PageStates(kind, _find_orders(order, kind, first, layout), poisoned)
 
 
-def spread(told: Told) -> KindArray:
+def spread(states: PageStates) -> KindArray:
     """Give every page of a span the kind of its first one.
 
     Args:
-        told: Of ``n`` pages, ``n`` a power of two; the first one's number is a multiple of ``n``.
+        states: Of ``n`` pages, ``n`` a power of two; the first one's number is a multiple of ``n``.
 
     Returns:
         The kind of each page, shape ``(n,)``; a span that goes beyond them counts up to their end.
     """
-    kinds = told.kind.copy()
+    kinds = states.kind.copy()
     last = (len(kinds) - 1).bit_length()
-    order = np.minimum(told.order, last)
+    order = np.minimum(states.order, last)
     spans = np.flatnonzero(order)
     for size in range(1, last + 1):  # the larger ones later: they overrule those within them
         firsts = spans[order[spans] == size]
         if len(firsts):
-            kinds.reshape(-1, 1 << size)[firsts >> size] = told.kind[firsts][:, None]
-    kinds[told.poisoned] = PageKind.HWPOISON
+            kinds.reshape(-1, 1 << size)[firsts >> size] = states.kind[firsts][:, None]
+    kinds[states.poisoned] = PageKind.HWPOISON
     return kinds
 
 
-def _believe(
+def _find_orders(
     order: UInt64Array, kind: KindArray, first: int, layout: StructPage
 ) -> npt.NDArray[np.uint8]:
     """The orders of those that are first pages of a span, and 0 for all else."""
-    believed = (kind != PageKind.KERNEL) & (order <= layout.max_order)
-    shift = np.where(believed, order, 0).astype(np.int64)
+    is_span = (kind != PageKind.KERNEL) & (order <= layout.max_order)
+    shift = np.where(is_span, order, 0).astype(np.int64)
     number = first + np.arange(len(shift), dtype=np.int64)
     aligned = number & ((1 << shift) - 1) == 0
     return np.where(aligned, shift, 0).astype(np.uint8)
 
 
 def _are_private(fields: _Fields, layout: StructPage) -> BoolArray:
-    """Whether each page is private, if it is cache; where nobody tells, it is."""
+    """Whether each page is private, if it is cache; where that is not known, it is."""
     if layout.private is None:
         return np.ones(fields.count, dtype=np.bool_)
     return fields.test(layout.private)

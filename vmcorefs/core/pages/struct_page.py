@@ -1,8 +1,8 @@
 """What a ``struct page`` says of its page, and where: by VMCOREINFO, or else by BTF.
 
-VMCOREINFO has told makedumpfile what it needs since 2.6.23 (kernel/vmcore_info.c), and each rework
+VMCOREINFO has had what makedumpfile needs since 2.6.23 (kernel/vmcore_info.c), and each rework
 of ``struct page`` added keys. What they mean is makedumpfile's to say (makedumpfile.c,
-``__exclude_unnecessary_pages``). A *test* is how one thing is told: some bits of one field.
+``__exclude_unnecessary_pages``). A *test* is how one thing is found out: some bits of one field.
 
 * A page type is in ``_mapcount`` of a page that is not mapped: before 4.18 the one value; then a
   bit that is zero in a negative number; since 6.12 the upper byte (include/linux/page-flags.h).
@@ -23,7 +23,7 @@ from vmcorefs.core.structures.btf import read_enumerators, read_structs
 from vmcorefs.errors import FormatError
 
 ReadBtf = Callable[[], bytes | None]
-"""Gives the kernel's BTF, or None if it has none; it is asked only where VMCOREINFO is silent."""
+"""Gives the kernel's BTF, or None; called only for what VMCOREINFO does not say."""
 
 MAX_STRUCT_PAGE = 1024
 """No kernel's ``struct page`` is larger, in bytes: with all debugging it has about 200."""
@@ -37,7 +37,7 @@ _TYPED = 1 << 31  # every page type makes _mapcount negative
 _FIRST_TYPE = 0x80  # PG_buddy was the lowest bit that was ever a page type
 _BUDDY_BEFORE_4_18 = -128  # PAGE_BUDDY_MAPCOUNT_VALUE (include/linux/mm.h)
 
-_NOT_TOLD = "neither VMCOREINFO nor BTF tells"
+_UNKNOWN = "neither VMCOREINFO nor BTF says"
 
 
 class FieldTest(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ class FieldTest(msgspec.Struct, frozen=True):
 
 
 class StructPage(msgspec.Struct, frozen=True):
-    """How one kernel's ``struct page`` is read; None is what this kernel has not, or nobody tells.
+    """How one kernel's ``struct page`` is read; None is what it lacks, or what is not known.
 
     Attributes:
         size: Bytes in the structure.
@@ -69,18 +69,18 @@ class StructPage(msgspec.Struct, frozen=True):
         lru: On a list of pages that can be reclaimed.
         swapcache: In the swap cache.
         private: Something hangs on ``page->private``.
-        anon: ``mapping`` is no file's.
+        anon: ``mapping`` is not a file's.
         slab: Holds the kernel's objects, and some fields mean other things.
         buddy: Free, the first of ``2**free_order`` pages.
         unaccepted: Free, and not yet accepted by this guest.
         offline: Taken away from the kernel.
-        hugetlb: A huge page of hugetlbfs, told of its head.
+        hugetlb: A huge page of hugetlbfs; in the structure of its head.
         hwpoison: The hardware found it to be bad.
-        order: Of a compound page, told of its head: ``field & mask``.
+        order: Of a compound page, in the structure of its head: ``field & mask``.
         free_order: Of free pages: ``field & mask``.
         max_order: No compound page has a larger order.
         max_free_order: No free pages have a larger order.
-        unknown: What cannot be told, and what becomes of it; a sentence each.
+        unknown: What is not known, and how it is handled; a sentence each.
     """
 
     size: int
@@ -123,7 +123,7 @@ def read_struct_page(
     """
     facts = _Facts(vmcoreinfo, byte_order, word_size, read_btf)
     if facts.offset("page.flags") is None:
-        raise FormatError(f"struct page: {_NOT_TOLD} where its flags are")
+        raise FormatError(f"struct page: {_UNKNOWN} where its flags are")
     free_order = facts.bits("private", -1)
     return StructPage(
         size=facts.size,
@@ -133,7 +133,7 @@ def read_struct_page(
         tail=facts.bits("compound_head", 1) or facts.bits("compound_info", 1),
         lru=facts.flag("lru", "which pages are cache: it is kept"),
         swapcache=facts.swapcache(),
-        private=facts.flag("private", "which cache is private: all is taken for it"),
+        private=facts.flag("private", "which page cache is private: all of it is taken to be"),
         anon=facts.bits("mapping", 1, "which pages are anonymous: they are kept"),
         slab=facts.slab(),
         buddy=facts.buddy() if free_order is not None else None,
@@ -150,11 +150,11 @@ def read_struct_page(
 
 
 class _Facts:
-    """What is told of ``struct page``; where VMCOREINFO lacks what ``needed`` names, by BTF.
+    """What is known of ``struct page``: by VMCOREINFO or, if it is ``needed``, by BTF.
 
     Attributes:
         size: Bytes in the structure.
-        unknown: A sentence for each thing that was needed and is not told.
+        unknown: A sentence for each thing that was needed and is not known.
     """
 
     def __init__(
@@ -228,9 +228,9 @@ class _Facts:
     def buddy(self) -> FieldTest | None:
         """A test for free pages."""
         needed = "which pages are free: they are kept"
-        told = "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)" in self._vmcoreinfo.values
+        known = "NUMBER(PAGE_BUDDY_MAPCOUNT_VALUE)" in self._vmcoreinfo.values
         at = self.offset("page._mapcount")
-        if not told and at is not None and (3, 0) <= self._release < (4, 18):
+        if not known and at is not None and (3, 0) <= self._release < (4, 18):
             return self._field(at, _MAPCOUNT_SIZE, _32_BITS, _BUDDY_BEFORE_4_18)
         return self.page_type("buddy", needed)
 
@@ -308,7 +308,7 @@ class _Facts:
     def _need(self, test: FieldTest | None, needed: str) -> FieldTest | None:
         """The same test; if there is none and it is needed, say so."""
         if test is None and needed:
-            self.unknown.append(f"{_NOT_TOLD} {needed}")
+            self.unknown.append(f"{_UNKNOWN} {needed}")
         return test
 
     def _flag_at(self, bit: int | None) -> FieldTest | None:

@@ -101,6 +101,17 @@ def pages_within(ranges: Ranges, page_size: int) -> Ranges:
     return normalise(np.stack((-(-ranges[:, 0] // page_size), ranges[:, 1] // page_size), axis=1))
 
 
+def mark(ranges: Ranges, first: int, count: int) -> npt.NDArray[np.bool_]:
+    """Which of the numbers ``[first, first + count)`` are in a normal set, shape ``(count,)``."""
+    low = np.searchsorted(ranges[:, 1], first, side="right")
+    high = np.searchsorted(ranges[:, 0], first + count, side="left")
+    edges = ranges[low:high].clip(first, first + count) - first
+    steps = np.zeros(count + 1, dtype=np.int8)
+    steps[edges[:, 0]] = 1
+    steps[edges[:, 1]] = -1
+    return np.cumsum(steps[:-1], dtype=np.int8).view(np.bool_)
+
+
 def true_runs(flags: npt.NDArray[np.bool_]) -> Ranges:
     """The indices at which ``flags``, of shape ``(n,)``, is true, as a normal set."""
     edges = np.diff(np.concatenate(([False], flags, [False])).astype(np.int8))

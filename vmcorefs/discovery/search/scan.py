@@ -8,7 +8,7 @@ its file, finds all there is, wherever the pieces of the image belong.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -19,6 +19,7 @@ from vmcorefs.core.space.extents import Extents, Kind
 from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.errors import SourceIOError
 from vmcorefs.sources.base import Source
+from vmcorefs.system.progress import Progress
 
 GRID = 1024
 """Bytes between the places that are looked at."""
@@ -32,10 +33,6 @@ _WORDS = GRID // 4
 _ELF = np.frombuffer(ELF_MAGIC, dtype=np.uint32)[0]
 _NAME = np.frombuffer(NOTE_NAME[:4], dtype=np.uint32)[0]
 _NAME_WORD = 3  # behind n_namesz, n_descsz and n_type
-
-
-Progress = Callable[[int, int], None]
-"""``progress(done, total)``, in bytes."""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -70,7 +67,7 @@ def scan(sources: Sequence[Source], held: Extents, progress: Progress | None = N
     Args:
         sources: The opened inputs.
         held: Which of their bytes are memory; where it belongs does not matter here.
-        progress: Told of each chunk.
+        progress: Told of each chunk, in bytes.
 
     Raises:
         SourceIOError: if nothing can be read, or a source has shrunk.

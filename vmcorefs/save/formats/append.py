@@ -37,7 +37,7 @@ class Appender:
                 self.flush()
 
     def move(self, offset: int) -> None:
-        """Go on at ``offset``.
+        """Continue at ``offset``.
 
         Raises:
             OutputError: if what is held cannot be written.

@@ -13,13 +13,12 @@ from contextlib import closing, suppress
 
 import msgspec
 import numpy as np
-from msgspec.structs import replace
 
 from vmcorefs.core.elf.dump_memory import DUMP_ELF_INCOMPLETE
 from vmcorefs.core.elf.elf import headers_size, pack_headers, with_flags
 from vmcorefs.core.elf.lost_pages import fit, without_lost
 from vmcorefs.core.layouts.filtered import leave_out
-from vmcorefs.core.layouts.kernel import NOTE_ALIGN_RELEASE, VmcoreLayout, lay_out_vmcore
+from vmcorefs.core.layouts.kernel import VmcoreLayout, lay_out_vmcore, note_align
 from vmcorefs.core.pages.dump_level import BoolArray, PageKind, left_out
 from vmcorefs.core.space.extents import Windows
 from vmcorefs.core.space.ranges import (
@@ -46,7 +45,6 @@ from vmcorefs.save.pages import (
 from vmcorefs.save.pipeline import map_in_order
 from vmcorefs.save.survey import Survey
 from vmcorefs.save.written import Written, move_zeros, no_counts
-from vmcorefs.tree.filtered import by_address
 
 _SPARE = 1 << 16
 """Bytes behind the program headers for those that lost pages make: a thousand of them."""
@@ -73,14 +71,14 @@ class ElfFormat(msgspec.Struct, frozen=True):
     def __call__(self, dump: Dump, outputs: Sequence[Output], observer: Observer) -> Written:
         """Write ``dump`` into ``outputs``, of which there is one.
 
-        A page that cannot be read is not in the dump, and the header goes on to say that the dump
-        is incomplete; ``observer`` is told. Memory that no input holds is not in it either.
+        A page that cannot be read is reported to ``observer`` and is not in the dump, whose header
+        then still says that it is incomplete. Memory that no input holds is not in it either.
 
         Raises:
             ConfigError: if there are several outputs.
             OutputError: if the output cannot be written; it opens as far as it got. Also if it is
                 ``sequential``, as a pipe is, and a page cannot be read: the header has gone.
-            SourceIOError: if what tells the kinds of pages cannot be read.
+            SourceIOError: if the page array cannot be read.
         """
         if len(outputs) != 1:
             raise ConfigError(f"{len(outputs)} parts: an ELF dump is one file")
@@ -127,7 +125,7 @@ class _Writer:
 
         Args:
             threads: That read.
-            observer: Told how far it is.
+            observer: Follows how far it is.
         """
         self._write_head(self._lost, incomplete=not self._once)
         self._data.append(self._notes)
@@ -140,7 +138,7 @@ class _Writer:
                 self._seen = _add(self._seen, start, start + size)
             self._finish()
         except BaseException:
-            # what is there opens; the first error is the one to tell
+            # what is there opens; the first error is the one to report
             with suppress(OutputError):
                 self._data.flush()
             raise
@@ -189,7 +187,7 @@ class _Writer:
         return int(np.count_nonzero(fresh))
 
     def _move(self, offset: int) -> None:
-        """Go on at ``offset``; what lies between is a hole, or zeros where there can be none."""
+        """Continue at ``offset``; what lies between is a hole, or zeros where holes cannot be."""
         if self._once:
             while self._data.end < offset:
                 self._data.append(_ZEROS[: offset - self._data.end])
@@ -227,27 +225,15 @@ def _is_sequential(output: Output) -> bool:
 
 def _lay_out(dump: Dump, survey: Survey) -> VmcoreLayout:
     """Lay out the file, with room for more program headers."""
-    release = dump.vmcoreinfo.release_version if dump.vmcoreinfo else None
     size = dump.kinds.page_size
     layout = lay_out_vmcore(
-        by_address(dump.elfcorehdr),
+        dump.elfcorehdr.by_address(),
         len(dump.notes),
         page_size=size,
-        note_align=0 if release is not None and release < NOTE_ALIGN_RELEASE else 4,
+        note_align=note_align(dump.vmcoreinfo),
     )
-    layout = leave_out(layout, subtract(survey.ram, survey.kept_ranges()) * size, tell=True)
-    spare = align_up(_SPARE, size)
-    phdrs, windows = layout.phdrs.copy(), layout.windows
-    phdrs["p_offset"] += np.uint64(spare)
-    return replace(
-        layout,
-        phdrs=phdrs,
-        head=pack_headers(layout.header, phdrs).ljust(len(layout.head) + spare, b"\0"),
-        notes=layout.notes + spare,
-        windows=Windows(windows.start, windows.size, windows.to + spare),
-        loads=layout.loads + spare,
-        size=layout.size + spare,
-    )
+    gone = subtract(survey.ram, survey.kept_ranges()) * size
+    return leave_out(layout, gone, keep_headers=True, spare=align_up(_SPARE, size))
 
 
 def _rows(windows: Windows) -> list[tuple[int, int, int]]:

@@ -18,15 +18,15 @@ import numpy as np
 import numpy.typing as npt
 
 from vmcorefs.core.formats.kdump.descriptors import DESC_SIZE, DescArray, Flag, desc_dtype
+from vmcorefs.core.formats.kdump.plan import Part
 from vmcorefs.core.pages.dump_level import PageKind, left_out
 from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.errors import OutputError
 from vmcorefs.save.codecs import Codec
 from vmcorefs.save.dump import Dump, Observer, Output
 from vmcorefs.save.formats.append import Appender
-from vmcorefs.save.formats.kdump_plan import Part, bitmaps, plan_parts
+from vmcorefs.save.formats.kdump_plan import bitmaps, plan_parts
 from vmcorefs.save.formats.kdump_resume import Resumable, find_done
-from vmcorefs.save.formats.resume import refuse_other
 from vmcorefs.save.pages import Batch, PageReader, Pages, batch_pages, batches, find_runs
 from vmcorefs.save.pipeline import map_in_order
 from vmcorefs.save.survey import Survey
@@ -62,8 +62,8 @@ class KdumpFormat(msgspec.Struct, frozen=True):
     Attributes:
         codec: How pages are compressed.
         threads: That compress them.
-        once: Write each byte once, as for a stream: nothing in it can be taken back, so whoever
-            reads it must see at its end that it is complete.
+        once: Write each byte once, as for a stream: nothing in it can be changed later, so its end
+            must say that it is complete.
     """
 
     codec: Codec
@@ -73,14 +73,14 @@ class KdumpFormat(msgspec.Struct, frozen=True):
     def __call__(self, dump: Dump, outputs: Sequence[Output], observer: Observer) -> Written:
         """Write ``dump`` into ``outputs``, a part of it into each.
 
-        A page that cannot be read is not in the dump, and the header goes on to say that the dump
-        is incomplete; ``observer`` is told. An output that is ``Resumable`` and has the beginning
-        of the same dump is gone on with.
+        A page that cannot be read is reported to ``observer`` and is not in the dump, whose header
+        then still says that it is incomplete. An output that is ``Resumable`` and has the beginning
+        of the same dump is resumed.
 
         Raises:
             ConfigError: if there are too many parts, or another dump is in an output.
             OutputError: if an output cannot be written; it opens as far as it got.
-            SourceIOError: if what tells the kinds of pages cannot be read.
+            SourceIOError: if the page array cannot be read.
         """
         with closing(Survey(dump, self.threads)) as survey:
             parts = plan_parts(dump, survey, self.codec, len(outputs))
@@ -132,7 +132,7 @@ class _Writer:
         Returns:
             How many of the first pages are there already.
         """
-        if not self._take_up():
+        if not self._resume():
             self._output.pwrite(self._part.front(incomplete=not once), 0)
             maps = Appender(self._output, self._part.where.ram)
             for piece in bitmaps(self._survey, self._part):
@@ -149,7 +149,7 @@ class _Writer:
 
         Args:
             threads: That compress.
-            observer: Told how far it is.
+            observer: Follows how far it is.
             before: Pages of the files before this one.
             once: The file says so already.
         """
@@ -170,7 +170,7 @@ class _Writer:
             self._data.flush()
             self._settle_descriptors()
         except BaseException:
-            # what is there opens; the first error is the one to tell
+            # what is there opens; the first error is the one to report
             with suppress(OutputError):
                 self._data.flush()
             with suppress(OutputError):
@@ -179,12 +179,11 @@ class _Writer:
         if self._has_losses or not once:
             self._output.pwrite(part.front(incomplete=self._has_losses), 0)
 
-    def _take_up(self) -> bool:
-        """Go on from where an earlier try got to; False if it was not the same dump."""
+    def _resume(self) -> bool:
+        """Resume an earlier try; False if there is none."""
         output, part = self._output, self._part
         if not isinstance(output, Resumable) or not output.present:
             return False
-        refuse_other(output.pread(part.where.ram, 0), part)
         done = find_done(output, self._survey, part)
         if done is None:
             output.truncate(0)

@@ -1,57 +1,26 @@
-"""Where everything goes in a kdump-compressed file, and all of it but the pages."""
+"""The files of a kdump-compressed dump, and their bitmaps."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 
-import msgspec
 import numpy as np
 from msgspec.structs import replace
 
-from vmcorefs.core.formats.kdump.descriptors import DESC_SIZE, Flag, Places, pack_bits, places
-from vmcorefs.core.formats.kdump.filled_headers import make_headers, pack_front
-from vmcorefs.core.formats.kdump.headers import U32_MAX, MainHeader, SubHeader
+from vmcorefs.core.formats.kdump.descriptors import pack_bits
+from vmcorefs.core.formats.kdump.headers import U32_MAX
+from vmcorefs.core.formats.kdump.plan import Part, plan_file
+from vmcorefs.core.pages.selection import WINDOW, window_starts
+from vmcorefs.core.space.ranges import mark
 from vmcorefs.errors import ConfigError, UnsupportedError
-from vmcorefs.kernel.facts import find_phys_base, read_utsname
+from vmcorefs.kernel.facts import find_facts
 from vmcorefs.save.codecs import Codec
 from vmcorefs.save.dump import Dump
-from vmcorefs.save.survey import Survey, mark, window_starts
+from vmcorefs.save.survey import Survey
 
 _EM_ARM = 40
 _STEP = 64  # crash counts stored pages of a split file 64 at a time (diskdump.c, read_dump_header)
 _ZEROS = bytes(1 << 20)
-
-
-class Part(msgspec.Struct, frozen=True):
-    """One file of a dump: all of it, or the pages of a range.
-
-    Attributes:
-        main: The main header.
-        sub: The sub header.
-        notes: The notes behind it.
-        where: Where the bitmaps and descriptors are.
-        first: The first page frame number that may have a page here.
-        end: The first that has not.
-        pages: Pages that are stored here.
-    """
-
-    main: MainHeader
-    sub: SubHeader
-    notes: bytes
-    where: Places
-    first: int
-    end: int
-    pages: int
-
-    @property
-    def data(self) -> int:
-        """Where the pages begin, in bytes."""
-        return self.where.descriptors + DESC_SIZE * self.pages
-
-    def front(self, *, incomplete: bool) -> bytes:
-        """Everything in front of the bitmaps."""
-        status = self.main.status | (Flag.INCOMPLETE if incomplete else 0)
-        return pack_front(replace(self.main, status=status), self.sub, self.notes)
 
 
 def plan_parts(dump: Dump, survey: Survey, codec: Codec, count: int) -> list[Part]:
@@ -69,26 +38,24 @@ def plan_parts(dump: Dump, survey: Survey, codec: Codec, count: int) -> list[Par
     """
     if dump.elfcorehdr.header.e_machine == _EM_ARM:
         raise UnsupportedError("kdump-compressed dumps of 32-bit ARM cannot be written; ELF can")
-    notes = dump.notes
-    main, sub = make_headers(
-        dump.elfcorehdr,
-        notes,
-        dump.vmcoreinfo,
-        utsname=read_utsname(dump.memory, dump.elfcorehdr, dump.vmcoreinfo),
-        phys_base=find_phys_base(dump.elfcorehdr, dump.vmcoreinfo),
-        block_size=dump.kinds.page_size,
-        max_mapnr=survey.max_mapnr,
+    whole = plan_file(
+        find_facts(dump.memory, dump.elfcorehdr, dump.vmcoreinfo),
+        dump.notes,
+        page_size=dump.kinds.page_size,
+        ram=survey.ram,
+        pages=survey.pages,
+        level=dump.level,
+        codec=codec.flag,
     )
-    main, sub = replace(main, status=codec.flag), replace(sub, dump_level=dump.level)
-    where = places(main, survey.max_mapnr)
     if count == 1:
-        return [Part(main, sub, notes, where, 0, survey.max_mapnr, survey.pages)]
+        return [whole]
     parts = []
     for first, end in _split(survey, count):
         pages = sum(int(np.count_nonzero(window.kept)) for window in survey.windows(first, end))
         fields = {"split": 1, "start_pfn_64": first, "end_pfn_64": end}
         fields |= {"start_pfn": min(first, U32_MAX), "end_pfn": min(end, U32_MAX)}
-        parts.append(Part(main, replace(sub, **fields), notes, where, first, end, pages))
+        sub = replace(whole.sub, **fields)
+        parts.append(replace(whole, sub=sub, first=first, end=end, pages=pages))
     return parts
 
 
@@ -98,7 +65,8 @@ def bitmaps(survey: Survey, part: Part) -> Iterator[bytes]:
     ``makedumpfile --reassemble`` takes them from the first part (``reassemble_kdump_header``).
     """
     size, ram = part.where.bitmap_size, survey.ram
-    yield from _whole(((first, pack_bits(mark(ram, first))) for first in window_starts(ram)), size)
+    marks = ((first, pack_bits(mark(ram, first, WINDOW))) for first in window_starts(ram))
+    yield from _whole(marks, size)
     yield from _whole(((each.first, pack_bits(each.kept)) for each in survey.windows()), size)
 
 

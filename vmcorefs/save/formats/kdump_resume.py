@@ -9,13 +9,18 @@ import msgspec
 import numpy as np
 from msgspec.structs import replace
 
-from vmcorefs.core.formats.kdump.descriptors import DESC_SIZE, DescArray, Flag, desc_dtype
-from vmcorefs.core.formats.kdump.headers import pack_main_header, parse_main_header
+from vmcorefs.core.formats.kdump.descriptors import COMPRESSED, DESC_SIZE, DescArray, desc_dtype
+from vmcorefs.core.formats.kdump.headers import (
+    MAX_SUB_HEADER_SIZE,
+    SIGNATURE,
+    parse_main_header,
+    parse_sub_header,
+)
+from vmcorefs.core.formats.kdump.plan import Part
 from vmcorefs.core.pages.dump_level import KindArray, PageKind
-from vmcorefs.errors import FormatError
+from vmcorefs.errors import ConfigError, FormatError
 from vmcorefs.save.dump import Output
-from vmcorefs.save.formats.kdump_plan import Part, bitmaps
-from vmcorefs.save.formats.resume import other_pages
+from vmcorefs.save.formats.kdump_plan import bitmaps
 from vmcorefs.save.survey import Survey
 from vmcorefs.save.written import Counts, no_counts
 
@@ -69,18 +74,18 @@ def find_done(output: Resumable, survey: Survey, part: Part) -> Done | None:
     up to a page that was lost: that one may be readable now.
 
     Returns:
-        What is there; None if nothing is, or something else.
+        What is there; None if nothing is that could be lost.
 
     Raises:
-        ConfigError: if it is a dump of other pages.
+        ConfigError: if it is another dump, which may be all that is left of its machine; the
+            message says what differs.
         OutputError: if it cannot be read.
     """
+    _refuse_other(output.pread(part.where.ram, 0), part)
     if output.present < part.data + part.main.block_size:
         return None
-    if not _same_front(output, part):
-        return None
     if not _same_bitmaps(output, survey, part):
-        raise other_pages()
+        raise _cannot_resume("it is a dump of the same machine, but of other pages")
     back = STEP_BACK // part.main.block_size
     pages = max(sum(len(rows) for rows, _kinds in _good_rows(output, survey, part)) - back, 0)
     block = part.main.block_size
@@ -94,19 +99,37 @@ def find_done(output: Resumable, survey: Survey, part: Part) -> Done | None:
     return Done(pages, end, zero_kinds)
 
 
-def _same_front(output: Resumable, part: Part) -> bool:
+def _refuse_other(found: bytes, part: Part) -> None:
+    """Raise if ``found``, what stands where the front of ``part`` goes, is of another dump."""
     wanted = part.front(incomplete=True)
-    found = output.pread(len(wanted), 0)
+    if len(found) < len(wanted) and SIGNATURE.startswith(found[: len(SIGNATURE)]):
+        return
     try:
-        theirs = parse_main_header(found)
+        main = parse_main_header(found)
+        block = main.block_size
+        sub = parse_sub_header(main, found[block : block + MAX_SUB_HEADER_SIZE])
     except FormatError:
-        return False
-    status = theirs.status | Flag.INCOMPLETE
-    ours = replace(part.main, tv_sec=theirs.tv_sec, status=part.main.status | Flag.INCOMPLETE)
-    size = len(pack_main_header(ours))
-    return pack_main_header(replace(theirs, status=status)) == pack_main_header(ours) and (
-        found[size:] == wanted[size:]
+        raise _cannot_resume("it is no kdump-compressed dump") from None
+    theirs, ours = ((one.split, one.start_pfn_64, one.end_pfn_64) for one in (sub, part.sub))
+    level, pages = part.sub.dump_level, part.main.block_size
+    codecs = (main.status ^ part.main.status) & COMPRESSED
+    same = replace(main, abi=part.main.abi, tv_sec=part.main.tv_sec, status=part.main.status)
+    # the notes hold VMCOREINFO, and so the time of the crash, and the CPUs' registers
+    other = same != part.main or found[block:] != wanted[block:]
+    differences = (
+        (block != pages, f"its pages have {block} bytes, and not {pages}"),
+        (codecs, "its pages are compressed by another codec"),
+        (sub.dump_level != level, f"its dump level is {sub.dump_level}, and not {level}"),
+        (theirs != ours, "it is another part of a split dump"),
+        (other, "it is of another machine or another crash"),
     )
+    for differs, words in differences:
+        if differs:
+            raise _cannot_resume(words)
+
+
+def _cannot_resume(reason: str) -> ConfigError:
+    return ConfigError(f"{reason}, so it cannot be resumed; pass --force to start over")
 
 
 def _same_bitmaps(output: Resumable, survey: Survey, part: Part) -> bool:

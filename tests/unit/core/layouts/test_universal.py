@@ -195,7 +195,7 @@ def test_text_needs_phys_base_on_x86_64(text: bytes | None, why: str) -> None:
     with pytest.raises(
         UnsupportedError,
         match=exactly(
-            f"the universal layout needs to know phys_base, but {why} (the kernel tells it since"
+            f"the universal layout needs to know phys_base, but {why} (the kernel provides it since"
             " Linux 4.10): crash would take it from the segment of the kernel's text, which has no"
             " physical address in that layout; use the kernel's layout"
         ),

@@ -208,3 +208,16 @@ def test_the_last_page_of_an_odd_number() -> None:
     told = read_structs(pages.structs, 7, layout_of(TOLD["6.12"]))
     assert (told.kind.tolist(), told.order.tolist()) == ([CACHE], [0])
     assert spread(told).dtype == np.uint8
+
+
+@both
+def test_what_looks_like_a_span_within_another_is_a_part_of_it(series: Series) -> None:
+    """The outermost counts, however many heads there are within it."""
+    pages = PageArray(series, 16)
+    pages.compound(0, 3, flags=LRU[series], mapping=ANON)
+    pages.compound(2, 1, flags=LRU[series], mapping=FILE)
+    pages.compound(4, 2, flags=LRU[series], mapping=FILE)
+    pages.free(6, 1)
+    pages.free(8, 3)
+    pages.compound(12, 2, flags=LRU[series], mapping=ANON)
+    assert kinds(pages) == [USER] * 8 + [PageKind.FREE] * 8

@@ -135,12 +135,12 @@ def test_what_nobody_tells_is_said() -> None:
     expected = [
         "which pages are compound: what is behind the first one is kept",
         "which pages are cache: it is kept",
-        "which cache is private: all is taken for it",
+        "which page cache is private: all of it is taken to be",
         "which pages are free: they are kept",
         "the size of compound pages: what is behind the first one is kept",
     ]
     unknown = layout_of(SMALL | {"OSRELEASE": "5.10.0"}).unknown
-    assert unknown == tuple(f"neither VMCOREINFO nor BTF tells {text}" for text in expected)
+    assert unknown == tuple(f"neither VMCOREINFO nor BTF says {text}" for text in expected)
 
 
 def test_btf_tells_what_vmcoreinfo_does_not() -> None:
@@ -179,7 +179,7 @@ def test_a_flag_is_no_page_type() -> None:
         (
             "OFFSET(page.flags)",
             "",
-            "struct page: neither VMCOREINFO nor BTF tells where its flags are",
+            "struct page: neither VMCOREINFO nor BTF says where its flags are",
         ),
     ],
 )

@@ -104,7 +104,7 @@ def test_another_dump_is_refused_and_kept(
     with pytest.raises(
         ConfigError,
         match=exactly(
-            f"{_incomplete(out)}: {words}, so it cannot be gone on from; --force begins anew"
+            f"{_incomplete(out)}: {words}, so it cannot be resumed; pass --force to start over"
         ),
     ):
         _save(out, dump, resume=True, **options)
@@ -115,7 +115,9 @@ def test_another_dump_is_refused_and_kept(
 @pytest.mark.parametrize("left", [b"\x7fELF" + bytes(1 << 20), b"KDUMP   " + bytes(1 << 20)])
 def test_what_is_no_such_dump_is_refused_and_kept(out: Path, left: bytes) -> None:
     _incomplete(out).write_bytes(left)
-    with pytest.raises(ConfigError, match="it is no kdump-compressed dump, so it cannot be gone"):
+    with pytest.raises(
+        ConfigError, match="it is no kdump-compressed dump, so it cannot be resumed"
+    ):
         _save(out, resume=True)
     same_bytes(_incomplete(out).read_bytes(), left)
 

@@ -126,7 +126,7 @@ def test_a_page_that_was_lost_is_tried_again(whole: MemoryOutput) -> None:
 def test_another_dump_is_refused(half: MemoryOutput, changed: dict[str, object]) -> None:
     before = bytes(half.data)
 
-    with pytest.raises(ConfigError, match="so it cannot be gone on from"):
+    with pytest.raises(ConfigError, match="so it cannot be resumed"):
         write(make(**changed), half)
 
     assert half.data == before

@@ -24,7 +24,7 @@ def describe_crash(settings: Settings) -> str:
         raise ConfigError(f"{VMCORE} exists: this is a capture kernel already")
     if not is_loaded():
         raise ConfigError(
-            "no crash kernel is loaded: this machine would go down and nothing be saved"
+            "no crash kernel is loaded: this machine would go down and nothing would be saved"
             " (systemctl start vmcorefs-load)"
         )
     return (
@@ -63,4 +63,4 @@ def crash_now() -> None:
         Path(SYSRQ).write_text("c", "ascii")  # drivers/tty/sysrq.c: whatever kernel.sysrq says
     except OSError as error:
         raise OutputError(f"{SYSRQ}: cannot write: {error.strerror}") from error
-    raise UnsupportedError(f"{SYSRQ}: the kernel was asked to crash, and goes on")
+    raise UnsupportedError(f"{SYSRQ}: the kernel was asked to crash, and has not")

@@ -1,0 +1,6 @@
+"""How those who wait are told how far work is."""
+
+from collections.abc import Callable
+
+Progress = Callable[[int, int], None]
+"""``progress(done, total)``, of bytes or pages, at each step; what it raises ends the work."""
