@@ -19,7 +19,7 @@ from tests.oracles.newer import newer_makedumpfile
 from tests.real import tools
 from tests.real.marks import REAL, only, stopped
 from tests.real.trees import mounted
-from tests.real.truth import by_address, segments
+from tests.real.truth import by_address, segments, vmcoreinfo
 from tests.real.versions import crash_knows, makedumpfile_knows_free_pages, version
 from vmcorefs.core.pages.dump_level import PageKind, left_out
 
@@ -83,11 +83,22 @@ def _bitmaps(
 def test_every_page_is_what_makedumpfile_takes_it_for(
     capture: Capture, kinds: Kinds, scratch: Path
 ) -> None:
+    """But for tails in 7.x: 1.7.8 looks for page.compound_head, which is compound_info now.
+
+    It says itself that it does not support that kernel, and takes tails of slabs for user pages;
+    without them drgn fails.
+    """
+    knows_tails = b"OFFSET(page.compound_head)" in vmcoreinfo(capture.vmcore)
     for level in LEVELS:
         ram, theirs = _bitmaps(newer_makedumpfile(), capture.vmcore, scratch, level)
         ours = ram & ~left_out(level)[kinds[: len(ram)]]
-        different = np.flatnonzero(ours != theirs).tolist()
-        assert different == [], (level, [PageKind(kinds[pfn]).name for pfn in different[:9]])
+        different = np.flatnonzero(ours != theirs)
+        if knows_tails:
+            assert different.tolist() == [], (level, [PageKind(kinds[n]).name for n in different])
+        else:
+            assert not theirs[different].any()
+            assert (len(different) > 0) == bool(level & 8)
+            assert len(different) < 1000
         assert theirs.sum() < ram.sum() or level in (0, 1)
 
 

@@ -50,6 +50,7 @@ class SequentialTarget(ABC):
     def __init__(self, name: str, *, hashed: bool = True) -> None:
         self.name = name
         self._hash = RunningHash(wanted=hashed)
+        self._failure: OutputError | None = None
 
     @abstractmethod
     def _send(self, data: memoryview) -> None:
@@ -69,16 +70,23 @@ class SequentialTarget(ABC):
         return b""
 
     def pwrite(self, data: bytes | bytearray | memoryview, offset: int) -> None:
-        """See ``Target.pwrite``.
+        """See ``Target.pwrite``; once it has failed it does so for good.
 
         Raises:
+            OutputError: if it cannot be written.
             ValueError: if ``offset`` is not where the last one ended.
         """
+        if self._failure is not None:
+            raise self._failure
         if offset != self.sent:
             raise ValueError(f"offset {offset}, but {self.sent} bytes have been sent")
         view = memoryview(data).cast("B")
         self._hash.add(view, offset)
-        self._send(view)
+        try:
+            self._send(view)
+        except OutputError as error:
+            self._failure = error  # how much has gone is not known
+            raise
 
     def truncate(self, size: int) -> None:
         """See ``Target.truncate``."""

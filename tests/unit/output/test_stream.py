@@ -48,8 +48,10 @@ def test_a_reader_that_goes_away_is_an_error() -> None:
     reading, writing = os.pipe()
     os.close(reading)
     target = StreamTarget("standard output", writing)
-    with pytest.raises(OutputError, match=exactly("standard output: cannot write: Broken pipe")):
-        target.pwrite(b"abc", 0)
+    message = exactly("standard output: cannot write: Broken pipe")
+    for offset in (0, 0, 3):  # who cleans up behind the first error may write there again
+        with pytest.raises(OutputError, match=message):
+            target.pwrite(b"abc", offset)
     os.close(writing)
 
 
