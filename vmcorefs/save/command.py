@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
-from functools import partial
 
 import numpy as np
 from msgspec.structs import replace
@@ -17,16 +15,14 @@ from vmcorefs.core.pages.selection import PageKinds
 from vmcorefs.core.space.ranges import subtract, total_size
 from vmcorefs.errors import ConfigError, FormatError
 from vmcorefs.output.places import STDOUT, is_local
-from vmcorefs.output.target import Target
 from vmcorefs.reader import Reader
 from vmcorefs.save.codecs import find_codec
-from vmcorefs.save.dump import Dump, Observer
+from vmcorefs.save.dump import Dump
 from vmcorefs.save.formats.elf import ElfFormat
 from vmcorefs.save.formats.flattened import FlattenedFormat
 from vmcorefs.save.formats.kdump import KdumpFormat
 from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console, Order, Write, save
-from vmcorefs.save.written import Written
 
 MAX_DEFAULT_THREADS = 8
 """Threads that 128 MiB are enough for (docs/save.md)."""
@@ -192,18 +188,11 @@ def make_writer(chosen: str, codec: str, threads: int) -> Write:
         UnsupportedError: if the codec's library is not installed.
     """
     if chosen == "elf":
-        return partial(_write_elf, threads)
+        return ElfFormat(threads)
     found = find_codec(codec)
     if chosen == "flattened":
         return FlattenedFormat(KdumpFormat(found, threads, once=True))
     return KdumpFormat(found, threads)
-
-
-def _write_elf(
-    threads: int, dump: Dump, targets: Sequence[Target], observer: Observer, /
-) -> Written:
-    once = any(target.sequential for target in targets)
-    return ElfFormat(threads, once=once)(dump, targets, observer)
 
 
 def save_capture(capture: Capture, order: Order, threads: int, console: Console) -> Report:

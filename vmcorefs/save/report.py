@@ -15,14 +15,8 @@ _MAX_LISTED = 1000
 """Ranges that are listed one by one; a report is no place for a million."""
 
 NAMES: Mapping[PageKind, str] = {
-    PageKind.KERNEL: "kernel",
-    PageKind.ZERO: "zero",
-    PageKind.CACHE: "cache",
+    **{kind: kind.name.lower() for kind in PageKind},
     PageKind.CACHE_PRIVATE: "private cache",
-    PageKind.USER: "user",
-    PageKind.FREE: "free",
-    PageKind.HWPOISON: "hwpoison",
-    PageKind.OFFLINE: "offline",
 }
 """What people and programs call each kind."""
 

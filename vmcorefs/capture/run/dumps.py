@@ -20,6 +20,7 @@ import time
 import msgspec
 
 from vmcorefs.errors import OutputError
+from vmcorefs.output.target import INCOMPLETE
 
 DMESG = "dmesg"
 VMCORE = "vmcore"
@@ -27,7 +28,6 @@ LAYOUT = "layout.json"
 SUMMARY = "summary.json"
 _NAME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{6}")
 _OURS = frozenset({DMESG, VMCORE, LAYOUT, SUMMARY})
-_INCOMPLETE = ".incomplete"
 _MAX_SUMMARY = 1 << 20
 
 
@@ -75,7 +75,7 @@ def list_dumps(directory: str) -> list[DumpDirectory]:
 
 
 def _is_ours(path: str) -> bool:
-    return all(name.removesuffix(_INCOMPLETE) in _OURS for name in os.listdir(path))
+    return all(name.removesuffix(INCOMPLETE) in _OURS for name in os.listdir(path))
 
 
 def _is_complete(path: str) -> bool:

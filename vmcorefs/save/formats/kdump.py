@@ -20,7 +20,6 @@ import numpy.typing as npt
 from vmcorefs.core.formats.kdump.descriptors import DESC_SIZE, DescArray, Flag, desc_dtype
 from vmcorefs.core.formats.kdump.plan import Part
 from vmcorefs.core.pages.dump_level import PageKind, left_out
-from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.errors import OutputError
 from vmcorefs.save.codecs import Codec
 from vmcorefs.save.dump import Dump, Observer, Output
@@ -202,7 +201,7 @@ class _Writer:
     def _reserve(self, first: int) -> None:
         """Fill in descriptors that have no page, so that later ones find their room on the disk."""
         count = self._part.pages - first
-        rows = _make_rows(self._dtype, min(count, _DESC_UNIT))
+        rows = np.zeros(min(count, _DESC_UNIT), dtype=self._dtype)
         rows["flags"] = Flag.ZLIB
         fill = Appender(self._output, self._part.where.descriptors + DESC_SIZE * first)
         for done in range(0, count, _DESC_UNIT):
@@ -225,9 +224,9 @@ class _Writer:
             observer.lost(loss.paddr, loss.size, loss.reason)
             self._has_losses = True
         self.zero_kinds += packed.zero_kinds
-        rows = _make_rows(self._dtype, len(packed.sizes))
+        rows = np.zeros(len(packed.sizes), dtype=self._dtype)
         sizes = packed.sizes.astype(np.int64)
-        rows["offset"] = self._data.end + _starts(sizes)
+        rows["offset"] = self._data.end + np.cumsum(sizes) - sizes
         rows["size"], rows["flags"] = packed.sizes, packed.flags
         rows["offset"][pages.zero], rows["size"][pages.zero] = (
             self._part.data,
@@ -251,14 +250,6 @@ class _Writer:
     def _settle_descriptors(self) -> None:
         self._commit()
         self._descriptors.flush()
-
-
-def _make_rows(dtype: np.dtype[np.void], count: int) -> DescArray:
-    return np.zeros(count, dtype=dtype)
-
-
-def _starts(sizes: Int64Array) -> Int64Array:
-    return np.cumsum(sizes) - sizes
 
 
 def _compress(pages: Pages, codec: Codec) -> tuple[list[bytes] | list[memoryview], UInt32Array]:

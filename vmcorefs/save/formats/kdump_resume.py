@@ -31,25 +31,12 @@ and lost the page, which was on its way to the disk at the same time."""
 
 @runtime_checkable
 class Resumable(Output, Protocol):
-    """An output that an earlier try may have left something in."""
+    """An output that an earlier try may have left something in; see ``output.target.Target``."""
 
     @property
-    def present(self) -> int:
-        """Bytes that are there."""
-
-    def pread(self, size: int, offset: int) -> bytes:
-        """What is there; fewer bytes at the end.
-
-        Raises:
-            OutputError: if it cannot be read.
-        """
-
-    def truncate(self, size: int) -> None:
-        """Throw away what is behind ``size`` bytes.
-
-        Raises:
-            OutputError: if that fails.
-        """
+    def present(self) -> int: ...  # noqa: D102  # see above
+    def pread(self, size: int, offset: int) -> bytes: ...  # noqa: D102
+    def truncate(self, size: int) -> None: ...  # noqa: D102
 
 
 class Done(msgspec.Struct, frozen=True):

@@ -9,6 +9,7 @@ from vmcorefs.core.space.ranges import (
     complement,
     intersect,
     make_ranges,
+    mark,
     pages_touched,
     pages_within,
     pair_overlaps,
@@ -127,3 +128,14 @@ def test_pages_of_ranges_by_number() -> None:
 )
 def test_runs_of_flags(flags: str, runs: list[tuple[int, int]]) -> None:
     assert _rows(true_runs(np.array([flag == "1" for flag in flags], dtype=np.bool_))) == runs
+
+
+@pytest.mark.parametrize(
+    ("first", "marked"),
+    [(0, "0010"), (2, "1011"), (3, "0110"), (4, "1101"), (6, "0111"), (10, "1000"), (11, "0000")],
+)
+def test_which_numbers_are_in_a_set(first: int, marked: str) -> None:
+    found = mark(make_ranges([(2, 3), (4, 6), (7, 11)]), first, 4)
+    assert found.dtype == np.bool_
+    assert "".join("01"[flag] for flag in found.tolist()) == marked
+    assert not mark(make_ranges([]), first, 4).any()

@@ -112,6 +112,15 @@ def test_another_dump_is_refused_and_kept(
     assert not out.exists()
 
 
+def test_a_dump_of_a_machine_of_another_name_is_refused_and_kept(out: Path, half: bytes) -> None:
+    nodename = 8 + 4 + 65  # behind the signature, the version and utsname.sysname
+    left = half[:nodename] + b"elsewhere" + half[nodename + 9 :]
+    _incomplete(out).write_bytes(left)
+    with pytest.raises(ConfigError, match="it is of another machine or another crash"):
+        _save(out, resume=True)
+    same_bytes(_incomplete(out).read_bytes(), left)
+
+
 @pytest.mark.parametrize("left", [b"\x7fELF" + bytes(1 << 20), b"KDUMP   " + bytes(1 << 20)])
 def test_what_is_no_such_dump_is_refused_and_kept(out: Path, left: bytes) -> None:
     _incomplete(out).write_bytes(left)
