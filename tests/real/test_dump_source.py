@@ -104,7 +104,7 @@ def _makedumpfile(*words: str | Path, **streams: Any) -> None:
     path = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin"}
     command = ["makedumpfile", *map(str, words)]
     streams = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL} | streams
-    subprocess.run(command, env=path, check=True, timeout=300, **streams)
+    subprocess.run(command, env=path, check=True, timeout=1200, **streams)
 
 
 @stopped("none")

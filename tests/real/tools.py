@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
-_TIMEOUT: Final = 900
+_TIMEOUT: Final = 1200  # for one that hangs: on a busy machine 300 s were too few
 _DRGN_SCRIPT: Final = Path(__file__).with_name("drgn_report.py")
 _REPORTS: Final[dict[str, list[str | Path]]] = {
     "volatility3": [sys.executable, Path(__file__).with_name("volatility_report.py")],
