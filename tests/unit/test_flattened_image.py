@@ -82,7 +82,7 @@ def test_a_flattened_dump_that_was_cut(tmp_path: Path, open_capture: Opener) -> 
         (flatten([])[:-16] + struct.pack(">qq", 1 << 62, 10), FormatError, "of 10 bytes at"),
         (flatten([])[:-16] + struct.pack(">qq", 5, -10), FormatError, "of -10 bytes"),
         (flatten([(0, b"xx"), (1, b"yy")] * 3000), FormatError, "6000 records overlap"),
-        (b"makedumpfile\0\0\0\0", FormatError, "no flattened dump"),
+        (b"makedumpfile\0\0\0\0", FormatError, "not a flattened dump"),
     ],
 )
 def test_streams_that_are_no_dump(

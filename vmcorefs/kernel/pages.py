@@ -126,21 +126,21 @@ class KernelPages:
         if structs is None:  # one for each thread: a new one would be new pages each time
             structs = self._buffers.structs = np.empty((BLOCK + 1, self.layout.size), np.uint8)
         self._read(start, structs)
-        told = read_structs(structs, start, self.layout)
+        uses = read_structs(structs, start, self.layout)
         for order in range(self.layout.max_order, _BLOCK_ORDER, -1):
             first = start & -1 << order
             if first < start:
                 kind, size = self._spans.get(first, self._look_at_one)
                 if first + size > start:
-                    return spread(told.within(kind))
-        return spread(told)
+                    return spread(uses.within(kind))
+        return spread(uses)
 
     def _look_at_one(self, pfn: int) -> tuple[int, int]:
         """The kind of one page, and how many pages it tells for."""
         structs = np.empty((3, self.layout.size), np.uint8)
         self._read(pfn, structs)
-        told = read_structs(structs, pfn, self.layout)
-        return int(told.kind[0]), 1 << int(told.order[0])
+        uses = read_structs(structs, pfn, self.layout)
+        return int(uses.kind[0]), 1 << int(uses.order[0])
 
     def _read(self, first: int, structs: Structs) -> None:
         """Read the structures from ``first`` on: zeros for those not there, and in the last row."""

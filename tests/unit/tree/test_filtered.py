@@ -128,7 +128,7 @@ def test_what_cannot_be_told_is_a_warning(tmp_path: Path, open_capture: Opener) 
         kernel.chunks[number] = (paddr, data.replace(b"NUMBER(PG_private)", b"NUMBER(PG_PRIVATE)"))
     assert at
     capture = open_capture(kernel.save(tmp_path / "ram"), dump_level=2)
-    told = "neither VMCOREINFO nor BTF tells which cache is private: all is taken for it"
+    told = "neither VMCOREINFO nor BTF says which cache pages are private: all are taken to be"
     assert told in capture.image.warnings
     assert page_at(capture, CACHE * MIB) == page(0)
 

@@ -1,15 +1,15 @@
 """A vmcore without the pages that a dump level leaves out.
 
-A long run of pages that are left out is not in the file. Shorter runs stay in the file as holes,
-for each PT_LOAD costs a tool time with every address that it looks up: crash and makedumpfile go
-through all of them.
+A long run of pages that are left out takes no room in the file. Shorter runs stay in the file as
+holes, because every further PT_LOAD makes each address lookup of a tool slower: crash and
+makedumpfile go through all of them.
 
-``makedumpfile -E`` tells of such a run by a ``p_memsz`` above ``p_filesz`` (makedumpfile.c,
-``write_elf_pages_cyclic``). Its own reader, where a segment is page aligned so that it can be
-mapped, then looks for pages as if all of ``p_memsz`` were in the file (elf_info.c,
+``makedumpfile -E`` records such a run by a ``p_memsz`` above ``p_filesz`` (makedumpfile.c,
+``write_elf_pages_cyclic``). If the segment is page aligned, so that it can be mapped, its own
+reader then looks for pages as if all of ``p_memsz`` were in the file (elf_info.c,
 ``offset_to_pt_load_end``): it copies the wrong ones, or dies of SIGBUS. And volatility3 and
-LeechCore pass over a segment that has some of its bytes. So a run that is told of has a PT_LOAD of
-its own, with no bytes, and with a ``p_offset`` behind all there are.
+LeechCore skip a segment that has only some of its bytes. So here a recorded run has a PT_LOAD of
+its own, without bytes, whose ``p_offset`` is past the end of the data.
 """
 
 from __future__ import annotations
@@ -25,10 +25,10 @@ from vmcorefs.core.space.ranges import Int64Array, Ranges, normalise, pair_overl
 from vmcorefs.core.space.units import align_up
 
 MIN_RUN = 256
-"""Pages in the shortest run that the file does not have: makedumpfile's PFN_EXCLUDED."""
+"""Pages in the shortest run that is taken out of the file: makedumpfile's PFN_EXCLUDED."""
 
 MAX_LOADS = 1 << 13
-"""PT_LOADs up to which ``MIN_RUN`` counts; if there were more, only longer runs are taken out."""
+"""Most PT_LOADs with ``MIN_RUN``; if there would be more, only longer runs are taken out."""
 
 
 def leave_out(layout: VmcoreLayout, left_out: Ranges, *, tell: bool = False) -> VmcoreLayout:
@@ -40,15 +40,15 @@ def leave_out(layout: VmcoreLayout, left_out: Ranges, *, tell: bool = False) -> 
         result    |head|notes|aaaaaaaa|bbb|cc-c|          three, with a hole in the last
 
     Args:
-        layout: A vmcore with all of its memory, of either kind.
+        layout: A vmcore with all of its memory, in either layout.
         left_out: Physical addresses of what is left out, whole pages, a normal set. Not pages of
-            zeros, which tools must be able to read: those belong into the file, as holes.
+        zeros: tools must be able to read those, so they stay in the file as holes.
         tell: Give each run that is taken out a PT_LOAD with a ``p_filesz`` of 0.
 
     Returns:
         The vmcore without them. Its ``windows`` still show the runs that were too short to be taken
-        out: what of ``left_out`` is in them is for the caller to leave empty. A PT_LOAD of which
-        nothing stays is gone, unless its memory is told of.
+        out: it is up to the caller to leave empty what those have of ``left_out``. A PT_LOAD of
+        which nothing remains is dropped, unless ``tell`` is set.
     """
     runs = _in_file(layout, left_out)
     least = MIN_RUN * layout.page_size
@@ -60,7 +60,7 @@ def leave_out(layout: VmcoreLayout, left_out: Ranges, *, tell: bool = False) -> 
 
 
 def _in_file(layout: VmcoreLayout, left_out: Ranges) -> Ranges:
-    """Where in the file each run of pages stands, in order; runs of two windows are not joined."""
+    """Where in the file each run of pages is, in order; runs of two windows are not joined."""
     windows = layout.windows
     end = windows.start + windows.size
     window, row = pair_overlaps(windows.start, end, left_out[:, 0], left_out[:, 1])
@@ -71,7 +71,7 @@ def _in_file(layout: VmcoreLayout, left_out: Ranges) -> Ranges:
 
 
 def _cut(layout: VmcoreLayout, cuts: Ranges, *, tell: bool) -> VmcoreLayout:
-    """Take ranges of the file out of it; they are sorted and do not overlap, but may touch."""
+    """Cut ranges out of the file; they are sorted and do not overlap, but may touch."""
     is_load = layout.phdrs["p_type"] == PT_LOAD
     loads = layout.phdrs[is_load]
     start = loads["p_offset"].astype(np.int64)
@@ -84,7 +84,7 @@ def _cut(layout: VmcoreLayout, cuts: Ranges, *, tell: bool) -> VmcoreLayout:
     gone = np.concatenate(([0], np.cumsum(cuts[:, 1] - cuts[:, 0])))
 
     def moved(offset: Int64Array) -> Int64Array:
-        """Where in the result what stands at ``offset`` is, or what is cut there would be."""
+        """Where ``offset`` moves to; for what is cut, where it would have been."""
         behind = np.searchsorted(cuts[:, 0], offset, side="right")
         ends = np.concatenate(([0], cuts[:, 1]))[behind]
         return np.maximum(offset, ends) - gone[behind] + grown
@@ -117,11 +117,11 @@ def _cut(layout: VmcoreLayout, cuts: Ranges, *, tell: bool) -> VmcoreLayout:
 
 
 class _Pieces(msgspec.Struct, frozen=True, eq=False):
-    """What stays of ranges of the file that are cut, in order.
+    """What remains of ranges of the file after cuts, in order.
 
     Attributes:
-        row: Which range each piece is of, shape ``(n,)``, int64.
-        start: Where it starts in the file before, shape ``(n,)``, int64.
+        row: The range that each piece comes from, shape ``(n,)``, int64.
+        start: Where it starts in the file before the cuts, shape ``(n,)``, int64.
         end: One past its last byte, shape ``(n,)``, int64.
     """
 
@@ -131,12 +131,12 @@ class _Pieces(msgspec.Struct, frozen=True, eq=False):
 
 
 def _split(start: Int64Array, end: Int64Array, cuts: Ranges) -> _Pieces:
-    """Take cuts out of ranges of the file; a range that was empty before stays."""
+    """Take cuts out of ranges of the file; a range that was already empty is kept."""
     empty = start == end
     row, cut = pair_overlaps(start, end, cuts[:, 0], cuts[:, 1])
     row, cut = row[~empty[row]], cut[~empty[row]]
     every = np.arange(len(start), dtype=np.int64)
-    # what stays begins where its range does, or a cut ends, and ends where the next cut begins
+    # a piece begins with its range or after a cut, and ends where the next cut begins
     first = np.argsort(np.concatenate((every, row)), kind="stable")
     last = np.argsort(np.concatenate((row, every)), kind="stable")
     rows = np.concatenate((every, row))[first]
@@ -162,7 +162,7 @@ def _load_phdrs(loads: PhdrTable, pieces: _Pieces, offset: Int64Array) -> PhdrTa
     paddr += np.where(np.isin(paddr, nowhere), 0, inside).astype(np.uint64)
     vaddr += np.where(np.isin(vaddr, (0, *nowhere)), 0, inside).astype(np.uint64)
     phdrs["p_offset"] = offset
-    # where p_memsz was not p_filesz, that tells tools that it is an alias (core/layouts/universal)
+    # p_memsz above p_filesz marks an alias (core/layouts/universal)
     phdrs["p_memsz"] = size + (loads["p_memsz"] - loads["p_filesz"])[pieces.row]
     phdrs["p_filesz"] = size
     return phdrs

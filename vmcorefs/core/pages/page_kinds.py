@@ -1,10 +1,10 @@
-"""What pages were used for, out of their ``struct page``: makedumpfile's tests, on whole arrays.
+"""What pages were used for, from their ``struct page``: makedumpfile's tests on whole arrays.
 
-A page alone is told by its own structure. The first page of several tells for all of them: a
-compound page's head, and the first of ``2**order`` free pages. Such a *span* is aligned to its own
-size, as the buddy allocator makes them, so spans lie within one another or apart, and the outermost
-counts: inside a huge page whose page array was thinned out, structures look like heads that are
-none (mm/hugetlb_vmemmap.c).
+The kind of a single page comes from its own structure. For several pages together, the first one's
+structure speaks for all: a compound page's head, and the first of ``2**order`` free pages. Such a
+*span* is aligned to its own size, as the buddy allocator makes them, so spans are either nested or
+disjoint, and the outermost counts: inside a huge page whose page array was thinned out, structures
+look like heads but are not (mm/hugetlb_vmemmap.c).
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ Structs = npt.NDArray[np.uint8]
 UInt64Array = npt.NDArray[np.uint64]
 
 
-class Told(msgspec.Struct, frozen=True, eq=False):
-    """What each structure of some pages in a row tells.
+class PageUses(msgspec.Struct, frozen=True, eq=False):
+    """What the structures of consecutive pages say, each read by itself.
 
     Attributes:
-        kind: Of the page, but for its being poisoned; shape ``(n,)``.
-        order: Of the span that it is the first page of; 0 of a page alone, and of one that is kept,
-            as its span then is too. Shape ``(n,)``, uint8.
+        kind: Of the page, not counting poisoning; shape ``(n,)``.
+        order: Of the span that the page is the first of; 0 for a single page, and for a page that
+        is kept, as its span then is kept too. Shape ``(n,)``, uint8.
         poisoned: Whether the hardware found it to be bad, shape ``(n,)``.
     """
 
@@ -36,16 +36,16 @@ class Told(msgspec.Struct, frozen=True, eq=False):
     order: npt.NDArray[np.uint8]
     poisoned: BoolArray
 
-    def within(self, kind: int) -> Told:
-        """The same pages, where all of them are in a span of that kind."""
-        return Told(np.full_like(self.kind, kind), np.zeros_like(self.order), self.poisoned)
+    def within(self, kind: int) -> PageUses:
+        """The same pages, if all of them are in a span of that kind."""
+        return PageUses(np.full_like(self.kind, kind), np.zeros_like(self.order), self.poisoned)
 
 
-def read_structs(structs: Structs, first: int, layout: StructPage) -> Told:
-    """Look at the structures of some pages in a row, each by itself.
+def read_structs(structs: Structs, first: int, layout: StructPage) -> PageUses:
+    """Read the structures of consecutive pages, each by itself.
 
     Args:
-        structs: The structures of the pages, and of one more behind them; shape
+        structs: The structures of the pages, and of one more after them; shape
             ``(n + 1, layout.size)``, C-contiguous.
         first: Number of the first page.
         layout: How they are read.
@@ -60,52 +60,52 @@ def read_structs(structs: Structs, first: int, layout: StructPage) -> Told:
     buddy = fields.test(layout.buddy) & ~slab & (free_order <= layout.max_free_order)
     poisoned = _are_poisoned(fields, layout)
     kind = np.full(fields.count, PageKind.KERNEL, dtype=np.uint8)
-    # the last of makedumpfile's tests comes first: each of those below overrules it
+    # in the reverse order of makedumpfile's tests: each one overrules those before it
     kind[fields.test(layout.offline) & ~slab] = PageKind.OFFLINE
     kind[anon | huge] = PageKind.USER
     kind[cache] = PageKind.CACHE
     kind[cache & _are_private(fields, layout)] = PageKind.CACHE_PRIVATE
     kind[buddy | fields.test(layout.unaccepted)] = PageKind.FREE
     kind[tail] = PageKind.KERNEL
-    kind[huge & poisoned] = PageKind.HWPOISON  # one page of it is, and nothing here says which
+    kind[huge & poisoned] = PageKind.HWPOISON  # one of its pages is, and nothing here says which
     order = np.where(buddy, free_order, np.where(head, fields.value(layout.order), 0))
-    return Told(kind, _believe(order, kind, first, layout), poisoned)
+    return PageUses(kind, _plausible_orders(order, kind, first, layout), poisoned)
 
 
-def spread(told: Told) -> KindArray:
-    """Give every page of a span the kind of its first one.
+def spread(uses: PageUses) -> KindArray:
+    """Give every page of a span the kind of its first page.
 
     Args:
-        told: Of ``n`` pages, ``n`` a power of two; the first one's number is a multiple of ``n``.
+        uses: Of ``n`` pages, ``n`` a power of two; the first one's number is a multiple of ``n``.
 
     Returns:
-        The kind of each page, shape ``(n,)``; a span that goes beyond them counts up to their end.
+        The kind of each page, shape ``(n,)``; a span that goes past the last page is cut there.
     """
-    kinds = told.kind.copy()
+    kinds = uses.kind.copy()
     last = (len(kinds) - 1).bit_length()
-    order = np.minimum(told.order, last)
+    order = np.minimum(uses.order, last)
     spans = np.flatnonzero(order)
-    for size in range(1, last + 1):  # the larger ones later: they overrule those within them
+    for size in range(1, last + 1):  # larger spans later: they overrule those within them
         firsts = spans[order[spans] == size]
         if len(firsts):
-            kinds.reshape(-1, 1 << size)[firsts >> size] = told.kind[firsts][:, None]
-    kinds[told.poisoned] = PageKind.HWPOISON
+            kinds.reshape(-1, 1 << size)[firsts >> size] = uses.kind[firsts][:, None]
+    kinds[uses.poisoned] = PageKind.HWPOISON
     return kinds
 
 
-def _believe(
+def _plausible_orders(
     order: UInt64Array, kind: KindArray, first: int, layout: StructPage
 ) -> npt.NDArray[np.uint8]:
-    """The orders of those that are first pages of a span, and 0 for all else."""
-    believed = (kind != PageKind.KERNEL) & (order <= layout.max_order)
-    shift = np.where(believed, order, 0).astype(np.int64)
+    """The orders of the pages that can be the first of a span, and 0 for all others."""
+    plausible = (kind != PageKind.KERNEL) & (order <= layout.max_order)
+    shift = np.where(plausible, order, 0).astype(np.int64)
     number = first + np.arange(len(shift), dtype=np.int64)
     aligned = number & ((1 << shift) - 1) == 0
     return np.where(aligned, shift, 0).astype(np.uint8)
 
 
 def _are_private(fields: _Fields, layout: StructPage) -> BoolArray:
-    """Whether each page is private, if it is cache; where nobody tells, it is."""
+    """Whether each page is private, if it is cache; assumed if there is no test for it."""
     if layout.private is None:
         return np.ones(fields.count, dtype=np.bool_)
     return fields.test(layout.private)
@@ -160,7 +160,7 @@ class _Fields:
         return found
 
     def value(self, test: FieldTest | None) -> UInt64Array:
-        """The field of each page, as far as the mask goes; 0 where there is none."""
+        """The masked field of each page; 0 where there is none."""
         if test is None:
             return np.zeros(self.count, dtype=np.uint64)
         raw = self.raw(test)

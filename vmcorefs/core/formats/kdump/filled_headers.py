@@ -37,14 +37,14 @@ def make_headers(
     block_size: int,
     max_mapnr: int,
 ) -> tuple[MainHeader, SubHeader]:
-    """Fill in both headers of a whole file whose pages are stored as they are, all of them.
+    """Fill in both headers of a complete file whose pages are all stored uncompressed.
 
     Args:
         elfcorehdr: The vmcore's headers.
-        notes: The vmcore's whole PT_NOTE; it stands behind the sub header.
+        notes: The vmcore's whole PT_NOTE; it follows the sub header.
         vmcoreinfo: The VMCOREINFO in it, or None.
         utsname: The crashed kernel's names.
-        phys_base: Of the crashed kernel, as its machine has it.
+        phys_base: Of the crashed kernel, as its architecture defines it.
         block_size: Bytes in a page, and in a block of the file.
         max_mapnr: One more than the highest page frame number.
     """
@@ -80,7 +80,7 @@ def make_headers(
 
 
 def pack_front(main: MainHeader, sub: SubHeader, notes: bytes) -> bytes:
-    """Everything in front of the bitmaps: the headers and the notes, whole blocks."""
+    """Everything before the bitmaps: the headers and the notes, in whole blocks."""
     head = pack_main_header(main).ljust(main.block_size, b"\0")
     size = (1 + main.sub_hdr_size) * main.block_size
     return (head + pack_sub_header(sub, main.abi) + notes).ljust(size, b"\0")
