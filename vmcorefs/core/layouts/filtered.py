@@ -42,7 +42,7 @@ def leave_out(layout: VmcoreLayout, left_out: Ranges, *, tell: bool = False) -> 
     Args:
         layout: A vmcore with all of its memory, in either layout.
         left_out: Physical addresses of what is left out, whole pages, a normal set. Not pages of
-        zeros: tools must be able to read those, so they stay in the file as holes.
+            zeros: tools must be able to read those, so they stay in the file as holes.
         tell: Give each run that is taken out a PT_LOAD with a ``p_filesz`` of 0.
 
     Returns:

@@ -28,7 +28,7 @@ class PageUses(msgspec.Struct, frozen=True, eq=False):
     Attributes:
         kind: Of the page, not counting poisoning; shape ``(n,)``.
         order: Of the span that the page is the first of; 0 for a single page, and for a page that
-        is kept, as its span then is kept too. Shape ``(n,)``, uint8.
+            is kept, as its span then is kept too. Shape ``(n,)``, uint8.
         poisoned: Whether the hardware found it to be bad, shape ``(n,)``.
     """
 

@@ -44,10 +44,10 @@ class PageTableFormat(msgspec.Struct, frozen=True):
         page_shift: log2 of the page size, which is also the size of a table.
         level_bits: Bits of the virtual address that index each level, root first. The root may be
             narrower than the others: it is then the start of its page.
-            address: The parts of an entry's output address: ``(mask, shift to the left)`` each.
-            leaf_mask: Distinguishes, above the last level, an entry that maps memory from one that
+        address: The parts of an entry's output address: ``(mask, shift to the left)`` each.
+        leaf_mask: Distinguishes, above the last level, an entry that maps memory from one that
             names a table.
-            leaf_value: True if a leaf has any bit of ``leaf_mask`` set, False if it has none set.
+        leaf_value: True if a leaf has any bit of ``leaf_mask`` set, False if it has none set.
         page_mask: An entry of the last level must have a bit of this set.
         large_shifts: log2 of the sizes that a leaf above the last level may have.
         large_ignored: Bits of ``address`` that mean something else in such a leaf.

@@ -34,7 +34,7 @@ class Problem(msgspec.Struct, frozen=True):
         reason: Why.
         count: How many; beyond a limit, only those that were seen.
         examples: The first of them, ``(vaddr, paddr)`` each, unsigned: the start of the range that
-        is lost, and the address of the table or page.
+            is lost, and the address of the table or page.
     """
 
     reason: Reason

@@ -107,7 +107,7 @@ def iter_placements(
         size: Of the file, in bytes.
         delta: Physical address minus offset, at a place in the file that is known.
         read_ram: Returns the machine's RAM, a normal set, as far as it is known, or None. Called
-        only if the simplest placement does not fit.
+            only if the simplest placement does not fit.
     """
     if delta == 0:
         yield flat(size)
