@@ -110,7 +110,7 @@ def test_a_vanished_page_is_told_by_name_and_the_daemon_goes_on(machine: Machine
         with pytest.raises(OSError, match="Input/output error"):
             read(mnt / "oldmem", 0xC00000, 4096)
         assert read(mnt / "oldmem", 0x100000, 8) == (0x100000).to_bytes(8, "little")
-    assert "at offset 0xc00000: it ends there now, and had 16777216 bytes" in (
+    assert "at offset 0xc00000: it ends there now, but had 16777216 bytes" in (
         machine.log.read_text()
     )
 

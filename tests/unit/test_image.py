@@ -256,7 +256,7 @@ def test_an_image_that_shrinks_after_it_was_opened_fails_there_and_nowhere_else(
     with pytest.raises(
         SourceIOError,
         match=exactly(
-            f"{saved.ram}: cannot read 4096 bytes at offset 0x150000: it ends there now, and had"
+            f"{saved.ram}: cannot read 4096 bytes at offset 0x150000: it ends there now, but had"
             " 3145728 bytes when it was opened"
         ),
     ):
