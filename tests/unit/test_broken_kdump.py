@@ -32,7 +32,7 @@ def test_lost_pages_of_an_incomplete_dump(
             TruncatedError,
             match=exactly(
                 f"{path}: 16 KiB of memory that it should have are lost, first [0x61000, 0x64000);"
-                " pass --truncated to serve the rest, with EIO for those"
+                " pass --truncated to serve the rest, and EIO for these"
             ),
         ):
             open_capture(path)

@@ -163,7 +163,7 @@ def test_a_dump_that_was_cut_short(
             match=exactly(
                 f"{path}: {len(whole) - 0x3F000} bytes, but its PT_LOADs end at {len(whole)}:"
                 " 252 KiB of RAM are cut off, first [0x2c1000, 0x300000); pass --truncated to"
-                " serve the rest, with EIO for those"
+                " serve the rest, and EIO for these"
             ),
         ):
             open_capture(path)
@@ -237,7 +237,7 @@ def test_the_crash_kernels_range_may_be_told(tmp_path: Path, open_capture: Opene
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"backup": "low"}, "low: no backup belongs to {path}: it is an ELF core"),
+        ({"backup": "low"}, "low: {path} needs no backup: it is an ELF core"),
         ({"elfcorehdr": 4096}, "{path}: an ELF core, with headers of its own"),
         ({"use_elfcorehdr": False}, "{path}: an ELF core, with headers of its own"),
         ({"machine": "aarch64"}, "the machine is given as 183, but {path} says 62"),

@@ -63,7 +63,7 @@ def test_one_that_is_found_is_refused_and_the_message_tells_the_way_around_it(
     saved = machine.save(tmp_path)
     with pytest.raises(
         FormatError,
-        match=r"^the elfcorehdr at 0x200000 is not sane: .+; pass --elfcorehdr none to build the"
+        match=r"^the elfcorehdr at 0x200000 is not valid: .+; pass --elfcorehdr none to build the"
         r" headers from the memory map$",
     ):
         open_capture(saved.ram, memory_map=saved.iomem)
