@@ -89,7 +89,7 @@ def test_missing_ram_is_an_error_in_every_plane_and_never_zeros(machine: Machine
         assert plane["name"] != "kernel"
         if way == "plane=kernel":
             assert plane["why_not"] == [
-                "kernel: some of it is an error to read, and EROFS knows only zeros"
+                "kernel: some of it must read as an error, and EROFS has only zeros for that"
             ]
         for offset in (0x700000, 0x7FF000, 0xC00000, RAM_END - 4096):
             with pytest.raises(OSError, match="Input/output error"):

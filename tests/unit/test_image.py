@@ -86,8 +86,8 @@ def test_a_backup_that_was_never_filled_leaves_low_memory_as_the_image_has_it(
     same_bytes(capture["oldmem"].pread(LOW_SIZE, LOW[0]), stamped(*LOW, OVERWRITTEN))
     assert capture.image.warnings == (
         (
-            "the backup region at [0x200400, 0x29f000) was never filled: low memory is used as it is"
-            " in the image"
+            "the backup region at [0x200400, 0x29f000) was never filled: low memory is used as it"
+            " is in the image"
         ),
     )
 

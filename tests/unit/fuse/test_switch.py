@@ -90,7 +90,7 @@ def kernel() -> Iterator[Kernel]:
     yield made
     made.answers.is_free.set()
     made.switch._stopped = True
-    made.ask(99, CACHED)  # wakes the lane that waits, which then ends
+    made.ask(99, CACHED)  # wakes the worker that waits, which then ends
     made.libfuse.close()  # the end of the other thread
     end = time.monotonic() + 10
     while _thread._count() > before and time.monotonic() < end:
@@ -110,11 +110,11 @@ def test_a_read_that_waits_for_a_disk_keeps_nobody_waiting(kernel: Kernel) -> No
     assert kernel.answered() == (1, 0)
 
 
-def test_one_lane_serves_what_needs_no_waiting(kernel: Kernel) -> None:
+def test_one_worker_serves_what_needs_no_waiting(kernel: Kernel) -> None:
     for unique in range(1, 100):
         kernel.ask(unique, CACHED)
         assert kernel.answered() == (unique, 0)
-    assert kernel.switch._lanes == 1
+    assert kernel.switch._workers == 1
 
 
 def test_a_read_that_hangs_where_it_should_not_is_given_up_and_the_others_go_on(
@@ -123,7 +123,7 @@ def test_a_read_that_hangs_where_it_should_not_is_given_up_and_the_others_go_on(
     kernel.ask(1, HANGS)
     kernel.ask(2, CACHED)
     time.sleep(0.2)
-    kernel.switch.tick()  # a tenth of the timeout is over: another lane leads
+    kernel.switch.tick()  # a tenth of the timeout is over: another worker leads
     assert kernel.answered() == (2, 0)
     assert kernel.answers.at_once == [HANGS]  # nothing more is tried that could hang the same way
     time.sleep(TIMEOUT)
@@ -169,7 +169,7 @@ def test_a_request_is_refused_if_there_is_no_memory_for_libfuses_answer(
         assert kernel.answered() == (unique, error)
 
 
-def test_a_lane_that_waits_takes_no_cpu(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_waits_takes_no_cpu(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vmcorefs.fuse.switch.has_cpus", lambda: True)
     kernel.switch.tick()
     for unique in range(1, 100):
