@@ -1,8 +1,8 @@
 """The process that serves a mount: in the foreground, behind a shell, or under systemd.
 
 Everything that can go wrong with the inputs has been found before this starts; what is left is
-the mount itself. The command returns only when the tree can be read, so a child that fails says
-why through a pipe.
+the mount itself. The command returns only when the tree can be read, so a child that fails reports
+the reason through a pipe.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def run_in_background(
 def _child(
     capture: Capture, options: MountOptions, log_path: str | None, pipe: int, *, filtered: bool
 ) -> int:
-    # nothing may leave this function: the stack and the exit handlers below are the parent's
+    # no exception may leave this function: the stack and exit handlers below are the parent's
     answer = _Answer(pipe)
     try:
         os.setsid()
@@ -105,8 +105,8 @@ def _child(
 def _serve(
     capture: Capture, options: MountOptions, ready: Callable[[], None], *, filtered: bool
 ) -> None:
-    """Serve, and give up what that does not need."""
-    # EROFS opens regular files alone; opening a device again might do something
+    """Serve, with only the privileges that takes."""
+    # EROFS opens only regular files, and opening a device again might have an effect
     descriptors = [s.fileno() for s in capture.image.inputs if s.kind == "file"]
     confinement = Confinement(options.mountpoint, descriptors, filtered=filtered)
     try:
@@ -130,7 +130,7 @@ def _log_inputs(capture: Capture) -> None:
 
 
 class _Answer:
-    """The child's one answer to the waiting command: ready, or why not."""
+    """The child's only answer to the waiting command: ready, or why not."""
 
     def __init__(self, pipe: int) -> None:
         self._pipe: int | None = pipe
@@ -157,15 +157,15 @@ class _Answer:
 
 
 def configure_logging(path: str | None, *, background: bool, verbose: bool = False) -> None:
-    """Send the log where somebody will find it.
+    """Set up where the log goes.
 
     Args:
         path: A file to append to, or None.
-        background: With no ``path``, use syslog where there is one; otherwise standard error.
+        background: Without ``path``, use syslog if there is one; otherwise standard error.
         verbose: Log more than warnings and errors.
     """
     handler: logging.Handler
-    logging.raiseExceptions = False  # a log that cannot be written is no reason to print tracebacks
+    logging.raiseExceptions = False  # no tracebacks about a log that cannot be written
     if path is not None:
         handler = LogFile(path)
     elif not background:

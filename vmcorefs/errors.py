@@ -1,9 +1,8 @@
 """Every error that vmcorefs raises on purpose.
 
-Each class carries two numbers: ``errno``, what a reader of the mount is told, and
-``exit_code``, what the command ends with. A message names the input, what was found, what was
-expected and where, in lower case and with no final dot. Anything that is not one of these is a
-bug and ends in a traceback.
+Each class has two numbers: ``errno``, which a reader of the mount gets, and ``exit_code``, the
+command's exit status. A message names the input, what was found, what was expected and where, in
+lower case and without a final dot. Any other exception is a bug and ends in a traceback.
 """
 
 from __future__ import annotations
@@ -49,7 +48,7 @@ class TruncatedError(LayoutError):
 
 
 class DigestError(VmcorefsError):
-    """An input is not the one whose digest was taken."""
+    """An input does not have the expected digest."""
 
     exit_code = 4
 
@@ -86,26 +85,26 @@ class OutputError(VmcorefsError):
 
 
 class DiskFullError(OutputError):
-    """There is no room for the output: a dump that leaves more out may fit."""
+    """There is no room for the output: a dump with fewer pages may fit."""
 
     errno = errno_codes.ENOSPC
 
 
 class StoppedError(VmcorefsError):
-    """A signal asked for the writing of a dump to stop."""
+    """A signal stopped the writing of a dump."""
 
     errno = errno_codes.EINTR
     exit_code = 6
 
 
 class IncompleteError(VmcorefsError):
-    """A dump is written as far as it can be, but lacks bytes that it should hold."""
+    """A dump is written as far as possible, but lacks bytes that it should hold."""
 
     exit_code = 6
 
 
 class FaultError(VmcorefsError):
-    """No input holds the bytes asked for, and nobody has decided that they are zero.
+    """No input holds the bytes asked for, and they are not known to be zeros.
 
     Attributes:
         name: The file of the tree, or ``memory`` for the physical address space.

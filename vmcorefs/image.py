@@ -31,8 +31,8 @@ from vmcorefs.discovery.dump import (
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.findings import make_dump_findings, make_findings
 from vmcorefs.discovery.low_memory import find_low_memory
+from vmcorefs.discovery.map_and_placement import find_map_and_placement
 from vmcorefs.discovery.plan import Plan, find_plan
-from vmcorefs.discovery.settle import settle
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FormatError, TruncatedError
 from vmcorefs.kernel.kernel import Kernel
@@ -119,7 +119,7 @@ class MemoryImage(msgspec.Struct, frozen=True):
             SourceIOError: if an input cannot be read.
         """
         if self.kernel is None:
-            raise FormatError("what pages were used for cannot be told without VMCOREINFO")
+            raise FormatError("cannot tell what pages were used for without VMCOREINFO")
         return self.kernel.pages
 
     def held_by(self, file: FileSource) -> Extents:
@@ -173,7 +173,7 @@ def open_image(
         explorer = Explorer(config, images, inputs.captured, progress)
         if thorough:
             explorer.look()
-        memory_map, captured = settle(config, given, explorer, images)
+        memory_map, captured = find_map_and_placement(config, given, explorer, images)
         reader = Reader("memory", captured, images)
         plan = find_plan(config, reader, memory_map, explorer)
         memory_map = _add_crash_kernel(memory_map, plan)

@@ -1,4 +1,4 @@
-"""A table and its sources, read by position: the one way in which bytes leave vmcorefs.
+"""A table and its sources, read by position: the one way by which bytes leave vmcorefs.
 
 Reading is one search in the table, then one read of a source for each extent that is touched,
 straight into the caller's buffer.
@@ -25,8 +25,8 @@ from vmcorefs.sources.base import Source
 from vmcorefs.sources.file import FileSource
 
 DEFAULT_FAULTS = frozenset({Kind.MISSING, Kind.EXCLUDED})
-"""Kinds that are an error to read. The others that hold no data, ZERO and HOLE, read as zeros; so
-does EXCLUDED in a vmcore whose reader asked for a dump level."""
+"""Kinds that are an error to read. The other kinds without data, ZERO and HOLE, read as zeros; so
+does EXCLUDED in a vmcore for which a dump level was asked."""
 
 _NO_FILE: tuple[int, int, int, FileSource | None] = (0, 0, 0, None)
 
@@ -36,8 +36,8 @@ class Reader:
 
     Attributes:
         name: What it reads, for messages: a file of the tree, or ``memory``.
-        table: The extents. An address that they do not speak of is a fault, as MISSING is.
-        sources: What ``table.source`` indexes.
+        table: The extents. An address outside them is a fault, as MISSING is.
+        sources: The sources that ``table.source`` indexes.
         faults: Kinds that are an error to read.
     """
 
@@ -63,7 +63,7 @@ class Reader:
             buffer: Writable, contiguous, format ``B``; every byte of it is written.
 
         Raises:
-            FaultError: if an extent of a kind that is a fault is touched, or none.
+            FaultError: if it touches a kind that is a fault, or an address without an extent.
             SourceIOError: if a source cannot be read.
         """
         table = self.table
@@ -81,7 +81,7 @@ class Reader:
             row += 1
 
     def pread_cached(self, offset: int, buffer: memoryview) -> bool:
-        """Fill ``buffer`` if all of it lies in one file's page cache; whether it was."""
+        """Fill ``buffer`` if all of it is in one file's page cache; return whether it did."""
         start, end, ahead, source = self._last
         if not start <= offset <= end - len(buffer):
             self._last = start, end, ahead, source = self._file_at(offset)
@@ -113,7 +113,7 @@ class Reader:
         return [self.sources[n] for n in distinct(rows.source.astype(np.int64)).tolist()]
 
     def offset_of(self, source: str, offset: int) -> int | None:
-        """Where in the table's address space a byte of a source stands; None if nowhere.
+        """Where in the table's address space a byte of a source appears; None if nowhere.
 
         Args:
             source: The source's name.
@@ -141,12 +141,12 @@ class Reader:
         return kind not in self.faults
 
     def data_ranges(self, where: Ranges, step: int) -> Ranges:
-        """What is stored in a source and not known to be zeros without reading, as a normal set.
+        """What is stored in a source and not already known to be zeros, as a normal set.
 
         Args:
-            where: What is asked for, a normal set.
-            step: Bytes that are taken for data behind each byte that is: a hole that is shorter
-                may be missed, and a source is asked once for each.
+            where: The ranges to look at, a normal set.
+            step: Bytes after each byte of data that are taken for data too: shorter holes may be
+                missed, and a source is asked once per step.
         """
         table = restrict(self.table, where)
         found = [np.empty((0, 2), dtype=np.int64)]
@@ -174,7 +174,7 @@ class Reader:
             at = int(table.start[row]) + inside
             raise FaultError(self.name, at, len(buffer), Kind(kind).name.lower())
         else:
-            # the buffer is used again and again: what is not written would be another read's bytes
+            # the buffer is reused: bytes that are not written would be those of another read
             buffer[:] = bytes(len(buffer))
 
     def _unheld(self, row: int, at: int, count: int) -> FaultError:

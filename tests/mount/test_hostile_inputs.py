@@ -77,7 +77,7 @@ def test_a_link_that_leads_to_itself_is_refused(machine: Machine) -> None:
 
 def test_a_character_device_with_no_size_is_refused(machine: Machine) -> None:
     line = refused(machine, "mount", "/dev/zero", str(machine.mountpoint), status=2)
-    assert "/dev/zero: a character device does not tell its size" in line
+    assert "/dev/zero: a character device has no size of its own" in line
 
 
 def test_noise_from_a_device_is_no_machine(machine: Machine) -> None:

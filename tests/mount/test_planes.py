@@ -90,7 +90,7 @@ def test_missing_ram_is_an_error_in_every_plane_and_never_zeros(machine: Machine
         assert plane["name"] != "kernel"
         if way == "plane=kernel":
             assert plane["why_not"] == [
-                "kernel: some of it is an error to read, and EROFS knows only zeros"
+                "kernel: some of it must read as an error, and EROFS has only zeros for that"
             ]
         for offset in (0x700000, 0x7FF000, 0xC00000, RAM_END - 4096):
             with pytest.raises(OSError, match="Input/output error"):
@@ -111,7 +111,7 @@ def test_a_vanished_page_is_told_by_name_and_the_daemon_goes_on(machine: Machine
         with pytest.raises(OSError, match="Input/output error"):
             read(mnt / "oldmem", 0xC00000, 4096)
         assert read(mnt / "oldmem", 0x100000, 8) == (0x100000).to_bytes(8, "little")
-    assert "at offset 0xc00000: it ends there now, and had 16777216 bytes" in (
+    assert "at offset 0xc00000: it ends there now, but had 16777216 bytes" in (
         machine.log.read_text()
     )
 

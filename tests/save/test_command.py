@@ -66,7 +66,7 @@ def test_a_dump_holds_what_the_machine_held(machine: Machine, memory: Path, out:
     assert f"sha256  {hashlib.sha256(out.read_bytes()).hexdigest()}  {out}" in done.stderr
     assert f"\nkernel                {_RAM}           0\n" in done.stderr
     # the machine has no VMCOREINFO, so neither is known
-    assert "warning: what pages were used for cannot be told" in done.stderr
+    assert "warning: cannot tell what pages were used for" in done.stderr
     assert "warning: the kernel's log was not found" in done.stderr
 
 

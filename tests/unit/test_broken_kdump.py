@@ -32,14 +32,14 @@ def test_lost_pages_of_an_incomplete_dump(
             TruncatedError,
             match=exactly(
                 f"{path}: 16 KiB of memory that it should have are lost, first [0x61000, 0x64000);"
-                " pass --truncated to serve the rest, with EIO for those"
+                " pass --truncated to serve the rest, and EIO for these"
             ),
         ):
             open_capture(path)
         return
     capture = open_capture(path, truncated=True)
     assert (capture.image.missing // PAGE).tolist() == [[97, 100], [599, 600]]
-    assert f"{path}: it says of itself that it is incomplete" in capture.image.warnings
+    assert f"{path}: it is marked as incomplete" in capture.image.warnings
     same_bytes(capture["oldmem"].pread(PAGE, 96 * PAGE), stamped_page(96))
     with pytest.raises(FaultError, match="missing"):
         capture["oldmem"].pread(PAGE, 97 * PAGE)

@@ -163,7 +163,7 @@ def test_a_dump_that_was_cut_short(
             match=exactly(
                 f"{path}: {len(whole) - 0x3F000} bytes, but its PT_LOADs end at {len(whole)}:"
                 " 252 KiB of RAM are cut off, first [0x2c1000, 0x300000); pass --truncated to"
-                " serve the rest, with EIO for those"
+                " serve the rest, and EIO for these"
             ),
         ):
             open_capture(path)
@@ -181,7 +181,7 @@ def test_a_dump_that_was_cut_short(
 def test_a_dump_that_says_it_is_incomplete(tmp_path: Path, open_capture: Opener) -> None:
     path = save_dump(tmp_path, pack_dump(e_flags=1))
     warnings = open_capture(path).image.warnings
-    assert f"{path}: it says of itself that it is incomplete (e_flags)" in warnings
+    assert f"{path}: it is marked as incomplete (e_flags)" in warnings
 
 
 def test_a_mounted_tree_stands_for_its_vmcore(tmp_path: Path, open_capture: Opener) -> None:
@@ -237,7 +237,7 @@ def test_the_crash_kernels_range_may_be_told(tmp_path: Path, open_capture: Opene
 @pytest.mark.parametrize(
     ("options", "says"),
     [
-        ({"backup": "low"}, "low: no backup belongs to {path}: it is an ELF core"),
+        ({"backup": "low"}, "low: {path} needs no backup: it is an ELF core"),
         ({"elfcorehdr": 4096}, "{path}: an ELF core, with headers of its own"),
         ({"use_elfcorehdr": False}, "{path}: an ELF core, with headers of its own"),
         ({"machine": "aarch64"}, "the machine is given as 183, but {path} says 62"),
@@ -256,7 +256,7 @@ def test_a_dump_is_given_alone(tmp_path: Path, open_capture: Opener) -> None:
     path = save_dump(tmp_path, pack_dump())
     ram = tmp_path / "ram"
     ram.write_bytes(bytes(4096))
-    with pytest.raises(ConfigError, match="a dump says itself where its memory belongs"):
+    with pytest.raises(ConfigError, match="a dump knows where its memory belongs"):
         open_capture([f"{ram}@0", path])
 
 
@@ -363,7 +363,7 @@ def test_a_flattened_dump_of_nothing_that_is_known_is_refused(
 ) -> None:
     # found by damaging flattened dumps: the first bytes of what is inside were changed
     path = save_dump(tmp_path, FLATTENED_NOTHING)
-    says = r"dump: a flattened stream of what is no known dump$"
+    says = r"dump: a flattened stream of an unknown dump format$"
     for given in (path, [path, path]):
         with pytest.raises(UnsupportedError, match=says):
             open_capture(given)

@@ -74,15 +74,15 @@ def test_a_flattened_dump_that_was_cut(tmp_path: Path, open_capture: Opener) -> 
         (
             flatten([(0, b"neither a dump nor memory")]),
             UnsupportedError,
-            "of what is no known dump",
+            "of an unknown dump format",
         ),
-        (flatten([(0, flatten([]))]), UnsupportedError, "of what is no known dump"),
+        (flatten([(0, flatten([]))]), UnsupportedError, "of an unknown dump format"),
         (b"makedumpfile\0\0\0\0" + struct.pack(">qq", 2, 1) + bytes(4064), FormatError, "type 2"),
         (flatten([])[:-16] + struct.pack(">qq", -5, 10), FormatError, "of 10 bytes at offset -0x5"),
         (flatten([])[:-16] + struct.pack(">qq", 1 << 62, 10), FormatError, "of 10 bytes at"),
         (flatten([])[:-16] + struct.pack(">qq", 5, -10), FormatError, "of -10 bytes"),
         (flatten([(0, b"xx"), (1, b"yy")] * 3000), FormatError, "6000 records overlap"),
-        (b"makedumpfile\0\0\0\0", FormatError, "no flattened dump"),
+        (b"makedumpfile\0\0\0\0", FormatError, "not a flattened dump"),
     ],
 )
 def test_streams_that_are_no_dump(

@@ -63,7 +63,7 @@ def test_one_that_is_found_is_refused_and_the_message_tells_the_way_around_it(
     saved = machine.save(tmp_path)
     with pytest.raises(
         FormatError,
-        match=r"^the elfcorehdr at 0x200000 is not sane: .+; pass --elfcorehdr none to build the"
+        match=r"^the elfcorehdr at 0x200000 is not valid: .+; pass --elfcorehdr none to build the"
         r" headers from the memory map$",
     ):
         open_capture(saved.ram, memory_map=saved.iomem)
@@ -100,7 +100,7 @@ def test_a_number_of_program_headers_that_the_kernel_does_not_take_is_refused(
     lie = pack_elf([NOTE, LOAD], e_phnum=number)
     machine.put(CRASH_KERNEL[0], lie)
     saved = machine.save(tmp_path)
-    reason = f"e_phnum is {number}: the kernel takes 1 to 65534"
+    reason = f"e_phnum is {number}: the kernel accepts 1 to 65534"
     with pytest.raises(FormatError, match=exactly(f"no elfcorehdr at 0x200000: {reason}")):
         open_capture(saved.ram, memory_map=saved.iomem, elfcorehdr=CRASH_KERNEL[0])
     (tmp_path / "core").write_bytes(lie)

@@ -136,8 +136,11 @@ RAM_NAME, BAD_NAME = FIRST + 0x1000, FIRST + 0x1040
 WILD = 0xDEADBEEF00000000
 
 TREES: dict[str, tuple[list[bytes], str]] = {
-    "a loop of siblings": ([node(MIB, 2 * MIB - 1, RAM_NAME, FIRST)], "iomem_resource: no tree"),
-    "a loop of children": ([node(MIB, 2 * MIB - 1, RAM_NAME, 0, FIRST)], "iomem_resource: no tree"),
+    "a loop of siblings": ([node(MIB, 2 * MIB - 1, RAM_NAME, FIRST)], "iomem_resource: not a tree"),
+    "a loop of children": (
+        [node(MIB, 2 * MIB - 1, RAM_NAME, 0, FIRST)],
+        "iomem_resource: not a tree",
+    ),
     "a wild sibling": ([node(MIB, 2 * MIB - 1, RAM_NAME, WILD)], "page tables do not map"),
     "a wild name": ([node(MIB, 2 * MIB - 1, WILD)], "page tables do not map"),
     "a pointer to the end of 64 bits": (

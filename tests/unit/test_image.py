@@ -86,8 +86,8 @@ def test_a_backup_that_was_never_filled_leaves_low_memory_as_the_image_has_it(
     same_bytes(capture["oldmem"].pread(LOW_SIZE, LOW[0]), stamped(*LOW, OVERWRITTEN))
     assert capture.image.warnings == (
         (
-            "the backup region at [0x200400, 0x29f000) was never filled: low memory is taken as the"
-            " image has it"
+            "the backup region at [0x200400, 0x29f000) was never filled: low memory is used as it"
+            " is in the image"
         ),
     )
 
@@ -256,7 +256,7 @@ def test_an_image_that_shrinks_after_it_was_opened_fails_there_and_nowhere_else(
     with pytest.raises(
         SourceIOError,
         match=exactly(
-            f"{saved.ram}: cannot read 4096 bytes at offset 0x150000: it ends there now, and had"
+            f"{saved.ram}: cannot read 4096 bytes at offset 0x150000: it ends there now, but had"
             " 3145728 bytes when it was opened"
         ),
     ):

@@ -42,7 +42,7 @@ def test_the_capture_kernel_is_not_taken_for_the_one_that_crashed(
     assert image.memory_map.crash_kernel.tolist() == [list(CRASH)]
     (other,) = against(image, "VMCOREINFO")
     assert other.startswith(
-        "another at 0x2410000 (Linux 6.1.0-capture): the capture kernel's own: it lies in the"
+        "another at 0x2410000 (Linux 6.1.0-capture): the capture kernel's own: it is in the"
         " crash kernel's range"
     )
 
@@ -241,7 +241,7 @@ def test_more_notes_than_are_followed_are_told(tmp_path: Path, open_capture: Ope
 
 def test_one_that_is_not_to_be_looked_for(tmp_path: Path, open_capture: Opener) -> None:
     ram = make_kernel().save(tmp_path / "ram")
-    with pytest.raises(ConfigError, match="VMCOREINFO was not to be looked for, and no elfcorehdr"):
+    with pytest.raises(ConfigError, match="VMCOREINFO was not searched for, and no elfcorehdr"):
         open_capture(ram, use_vmcoreinfo=False)
 
 

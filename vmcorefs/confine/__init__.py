@@ -1,1 +1,1 @@
-"""What the daemon gives up once it has mounted: docs/security.md says why each thing."""
+"""What the daemon gives up once it has mounted; docs/security.md has the reasons."""

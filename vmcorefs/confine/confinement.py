@@ -1,4 +1,4 @@
-"""Giving up what a daemon does not need: before it mounts it looks, once it has mounted it acts."""
+"""Giving up what a daemon does not need: checked before it mounts, done once it has mounted."""
 
 from __future__ import annotations
 
@@ -20,19 +20,19 @@ _AROUND_PERMISSIONS = (CAP_DAC_OVERRIDE, CAP_DAC_READ_SEARCH)
 
 
 class Confinement:
-    """What a daemon keeps, and the giving up of the rest.
+    """Determines what a daemon must keep, and gives up the rest.
 
-    Make it before the mount, ``enter`` it behind the mount and before there are threads, and
+    Create it before the mount, ``enter`` it after the mount and before there are threads, and
     ``leave`` it when the daemon has ended.
     """
 
     def __init__(self, mountpoint: str, descriptors: Iterable[int], *, filtered: bool) -> None:
-        """Look what will be needed.
+        """Find out what will be needed.
 
         Args:
             mountpoint: Where the tree will be mounted.
             descriptors: The inputs that may be opened again: regular files.
-            filtered: Filter system calls, if libseccomp is here.
+            filtered: Filter system calls, if libseccomp is installed.
         """
         process.name_process(DAEMON_NAME)
         permitted = process.permitted_capabilities()
@@ -49,7 +49,7 @@ class Confinement:
         """Give up new privileges, capabilities and system calls.
 
         Raises:
-            MountError: if one of them cannot be given up: it is all or nothing.
+            MountError: if one of them cannot be given up.
         """
         _end_other_threads()
         try:
@@ -74,11 +74,11 @@ class Confinement:
         except OSError as error:
             raise MountError(
                 f"{self._mountpoint}: cannot give up system calls: {error.strerror};"
-                " --no-seccomp does without the filter of them"
+                " --no-seccomp mounts without the filter"
             ) from error
 
     def leave(self) -> None:
-        """Have the tree unmounted, if it still is and this process may not do it itself."""
+        """Have the tree unmounted, if it is still mounted and this process may not do it itself."""
         if self._unmounter is not None:
             self._unmounter.finish()
 
@@ -92,16 +92,16 @@ def _find_seccomp() -> ModuleType | None:
 
 
 def _reach_again(mountpoint: str, descriptors: Iterable[int]) -> None:
-    """What a daemon does later by name: EROFS opens the inputs, and the mount ends."""
+    """Do what a daemon does later by name: open the inputs, as EROFS does, and unmount."""
     os.stat(mountpoint)
     for descriptor in descriptors:
         os.close(os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC))
 
 
 def _end_other_threads() -> None:
-    """End the threads that OpenBLAS keeps for numpy: capabilities are each thread's own.
+    """End the threads that OpenBLAS keeps for numpy, as each thread has its own capabilities.
 
-    It ends them before every fork, and starts them when it has work for them (its
+    OpenBLAS ends them before every fork, and starts them again when it needs them (its
     ``blas_thread_shutdown``, by pthread_atfork).
     """
     if len(os.listdir("/proc/self/task")) > 1:
@@ -111,4 +111,4 @@ def _end_other_threads() -> None:
         os.waitpid(child, 0)
     others = len(os.listdir("/proc/self/task")) - 1
     if others:
-        log.info("%d threads keep the capabilities that they have", others)
+        log.info("%d threads keep their capabilities", others)

@@ -13,7 +13,7 @@ CAP_DAC_OVERRIDE: Final = 1
 CAP_DAC_READ_SEARCH: Final = 2
 CAP_SYS_ADMIN: Final = 21
 NAMES: Final = {CAP_DAC_READ_SEARCH: "cap_dac_read_search", CAP_SYS_ADMIN: "cap_sys_admin"}
-"""Of those that are ever kept."""
+"""Names of the capabilities that may be kept."""
 
 _PR_SET_DUMPABLE, _PR_SET_NAME, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 15, 24, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
@@ -24,10 +24,10 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 
 def forbid_dumps() -> None:
-    """Let nobody have this process's memory: no core file, and no other process of its user.
+    """Protect this process's memory: no core files, no access by its user's other processes.
 
-    A handler that the kernel pipes core files to gets them whatever the limit is; it is the
-    attribute that keeps them from it (fs/coredump.c, do_coredump; ptrace(2)).
+    A handler that the kernel pipes core files to gets them whatever the limit is; only the
+    attribute prevents that (fs/coredump.c, do_coredump; ptrace(2)).
     """
     with suppress(ValueError):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -35,23 +35,23 @@ def forbid_dumps() -> None:
 
 
 def name_process(name: str) -> None:
-    """What ps(1) calls it: up to 15 bytes."""
+    """Set its name in ps(1): up to 15 bytes."""
     _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
 
 
 def forbid_new_privileges() -> None:
-    """Let no program that is started have more than this process has, set-user-ID or not."""
+    """Let no program that this process starts gain privileges, set-user-ID or not."""
     _prctl(_PR_SET_NO_NEW_PRIVS, 1)
 
 
 def permitted_capabilities() -> int:
-    """The capabilities of the calling thread, a bit for each."""
+    """The capabilities of the calling thread as a bit mask."""
     _, permitted, _ = _capget()
     return permitted
 
 
 def works_without(capabilities: Iterable[int], attempt: Callable[[], object]) -> bool:
-    """Whether ``attempt`` is not refused, for lack of permission, without these capabilities."""
+    """Whether ``attempt`` is permitted without these capabilities."""
     effective, permitted, inheritable = _capget()
     aside = sum(1 << capability for capability in capabilities)
     _capset(effective & ~aside, permitted, inheritable)
@@ -65,13 +65,13 @@ def works_without(capabilities: Iterable[int], attempt: Callable[[], object]) ->
 
 
 def keep_capabilities(kept: Iterable[int]) -> None:
-    """Give up every capability of the calling thread but these, for good.
+    """Give up all other capabilities of the calling thread, for good.
 
-    Threads that it starts later have what it has then; those that there are keep their own.
+    Threads that it starts later inherit the remaining ones; existing threads keep their own.
     """
     _, permitted, _ = _capget()
     mask = sum(1 << capability for capability in kept) & permitted
-    # who lacks CAP_SETPCAP cannot make its bounding set smaller, and has nothing to gain from it
+    # without CAP_SETPCAP the bounding set cannot be reduced, and nothing can be gained from it
     for capability in range(_LAST_CAPABILITY + 1):
         if not mask >> capability & 1:
             _libc.prctl(_PR_CAPBSET_DROP, *map(ctypes.c_ulong, (capability, 0, 0, 0)))

@@ -1,4 +1,4 @@
-"""The filter of system calls, by libseccomp: what is not allowed fails, for every thread."""
+"""The system call filter, by libseccomp: calls that are not allowed fail, in every thread."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Rule = tuple[str, tuple[tuple[Any, ...], ...]]
 
 
 def load_bindings() -> ModuleType:
-    """The Python module for libseccomp.
+    """Import the Python module for libseccomp.
 
     Raises:
         UnsupportedError: if there is none.
@@ -38,26 +38,26 @@ def load_bindings() -> ModuleType:
         except (ImportError, RuntimeError, OSError):  # pyseccomp without libseccomp
             continue
     raise UnsupportedError(
-        "no filter of system calls: neither python3-seccomp nor pyseccomp with libseccomp is here"
+        "no system call filter: neither python3-seccomp nor pyseccomp with libseccomp is installed"
     )
 
 
 def load_filter(seccomp: ModuleType, *, privileged: bool) -> int:
-    """Allow this process, all of its threads, what a daemon does, and nothing else from now on.
+    """Restrict all threads of this process to the system calls that a daemon makes.
 
     Args:
-        seccomp: As ``load_bindings`` gives it.
-        privileged: Allow what CAP_SYS_ADMIN is kept for.
+        seccomp: The module from ``load_bindings``.
+        privileged: Also allow the calls that CAP_SYS_ADMIN is kept for.
 
     Returns:
-        The number of system calls that are allowed, with whatever arguments.
+        The number of system calls that are allowed with any arguments.
 
     Raises:
-        OSError: if the kernel refuses it.
+        OSError: if the kernel refuses the filter.
     """
     try:
         return _load(seccomp, privileged=privileged)
-    except RuntimeError as error:  # python3-seccomp's, for whatever libseccomp refuses
+    except RuntimeError as error:  # raised by python3-seccomp for any refusal of libseccomp
         raise OSError(errno.EINVAL, str(error)) from error
 
 
@@ -72,7 +72,7 @@ def _load(seccomp: ModuleType, *, privileged: bool) -> int:
         if _is_known(seccomp, name):
             arguments = [seccomp.Arg(*condition) for condition in conditions]
             made.add_rule(seccomp.ALLOW, name, *arguments)
-    # the C library then takes clone(2), whose flags can be looked at
+    # the C library then falls back to clone(2), whose flags a filter can see
     made.add_rule(seccomp.ERRNO(errno.ENOSYS), "clone3")
     made.load()
     return len(known)
@@ -85,7 +85,7 @@ def _iter_conditional(seccomp: ModuleType) -> Iterable[Rule]:
     yield "clone", ((flags, masked, thread, thread),)
     written = _PROT_WRITE | _PROT_EXEC
     for name in ("mmap", "mmap2"):
-        for protection in (0, _PROT_WRITE, _PROT_EXEC):  # never both: code is not made here
+        for protection in (0, _PROT_WRITE, _PROT_EXEC):  # never both: no code is generated here
             yield name, ((2, masked, written, protection),)
     yield "mprotect", ((2, masked, _PROT_EXEC, 0),)
     for option in (_PR_SET_NAME, _PR_GET_NAME, _PR_SET_VMA):

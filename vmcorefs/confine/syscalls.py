@@ -1,7 +1,7 @@
-"""The system calls that a serving daemon makes, seen with strace(1) in every plane under load.
+"""The system calls that a serving daemon makes, found with strace(1) in every plane under load.
 
-Names that an architecture or a libseccomp does not have are passed over. What is not here fails
-with EPERM: it is an error in the log, and not the end of the daemon.
+Names that an architecture or a libseccomp does not have are skipped. Other calls fail with EPERM:
+that is an error in the log, but does not end the daemon.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ READING: Final = (
     *("statfs64", "statx"),
 )
 WRITING: Final = (
-    # the answers, the log, and memory; nothing here removes or renames what is on a disk
+    # answers, the log, and memory; nothing here removes or renames files
     *("fdatasync", "fsync", "ftruncate", "ftruncate64", "memfd_create", "pwrite64", "pwritev"),
     *("pwritev2", "write", "writev"),
 )
@@ -59,7 +59,7 @@ ABOUT_ITSELF: Final = (
     *("getrusage", "getsid", "getuid", "getuid32", "sysinfo", "ugetrlimit", "uname"),
 )
 PRIVILEGED: Final = ("fsconfig", "fsmount", "fsopen", "umount", "umount2")
-"""For who has CAP_SYS_ADMIN: EROFS over the inputs, mounted nowhere, and the end of the mount."""
+"""For a daemon with CAP_SYS_ADMIN: EROFS over the inputs, without a mount point; unmounting."""
 
 ALLOWED: Final = (
     *(*MEMORY, *THREADS, *SIGNALS, *TIME, *READING, *WRITING, *DESCRIPTORS, *SOCKETS),

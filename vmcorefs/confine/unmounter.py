@@ -1,7 +1,7 @@
-"""Who unmounts for a daemon that may not: started before it gives up new privileges.
+"""A process that unmounts for a daemon that may not, started before that gives up privileges.
 
-Without privileges it is fusermount3 that unmounts, which is set-user-ID root: a process that has
-no new privileges cannot start it. So a shell waits for one line, and starts it then.
+Unprivileged users unmount by fusermount3, which is set-user-ID root: it does not work for a process
+with no_new_privs. So a shell waits for one line, and then starts it.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ class Unmounter:
         """Start it."""
         self._mountpoint = mountpoint
         theirs, self._pipe = os.pipe()
-        # not in our process group: the terminal's Ctrl-C is for us
+        # not in our process group: Ctrl-C in the terminal is meant for us
         self._process = subprocess.Popen(
             ["/bin/sh", "-c", _SCRIPT, "sh", mountpoint],
             stdin=theirs,
@@ -36,10 +36,10 @@ class Unmounter:
         os.close(theirs)
 
     def finish(self) -> None:
-        """Have the tree unmounted if it is still ours, and wait for that."""
+        """Have the tree unmounted if the mount is still ours, and wait for that."""
         mount = find_mount(self._mountpoint)
         with suppress(OSError):
-            # somebody else's mount may stand there by now
+            # another mount may be there by now
             if mount is not None and mount.pid == os.getpid():
                 os.write(self._pipe, b"unmount\n")
         os.close(self._pipe)

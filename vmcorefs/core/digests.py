@@ -1,4 +1,4 @@
-"""Files that hold digests: coreutils' sums, and the one that LiME writes beside an image."""
+"""Files of digests: those of sha256sum and the like, and the one LiME writes next to an image."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import msgspec
 from vmcorefs.errors import FormatError
 
 ALGORITHMS: Final = {"sha512": 128, "sha384": 96, "sha256": 64, "sha224": 56, "sha1": 40, "md5": 32}
-"""Names, as hashlib has them, the strongest first, and how many hexadecimal digits each has."""
+"""hashlib's names, the strongest first, and how many hexadecimal digits each has."""
 
 _OF_LENGTH: Final = {length: name for name, length in ALGORITHMS.items()}
 # sha256sum(1): two spaces, or a space and an asterisk; a backslash in front of an escaped name
@@ -23,7 +23,7 @@ _ESCAPES: Final = {"\\\\": "\\", "\\n": "\n", "\\r": "\r"}
 
 
 class Digest(msgspec.Struct, frozen=True):
-    """What a file's bytes come to.
+    """The digest of a file's bytes.
 
     Attributes:
         algorithm: One of ``ALGORITHMS``.
@@ -38,12 +38,12 @@ class Digest(msgspec.Struct, frozen=True):
 
 
 def parse_sums(text: str) -> Iterator[tuple[str, Digest]]:
-    """Read what sha256sum(1) and its like print, with ``--tag`` or without: name and digest.
+    """Read the output of sha256sum(1) and the like, with ``--tag`` or without: name and digest.
 
     Raises:
-        FormatError: if a line is something else, as its number says.
+        FormatError: if a line is something else; it names the line.
     """
-    # not splitlines(): a name may have any character that is not escaped
+    # not splitlines(): a name may contain any character that is not escaped
     for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         if not line.strip() or line.startswith("#"):
             continue

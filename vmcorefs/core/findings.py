@@ -1,7 +1,7 @@
-"""What was found out about a dead machine, how, and how sure it is.
+"""What was found out about a dead machine: from what evidence, and how sure it is.
 
-Everything that nobody told vmcorefs and that it worked out from the bytes is a finding; ``check``
-prints them, and ``inspect --json`` has them for machines.
+Everything that vmcorefs was not given but worked out from the bytes is a finding. ``check`` prints
+them, and ``inspect --json`` has them for programs.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ class Sureness(StrEnum):
     SURE = "sure"
     """Independent evidence in the image agrees."""
     LIKELY = "likely"
-    """It fits, and nothing contradicts it."""
+    """It fits the image, and nothing contradicts it."""
     GUESS = "guess"
-    """Something had to be chosen, and little speaks for it."""
+    """A choice had to be made, on little evidence."""
     NONE = "not found"
-    """It was looked for in vain."""
+    """It was looked for and not found."""
 
 
 class Finding(msgspec.Struct, frozen=True):
@@ -36,8 +36,8 @@ class Finding(msgspec.Struct, frozen=True):
         what: What it is, such as ``memory map`` or ``VMCOREINFO``.
         value: What was found, in a few words; empty if nothing was.
         sure: How far it can be relied on.
-        reasons: What speaks for it, or how it was found; a line each.
-        against: What speaks against it, or what else was refused and why; a line each.
+        reasons: The evidence for it, or how it was found; a line each.
+        against: The evidence against it, or what else was rejected and why; a line each.
     """
 
     what: str
@@ -48,11 +48,11 @@ class Finding(msgspec.Struct, frozen=True):
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether a wrong one would show wrong bytes, and something speaks against it."""
+        """Whether a mistake in it would show wrong bytes, and there is evidence against it."""
         return self.what in (PLACEMENT, MEMORY_MAP) and bool(self.against)
 
     def plain(self) -> dict[str, object]:
-        """The same as JSON has it."""
+        """The finding as plain values, for JSON."""
         return {
             "what": self.what,
             "value": self.value,

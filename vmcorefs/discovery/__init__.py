@@ -1,1 +1,1 @@
-"""Finding things in memory that nobody pointed at."""
+"""Finding the crashed kernel in memory: what the user did not have to say."""

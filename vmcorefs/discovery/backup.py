@@ -1,4 +1,4 @@
-"""The saved low memory: which physical range it belongs to, and whether it was ever saved.
+"""The backup of low memory: which physical range it belongs to, and whether it was ever made.
 
 On x86 the capture kernel boots through low memory, so kexec's purgatory copies the first RAM
 range that ends at or below 640 KiB into the crash kernel's memory (kexec-tools,
@@ -30,10 +30,10 @@ class Backup(msgspec.Struct, frozen=True):
     """The saved low memory in use.
 
     Attributes:
-        start: First physical address that it stands for.
+        start: First physical address that it replaces.
         end: One past the last.
         origin: Where the bytes are, for people: a path, or a place in the image.
-        extents: The same, by physical address.
+        extents: The table of the bytes, by physical address.
     """
 
     start: int
@@ -45,15 +45,15 @@ class Backup(msgspec.Struct, frozen=True):
 def expected_range(
     elfcorehdr_backup: tuple[int, int, int] | None, memory_map: MemoryMap, machine: int
 ) -> tuple[int, int]:
-    """The physical range that a backup whose place nobody tells belongs to.
+    """The physical range of a backup that is given without an address.
 
     Args:
-        elfcorehdr_backup: ``Elfcorehdr.backup``: believed first.
-        memory_map: Its first RAM range that ends at or below 640 KiB is next.
+        elfcorehdr_backup: ``Elfcorehdr.backup``, which counts first.
+        memory_map: Next, its first RAM range that ends at or below 640 KiB.
         machine: ``e_machine``; ppc64 and MIPS save a fixed size.
 
     Raises:
-        ConfigError: if nothing tells.
+        ConfigError: if neither says.
     """
     if elfcorehdr_backup is not None:
         return elfcorehdr_backup[0], elfcorehdr_backup[0] + elfcorehdr_backup[1]
@@ -72,7 +72,7 @@ def check_size(name: str, size: int, start: int, end: int) -> None:
     """Refuse a backup file that does not fit its range.
 
     Raises:
-        LayoutError: if ``size`` is neither the range's size nor that rounded up to 1 KiB, as
+        LayoutError: if ``size`` is neither the range's size nor that size rounded up to 1 KiB, as
             kexec-tools allocates it.
     """
     wanted = end - start
@@ -89,8 +89,8 @@ def backup_in_image(
     """The backup that purgatory left in the crash kernel's memory.
 
     Returns:
-        The backup, or None and the reason why it cannot be used: it was never filled (crash goes by
-        the same rule, netdump.c, ``kdump_backup_region_init``).
+        The backup; or None and the reason, if it was never filled (crash applies the same rule,
+        netdump.c, ``kdump_backup_region_init``).
 
     Raises:
         FaultError: if the image does not hold it.
@@ -99,14 +99,14 @@ def backup_in_image(
     paddr, size, offset = elfcorehdr_backup
     where = f"the backup region at {format_range(offset, offset + size)}"
     if not any(memory.pread(size, offset)):
-        return None, f"{where} was never filled: low memory is taken as the image has it"
+        return None, f"{where} was never filled: low memory is used as it is in the image"
     held = restrict(memory.table, make_ranges([(offset, offset + size)])).only(Kind.DATA)
     extents = relocate(held, paddr - offset)
     return Backup(paddr, paddr + size, where, extents), ""
 
 
 def compare(memory: Reader, elfcorehdr_backup: tuple[int, int, int], given: Reader) -> str:
-    """Compare a given backup with the one in the image, where both speak of an address.
+    """Compare a given backup with the one in the image, at the addresses that both have.
 
     Args:
         memory: The captured memory, by physical address.
@@ -114,7 +114,7 @@ def compare(memory: Reader, elfcorehdr_backup: tuple[int, int, int], given: Read
         given: The given backup, by physical address.
 
     Returns:
-        What differs, in one line; empty if nothing does or the image has none.
+        The difference in one line; empty if there is none, or no backup in the image.
     """
     paddr, size, offset = elfcorehdr_backup
     start = max(paddr, int(given.table.start[0]))

@@ -1,4 +1,4 @@
-"""What a dump tells of the dead machine: nothing is looked for that it says itself."""
+"""What a dump says about the dead machine; only what it lacks is searched for."""
 
 from __future__ import annotations
 
@@ -40,16 +40,16 @@ _CPU, _OTHERS_OF_CPU = b"CORE", (b"CORE", b"LINUX")
 
 
 def check_options(config: CaptureConfig, dump: DumpFile) -> None:
-    """Refuse what contradicts a dump.
+    """Refuse options that contradict a dump.
 
     Raises:
-        ConfigError: naming the option.
+        ConfigError: with the name of the option.
         TruncatedError: if RAM is missing, and ``config.truncated`` is false.
     """
     if config.backup is not None:
         raise ConfigError(
-            f"{config.backup.path}: no backup belongs to {dump.name}: it is {dump.format}, which"
-            " has low memory as the crashed kernel had it; leave out --backup"
+            f"{config.backup.path}: {dump.name} needs no backup: it is {dump.format}, which has low"
+            " memory as the crashed kernel had it; leave out --backup"
         )
     if config.elfcorehdr is not None or not config.use_elfcorehdr:
         raise ConfigError(
@@ -61,7 +61,7 @@ def check_options(config: CaptureConfig, dump: DumpFile) -> None:
             f"the machine is given as {config.machine}, but {dump.name} says {machine}"
         )
     if len(dump.missing) and not config.truncated:
-        raise TruncatedError(f"{dump.lost}; pass --truncated to serve the rest, with EIO for those")
+        raise TruncatedError(f"{dump.lost}; pass --truncated to serve the rest, and EIO for these")
 
 
 def dump_map(dump: DumpFile, given: MemoryMap | None, crash_kernel: Ranges) -> MemoryMap:
@@ -70,10 +70,10 @@ def dump_map(dump: DumpFile, given: MemoryMap | None, crash_kernel: Ranges) -> M
     Args:
         dump: The dump.
         given: The map that the user gave, if any.
-        crash_kernel: Where the capture kernel was loaded, as far as the user said it; a normal set.
+        crash_kernel: Where the capture kernel was loaded, if the user said so; a normal set.
 
     Raises:
-        LayoutError: if the dump has RAM that the map has not, or where the capture kernel was.
+        LayoutError: if the dump has RAM that the map lacks, or RAM where the capture kernel was.
         FormatError: if ``crash_kernel`` contradicts the map.
     """
     ram = dump.plan.ram
@@ -95,9 +95,9 @@ def dump_map(dump: DumpFile, given: MemoryMap | None, crash_kernel: Ranges) -> M
 def make_explorer(
     config: CaptureConfig, dump: DumpFile, progress: Progress | None = None
 ) -> Explorer:
-    """What looks into the dump's memory, by the VMCOREINFO of its notes if they have one."""
+    """Make an explorer of the dump's memory, with the VMCOREINFO of its notes if there is one."""
     text = find_vmcoreinfo(tuple(_iter_notes(dump))) or dump.vmcoreinfo
-    # QEMU calls a machine whose CPUs are in real mode i386: VMCOREINFO knows better
+    # QEMU calls a machine whose CPUs are in real mode i386, so VMCOREINFO comes first
     return Explorer(
         config,
         dump.sources,
@@ -114,13 +114,13 @@ def _iter_notes(dump: DumpFile) -> Iterator[Note]:
 
 
 def find_dump_plan(config: CaptureConfig, dump: DumpFile, explorer: Explorer) -> Plan:
-    """Take the dump's headers, unless they lack what the kernel tells.
+    """Use the dump's headers, unless they lack facts that the kernel has.
 
-    QEMU's dump-guest-memory knows neither VMCOREINFO nor virtual addresses by itself: its vmcore is
-    then laid out anew, with those of the kernel that is found in the memory.
+    QEMU's dump-guest-memory alone knows neither VMCOREINFO nor virtual addresses: its vmcore is
+    then laid out again with those of the kernel that is found in memory.
 
     Raises:
-        ConfigError: if a VMCOREINFO is given and cannot be had.
+        ConfigError: if a VMCOREINFO is given but cannot be read.
         SourceIOError: if the dump cannot be read.
     """
     as_it_is = Plan(dump.plan, f"those of {dump.format}")
@@ -137,18 +137,18 @@ def find_dump_plan(config: CaptureConfig, dump: DumpFile, explorer: Explorer) ->
         text=image_in_ram(kernel, ram),
         direct_map=kernel.direct_map,
     )
-    origin = "built from the RAM of the dump and what the kernel says of itself"
+    origin = "built from the RAM of the dump and the kernel's own data"
     return Plan(elfcorehdr, origin, is_built=True)
 
 
 def find_dump_notes(
     config: CaptureConfig, dump: DumpFile, explorer: Explorer, memory: Reader
 ) -> CrashNotes:
-    """The dump's notes, a slot for each CPU; and VMCOREINFO, found in memory if they have none.
+    """The dump's notes, a slot per CPU; and VMCOREINFO, found in memory if they lack it.
 
     Raises:
         FormatError: if a note is torn, and ``config.drop_torn_notes`` is false.
-        ConfigError: if a VMCOREINFO is given and cannot be had.
+        ConfigError: if a VMCOREINFO is given but cannot be read.
         SourceIOError: if the dump cannot be read.
     """
     slots: list[NoteSlot] = []
@@ -179,7 +179,7 @@ def find_dump_notes(
 def _other_vmcoreinfo(
     config: CaptureConfig, dump: DumpFile, explorer: Explorer, memory: Reader
 ) -> Vmcoreinfo | None:
-    """A VMCOREINFO that is not in the dump's notes: given, or found in memory."""
+    """The VMCOREINFO that is given, or found in memory; not one from the dump's notes."""
     if config.vmcoreinfo is not None:
         return vmcoreinfo_in_use(explorer.given, memory)
     if explorer.known is not None:
@@ -190,13 +190,13 @@ def _other_vmcoreinfo(
 def cut_into_slots(
     data: bytes, offset: int, notes: tuple[Note, ...], size: int
 ) -> Iterator[NoteSlot]:
-    """Cut merged notes into what were note buffers, as far as can be told.
+    """Cut merged notes back into note buffers, as far as possible.
 
-    A CPU's begins with its NT_PRSTATUS. Device dumps, VMCOREINFO and QEMU's notes are no CPU's.
+    A CPU's begins with its NT_PRSTATUS. Device dumps, VMCOREINFO and QEMU's notes are not a CPU's.
 
     Args:
-        data: All bytes that the notes are in.
-        offset: Where these begin in the dump.
+        data: The bytes that contain the notes.
+        offset: Where they begin in the dump.
         notes: The notes, in order.
         size: Bytes that they take.
     """

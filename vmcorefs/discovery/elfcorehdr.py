@@ -1,9 +1,9 @@
 """The search for an elfcorehdr in the crash kernel's memory.
 
-Everything that makes one puts it on a 1 KiB boundary at least (kexec-tools 1 KiB, the kernel one
-page), so a search looks at the first word of each KiB. A capture kernel's memory is full of other
-ELF core headers: its own merged one, pages of the vmcore that somebody copied, cores of processes;
-``looks_like_elfcorehdr`` tells those apart.
+It is always aligned to at least 1 KiB (by kexec-tools to 1 KiB, by the kernel to a page), so a
+search looks at the first word of each KiB. A capture kernel's memory is full of other ELF core
+headers: its own merged one, pages of a copied vmcore, cores of processes; ``looks_like_elfcorehdr``
+tells them apart.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ class Found(msgspec.Struct, frozen=True):
 
 
 class Search(msgspec.Struct, frozen=True):
-    """What a search found.
+    """The result of a search.
 
     Attributes:
         found: Every valid elfcorehdr, in order of address.
-        refused: Address and reason of each that looks like one but holds what cannot be.
+        refused: Address and reason of each that looks like one but has impossible values.
     """
 
     found: tuple[Found, ...]
@@ -56,7 +56,7 @@ def read_elfcorehdr(memory: Reader, paddr: int) -> Found:
     """Read and check the elfcorehdr at a known physical address.
 
     Raises:
-        FormatError: if there is none, or it is not sane.
+        FormatError: if there is none, or it has impossible values.
         FaultError: if the image does not hold it.
         SourceIOError: if the image cannot be read.
     """
@@ -66,12 +66,12 @@ def read_elfcorehdr(memory: Reader, paddr: int) -> Found:
 
 
 def search_elfcorehdr(memory: Reader, where: Ranges, ram: Ranges) -> Search:
-    """Look for elfcorehdrs on the 1 KiB grid.
+    """Search for elfcorehdrs on the 1 KiB grid.
 
     Args:
         memory: The captured memory, by physical address.
-        where: Where to look, a normal set; what the image does not hold of it is passed over.
-        ram: All RAM, a normal set: what an elfcorehdr points at must lie in it.
+        where: Where to look, a normal set; parts that the image does not hold are skipped.
+        ram: All RAM, a normal set: everything an elfcorehdr points to must be in it.
 
     Raises:
         SourceIOError: if the image cannot be read.
@@ -80,12 +80,12 @@ def search_elfcorehdr(memory: Reader, where: Ranges, ram: Ranges) -> Search:
 
 
 def examine_places(memory: Reader, places: Iterable[int], ram: Ranges) -> Search:
-    """Look whether there is an elfcorehdr at each of these physical addresses.
+    """Check each of these physical addresses for an elfcorehdr.
 
     Args:
         memory: The captured memory, by physical address.
-        places: Where the ELF magic stands.
-        ram: All RAM, a normal set: what an elfcorehdr points at must lie in it.
+        places: Where the ELF magic was found.
+        ram: All RAM, a normal set: everything an elfcorehdr points to must be in it.
 
     Raises:
         SourceIOError: if the image cannot be read.
@@ -106,8 +106,8 @@ def examine_places(memory: Reader, places: Iterable[int], ram: Ranges) -> Search
 
 
 def _describes(elfcorehdr: Elfcorehdr, paddr: int) -> bool:
-    # the crash kernel's memory is in no PT_LOAD of its elfcorehdr, so one that describes the place
-    # where it lies is a copy: the loader's, or the crashed kernel's own (image->elf_headers)
+    # no PT_LOAD of an elfcorehdr covers the crash kernel's memory, so one that covers its own
+    # place is a copy: the loader's, or the crashed kernel's own (image->elf_headers)
     ram = elfcorehdr.ram
     row = int(np.searchsorted(ram[:, 0], paddr, side="right")) - 1
     return row >= 0 and paddr < int(ram[row, 1])
@@ -125,13 +125,13 @@ def _looks_right(memory: Reader, paddr: int) -> bool:
 def _iter_elf_magic(memory: Reader, where: Ranges) -> Iterator[int]:
     """Every address on the grid in ``where`` that holds the ELF magic."""
     held = restrict(memory.table, where).only(Kind.DATA).ranges
-    # where one may begin that still lies in its range
+    # where a whole word still fits into the range
     places = np.stack((held[:, 0], held[:, 1] - (MAX_EHDR_SIZE - 1)), axis=1)
     stored = memory.data_ranges(where, _CHUNK)
     chunk = np.empty(_CHUNK, dtype=np.uint8)
     for start, end in intersect(normalise(places), stored).tolist():
         for paddr in range(align_up(start, GRID), end, _CHUNK):
-            # the last place is one byte before the end, and its word reaches beyond
+            # near the end of the range, the word may reach past it
             size = min(_CHUNK, end - paddr + _WORD - 1)
             memory.pread_into(paddr, chunk.data[:size])
             words = chunk[: size - size % _WORD].view("<u4")[:: GRID // _WORD]

@@ -1,8 +1,9 @@
-"""Everything that the memory itself tells of where it belongs and whose it is.
+"""Everything that memory itself says about which kernel it is and where it belongs.
 
 ``Explorer.found`` is the kernel that crashed: its VMCOREINFO, found by a scan or given; the
-placement of the bytes in which its page tables resolve; the memory map that it keeps. Nothing is
-worked out before it is asked for, so a capture whose map and elfcorehdr tell all costs no scan.
+placement of the bytes in which its page tables resolve; its own memory map. Nothing is worked out
+before it is asked for, so a capture that is fully described by a map and an elfcorehdr costs no
+scan.
 """
 
 from __future__ import annotations
@@ -31,23 +32,23 @@ from vmcorefs.sources.base import Source
 from vmcorefs.system.progress import Progress
 
 MAX_CANDIDATES = 16
-"""Most different VMCOREINFOs that are followed; a machine that crashed twice has three or four."""
+"""Most distinct VMCOREINFOs to follow; a machine that crashed twice has three or four."""
 
 TOO_MANY = f"there are more VMCOREINFO notes than the {MAX_CANDIDATES} that were followed"
 
 _MAX_DELTAS = 4
-_MAX_SEARCHES = 3  # each goes through the whole file
+_MAX_SEARCHES = 3  # each reads the whole file
 
 
 class Explorer:
-    """What can be found out about the captured memory.
+    """Finds out what it can about the captured memory.
 
     Attributes:
-        captured: The physical address space as the user placed it; a file whose place nobody told
-            is in it from 0 on.
-        is_movable: Whether the bytes are one file whose place nobody told.
-        known: VMCOREINFO that need not be looked for, or None.
-        has_passed_over: Whether ``ranking`` left out notes, as there were too many.
+        captured: The physical address space as the user placed it; a file without a given address
+            is at 0.
+        is_movable: Whether the bytes are one file without a given address.
+        known: VMCOREINFO that need not be searched for, or None.
+        has_passed_over: Whether ``ranking`` left out notes because there were too many.
     """
 
     def __init__(
@@ -71,17 +72,17 @@ class Explorer:
 
     @property
     def has_looked(self) -> bool:
-        """Whether ``ranking`` has been asked for, and costs nothing any more."""
+        """Whether ``ranking`` has been worked out, so that it costs nothing any more."""
         return "ranking" in self.__dict__
 
     @property
     def has_scanned(self) -> bool:
-        """Whether ``hits`` has been asked for, and is all that there is."""
+        """Whether ``hits`` has been worked out and is complete."""
         return "hits" in self.__dict__ and self.hits.complete
 
     @cached_property
     def hits(self) -> Hits:
-        """What a scan of all that the inputs hold of memory finds.
+        """The result of a scan of all memory that the inputs hold.
 
         Raises:
             SourceIOError: if an input cannot be read.
@@ -90,22 +91,22 @@ class Explorer:
 
     @cached_property
     def given(self) -> Vmcoreinfo | int | None:
-        """The VMCOREINFO that is given, or its address; read once, as it may be a pipe.
+        """The given VMCOREINFO, or its address; read once, as it may be a pipe.
 
         Raises:
             ConfigError: if it cannot be read.
-            FormatError: if it is none.
+            FormatError: if it is not VMCOREINFO.
         """
         given = self._config.vmcoreinfo
         return given_vmcoreinfo(given) if given is not None else self.known
 
     @cached_property
     def ranking(self) -> tuple[FoundKernel, ...]:
-        """Each VMCOREINFO and its kernel, the likeliest first; empty if none is wanted.
+        """Each VMCOREINFO and its kernel, the likeliest first; empty if none is to be used.
 
         Raises:
-            ConfigError: if a VMCOREINFO is given and cannot be read, or is not where it should be.
-            FormatError: if what is given is none.
+            ConfigError: if a VMCOREINFO is given but cannot be read, or is not at its address.
+            FormatError: if the given file is not VMCOREINFO.
             SourceIOError: if an input cannot be read.
         """
         config = self._config
@@ -117,7 +118,7 @@ class Explorer:
         places = list(self.hits.vmcoreinfo)
         at = place_of(self.captured, given) if given is not None else None
         if at is not None and at not in places:
-            places.append(at)  # before 4.13 it was a static buffer, at no page's start
+            places.append(at)  # before 4.13 it was a static buffer, not aligned to a page
         candidates = sorted(
             read_candidates(self._sources, places),
             key=lambda one: (self._lies_at(one, given), self._lies_as_usual(one)),
@@ -137,25 +138,25 @@ class Explorer:
 
     @property
     def found(self) -> FoundKernel | None:
-        """The kernel that crashed, as far as can be told; the errors are those of ``ranking``.
+        """The kernel that most likely crashed; the errors are those of ``ranking``.
 
-        None if there is but a capture kernel, unless its VMCOREINFO is given.
+        None if there is only a capture kernel, unless its VMCOREINFO is given.
         """
         best = self.ranking[0] if self.ranking else None
         lost = best is not None and best.is_capture_kernel and self.given is None
         return None if lost else best
 
     def look(self) -> None:
-        """Look now; the errors are those of ``ranking``."""
+        """Work out everything now; the errors are those of ``ranking``."""
         _ = self.ranking
 
     def placed(self, placement: Placement) -> Extents:
-        """The physical address space with the one file placed so."""
+        """The physical address space with the file in this placement."""
         return placement.extents(0, self._config.images[0].offset)
 
     @property
     def size(self) -> int:
-        """Bytes of memory in the one file."""
+        """Bytes of memory in the file."""
         return int(self.captured.size.sum())
 
     def _lies_at(self, candidate: Candidate, given: int | None) -> bool:
@@ -164,9 +165,10 @@ class Explorer:
         )
 
     def _lies_as_usual(self, candidate: Candidate) -> bool:
-        """Whether its page tables are where they would be in the simplest of placements.
+        """Whether its page tables are where the simplest placements would have them.
 
-        A look at a few bytes, so that a host's own is followed among those of many guests.
+        This reads only a few bytes, so that a host's own VMCOREINFO is found among those of many
+        guests.
         """
         machine = self._config.machine or machine_of(candidate.vmcoreinfo)
         if machine is None:
@@ -180,10 +182,10 @@ class Explorer:
             return False
 
     def _follow_all(self, candidates: Sequence[Candidate]) -> list[FoundKernel]:
-        """Follow each; what is not at one of the usual distances is searched for if it matters."""
+        """Follow each; those not at one of the usual distances are searched for if it matters."""
         found = [self._follow(candidate, search=False) for candidate in candidates]
         lost = [n for n, one in enumerate(found) if one.kernel is None]
-        if len(lost) < len(found):  # a kernel that did not crash is then none that is wanted
+        if len(lost) < len(found):  # then a kernel that did not crash is not worth a search
             lost = [n for n in lost if candidates[n].vmcoreinfo.crash_time is not None]
         for n in lost[:_MAX_SEARCHES] if self.is_movable else ():
             found[n] = self._follow(candidates[n], search=True)
@@ -193,7 +195,7 @@ class Explorer:
         """Find the placement in which the page tables of a VMCOREINFO resolve."""
         machine = self._config.machine or machine_of(candidate.vmcoreinfo)
         if machine is None:
-            why_not = "VMCOREINFO does not tell the machine (--machine)"
+            why_not = "VMCOREINFO does not say which architecture it is (--machine)"
             return FoundKernel(candidate, self.captured, why_not=why_not)
         try:
             fmt, root = locate_page_tables(machine, candidate.vmcoreinfo)
@@ -215,7 +217,7 @@ class Explorer:
         *,
         search: bool,
     ) -> Iterator[FoundKernel]:
-        """Every placement in which they do, up to the first one that leaves nothing to object."""
+        """Placements in which the page tables resolve, up to the first one without faults."""
         memory = Reader("memory", self.captured, self._sources)
         vmcoreinfo = candidate.vmcoreinfo
         if not self.is_movable:
@@ -241,5 +243,5 @@ class Explorer:
             memory_map = read_static_map(Kernel(near, machine, vmcoreinfo))
             return memory_map.ram if memory_map is not None else None
 
-        # below 0 there is no memory: a file that starts with something else needs its offset
+        # no memory is below 0: a file that starts with something else needs an offset
         return iter_placements(self.size, delta, read_ram) if delta >= 0 else iter(())

@@ -1,4 +1,4 @@
-"""What was found out of a capture, in the words of ``vmcorefs check``."""
+"""The findings about a capture, as ``vmcorefs check`` prints them."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from vmcorefs.sources.dump import DumpFile
 _SHOWN = 4
 
 
-def make_findings(  # all that there is to tell of
+def make_findings(  # one argument per fact
     explorer: Explorer,
     given: MemoryMap | None,
     memory_map: MemoryMap,
@@ -34,12 +34,12 @@ def make_findings(  # all that there is to tell of
     """Say everything that was found out.
 
     Args:
-        explorer: What it has looked at is told; it is not asked to look.
+        explorer: Only what it has already worked out is reported.
         given: The memory map that the user gave, if any.
         memory_map: The one in use.
         plan: The headers in use.
         notes: The notes in use.
-        low: What became of low memory.
+        low: How low memory was chosen.
         captured: The physical address space in use.
     """
     return (
@@ -61,7 +61,7 @@ def make_dump_findings(
     plan: Plan,
     notes: CrashNotes,
 ) -> tuple[Finding, ...]:
-    """Say what a dump told, and what was found out beside it; the arguments are as above."""
+    """Report what a dump says, and what else was found out; the arguments are as above."""
     told = f"as {dump.format} says"
     found = explorer.found if explorer.has_looked else None
     reasons, _ = _support(found)
@@ -103,7 +103,7 @@ def _placement(explorer: Explorer, given: MemoryMap | None, captured: Extents) -
 
 
 def _support(found: FoundKernel | None) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """What the kernel that was found says of a placement: for it, and against it."""
+    """Evidence from the kernel for and against a placement."""
     if found is None or found.kernel is None:
         return (), ((found.why_not,) if found is not None else ())
     mappings = found.kernel.mappings
@@ -114,9 +114,9 @@ def _support(found: FoundKernel | None) -> tuple[tuple[str, ...], tuple[str, ...
     if found.missing is not None and len(found.missing):
         first = format_range(*found.missing[0].tolist())
         size = format_size(total_size(found.missing))
-        against.append(f"{size} of the kernel's RAM are not in the image, first {first}")
+        against.append(f"{size} of the kernel's RAM are not in the image, the first at {first}")
     elif found.missing is not None:
-        reasons.append("all RAM by the kernel's own map is in the image")
+        reasons.append("all RAM of the kernel's own map is in the image")
     return tuple(reasons), tuple(against)
 
 
@@ -156,7 +156,7 @@ def _describe_difference(ours: Ranges, theirs: Ranges) -> str:
 
 
 def _vmcoreinfo(explorer: Explorer, plan: Plan, notes: CrashNotes) -> Finding:
-    """Whose VMCOREINFO is in use, and which others there are."""
+    """Which VMCOREINFO is in use, and which others there are."""
     vmcoreinfo = notes.vmcoreinfo
     ranking = explorer.ranking if explorer.has_looked else ()
     others = tuple(
@@ -175,7 +175,7 @@ def _vmcoreinfo(explorer: Explorer, plan: Plan, notes: CrashNotes) -> Finding:
     if notes.given and explorer.given is not None:
         return Finding("VMCOREINFO", value, Sureness.GIVEN, (), others)
     if plan.paddr is not None:
-        reasons.append("the elfcorehdr of the crash kernel names it")
+        reasons.append("the crash kernel's elfcorehdr points to it")
     elif notes.space is not None and places:
         reasons.append("it is among the notes of the dump")
     for one in ranking:
@@ -187,10 +187,10 @@ def _vmcoreinfo(explorer: Explorer, plan: Plan, notes: CrashNotes) -> Finding:
 
 
 def _describe_other(one: FoundKernel, ranking: tuple[FoundKernel, ...]) -> str:
-    place = f"{one.note:#x}" if one.note is not None else "a place that is no memory"
+    place = f"{one.note:#x}" if one.note is not None else "a place outside memory"
     why = one.objections()
     if any(one.is_inside_crash_kernel(other) for other in ranking if other is not one):
-        why.insert(0, "the capture kernel's own: it lies in the crash kernel's range")
+        why.insert(0, "the capture kernel's own: it is in the crash kernel's range")
     release = one.candidate.vmcoreinfo.release
     return f"another at {place} (Linux {release}): {'; '.join(why) or 'another kernel'}"
 
@@ -225,7 +225,7 @@ def _headers(plan: Plan) -> Finding:
 
 
 def _notes(notes: CrashNotes) -> Finding:
-    """Which CPUs left their registers."""
+    """How many CPUs saved their registers."""
     slots = notes.cpu_slots
     filled = sum(bool(slot.notes) for slot in slots)
     value = f"{filled} of {len(slots)} CPUs saved their registers" if slots else ""
@@ -234,15 +234,15 @@ def _notes(notes: CrashNotes) -> Finding:
 
 
 def _low_memory(backup: Backup | None, *, given: bool) -> Finding:
-    """Which copy of low memory counts."""
+    """Which copy of low memory is used."""
     if backup is None:
-        return Finding("low memory", "as the image has it", Sureness.LIKELY)
+        return Finding("low memory", "as it is in the image", Sureness.LIKELY)
     value = f"{format_range(backup.start, backup.end)} from {backup.origin}"
     return Finding("low memory", value, Sureness.GIVEN if given else Sureness.SURE)
 
 
 def _symbols(explorer: Explorer) -> Iterator[Finding]:
-    """How many symbols the kernel has of itself, if it was looked into."""
+    """How many symbols the kernel has, if they were read."""
     found = explorer.found if explorer.has_looked else None
     if found is None or found.kernel is None:
         return

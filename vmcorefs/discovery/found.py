@@ -1,4 +1,4 @@
-"""A kernel that was found in memory, and what speaks for it and against it."""
+"""A kernel that was found in memory, and the evidence for and against it."""
 
 from __future__ import annotations
 
@@ -22,13 +22,13 @@ _MAX_PADDR = 1 << 52
 
 
 class FoundKernel(msgspec.Struct, frozen=True, dict=True):
-    """A VMCOREINFO, and the kernel that it leads to where the bytes are placed in one way.
+    """A VMCOREINFO, and the kernel that it leads to in one placement of the bytes.
 
     Attributes:
         candidate: The VMCOREINFO.
         captured: The physical address space in this placement.
-        placement: The placement; None where the user said where the bytes belong.
-        kernel: Reads the kernel; None where its page tables cannot be followed.
+        placement: The placement; None if the user gave the addresses.
+        kernel: Reads the kernel; None if its page tables cannot be followed.
         why_not: Why there is no ``kernel``.
     """
 
@@ -40,7 +40,7 @@ class FoundKernel(msgspec.Struct, frozen=True, dict=True):
 
     @property
     def kernel_map(self) -> KernelMap | None:
-        """The memory map that the kernel keeps.
+        """The kernel's own memory map.
 
         Raises:
             SourceIOError: if an input cannot be read.
@@ -49,14 +49,14 @@ class FoundKernel(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def missing(self) -> Ranges | None:
-        """RAM by the kernel's own map that this placement lacks; None if there is no map."""
+        """RAM of the kernel's own map that this placement lacks; None if there is no map."""
         if self.kernel_map is None:
             return None
         return subtract(self.kernel_map.memory_map.ram, self.captured.ranges)
 
     @property
     def faults(self) -> tuple[int, int]:
-        """How badly the placement fits: tables that cannot be right, and bytes of RAM it lacks."""
+        """How badly the placement fits: page tables that cannot be right, missing bytes of RAM."""
         if self.kernel is None:
             return (1 << 62, 0)
         problems = sum(problem.count for problem in self.kernel.mappings.problems)
@@ -70,7 +70,7 @@ class FoundKernel(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def own_note(self) -> int | None:
-        """Where the kernel says that its note is; None where it cannot be asked."""
+        """Where the kernel says that its note is; None if that cannot be read."""
         if self.kernel is None:
             return None
         try:
@@ -81,7 +81,7 @@ class FoundKernel(msgspec.Struct, frozen=True, dict=True):
 
     @cached_property
     def is_capture_kernel(self) -> bool:
-        """Whether it was booted to save another kernel's memory, as far as it can be asked.
+        """Whether it was booted to save another kernel's memory, as far as it can be read.
 
         Its ``elfcorehdr_addr`` then is not ELFCORE_ADDR_MAX (include/linux/crash_dump.h,
         ``is_kdump_kernel``): an address, or ELFCORE_ADDR_ERR once it has set up /proc/vmcore.
@@ -102,7 +102,7 @@ class FoundKernel(msgspec.Struct, frozen=True, dict=True):
         return self.note_at[0] if self.note_at else None
 
     def _lacking(self) -> int:
-        """Bytes of RAM that it lacks, the crash kernel's aside: no dump has those."""
+        """Bytes of RAM that it lacks, not counting the crash kernel's, which no dump has."""
         if self.missing is None or self.kernel_map is None:
             return 0
         return total_size(subtract(self.missing, self.kernel_map.memory_map.crash_kernel))
@@ -113,14 +113,14 @@ class FoundKernel(msgspec.Struct, frozen=True, dict=True):
         return any(a <= self.note < b for a, b in self.kernel_map.memory_map.ram.tolist())
 
     def is_inside_crash_kernel(self, other: FoundKernel) -> bool:
-        """Whether this note lies where ``other``, another kernel, was to load its crash kernel."""
+        """Whether this note is in the memory that ``other`` reserved for its crash kernel."""
         if self.note is None or other.kernel_map is None:
             return False
         ranges = other.kernel_map.memory_map.crash_kernel.tolist()
         return any(start <= self.note < end for start, end in ranges)
 
     def reasons(self) -> list[str]:
-        """What speaks for it, a line each."""
+        """The evidence for it, a line each."""
         lines = []
         if self.kernel is not None:
             mappings = self.kernel.mappings
@@ -131,7 +131,7 @@ class FoundKernel(msgspec.Struct, frozen=True, dict=True):
         if self.own_note is not None and self.own_note in self.note_at:
             lines.append(f"the kernel's vmcoreinfo_note points to it, {self.own_note:#x}")
         if self._is_in_ram():
-            lines.append("it lies in System RAM by the kernel's own map")
+            lines.append("it is in System RAM by the kernel's own map")
         seconds = self.candidate.vmcoreinfo.crash_time
         if seconds is not None:
             lines.append(
@@ -140,7 +140,7 @@ class FoundKernel(msgspec.Struct, frozen=True, dict=True):
         return lines
 
     def objections(self) -> list[str]:
-        """What speaks against it, a line each."""
+        """The evidence against it, a line each."""
         lines = [self.why_not] if self.why_not else []
         if self.is_capture_kernel:
             lines.append("it is a capture kernel: its elfcorehdr_addr is set")
@@ -152,14 +152,14 @@ class FoundKernel(msgspec.Struct, frozen=True, dict=True):
         if self.own_note is not None and self.own_note not in self.note_at and self.note_at:
             lines.append(f"the kernel's vmcoreinfo_note points elsewhere, to {self.own_note:#x}")
         if self.note is not None and self.kernel_map is not None and not self._is_in_ram():
-            lines.append("it lies outside of System RAM by the kernel's own map")
+            lines.append("it is outside System RAM by the kernel's own map")
         if self.candidate.vmcoreinfo.crash_time is None:
             lines.append("no CRASHTIME: it had not crashed yet")
         return lines
 
 
 def rank(found: list[FoundKernel]) -> list[FoundKernel]:
-    """Order kernels by how likely each is the one that crashed, the likeliest first."""
+    """Order kernels by how likely each one is to be the one that crashed, the likeliest first."""
 
     def key(one: FoundKernel) -> tuple[bool, bool, bool, bool, bool, int]:
         fitting = one.kernel is not None

@@ -1,6 +1,6 @@
-"""Which copy of low memory is believed: the given backup, purgatory's in the image, or none.
+"""Which copy of low memory is used: the given backup, purgatory's in the image, or none.
 
-docs/decisions/0004 says why in this order.
+docs/decisions/0004 explains the order.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from vmcorefs.sources.pieces import open_piece
 
 
 class LowMemory(msgspec.Struct, frozen=True):
-    """What became of low memory.
+    """Memory with the backup that was chosen.
 
     Attributes:
-        memory: All memory, with every backup over it.
-        backup: The upper one of them, if there is any.
+        memory: All memory, with every backup laid over it.
+        backup: The topmost backup, if there is any.
         source: The file that it is in, if it was given.
-        warnings: What a person should know of it.
+        warnings: What a person should know about it.
     """
 
     memory: Extents
@@ -38,17 +38,17 @@ class LowMemory(msgspec.Struct, frozen=True):
 def find_low_memory(
     config: CaptureConfig, reader: Reader, plan: Plan, memory_map: MemoryMap
 ) -> LowMemory:
-    """Settle low memory.
+    """Choose the copy of low memory and lay it over memory.
 
     Args:
         config: What was asked for.
         reader: The captured memory, by physical address.
-        plan: Its elfcorehdr tells of a backup region, if there is one.
+        plan: Its elfcorehdr says where the backup region is, if there is one.
         memory_map: The map in use.
 
     Raises:
-        ConfigError: if a backup is given and cannot be opened, or nothing tells its place.
-        LayoutError: if it does not fit its place.
+        ConfigError: if a backup is given but cannot be opened, or its address is not known.
+        LayoutError: if its size does not fit.
         SourceIOError: if an input cannot be read.
     """
     low = _low_memory_in_image(reader, plan)
@@ -64,7 +64,7 @@ def _low_memory_in_image(reader: Reader, plan: Plan) -> LowMemory:
     try:
         backup, why_not = backup_in_image(reader, moved)
     except FaultError:
-        # what the image has at low addresses is what the capture kernel left there
+        # at low addresses the image has what the capture kernel left there
         lost = make_ranges([(moved[0], moved[0] + moved[1])])
         return LowMemory(exclude(reader.table, lost))
     if backup is None:

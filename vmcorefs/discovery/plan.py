@@ -1,4 +1,4 @@
-"""Which headers the vmcore is laid out by: an elfcorehdr if there is one, else the memory map."""
+"""The headers by which the vmcore is laid out: an elfcorehdr if there is one, else built ones."""
 
 from __future__ import annotations
 
@@ -34,14 +34,14 @@ from vmcorefs.reader import Reader
 
 
 class Plan(msgspec.Struct, frozen=True):
-    """The headers that the vmcore is laid out by.
+    """The headers by which the vmcore is laid out.
 
     Attributes:
         elfcorehdr: Found, given, or built from the memory map.
-        origin: Which of these, for people.
-        paddr: Where it lies in memory; None if it does not.
-        is_built: Whether they were built, as there is no elfcorehdr.
-        warnings: What a person should know of the choice.
+        origin: Where they come from, for people.
+        paddr: Where it is in memory; None if it is not there.
+        is_built: Whether they were built because there is no elfcorehdr.
+        warnings: What a person should know about the choice.
     """
 
     elfcorehdr: Elfcorehdr
@@ -60,13 +60,13 @@ def find_plan(
         config: What was asked for.
         memory: The captured memory, by physical address.
         memory_map: The map in use.
-        explorer: Asked only if the headers are to be built.
+        explorer: Used only if the headers must be built.
 
     Raises:
-        FormatError: if the elfcorehdr that is given, or the only one that is found, is not sane; or
-            if several different ones are found.
+        FormatError: if the elfcorehdr that is given, or the only one that is found, has impossible
+            values; or if several different ones are found.
         ConfigError: if ``config.machine`` contradicts it.
-        LayoutError: if the kernel that is found belongs elsewhere than where the bytes were placed.
+        LayoutError: if the kernel that is found does not fit the placement of the bytes.
         SourceIOError: if the image cannot be read.
     """
     plan = _choose(config, memory, memory_map, explorer)
@@ -82,12 +82,12 @@ def find_plan(
 
 
 def _refuse_contradiction(config: CaptureConfig, memory: Reader, found: FoundKernel | None) -> None:
-    """Refuse a map for whose sake the bytes were placed where the kernel's page tables are not."""
+    """Refuse a memory map if it implies a placement in which the page tables do not resolve."""
     if found is None or found.placement is None or found.captured.is_same(memory.table):
         return
     path = config.images[0].path
     raise LayoutError(
-        f"{path}: by the memory map an offset in it is a physical address, but the kernel's page"
+        f"{path}: by the memory map its offsets are physical addresses, but the kernel's page"
         f" tables resolve in another placement: {found.placement.name}; leave out --map, or give"
         f" the address of the memory in {path}: {path}@PADDR"
     )
@@ -102,15 +102,15 @@ def _choose(
         return _read(memory, config.elfcorehdr)
     if memory_map.elfcorehdr is not None:
         return Plan(memory_map.elfcorehdr, "the elfcorehdr given as the memory map")
-    # a map that does not know the crash kernel's ranges leaves all RAM to look through
+    # with a map that lacks the crash kernel's ranges, all RAM has to be searched
     where = memory_map.crash_kernel if len(memory_map.crash_kernel) else memory_map.ram
-    if explorer.has_scanned:  # memory is looked through once
+    if explorer.has_scanned:  # memory is scanned only once
         places = _located(explorer, memory, where)
         search = examine_places(memory, places, memory_map.ram)
     else:
         search = search_elfcorehdr(memory, where, memory_map.ram)
     if search.found:
-        chosen = the_one(search)
+        chosen = only_elfcorehdr(search)
         refused = tuple(f"elfcorehdr at {paddr:#x} refused: {why}" for paddr, why in search.refused)
         return Plan(
             chosen.elfcorehdr,
@@ -121,7 +121,7 @@ def _choose(
     if search.refused:
         paddr, why = search.refused[0]
         raise FormatError(
-            f"the elfcorehdr at {paddr:#x} is not sane: {why}; pass --elfcorehdr none to build the"
+            f"the elfcorehdr at {paddr:#x} is not valid: {why}; pass --elfcorehdr none to build the"
             " headers from the memory map"
         )
     return None
@@ -144,13 +144,13 @@ def _read(memory: Reader, paddr: int) -> Plan:
     return Plan(found.elfcorehdr, f"the elfcorehdr given at {paddr:#x}", paddr)
 
 
-def the_one(search: Search) -> Found:
-    """The elfcorehdr that was found.
+def only_elfcorehdr(search: Search) -> Found:
+    """The elfcorehdr that was found, if it is the only one.
 
     Raises:
-        FormatError: if several different ones were.
+        FormatError: if several different ones were found.
     """
-    # the crashed kernel may keep a copy of what it loaded: the same bytes are the same plan
+    # the crashed kernel may keep a copy of the one it loaded: equal bytes count as one
     different = {found.raw: found for found in reversed(search.found)}
     if len(different) > 1:
         places = ", ".join(f"{found.paddr:#x}" for found in search.found)
@@ -186,14 +186,14 @@ def build_plan(config: CaptureConfig, memory_map: MemoryMap, found: FoundKernel 
     )
     return Plan(
         elfcorehdr,
-        "built from the memory map and what the kernel says of itself",
+        "built from the memory map and the kernel's own data",
         is_built=True,
         warnings=(no_slots,) if no_slots else (),
     )
 
 
 def image_in_ram(kernel: Kernel, ram: Ranges) -> tuple[int, int, int] | None:
-    """The kernel's image, if it can be: a symbol that lies is no RAM that the image lacks."""
+    """The kernel's image, if it is in RAM: a wrong symbol must not look like missing RAM."""
     if kernel.text is None:
         return None
     _, paddr, size = kernel.text

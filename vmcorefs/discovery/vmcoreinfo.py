@@ -1,4 +1,4 @@
-"""VMCOREINFO that the user gives: its text, its note, or where it is."""
+"""VMCOREINFO that the user gives: its text, its note, or its address."""
 
 from __future__ import annotations
 
@@ -14,17 +14,17 @@ from vmcorefs.reader import Reader
 
 _MAX_SIZE = 1 << 17  # a page of 64 KiB, and a note's header
 _ORDERS: tuple[ByteOrder, ...] = ("<", ">")
-# it goes into the vmcore as it stands, so a whole dump with it somewhere inside will not do
+# it goes into the vmcore unchanged, so a whole dump that contains it is not accepted
 _TEXT = re.compile(rb"(?:[\t\r\n\x20-\x7e]*\n)?OSRELEASE=[\t\r\n\x20-\x7e]*")
 _ADDRESS = re.compile(rb"\s*(?:0x)?([0-9a-f]{1,16})\s+[0-9a-f]{1,8}\s*")
 
 
 def given_vmcoreinfo(given: str | int) -> Vmcoreinfo | int:
-    """Read what the user gives.
+    """Read the VMCOREINFO that the user gives.
 
     Args:
         given: A physical address; or the path of the text, of an ELF note, or of a copy of
-            /sys/kernel/vmcoreinfo, which tells the address (kernel/ksysfs.c).
+            /sys/kernel/vmcoreinfo, which has the address (kernel/ksysfs.c).
 
     Returns:
         VMCOREINFO, or the physical address of its note.
@@ -55,7 +55,7 @@ def given_vmcoreinfo(given: str | int) -> Vmcoreinfo | int:
 
 
 def vmcoreinfo_in_use(given: Vmcoreinfo | int | None, memory: Reader) -> Vmcoreinfo | None:
-    """The VMCOREINFO that the user gives, read from memory where only its address is given.
+    """The VMCOREINFO that the user gives, read from memory if only its address is given.
 
     Raises:
         ConfigError: if it is not at its address.

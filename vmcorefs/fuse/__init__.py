@@ -1,1 +1,1 @@
-"""The mount: names and reads over FUSE. Nothing here knows a format."""
+"""The mount: names and reads over FUSE. Nothing here depends on a dump format."""

@@ -1,4 +1,4 @@
-"""What reads of the tree's files are answered with, each by the plane that serves the file."""
+"""Answering reads of the tree's files, each by the plane that serves the file."""
 
 from __future__ import annotations
 
@@ -50,14 +50,14 @@ class FileAnswers:
         Args:
             inodes: The tree.
             best: Use no better plane than this.
-            may_wait: Readers may wait for ever for an input that does not answer.
+            may_wait: Readers may wait forever for an input that does not answer.
         """
         self.open_backing: OpenBacking = _no_backing
         self._inodes = inodes
         self._best = best
         self._may_wait = may_wait
         self._served: dict[int, Served] = {}
-        # one for each: a file whose input hangs must not keep others from being opened
+        # one per file: an input that hangs must not keep other files from being opened
         self._choosing = {node: threading.Lock() for node in inodes}
         self._buffers: list[memoryview] = []
         self._hung = HungReads()
@@ -65,9 +65,9 @@ class FileAnswers:
         self.faults = FaultLog(self._find_paddr)
 
     def choose(self, node: int) -> Served:
-        """Choose the plane of a file when it is opened; the same for as long as it works.
+        """Choose the plane of a file when it is opened; it is kept for as long as it works.
 
-        The file is made if it is not; what that raises is raised.
+        The file is made if that has not been done yet; exceptions of that are passed on.
         """
         file = self._file(node)
         file.make()
@@ -76,7 +76,7 @@ class FileAnswers:
             if served is None:
                 return self._choose(node, file, self._best, "not asked for (-o)")
             if served.backing and served.has_shrunk:
-                # the kernel would show a shorter file, and not that bytes are lost
+                # the kernel would show a shorter file, without an error for the lost bytes
                 self._taken_back.add(node)
                 best = max(self._best, "mapped", key=PLANES.index)
                 return self._choose(node, file, best, "an input has shrunk")
@@ -85,7 +85,7 @@ class FileAnswers:
     def _choose(self, node: int, file: TreeFile, best: PlaneName, why_no_better: str) -> Served:
         served = choose_plane(file, best, self.open_backing, why_no_better, may_wait=self._may_wait)
         self._served[node] = served
-        trim_heap()  # tables of a million rows were turned over
+        trim_heap()  # choosing may have copied tables of a million rows
         level = logging.INFO if file.size >= SMALL else logging.DEBUG
         log.log(level, "%s: %s plane, %s", file.path, served.plane, served.by)
         for reason in served.why_not:
@@ -93,29 +93,29 @@ class FileAnswers:
         return served
 
     def describe(self, node: int) -> dict[str, object]:
-        """How a file is served, as ``layout.json`` says it."""
+        """How a file is served, for ``layout.json``."""
         return self.choose(node).describe()
 
     def take_back(self, source: Source) -> list[int]:
-        """Take from the kernel the files that it passes on to an input that has shrunk.
+        """Take back the files whose reads the kernel passes to an input that has shrunk.
 
         Returns:
-            Their nodes, also of those that opening them took back since the last call. What is open
-            of them shows a shorter file until it is made to fail.
+            Their nodes, including those taken back when they were opened since the last call. Open
+            descriptors show a shorter file until they are made to fail.
         """
         for node, served in list(self._served.items()):
             if served.backing and source in self._file(node).reader.sources:
                 self.choose(node)
         nodes = []
-        while self._taken_back:  # one by one: opening a file may add one meanwhile
+        while self._taken_back:  # one by one: opening a file may add another meanwhile
             nodes.append(self._taken_back.pop())
         return nodes
 
     def lost_by(self, source: Source, size: int) -> Iterator[tuple[str, int, int]]:
-        """What an input takes with it that has only ``size`` bytes left.
+        """What the files lose if an input has only ``size`` bytes left.
 
         Yields:
-            For each file that was asked for: its path, the first offset lost, and bytes lost.
+            For each file that has been made: its path, the first offset lost, and bytes lost.
         """
         for inode in self._inodes.values():
             file = inode.file
@@ -169,7 +169,7 @@ class FileAnswers:
             self._buffers.append(buffer)
         return True
 
-    def read(  # on the way of every read: nothing is wrapped up
+    def read(  # in the path of every read: plain arguments, nothing wrapped
         self, device: int, unique: int, node: int, offset: int, size: int, *, direct: bool
     ) -> None:
         """See ``switch.Answers``."""
@@ -205,7 +205,7 @@ class FileAnswers:
         except OSError as error:
             if error.errno != errno.EFAULT:
                 raise
-            # a page has vanished since: the kernel has answered EIO itself (fuse_dev_do_write)
+            # a page has vanished since: the kernel itself has answered EIO (fuse_dev_do_write)
             self._explain(file, offset, count)
         else:
             mapping.served(count)
@@ -218,8 +218,8 @@ class FileAnswers:
         try:
             failed = self.try_read(file, offset, piece)
             if failed and direct:
-                # as read(2) of any file: what precedes the fault, and the fault the next time. To
-                # the page cache a short answer would be the end of the file
+                # as read(2) of any file: first the bytes before the fault, and the fault the next
+                # time. For the page cache a short answer would be the end of the file
                 piece = piece[: self._read_pages(file, offset, piece)]
                 failed = 0 if len(piece) else failed
             if failed:
@@ -233,7 +233,7 @@ class FileAnswers:
         return self._buffers.pop() if self._buffers else _aligned_buffer(_BUFFER_SIZE)
 
     def _read_pages(self, file: TreeFile, offset: int, buffer: memoryview) -> int:
-        """Fill ``buffer`` up to the first page with a byte that is an error; return how far."""
+        """Fill ``buffer`` up to the first page with an unreadable byte; return how far."""
         done = 0
         while done < len(buffer):
             step = min(_PAGE - (offset + done) % _PAGE, len(buffer) - done)
@@ -243,7 +243,7 @@ class FileAnswers:
         return done
 
     def try_read(self, file: TreeFile, offset: int, buffer: memoryview) -> int:
-        """Read into ``buffer``; return 0, or the errno of an error, which is logged."""
+        """Read into ``buffer``; return 0, or an errno after logging the error."""
         try:
             file.reader.pread_into(offset, buffer)
         except VmcorefsError as error:

@@ -1,7 +1,7 @@
-"""Reads that take too long: the reader is told, and the thread that hangs is no longer counted on.
+"""Reads that take too long: the reader gets an error, and the hanging thread is replaced.
 
-A thread that waits for a disk or a network cannot be called back. But its request can be answered
-by somebody else: the kernel takes the first answer, and refuses the later one with ENOENT.
+A thread that waits for a disk or a network cannot be interrupted. But another thread can answer its
+request: the kernel takes the first answer, and refuses the later one with ENOENT.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from pathlib import Path
 import msgspec
 
 _MOST_HUNG = 128
-"""Reads of one input that may hang at once; each keeps a thread."""
+"""Most reads of one input that may hang at once; each occupies a thread."""
 _SETTINGS = Path("/proc/sys/fs/fuse")
 
 
 class Pending(msgspec.Struct, eq=False):
-    """A request that has been taken up.
+    """A request that is being handled.
 
     Attributes:
         unique: The kernel's number of it.
         node: The file.
         offset: First byte asked for.
         size: Bytes asked for; 0 for a seek.
-        since: When it was taken up, by ``time.monotonic``.
+        since: When it was received, by ``time.monotonic``.
     """
 
     unique: int
@@ -37,7 +37,7 @@ class Pending(msgspec.Struct, eq=False):
 
 
 class Deadlines:
-    """The requests under way, and when each is late."""
+    """The requests being handled, and when each is late."""
 
     def __init__(self, timeout: float, give_up: Callable[[Pending], None]) -> None:
         """Start with none.
@@ -51,18 +51,18 @@ class Deadlines:
         self._pending: dict[int, Pending] = {}
 
     def begin(self, unique: int, node: int, offset: int, size: int) -> Pending:
-        """Take note of a request."""
+        """Record a request."""
         pending = Pending(unique, node, offset, size, time.monotonic())
-        # no lock: one operation on a dictionary is whole by itself
+        # no lock: a single operation on a dictionary is atomic
         self._pending[unique] = pending
         return pending
 
     def end(self, pending: Pending) -> bool:
-        """Say that the work on a request is over; return whether it was in time."""
+        """Record that a request is finished; return whether it was in time."""
         return self._pending.pop(pending.unique, None) is not None
 
     def expire(self) -> None:
-        """Give up what is late."""
+        """Give up requests that are late."""
         if not self._timeout:
             return
         latest = time.monotonic() - self._timeout
@@ -77,7 +77,7 @@ class Deadlines:
 
 
 class HungReads:
-    """Reads that were given up and still hang: what would hang as they do is not tried again."""
+    """Reads that were given up and still hang, so that reads that would hang too are not tried."""
 
     def __init__(self) -> None:
         self._late: dict[int, tuple[Pending, frozenset[str]]] = {}
@@ -86,18 +86,18 @@ class HungReads:
         return bool(self._late)
 
     def add(self, late: Pending, inputs: frozenset[str]) -> None:
-        """Take note of one, and of the names of the inputs that it reads."""
+        """Record one, and the names of the inputs that it reads."""
         self._late[late.unique] = late, inputs
 
     def remove(self, late: Pending) -> None:
-        """Take note that it has come back after all."""
+        """Record that one has come back after all."""
         self._late.pop(late.unique, None)
 
     def blocks(self, node: int, offset: int, size: int, inputs: frozenset[str]) -> bool:
-        """Whether a read is to be given up at once.
+        """Whether to give up a read at once.
 
-        Either all that one is waiting for is part of it: a smaller one is tried, to find out which
-        bytes it is. Or so many wait for one of its inputs that one more would only cost a thread.
+        Either it contains a whole read that hangs; smaller reads are tried, to find out which bytes
+        hang. Or so many reads wait for one of its inputs that one more would only cost a thread.
         """
         late = list(self._late.values())
         waiting: Counter[str] = Counter()
@@ -117,8 +117,8 @@ def within_kernels_timeout(timeout: float, settings: Path = _SETTINGS) -> float:
         settings: Where the kernel's limits are (Linux 6.15; fs/fuse/sysctl.c).
 
     Returns:
-        At most half of the kernel's limit, which is checked every 15 seconds only; ``timeout`` if
-        there is none.
+        At most half of the kernel's limit, as the kernel checks only every 15 seconds; ``timeout``
+        if there is no limit.
     """
     most = _setting(settings / "max_request_timeout") or (
         0 if timeout else _setting(settings / "default_request_timeout")

@@ -1,4 +1,4 @@
-"""The log of reads that failed: each fault once, by name and address, and never a flood."""
+"""The log of failed reads: each fault once, by name and address, and never a flood."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ log = logging.getLogger(__name__)
 _BURST = 20
 _SECONDS_EACH = 6.0
 _MOST_KEPT = 10_000
-"""Faults that are remembered as told."""
+"""Most logged faults to remember."""
 _NEIGHBOURS = 1 << 20
-"""Faults of one input that lie so close count as one: a reader goes on page by page."""
+"""Faults of one input this close together count as one: readers go on page by page."""
 
 
 class RateLimit:
-    """Lets a burst through, then one in a while, and counts the rest."""
+    """Lets a burst through, then one now and then, and counts the rest."""
 
     def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
@@ -29,7 +29,7 @@ class RateLimit:
         self._held_back = 0
 
     def allow(self) -> bool:
-        """Whether one more may pass; otherwise it is counted."""
+        """Whether one more may pass; if not, it is counted."""
         self._refill()
         if self._tokens < 1:
             self._held_back += 1
@@ -38,7 +38,7 @@ class RateLimit:
         return True
 
     def take_held_back(self) -> int:
-        """How many did not pass; 0 while there is no room to tell."""
+        """How many did not pass; 0 as long as there is no room to log that."""
         self._refill()
         if not self._held_back or self._tokens < 1:
             return 0
@@ -53,25 +53,25 @@ class RateLimit:
 
 
 class FaultLog:
-    """Tells of reads that failed; any number of threads may call it."""
+    """Logs failed reads; any number of threads may call it."""
 
     def __init__(self, find_paddr: Callable[[str, int], int | None]) -> None:
-        """Start with nothing told.
+        """Start with nothing logged.
 
         Args:
-            find_paddr: Gives the physical address of what lies at an offset of an input, by the
-                input's name; None for what is no memory.
+            find_paddr: Returns the physical address of an offset in an input, which is given by
+                name; None if there is no memory at it.
         """
         self._find_paddr = find_paddr
         self._lock = Lock()
-        # what is expected, such as a walk through holes, must not hold back what is not
+        # expected errors, such as a walk through holes, must not hold back unexpected ones
         self._limits = {level: RateLimit() for level in (logging.ERROR, logging.INFO)}
         self._told: set[tuple[str, str, int]] = set()
 
     def report(self, file: TreeFile, offset: int, error: VmcorefsError) -> None:
-        """Log an error of a read of ``file`` at ``offset``, unless it has been told."""
-        # a debugger walks off the end of a stack in kcore as a matter of course, and the kernel
-        # reads ahead into what was left out of a dump
+        """Log an error of a read of ``file`` at ``offset``, unless it has been logged already."""
+        # debuggers routinely walk off the end of a stack in kcore, and the kernel reads ahead
+        # into pages that were left out of a dump
         expected = isinstance(error, FaultError) and error.kind in ("hole", "excluded")
         level = logging.INFO if expected else logging.ERROR
         if self._is_new(_key(file, offset, error), level):
@@ -79,12 +79,12 @@ class FaultLog:
             log.log(level, "%s at %#x: %s%s", file.path, at, error, self._address(error))
 
     def out_of_memory(self) -> None:
-        """Log that there was no memory for a request, unless it has been told."""
+        """Log that there was no memory for a request, unless that has been logged already."""
         if self._is_new(("", "memory", 0)):
-            log.error("out of memory: what needs it is answered with EIO")
+            log.error("out of memory: requests that need it are answered with EIO")
 
     def give_up(self, file: TreeFile, offset: int, size: int, seconds: float) -> None:
-        """Log that a read has taken too long, unless it has been told."""
+        """Log that a read has taken too long, unless that has been logged already."""
         if self._is_new((file.path, "late", offset // _NEIGHBOURS)):
             log.error(
                 "%s at %#x: no answer from %s for %d bytes after %.0f s: the reader gets EIO",
@@ -92,12 +92,12 @@ class FaultLog:
             )
 
     def flush(self) -> None:
-        """Say how many have not been told, if there is room for it."""
+        """Log how many errors were held back, if there is room for that."""
         for level, limit in self._limits.items():
             with self._lock:
                 count = limit.take_held_back()
             if count:
-                log.log(level, "%d more errors of reads, which are not listed here", count)
+                log.log(level, "%d more read errors, which are not listed here", count)
 
     def _is_new(self, key: tuple[str, str, int], level: int = logging.ERROR) -> bool:
         with self._lock:
@@ -120,13 +120,13 @@ def names_at(file: TreeFile, offset: int, size: int) -> str:
 
 
 def input_names(file: TreeFile, offset: int, size: int) -> frozenset[str]:
-    """The names of the inputs that a read touches; what vmcorefs has made is none."""
+    """The names of the inputs that a read touches, not counting what vmcorefs has made."""
     sources = file.reader.sources_at(offset, size)
     return frozenset(source.name for source in sources if source.role != "made")
 
 
 def _place(file: TreeFile, offset: int, error: VmcorefsError) -> int:
-    """Where in the file the fault is: a read that met it may have started long before."""
+    """Where in the file the fault is: the read may have started long before it."""
     if isinstance(error, FaultError):
         return error.offset
     if isinstance(error, SourceIOError) and file.is_made:

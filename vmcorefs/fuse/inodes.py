@@ -1,4 +1,4 @@
-"""Inode numbers for the paths of a tree: what FUSE asks for, with no FUSE in it."""
+"""Inode numbers for the paths of a tree, as FUSE needs them, but independent of FUSE."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ class Inode(msgspec.Struct):
     """A file or a directory.
 
     Attributes:
-        number: Its inode number; also the handle of everything opened on it, as nothing is kept for
-            an opened file.
+        number: Its inode number; also the handle of everything opened on it, as an open file has no
+            state.
         parent: The inode number of its directory; the root is its own.
-        file: What it holds, or None for a directory.
+        file: Its content, or None for a directory.
         children: A directory's entries: name to inode number, in the tree's order.
-        generation: One more each time that what is open under the number must fail from now on: the
-            kernel takes it for another file (fs/fuse/fuse_i.h, ``fuse_stale_inode``).
+        generation: Incremented when open descriptors of the inode must fail from now on: the kernel
+            takes it for another file (fs/fuse/fuse_i.h, ``fuse_stale_inode``).
     """
 
     number: int

@@ -1,4 +1,4 @@
-"""Work that may take long or hang, in threads: one for each file, however many wait for it."""
+"""Work that may take long or hang, in threads: one per file, however many wait for it."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ class _Job(msgspec.Struct, Generic[T]):
 
 
 def is_shortage(error: BaseException) -> bool:
-    """Whether an error, or each of a group, says that there is no memory, or none for a thread."""
+    """Whether an error, or each of a group, means lack of memory, also for starting a thread."""
     if isinstance(error, BaseExceptionGroup):
         return all(is_shortage(one) for one in error.exceptions)
     if isinstance(error, OSError):
@@ -30,23 +30,23 @@ def is_shortage(error: BaseException) -> bool:
 
 
 class Jobs(Generic[T]):
-    """Runs a function in a thread, once for all who ask while it runs."""
+    """Runs a function in a thread, once for all callers that ask while it runs."""
 
     def __init__(self, timeout: float) -> None:
         """Start with none.
 
         Args:
-            timeout: Seconds that somebody waits; 0 for as long as it takes.
+            timeout: Seconds that a caller waits; 0 for as long as it takes.
         """
         self._timeout = timeout or float("inf")
         self._jobs: dict[int, _Job[T]] = {}
         self._limiter: trio.CapacityLimiter | None = None
 
     async def run(self, key: int, work: Callable[[], T]) -> T:
-        """Wait for ``work``, or for the one that is under way for the same ``key``.
+        """Wait for ``work``, or for work already running for the same ``key``.
 
         Raises:
-            TimeoutError: if it takes too long. It goes on, and who asks later may find it done.
+            TimeoutError: if it takes too long. It goes on, and may be done at a later call.
         """
         job = self._jobs.get(key)
         if job is None:
@@ -64,11 +64,11 @@ class Jobs(Generic[T]):
         if self._limiter is None:
             self._limiter = trio.CapacityLimiter(_MOST)
         try:
-            # abandoned at the end: a daemon that is to go must not wait for a disk that hangs
+            # abandoned at the end: a daemon that must exit must not wait for a disk that hangs
             job.value = await trio.to_thread.run_sync(
                 work, abandon_on_cancel=True, limiter=self._limiter
             )
-        except Exception as error:  # noqa: BLE001  # whoever waits for it raises it
+        except Exception as error:  # noqa: BLE001  # it is raised where the result is awaited
             job.error = MemoryError(str(error)) if is_shortage(error) else error
         finally:
             del self._jobs[key]

@@ -1,4 +1,4 @@
-"""What a daemon does by itself while it serves: reads that hang, and inputs that shrink."""
+"""What a daemon does on its own while it serves: it handles hung reads and shrinking inputs."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _TASKS = 8
 
 
 class Keeper:
-    """Keeps a mount true while its inputs are not what they were."""
+    """Keeps a mount correct when its inputs change or hang."""
 
     def __init__(
         self, mountpoint: str, inodes: Mapping[int, Inode], answers: FileAnswers, switch: Switch
@@ -36,7 +36,7 @@ class Keeper:
         self._switch = switch
 
     async def tick(self) -> None:
-        """Give up reads that are late, for ever."""
+        """Give up late reads, periodically, until cancelled."""
         while True:
             try:
                 await trio.sleep(self._switch.deadlines.interval)
@@ -50,7 +50,7 @@ class Keeper:
     async def serve(self) -> None:
         """Have libfuse and pyfuse3 serve what the switch passes on, until the tree is unmounted.
 
-        They end where there is no memory for the buffer of a request; the mount must not.
+        They end when there is no memory for the buffer of a request; the mount must not.
         """
         while True:
             try:
@@ -63,11 +63,11 @@ class Keeper:
             await trio.sleep(_REST)
 
     async def on_shrink(self, source: FileSource, size: int) -> None:
-        """Say what is lost, and make what is open of it fail where the kernel would not.
+        """Log what is lost, and make open files fail where the kernel would not.
 
-        A file that the kernel passes on to an input ends, for who has it open, where the input now
-        ends; that is no end of file, but nobody would know. The kernel takes a file of another
-        generation for another file, and fails what is open of the old one (``fuse_make_bad``).
+        An open file whose reads the kernel passes to an input now ends where the input ends. That
+        is not the file's real end, but readers could not tell. The kernel takes a file of another
+        generation for another file, and fails open descriptors of the old one (``fuse_make_bad``).
         """
         lost = list(self._answers.lost_by(source, size))
         for path, start, count in lost[:_MOST_TOLD]:
@@ -88,11 +88,11 @@ class Keeper:
             assert inode.file is not None  # noqa: S101  # only files are served
             path = os.path.join(self._mountpoint, inode.file.path)
             if await _look_up(path):
-                log.warning("%s: what is open of it gives EIO now; open it again", inode.file.path)
+                log.warning("%s: open descriptors give EIO now; open it again", inode.file.path)
 
 
 async def _look_up(path: str) -> bool:
-    """Have the kernel ask for a file of the tree; whether it did."""
+    """Have the kernel look up a file of the tree; return whether it did."""
     with trio.move_on_after(_LONGEST_LOOKUP):
         try:
             # in a thread: the answer comes from this process's own loop

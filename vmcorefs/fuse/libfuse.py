@@ -1,7 +1,7 @@
-"""Libfuse's side of the switch: what is passed on to it, and what of its answers is patched.
+"""Libfuse's side of the switch: passing requests on to it, and patching its answers.
 
-libfuse reads from a socket that stands where /dev/fuse stood, and knows no passthrough: its answers
-to INIT and OPEN are given that on their way (docs/decisions/0010).
+libfuse reads from a socket in place of /dev/fuse. It does not know passthrough, so its answers to
+INIT and OPEN are patched on their way (docs/decisions/0010).
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from collections.abc import Callable, Iterator
 from vmcorefs.fuse import wire
 
 _LONGEST_LISTING = 65536
-"""What a listing is cut to: an answer must fit into the socket."""
+"""Longest listing, in bytes: an answer must fit into the socket."""
 _LONGEST_ANSWER = 1 << 18
 _BYTE_ORDER = sys.byteorder
 
 
 class Libfuse:
-    """Stands for the kernel, before libfuse."""
+    """Acts as the kernel towards libfuse."""
 
     def __init__(
         self, descriptor: int, device: int, timeout: float, backing_of: Callable[[int], int]
     ) -> None:
-        """Put a socket in the place of /dev/fuse.
+        """Replace /dev/fuse by a socket.
 
         Args:
             descriptor: What libfuse reads; it must not have read anything yet.
             device: The true device, where its answers go.
-            timeout: Seconds that a read may take; the kernel is to give up the daemon after twice
-                as long; 0 for never.
-            backing_of: Tells the number of the file that a node's reads are passed to; 0 for none.
+            timeout: Seconds that a read may take; after twice as long the kernel gives up the
+                daemon; 0 for never.
+            backing_of: Returns the number of the file for a node's reads; 0 for none.
         """
         self._device = device
         self._timeout = timeout
@@ -57,10 +57,10 @@ class Libfuse:
 
         Raises:
             BlockingIOError: if ``flags`` has MSG_DONTWAIT, and its socket is full.
-            OSError: if nobody reads there any more.
+            OSError: if libfuse no longer reads from it.
         """
         _, opcode, unique, node = wire.IN_HEADER.unpack_from(request)
-        if opcode == wire.INTERRUPT:  # libfuse would keep those of reads for ever
+        if opcode == wire.INTERRUPT:  # libfuse would keep those of reads forever
             return
         if opcode not in wire.UNANSWERED:
             self._passed_on[unique] = node if opcode == wire.OPEN else 0
@@ -73,22 +73,22 @@ class Libfuse:
         self._socket.send(request, flags)
 
     def pass_answers_on(self, fail: Callable[[int, Exception], None]) -> None:
-        """Give the kernel libfuse's answers, until libfuse is gone.
+        """Pass libfuse's answers to the kernel until libfuse is gone.
 
         Args:
-            fail: Called with the number of a request whose answer could not be, and why.
+            fail: Called with the number of a request whose answer could not be passed, and why.
         """
         buffer = bytearray(_LONGEST_ANSWER)
         while count := self._socket.recv_into(buffer):
             try:
                 self._patch(buffer, count)
                 os.write(self._device, memoryview(buffer)[:count])
-            except Exception as error:  # noqa: BLE001  # nobody else passes answers on
+            except Exception as error:  # noqa: BLE001  # this thread must go on
                 _, _, unique = wire.OUT_HEADER.unpack_from(buffer)
                 fail(unique, error)
 
     def forget_passed_on(self) -> Iterator[int]:
-        """The numbers of the requests that libfuse has dropped: all that it has not answered."""
+        """The numbers of all requests that libfuse has not answered, and so has dropped."""
         for unique in list(self._passed_on):
             if self._passed_on.pop(unique, None) is not None:
                 yield unique

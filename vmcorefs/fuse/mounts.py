@@ -1,6 +1,6 @@
-"""Mounts that exist: finding vmcorefs' own in /proc/self/mountinfo, and taking them down.
+"""Existing mounts of vmcorefs: finding them in /proc/self/mountinfo, and unmounting them.
 
-The mount's source is ``vmcorefs:PID``, so the daemon is known without asking it: one that hangs or
+A mount's source is ``vmcorefs:PID``, so the daemon is known without asking it: one that hangs or
 has died could not answer.
 """
 
@@ -20,7 +20,7 @@ from vmcorefs.system.mountinfo import list_mounted
 
 FS_TYPE = "fuse.vmcorefs"
 DAEMON_NAME = "vmcorefs"
-"""What a daemon calls itself, in /proc/PID/comm."""
+"""A daemon's name in /proc/PID/comm."""
 
 
 class Mount(msgspec.Struct, frozen=True):
@@ -36,7 +36,7 @@ class Mount(msgspec.Struct, frozen=True):
 
     @property
     def is_alive(self) -> bool:
-        """Whether the daemon runs: a process of that id has /dev/fuse open, or its name."""
+        """Whether the daemon runs: a process with that id has /dev/fuse open, or its name."""
         return _has_fuse_open(self.pid)
 
 
@@ -56,7 +56,7 @@ def list_mounts() -> list[Mount]:
 
 
 def find_mount(path: str) -> Mount | None:
-    """The vmcorefs mount at ``path``, the topmost if several lie over each other."""
+    """The vmcorefs mount at ``path``, the topmost one if several are stacked."""
     return _find_at(os.path.realpath(path))
 
 
@@ -88,8 +88,8 @@ def check_mountpoint(path: str) -> str:
         raise MountError(f"{path}: cannot mount there: {error.strerror}") from error
     if not os.path.exists("/dev/fuse"):
         raise MountError(
-            f"{path}: cannot mount: /dev/fuse is missing (modprobe fuse); vmcorefs extract needs"
-            " none"
+            f"{path}: cannot mount: /dev/fuse is missing (modprobe fuse); vmcorefs extract works"
+            " without it"
         )
     return os.path.realpath(path)
 
@@ -99,12 +99,12 @@ def unmount(path: str, *, lazy: bool, timeout: float) -> None:
 
     Args:
         path: Its mount point.
-        lazy: Detach it now, though files of it are open; the daemon goes when the last is closed,
-            and is not waited for.
+        lazy: Detach it now, even if files are open; the daemon exits when the last one is closed,
+            which is not waited for.
         timeout: Seconds to wait for the daemon.
 
     Raises:
-        MountError: if nothing of ours is mounted there, it is busy, or the daemon does not go.
+        MountError: if no tree is mounted there, it is busy, or the daemon does not exit.
     """
     mount = find_mount(path)
     if mount is None:
@@ -159,13 +159,13 @@ def _run_umount(mountpoint: str, *, lazy: bool) -> None:
         return
     reason = done.stderr.strip().splitlines()[-1:] or [f"{command[0]} failed"]
     if "busy" in reason[0]:
-        users = ", ".join(_users_of(mountpoint)) or "fuser -vm tells by whom"
+        users = ", ".join(_users_of(mountpoint)) or "fuser -vm shows by what"
         raise MountError(f"{mountpoint}: in use ({users}); close it, or pass --lazy")
     raise MountError(f"{mountpoint}: {reason[0]}")
 
 
 def _users_of(mountpoint: str) -> list[str]:
-    """Processes that have a file of the mount open or stand in it: ``name(pid)``."""
+    """Processes with an open file or working directory in the mount: ``name(pid)``."""
     users = []
     prefix = mountpoint.rstrip("/") + "/"
     for process in Path("/proc").glob("[0-9]*"):
@@ -181,9 +181,9 @@ def _users_of(mountpoint: str) -> list[str]:
 
 
 def _holders_of(pid: int) -> Iterator[str]:
-    """Processes whose mount namespace still has the mount of a daemon: ``name(pid)``.
+    """Processes whose mount namespace still has a daemon's mount: ``name(pid)``.
 
-    A namespace that is made while a tree is mounted has a copy of it, which keeps it alive.
+    A namespace that is created while a tree is mounted has a copy of it, which keeps it alive.
     """
     for process in Path("/proc").glob("[0-9]*"):
         try:
@@ -194,7 +194,7 @@ def _holders_of(pid: int) -> Iterator[str]:
 
 
 def _open_daemon(pid: int) -> int:
-    """A pidfd of the daemon, or -1 if it does not run: an id may be another process's by now."""
+    """A pidfd of the daemon, or -1 if it does not run: the id may have been reused."""
     try:
         daemon = os.pidfd_open(pid)
     except OSError:
@@ -210,7 +210,7 @@ def _has_fuse_open(pid: int) -> bool:
         descriptors = list(Path(f"/proc/{pid}/fd").iterdir())
         return any(os.readlink(fd) == "/dev/fuse" for fd in descriptors)
     except PermissionError:
-        # a daemon keeps its descriptors from all others but root; what it calls itself is left
+        # only root can see a daemon's descriptors; everybody can see its name
         return _runs_by_name(pid)
     except OSError:
         return False

@@ -1,8 +1,8 @@
-"""pyfuse3's request handlers: they translate, and nothing else.
+"""pyfuse3's request handlers: they only translate.
 
 Reads do not come here: the switch answers them (``fuse/switch.py``). Making a file may take long
-and is done in a thread. Only ``FUSEError`` may leave a handler; anything else would end the daemon,
-so what is not one of our own errors is logged with its traceback and becomes EIO.
+and is done in a thread. A handler may raise only ``FUSEError``, as anything else would end the
+daemon: exceptions that are not our own errors are logged with a traceback and become EIO.
 """
 
 from __future__ import annotations
@@ -47,12 +47,12 @@ class TreeOperations(pyfuse3.Operations):
 
         Args:
             inodes: The tree.
-            answers: What answers the reads; it chooses a file's plane when that is opened.
+            answers: Answers the reads; it chooses a file's plane when the file is opened.
             time: Of every file, in seconds since 1970.
-            others_may_read: Give files the mode 0444 in place of 0400.
+            others_may_read: Give files the mode 0444 instead of 0400.
             direct_io: Keep reads out of the page cache.
             timeout: Seconds that making or opening a file may take before that is an error; 0 for
-                any time. It goes on, and may be there the next time.
+                any time. The work goes on, and may be done at the next attempt.
         """
         super().__init__()
         self._inodes = inodes
@@ -105,8 +105,8 @@ class TreeOperations(pyfuse3.Operations):
         with self._translated_errors(found.file):
             choose = partial(self._answers.choose, found.number)
             served = await self._opening.run(found.number, choose)
-        # a file that the kernel serves must not be cached here too, and one that it cannot open
-        # with O_DIRECT is then served by the daemon
+        # a file that the kernel serves must not be cached twice; one that it cannot open with
+        # O_DIRECT is then served by the daemon
         by_daemon = bool(flags & os.O_DIRECT) and bool(served.backing) and not served.backs_direct
         direct = self._direct_io or by_daemon
         # keep_cache: the bytes never change, and makedumpfile and gdb map the file
@@ -151,12 +151,12 @@ class TreeOperations(pyfuse3.Operations):
         attributes.st_mode = stat.S_IFREG | (0o444 if self._others else 0o400)
         attributes.st_nlink = 1
         if not inode.file.is_made:
-            # making it may take long, or fail: a listing gives its name, and the kernel asks again
-            # for the size as soon as somebody wants that
+            # making it may take long, or fail: a listing has just its name, and the kernel asks
+            # again for the size when that is needed
             attributes.entry_timeout = attributes.attr_timeout = 0
             return attributes
         attributes.st_size = inode.file.size
-        # never fewer than the size: tar takes a file of no blocks for one of zeros
+        # never less than the size: tar takes a file without blocks for one of zeros
         attributes.st_blocks = -(-attributes.st_size // 512)
         return attributes
 

@@ -1,4 +1,4 @@
-"""Mounting a tree and serving it until it is unmounted or a signal comes."""
+"""Mounting a tree and serving it until it is unmounted or a signal arrives."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ class MountOptions(msgspec.Struct, frozen=True):
     """How the tree is mounted.
 
     Attributes:
-        mountpoint: An absolute path, as ``mounts.check_mountpoint`` gives it.
+        mountpoint: An absolute path, as ``mounts.check_mountpoint`` returns it.
         allow_other: Let every user read the tree, not just its owner.
         plane: Serve reads by no better plane than this.
         direct_io: Keep reads out of the page cache; no file is then served by the kernel alone.
@@ -58,7 +58,7 @@ class MountOptions(msgspec.Struct, frozen=True):
 def parse_mount_options(
     mountpoint: str, texts: Iterable[str], *, allow_other: bool
 ) -> MountOptions:
-    """Read what stands behind ``-o``: each option alone, or several with commas between.
+    """Parse the values of ``-o``: each is one option, or several separated by commas.
 
     Raises:
         ConfigError: if there is no such option, or it cannot have that value.
@@ -105,13 +105,13 @@ def serve(
         options: Where and how.
         time: Of every file, in seconds since 1970.
         ready: Called once, as soon as the tree can be read.
-        inputs: What to watch while it is mounted: a change is said in the log.
-        confine: Called once it is mounted, before there are threads: to give up privileges.
+        inputs: Watched while it is mounted: changes are logged.
+        confine: Called when it is mounted, before there are threads, to give up privileges.
 
     Raises:
-        MountError: if it cannot be mounted, or cannot be read once it is; or as ``confine`` says.
+        MountError: if it cannot be mounted, or not read after that; or raised by ``confine``.
     """
-    # opening the image has left its garbage, and a daemon lives long
+    # opening the image has left garbage, and a daemon lives long
     gc.collect()
     trim_heap()
     inodes = number_inodes(tree)
@@ -209,7 +209,7 @@ async def _terminate_on_signal(
 
 def _try_mount(mountpoint: str, path: str) -> None:
     device = os.stat(os.path.join(mountpoint, path)).st_dev
-    # larger requests: the one setting of this that there is
+    # larger requests: there is no other way to ask for them
     read_further_ahead(f"{os.major(device)}:{os.minor(device)}")
 
 
@@ -229,9 +229,9 @@ def _only(descriptors: set[int]) -> int:
 
 @contextmanager
 def _captured_stderr() -> Iterator[Callable[[], str]]:
-    """Catch what libfuse and fusermount3 print, which says why a mount failed.
+    """Catch the output of libfuse and fusermount3, which says why a mount failed.
 
-    The value is a function that gives the last line so far, without libfuse's name in front.
+    The value is a function that returns the last line so far, without libfuse's prefix.
     """
     sys.stderr.flush()
     kept = os.dup(2)

@@ -1,14 +1,44 @@
 """The switch between /dev/fuse and libfuse: reads are answered here, the rest is passed on.
 
-Threads, one at a time, read the true device; libfuse reads a socket that stands where it stood
+Worker threads read the true device, one at a time; libfuse reads a socket that has taken its place
 (``fuse/libfuse``). A READ costs no turn of trio's loop (docs/decisions/0010).
 
 ::
 
-    /dev/fuse --> lanes: READ, LSEEK --> /dev/fuse
+    /dev/fuse --> workers: READ, LSEEK --> /dev/fuse
                     | all else                ^
                     v                         |
                   socket --> libfuse, pyfuse3 on trio --> answers: INIT and OPEN patched
+
+The locking rules::
+
+    .-- Locks ------------------------------------------------------------------------------.
+    | _lead   Held by the leader, the one worker that reads the device; it is held while    |
+    |         waiting for a request, however long. The leader keeps it while it answers     |
+    |         what needs no waiting, and releases it before anything that may wait. If the  |
+    |         leader hangs all the same, tick() releases it in its place.                   |
+    | _lock   Held for a few assignments. Under it a thread may be started and _lead        |
+    |         released; nothing waits for a disk, the device or a lock (only the log line   |
+    |         that no thread could be started may wait for the log).                        |
+    | Order   _lead, then _lock. Nobody acquires _lead with _lock held.                     |
+    |-- State ------------------------------------------------------------------------------|
+    | _lock   _waiting         workers that lead or wait to lead                            |
+    |         _workers         workers that are not late                                    |
+    |         _lacks_threads   the last attempt to start a worker failed                    |
+    |         _hanging         leaders replaced by tick(), not back yet; the leader reads   |
+    |                          it without the lock                                          |
+    |         _at_once         the leader's READ or LSEEK; the leader sets it without the   |
+    |                          lock. Whoever clears it, leader or tick(), decides who       |
+    |                          leads; a worker that finds it changed leads no longer        |
+    | _lead   _spins           only the leader uses it                                      |
+    | none    _stopped         becomes True once, and is checked before each request        |
+    |         _has_cpus        tick() writes it, the leader reads it                        |
+    |         deadlines        one dictionary operation each, which is atomic: a request is |
+    |                          late if tick() removes it before its worker does             |
+    |-- Blocking ---------------------------------------------------------------------------|
+    | A worker that has passed on the lead holds no lock, and may wait for a disk forever.  |
+    | tick() and the methods that pyfuse3's side calls never wait for one of those.         |
+    '---------------------------------------------------------------------------------------'
 """
 
 from __future__ import annotations
@@ -32,29 +62,29 @@ from vmcorefs.fuse.planes.linux import has_cpus
 
 log = logging.getLogger(__name__)
 
-_MAX_LANES = 64
-"""Requests that may wait for a disk at once, and are not late."""
-_MOMENT = 100e-6
-"""Seconds that the lane that leads stays awake. To wake a CPU of a virtual machine takes 40 µs."""
-_REST = 0.1
-"""Seconds between two attempts to answer where there is no memory."""
+_MAX_WORKERS = 64
+"""Most requests that may wait for a disk at once, not counting late ones."""
+_LONGEST_SPIN = 100e-6
+"""Seconds that the leader polls before it sleeps. Waking a CPU of a virtual machine takes 40 µs."""
+_RETRY_AFTER = 0.1
+"""Seconds between two attempts to answer without memory."""
 
 
 class Answers(Protocol):
-    """What the switch asks about the files of the tree."""
+    """Answers of the tree's files, as the switch needs them."""
 
     def read_at_once(self, device: int, unique: int, node: int, offset: int, size: int) -> bool:
-        """Answer a READ if that takes no waiting, and return whether it was.
+        """Answer a READ if that needs no waiting; return whether it did.
 
-        Nothing but OSError of writing to ``device`` may leave it.
+        It may raise only OSError from writing to ``device``.
         """
 
     def read(
         self, device: int, unique: int, node: int, offset: int, size: int, *, direct: bool
     ) -> None:
-        """Answer a READ by writing to ``device``; nothing but OSError of that may leave it.
+        """Answer a READ by writing to ``device``; it may raise only OSError from that.
 
-        ``direct`` says that the answer goes to the reader, and not into the page cache.
+        With ``direct`` the answer goes to the reader, not into the page cache.
         """
 
     def seek(self, node: int, offset: int, whence: int) -> int:
@@ -64,13 +94,13 @@ class Answers(Protocol):
         """The number of the file that a node's reads are passed to; 0 for none."""
 
     def give_up(self, late: Pending, seconds: float) -> None:
-        """Take note that the work on a request takes too long; it has been answered with EIO."""
+        """Record that a request takes too long; it has been answered with EIO."""
 
     def came_back(self, late: Pending) -> None:
-        """Take note that it is over after all."""
+        """Record that the work on a late request has ended after all."""
 
     def out_of_memory(self) -> None:
-        """Take note that a request was answered with EIO, as there was no memory for it."""
+        """Record that a request was answered with EIO for lack of memory."""
 
 
 class Switch:
@@ -83,7 +113,7 @@ class Switch:
             descriptor: What libfuse reads; it must not have read anything yet.
             answers: Serves the files.
             timeout: Seconds that a read may take before it is answered with EIO; 0 for any time.
-                After twice as long the kernel is to give up the daemon itself.
+                After twice as long the kernel gives up the daemon itself.
         """
         self._answers = answers
         self._timeout = timeout
@@ -96,17 +126,17 @@ class Switch:
         poll.register(self._device, select.POLLIN)
         self._poll = poll.poll
         self._has_cpus = has_cpus()
-        self._comes_soon = False
+        self._spins = False
         self._lock = threading.Lock()
-        self._leading = threading.Lock()
+        self._lead = threading.Lock()
         self._at_once: Pending | None = None
         self._hanging = 0
-        self._waiting = self._lanes = 0
-        self._is_short = False
+        self._waiting = self._workers = 0
+        self._lacks_threads = False
         self._stopped = False
 
     def start(self, ended: Callable[[], None]) -> None:
-        """Start to serve; the threads end with the mount, or with the process.
+        """Start serving; the threads end with the mount or with the process.
 
         Args:
             ended: Called once from a thread, when the tree has been unmounted.
@@ -116,19 +146,19 @@ class Switch:
             target=self._libfuse.pass_answers_on, args=(self._fail,), daemon=True
         ).start()
         with self._lock:
-            self._add_lane()
+            self._start_worker()
 
     def stop(self) -> None:
         """Give /dev/fuse back to libfuse, which unmounts by it.
 
-        A thread that waits for a request keeps its own hold on the device, so that is not closed:
-        its number must not become another file's.
+        The switch's own descriptor stays open, because a worker may be waiting on it: its number
+        must not be reused for another file.
         """
         self._stopped = True
         os.dup2(self._device, self._descriptor, inheritable=False)
 
     def open_backing(self, descriptor: int) -> int:
-        """Register an opened file as one that reads can be passed to, and return its number.
+        """Register an opened file that reads can be passed to, and return its number.
 
         Raises:
             OSError: ENOSYS if this kernel does not pass reads through; or as the kernel says.
@@ -137,80 +167,80 @@ class Switch:
 
     def forget_name(self, parent: int, name: str) -> None:
         """Have the kernel look a name up again."""
-        with suppress(FileNotFoundError):  # it does not know the name: it will look it up anyway
+        with suppress(FileNotFoundError):  # it does not have the name, and will look it up anyway
             os.write(self._device, wire.forget_name(parent, name))
 
-    def _add_lane(self) -> None:
+    def _start_worker(self) -> None:
         try:
-            # not Thread.start(): that waits for what a thread without memory never says
-            _thread.start_new_thread(self._run_lane, ())
+            # not Thread.start(): that waits for a signal that a thread without memory never gives
+            _thread.start_new_thread(self._run_worker, ())
         except (RuntimeError, MemoryError) as error:
-            # those that there are go on, one after the other
-            first, self._is_short = not self._is_short, True
+            # the existing workers go on
+            first, self._lacks_threads = not self._lacks_threads, True
             if first:
                 with suppress(MemoryError):
-                    log.error(  # noqa: TRY400  # no bug
+                    log.error(  # noqa: TRY400  # not a bug
                         "cannot start another thread to answer reads: %s", error
                     )
         else:
-            self._is_short = False
+            self._lacks_threads = False
 
-    def _keep_one_free(self) -> None:
-        """Start another lane if none waits; with the lock."""
-        if not self._stopped and not self._waiting and self._lanes < _MAX_LANES:
-            self._add_lane()
+    def _keep_one_waiting(self) -> None:
+        """Start another worker if none leads or waits to; called with ``_lock`` held."""
+        if not self._stopped and not self._waiting and self._workers < _MAX_WORKERS:
+            self._start_worker()
 
-    def _make_way(self) -> None:
-        """Let another lane lead; with the lock."""
+    def _pass_on_lead(self) -> None:
+        """Let another worker lead; called with ``_lock`` held."""
         self._waiting -= 1
-        self._keep_one_free()
-        self._leading.release()
+        self._keep_one_waiting()
+        self._lead.release()
 
-    def _run_lane(self) -> None:
+    def _run_worker(self) -> None:
         try:
             buffer = memoryview(bytearray(wire.REQUEST_SIZE))
         except MemoryError:
             return  # tick() starts another
         with self._lock:
-            self._lanes += 1
+            self._workers += 1
             self._waiting += 1
         self._lead_and_serve(buffer)
 
     def _lead_and_serve(self, buffer: memoryview) -> None:
-        """Lead, serve what has to be waited for while another leads, and wait to lead again.
+        """Lead; while another leads, serve a request that has to wait; then wait to lead again.
 
-        Lanes that all read the device would fight for the interpreter at each system call.
+        If all workers read the device, they would fight for the interpreter at each system call.
         """
         leads = False
         try:
             while not self._stopped:
                 if not leads:
-                    leads = self._leading.acquire()
+                    leads = self._lead.acquire()
                     continue
                 if (taken := self._receive(buffer)) is None:
                     continue
                 request, pending = taken
-                done = self._try(self._take_at_once, request)
-                leads = self._goes_on_leading(pending, done=done)
+                done = self._try(self._handle_at_once, request)
+                leads = self._stays_leader(pending, done=done)
                 if not done:
-                    self._try(self._take, request)
+                    self._try(self._handle, request)
                 if pending is not None and not self.deadlines.end(pending):
                     self._answers.came_back(pending)
-                    return  # it was late, and another has its place
+                    return  # it was late, and another worker has replaced it
                 if not leads:
                     with self._lock:
                         self._waiting += 1
         finally:
             if leads:
                 with self._lock:
-                    self._make_way()
+                    self._pass_on_lead()
 
     def _receive(self, buffer: memoryview) -> tuple[memoryview, Pending | None] | None:
-        """Wait for a request, and take note of it; None if there is nothing to be done for it."""
+        """Wait for a request and record it; None if there is nothing to do for it."""
         try:
             request = buffer[: self._read_device(buffer)]
         except OSError as error:
-            # these: the request was taken back while it was handed over
+            # these errors: the request was withdrawn while it was handed over
             if error.errno not in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
                 self._end(error)
             return None
@@ -222,34 +252,34 @@ class Switch:
         return request, pending
 
     def _read_device(self, buffer: memoryview) -> int:
-        """Wait for a request: awake for a moment, if the last one came as soon.
+        """Wait for a request; poll at first, if the last one came soon enough for that.
 
-        A reader on another CPU asks again in less time than it takes to wake an idle one.
+        A reader on another CPU asks again in less time than it takes to wake an idle CPU.
         """
         if not self._has_cpus:
             return os.readv(self._device, (buffer,))
-        end = time.monotonic() + _MOMENT
-        while self._comes_soon and not self._poll(0) and time.monotonic() < end:
+        end = time.monotonic() + _LONGEST_SPIN
+        while self._spins and not self._poll(0) and time.monotonic() < end:
             pass
         count = os.readv(self._device, (buffer,))
-        self._comes_soon = time.monotonic() < end
+        self._spins = time.monotonic() < end
         return count
 
-    def _goes_on_leading(self, pending: Pending | None, *, done: bool) -> bool:
+    def _stays_leader(self, pending: Pending | None, *, done: bool) -> bool:
         with self._lock:
-            if self._at_once is not pending:  # tick() has let another lead
+            if self._at_once is not pending:  # tick() has passed on the lead
                 self._hanging -= 1
                 return False
             self._at_once = None
             if not done:
-                # who serves may wait for a disk: somebody else must take up the next request
-                self._make_way()
+                # this worker may wait for a disk now: another one must take the next request
+                self._pass_on_lead()
             return done
 
     def _try(self, work: Callable[[memoryview], bool], request: memoryview) -> bool:
         try:
             return work(request)
-        except Exception as error:  # noqa: BLE001  # a lane must not end
+        except Exception as error:  # noqa: BLE001  # a worker must not end
             self._fail(wire.unique_of(request), error)
             return True
 
@@ -267,7 +297,7 @@ class Switch:
         with suppress(OSError):  # it has just been answered
             self._refuse(late.unique, -errno.EIO)
         with self._lock:
-            self._lanes -= 1  # tick() starts another; this one ends when it comes back
+            self._workers -= 1  # tick() starts another; the late one ends when it comes back
         self._answers.give_up(late, self._timeout)
 
     def tick(self) -> None:
@@ -275,25 +305,25 @@ class Switch:
         with self._lock:
             slow = self._at_once
             if slow is not None and slow.since <= time.monotonic() - self.deadlines.interval:
-                # it was to take no waiting, and hangs: the others are not to wait for it, and
-                # what would hang as it does is not tried by the lane that leads
+                # it should have needed no waiting, but hangs: the others must not wait for it, and
+                # until it is back, the leader does not try what might hang in the same way
                 self._at_once = None
                 self._hanging += 1
-                self._make_way()
+                self._pass_on_lead()
         self.deadlines.expire()
         self._has_cpus = has_cpus()
         with self._lock:
-            self._keep_one_free()  # also where a thread could not be started before
+            self._keep_one_waiting()  # also if a thread could not be started before
 
     def _fail(self, unique: int, error: Exception) -> None:
-        # nobody waits for the answer any more, or there is nobody left to pass it on to
+        # nobody waits for the answer any more, or libfuse is gone
         gone = (errno.ENOENT, errno.ENODEV, errno.EPIPE)
         if isinstance(error, OSError) and error.errno in gone:
             return
-        # the answer first: without one, the kernel waits, and gives up the daemon in the end
+        # answer first: without an answer the kernel waits, and gives up the daemon in the end
         with suppress(OSError):
             while not self._refused(unique):
-                time.sleep(_REST)
+                time.sleep(_RETRY_AFTER)
         with suppress(MemoryError):
             if isinstance(error, MemoryError):
                 self._answers.out_of_memory()
@@ -308,7 +338,7 @@ class Switch:
         return True
 
     def refuse_passed_on(self) -> None:
-        """Answer what libfuse has dropped with EIO: it would be waited for without end."""
+        """Answer with EIO what libfuse has dropped, or readers would wait for it forever."""
         for unique in self._libfuse.forget_passed_on():
             with suppress(OSError):
                 self._refuse(unique, -errno.EIO)
@@ -324,8 +354,8 @@ class Switch:
                 log.error("/dev/fuse: %s", error.strerror)
             self._ended()
 
-    def _take_at_once(self, request: memoryview) -> bool:
-        """Do what needs no waiting; return whether that was all."""
+    def _handle_at_once(self, request: memoryview) -> bool:
+        """Answer or pass on a request if that needs no waiting; return whether it did."""
         _, opcode, unique, node = wire.IN_HEADER.unpack_from(request)
         if opcode == wire.READ and not self._hanging:
             _, offset, size, _ = wire.READ_IN.unpack_from(request, wire.BODY)
@@ -338,8 +368,8 @@ class Switch:
             return False
         return True
 
-    def _take(self, request: memoryview) -> bool:
-        """Do what may need waiting; it is then done."""
+    def _handle(self, request: memoryview) -> bool:
+        """Answer or pass on a request, waiting as long as it takes; return True."""
         _, opcode, unique, node = wire.IN_HEADER.unpack_from(request)
         if opcode == wire.READ:
             _, offset, size, flags = wire.READ_IN.unpack_from(request, wire.BODY)

@@ -1,7 +1,7 @@
-"""The inputs under a mount, watched: what happens to them is noticed, and said once.
+"""Watching the inputs under a mount: changes are noticed, and logged once.
 
-inotify wakes at once where the change is made on this machine; a look every two seconds finds the
-others, as on a network file system.
+inotify reports changes made on this machine at once; a check every two seconds finds others, such
+as on a network file system.
 """
 
 from __future__ import annotations
@@ -21,20 +21,20 @@ log = logging.getLogger(__name__)
 
 _LOOK_EVERY = 2.0
 _REST = 0.05
-"""Seconds between two looks at a file that is being written to."""
+"""Seconds between two checks of a file that is being written to."""
 
 OnShrink = Callable[[FileSource, int], Awaitable[None]]
-"""Called with an input that has lost bytes, and how many it has left."""
+"""Called with an input that has shrunk, and its size now."""
 
 
 class Watched:
-    """An input, and what has been said of it.
+    """An input, and what has been logged about it.
 
     Attributes:
         source: The input.
-        size: Bytes in it at the last look.
-        written_ns: When it was last written to at the last look, in nanoseconds since 1970.
-        wake: Set to have it looked at now.
+        size: Its size at the last check, in bytes.
+        written_ns: Its time of modification at the last check, in nanoseconds since 1970.
+        wake: Set to have it checked now.
     """
 
     def __init__(self, source: FileSource) -> None:
@@ -45,24 +45,24 @@ class Watched:
         self._said: set[str] = set()
 
     def look(self) -> tuple[bool, list[str]]:
-        """Look at it.
+        """Check it.
 
         Returns:
-            Whether it has shrunk since the last look, and what is to be said: each thing once, and
-            that it shrinks each time.
+            Whether it has shrunk since the last check, and what to log: everything once, but each
+            shrinking.
         """
         try:
             status = os.fstat(self.source.fileno())
         except OSError as error:
-            return False, list(self._once("lost", f"cannot look at it: {error.strerror}"))
+            return False, list(self._once("lost", f"cannot check it: {error.strerror}"))
         has_shrunk = status.st_size < self.size
         said = []
         if has_shrunk:
-            said.append(f"it has {status.st_size} bytes now, and had {self.source.size}")
+            said.append(f"it has {status.st_size} bytes now, but had {self.source.size}")
         elif status.st_size > self.size:
             said += self._once("grown", f"it grows: {status.st_size} bytes now")
         elif status.st_mtime_ns != self.written_ns:
-            said += self._once("written", "it is written to: reads may show bytes of two times")
+            said += self._once("written", "it was written to: reads may mix old and new bytes")
         self.size, self.written_ns = status.st_size, status.st_mtime_ns
         said += self._names(status)
         return has_shrunk, said
@@ -72,12 +72,12 @@ class Watched:
         try:
             there = os.stat(path)
         except FileNotFoundError:
-            yield from self._once("removed", "it was removed; what is mounted is still whole")
+            yield from self._once("removed", "it was removed; the mount still has all of it")
             return
         except OSError:
-            return  # a daemon that has given up its privileges may not look
+            return  # a daemon that has given up its privileges may not be allowed to check
         if (there.st_dev, there.st_ino) != (status.st_dev, status.st_ino):
-            said = "another file has its name now; what is mounted is the one from before"
+            said = "another file has its name now; the mount still shows the old one"
             yield from self._once("replaced", said)
 
     def _once(self, what: str, said: str) -> Iterator[str]:
@@ -87,11 +87,11 @@ class Watched:
 
 
 async def watch_inputs(inputs: Sequence[object], on_shrink: OnShrink) -> None:
-    """Watch those inputs that are regular files, for ever.
+    """Watch the inputs that are regular files, until cancelled.
 
     Args:
-        inputs: What the tree is made of.
-        on_shrink: See there.
+        inputs: The inputs of the tree.
+        on_shrink: See ``OnShrink``.
     """
     files = [source for source in inputs if isinstance(source, FileSource)]
     watched = [Watched(source) for source in files if source.kind == "file"]
@@ -107,17 +107,17 @@ async def _wake_on_change(watched: Sequence[Watched]) -> None:
     try:
         inotify = open_inotify()
     except OSError as error:
-        log.info("cannot watch the inputs, but look every %g s: %s", _LOOK_EVERY, error.strerror)
+        log.info("cannot watch the inputs, but check every %g s: %s", _LOOK_EVERY, error.strerror)
         return
     try:
         for one in watched:
-            with suppress(OSError):  # there may be no more of them (fs.inotify.max_user_watches)
+            with suppress(OSError):  # there may be too many already (fs.inotify.max_user_watches)
                 watch_file(inotify, f"/proc/self/fd/{one.source.fileno()}")
         while True:
             await trio.lowlevel.wait_readable(inotify)
             with suppress(BlockingIOError):
                 os.read(inotify, 65536)
-            # all: which it was matters less than to be simple
+            # check all of them: finding out which one it was is not worth the code
             for one in watched:
                 one.wake.set()
             await trio.sleep(_REST)
@@ -131,12 +131,12 @@ async def _watch(one: Watched, on_shrink: OnShrink) -> None:
             await one.wake.wait()
         one.wake = trio.Event()
         try:
-            # in a thread, and left behind at the end: the file system may hang
+            # in a thread, which is abandoned at the end: the file system may hang
             has_shrunk, said = await trio.to_thread.run_sync(one.look, abandon_on_cancel=True)
         except Exception as error:
             if not is_shortage(error):
                 raise
-            continue  # there may be memory for the next look
+            continue  # there may be memory for the next check
         for text in said:
             log.warning("%s: %s", one.source.origin, text)
         if has_shrunk:

@@ -1,6 +1,6 @@
-"""The few words of the FUSE protocol that are spoken here (include/uapi/linux/fuse.h).
+"""The small part of the FUSE protocol that is used here (include/uapi/linux/fuse.h).
 
-libfuse speaks the rest. Numbers are in the machine's own byte order, as the kernel's are.
+libfuse handles the rest. Numbers are in the machine's own byte order, like the kernel's.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ IN_HEADER = struct.Struct("=IIQQ")
 BODY = 40
 """Where a request's own arguments start."""
 READ_IN = struct.Struct("=QQII")
-"""``fuse_read_in``: file handle, offset, size, flags; ``size`` is where ``SIZE_AT`` says."""
+"""``fuse_read_in``: file handle, offset, size, flags; ``size`` is at ``SIZE_AT``."""
 READ_LOCKOWNER = 1 << 1
 """A flag of READ that direct I/O sets and the page cache does not (fs/fuse/file.c)."""
 SIZE_AT = BODY + 16
@@ -45,12 +45,12 @@ _PASSTHROUGH = 1 << 5
 _REQUEST_TIMEOUT = 1 << 10
 """Flags 36, 37 and 42 of INIT: bits of its second word."""
 _STACK_DEPTH = 2
-"""The most that the kernel allows: an image may then lie on overlayfs."""
+"""The largest value that the kernel allows, so that an image may be on overlayfs."""
 MAX_WRITE = 4096
-"""Nobody writes, and the buffer of a request must hold the longest write."""
+"""Nothing is ever written, but the buffer of a request must hold the longest write."""
 REQUEST_SIZE = 16384
 _MAX_BACKGROUND = 64
-"""Reads ahead under way at once (12 by default): those that hang must leave room for others."""
+"""Read-aheads in flight at once (12 by default): those that hang must leave room for others."""
 LONGEST_TIMEOUT = 0xFFFF
 
 _BACKING_OPEN = 0x4010E501
@@ -66,14 +66,14 @@ def unique_of(request: memoryview) -> int:
 
 
 def accept_init(request: memoryview, reply: bytearray, size: int, timeout: int) -> bool:
-    """Ask, in libfuse's answer to INIT, for what libfuse does not know of.
+    """Add to libfuse's answer to INIT what libfuse cannot ask for.
 
     Args:
         request: The kernel's INIT.
         reply: libfuse's answer, of ``size`` bytes; changed in place.
         size: Its length.
-        timeout: Seconds after which the kernel gives up a daemon that does not answer, where it
-            can (Linux 6.15); 0 for never.
+        timeout: Seconds after which the kernel gives up a daemon that does not answer, if it can
+            (Linux 6.15); 0 for never.
 
     Returns:
         Whether files can be passed through.
@@ -100,19 +100,19 @@ def accept_init(request: memoryview, reply: bytearray, size: int, timeout: int) 
 
 
 def pass_through(reply: bytearray, backing: int) -> None:
-    """Turn a good answer to OPEN into one that hands the file's reads to ``backing``.
+    """Turn a successful answer to OPEN into one that passes the file's reads to ``backing``.
 
-    One that says direct I/O is left as it is.
+    An answer with direct I/O is left unchanged.
     """
     flags, _ = _OPEN_FLAGS.unpack_from(reply, _OPEN_FLAGS_AT)
     if flags & _FOPEN_DIRECT_IO:
         return
-    # no other flag may stand beside it (fs/fuse/iomode.c, FOPEN_PASSTHROUGH_MASK)
+    # no other flag may be set with it (fs/fuse/iomode.c, FOPEN_PASSTHROUGH_MASK)
     _OPEN_FLAGS.pack_into(reply, _OPEN_FLAGS_AT, _FOPEN_PASSTHROUGH | _FOPEN_NOFLUSH, backing)
 
 
 def open_backing(device: int, descriptor: int) -> int:
-    """Register an opened file as one that reads can be passed to.
+    """Register an opened file that reads can be passed to.
 
     Args:
         device: /dev/fuse, as it is mounted.
@@ -122,7 +122,7 @@ def open_backing(device: int, descriptor: int) -> int:
         Its number, for ``pass_through``.
 
     Raises:
-        OSError: EPERM without CAP_SYS_ADMIN; others, if it is not a file that this works with.
+        OSError: EPERM without CAP_SYS_ADMIN; others if it is not a suitable file.
     """
     request = bytearray(struct.pack("=iIQ", descriptor, 0, 0))
     number: int = fcntl.ioctl(device, _BACKING_OPEN, request)
@@ -132,7 +132,7 @@ def open_backing(device: int, descriptor: int) -> int:
 
 
 def forget_name(parent: int, name: str) -> bytes:
-    """A notice that has the kernel look a name up again (``fuse_notify_inval_entry_out``).
+    """A notification that makes the kernel look a name up again (``fuse_notify_inval_entry_out``).
 
     Args:
         parent: The directory's node.

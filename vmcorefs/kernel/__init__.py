@@ -1,1 +1,1 @@
-"""The kernel that died: found once, asked by everybody."""
+"""The kernel that died: found once, used by everything that needs to know about it."""

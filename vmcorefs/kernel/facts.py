@@ -1,4 +1,4 @@
-"""What a kdump-compressed header tells of the crashed kernel beside its memory."""
+"""Facts about the crashed kernel for the headers of a kdump-compressed file."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def find_facts(
 def _find_phys_base(elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None) -> int:
     """``phys_base`` in the sense that each machine gives to it (makedumpfile: arch/*.c).
 
-    It may be negative on x86_64: where a kernel runs below the address that it was linked for.
+    It may be negative on x86_64, if a kernel runs below the address that it was linked for.
     """
     machine = elfcorehdr.header.e_machine
     key = {EM_X86_64: "phys_base", EM_AARCH64: "PHYS_OFFSET"}.get(machine)

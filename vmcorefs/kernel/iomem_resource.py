@@ -1,4 +1,4 @@
-"""``iomem_resource`` without a symbol: it is in the kernel's data, and nothing else looks like it.
+"""Finding ``iomem_resource`` without a symbol: nothing else in the kernel's data looks like it.
 
 It is the node of the resource tree that has children and neither parent nor sibling, starts at 0,
 is memory, and is called "PCI mem" (kernel/resource.c).
@@ -32,11 +32,11 @@ def find_iomem_resource(kernel: Kernel) -> int:
     """The virtual address of ``iomem_resource``, by its content.
 
     Raises:
-        FormatError: if it is not there, or the kernel's image is not known.
+        FormatError: if it is not there, or the place of the kernel's image is not known.
         SourceIOError: if an input cannot be read.
     """
     if kernel.text is None:
-        raise FormatError("no iomem_resource: where the kernel's image is, is not known")
+        raise FormatError("no iomem_resource: the place of the kernel's image is not known")
     vaddr, paddr, size = kernel.text
     left = _MAX_TRIES
     for done in range(0, size, _CHUNK):
@@ -46,11 +46,11 @@ def find_iomem_resource(kernel: Kernel) -> int:
         except SourceIOError:
             raise
         except VmcorefsError:
-            continue  # the image need not be whole
+            continue  # the image may be incomplete
         for row in _candidates(words, vaddr, vaddr + size):
             left -= 1
             if left < 0:
-                raise FormatError(f"no iomem_resource among {_MAX_TRIES} that look like it")
+                raise FormatError(f"no iomem_resource among {_MAX_TRIES} candidates")
             if _is_named(kernel, int(words[row + _NAME_AT])):
                 return vaddr + done + row * 8
     raise FormatError("no iomem_resource in the kernel's image")

@@ -1,4 +1,4 @@
-"""The kernel that died: found once, and asked by everybody who wants to know something of it."""
+"""The kernel that died: found once, and asked for everything that is read from it."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ from vmcorefs.kernel.virtual import read_through, through_distance, through_load
 from vmcorefs.reader import Reader
 
 MAX_IMAGE = 1 << 30
-"""Largest kernel image that is believed, in bytes: KERNEL_IMAGE_SIZE of x86-64."""
+"""Largest kernel image accepted, in bytes: KERNEL_IMAGE_SIZE of x86-64."""
 
 _ADDRESSES = 1 << 64
 
-# the key that only this architecture's arch_crash_save_vmcoreinfo writes
+# a key that only this architecture's arch_crash_save_vmcoreinfo writes
 _TELLING: Final = {
     "NUMBER(kimage_voffset)": EM_AARCH64,
     "NUMBER(va_kernel_pa_offset)": EM_RISCV,
@@ -39,7 +39,7 @@ _TELLING: Final = {
 
 
 def machine_of(vmcoreinfo: Vmcoreinfo) -> int | None:
-    """The architecture that wrote VMCOREINFO, as ``e_machine``; None if it is none of those known.
+    """The architecture that wrote VMCOREINFO, as ``e_machine``; None if it is not a known one.
 
     See arch/*/kernel/vmcore_info*.c.
     """
@@ -47,15 +47,15 @@ def machine_of(vmcoreinfo: Vmcoreinfo) -> int | None:
 
 
 class Kernel:
-    """A kernel that can be read: each part is worked out when it is first asked for, once.
+    """A kernel that can be read; each part is worked out once, when it is first asked for.
 
     Attributes:
         memory: Its memory, by physical address.
         machine: ``e_machine``.
         vmcoreinfo: Its VMCOREINFO.
-        elfcorehdr: The headers that say where its image and its direct map are; None while it is
-            not known which headers count.
-        lock: Held while something is worked out.
+        elfcorehdr: The headers that say where its image and its direct map are; None as long as
+            they have not been chosen.
+        lock: Held while a part is worked out.
     """
 
     def __init__(
@@ -72,14 +72,14 @@ class Kernel:
         self.lock = RLock()
 
     def with_headers(self, elfcorehdr: Elfcorehdr) -> Kernel:
-        """The same kernel, by these headers; the page tables it has walked are not walked again."""
+        """The same kernel with these headers; page tables already walked are not walked again."""
         other = Kernel(self.memory, self.machine, self.vmcoreinfo, elfcorehdr)
         kept = ("mappings", "symbols", "_btf", "map", "direct_map")
         other.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
         return other
 
     def is_same(self, memory: Reader, machine: int, vmcoreinfo: Vmcoreinfo) -> bool:
-        """Whether these lead to this kernel: the same bytes of memory, and the same note."""
+        """Whether this is the kernel in the same bytes of memory with the same note."""
         return (
             self.memory.table.is_same(memory.table)
             and self.machine == machine
@@ -107,7 +107,7 @@ class Kernel:
 
     @property
     def has_page_tables(self) -> bool:
-        """Whether it is known where its page tables are, and in which format."""
+        """Whether the place and the format of its page tables are known."""
         try:
             locate_page_tables(self.machine, self.vmcoreinfo)
         except (FormatError, UnsupportedError):
@@ -123,9 +123,9 @@ class Kernel:
 
     @once
     def image(self) -> KernelMemory:
-        """Its image: its code, its symbols, variables that are not allocated; perhaps much more.
+        """Memory that covers at least its image: code, symbols and static variables.
 
-        No page tables are needed, some of which may lie elsewhere.
+        It needs no page tables, some of which may be elsewhere.
         """
         if self.elfcorehdr is not None:
             return through_loads(self.memory, self.elfcorehdr)
@@ -135,12 +135,12 @@ class Kernel:
 
     @once
     def symbols(self) -> SymbolTable:
-        """Its own symbols, modules' not included; the errors are those of ``read_symbols``."""
+        """Its own symbols, without those of modules; the errors are those of ``read_symbols``."""
         return read_symbols(self.vmcoreinfo, self.image)
 
     @property
     def names_symbols(self) -> bool:
-        """Whether VMCOREINFO tells where kallsyms' tables are (Linux 6.0 and later)."""
+        """Whether VMCOREINFO says where kallsyms' tables are (Linux 6.0 and later)."""
         return "SYMBOL(kallsyms_names)" in self.vmcoreinfo.values
 
     @once
@@ -174,7 +174,7 @@ class Kernel:
     def text(self) -> tuple[int, int, int] | None:
         """Its image, from ``_text`` to ``_end``: virtual address, physical address and size.
 
-        Where there are no such symbols (no CONFIG_KALLSYMS_ALL), it is what is mapped of it.
+        Without these symbols (no CONFIG_KALLSYMS_ALL), it is the mapped part of the image.
         """
         distance = self.image_distance
         span = image_span(self.mappings, distance % _ADDRESSES)
@@ -184,13 +184,13 @@ class Kernel:
         with suppress(VmcorefsError):
             start, end = self.symbol("_text"), self.symbol("_end")
         paddr = start - distance
-        # parts of it are not mapped: arm64's first page, and what was freed after boot
+        # parts of it are not mapped: arm64's first page, and memory freed after boot
         sound = 0 < end - start <= MAX_IMAGE and start < span[1] and span[0] < end and paddr >= 0
         return (start, paddr, end - start) if sound else None
 
     @once
     def map(self) -> KernelMap | None:
-        """The memory map that it keeps.
+        """Its own memory map.
 
         Raises:
             SourceIOError: if an input cannot be read.
@@ -202,17 +202,17 @@ class Kernel:
         """What each page was used for.
 
         Raises:
-            FormatError: if that cannot be told: VMCOREINFO leads to no page array.
+            FormatError: if VMCOREINFO leads to no page array.
             SourceIOError: if an input cannot be read.
         """
         try:
             return find_kernel_pages(self)
         except (FormatError, FaultError) as error:
-            raise FormatError(f"what pages were used for cannot be told: {error}") from error
+            raise FormatError(f"cannot tell what pages were used for: {error}") from error
 
     @once
     def log(self) -> tuple[bytes | None, str]:
-        """Its log as text, or None and why not, if VMCOREINFO promises one."""
+        """Its log as text, or None and the reason, if VMCOREINFO promises one."""
         return find_log(self.vmcoreinfo, self.image)
 
     def symbol(self, name: str) -> int:
@@ -242,7 +242,7 @@ class Kernel:
         """Layouts of structures, from its BTF.
 
         Raises:
-            FormatError: if it has no BTF, or that has not all of them.
+            FormatError: if it has no BTF, or BTF lacks one of them.
         """
         return read_structs(self.types, self.byte_order, names)
 

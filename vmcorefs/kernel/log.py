@@ -16,7 +16,7 @@ def find_log(vmcoreinfo: Vmcoreinfo | None, kernel: KernelMemory) -> tuple[bytes
         kernel: The kernel's virtual memory; its image and the direct map are enough.
 
     Returns:
-        The log's text, or None and the reason why there is none, if VMCOREINFO promises one.
+        The log's text, or None and the reason, if VMCOREINFO promises one.
     """
     if vmcoreinfo is None or not names_log(vmcoreinfo):
         return None, ""

@@ -1,7 +1,8 @@
-"""The memory map, from what the kernel itself keeps of it: the best that can be read.
+"""The memory map from the kernel's own data: the most detailed one that can be read.
 
-In the order of how much they tell: ``iomem_resource`` (all that /proc/iomem shows), the e820 tables
-(x86), ``memblock`` (where it is kept), ``mem_section`` with the direct map, the direct map alone.
+From the most detailed to the least: ``iomem_resource`` (all that /proc/iomem shows), the e820
+tables (x86), ``memblock`` (if the kernel keeps it), ``mem_section`` with the direct map, the direct
+map alone.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ class KernelMap(msgspec.Struct, frozen=True):
 
     Attributes:
         memory_map: The map; its dialect says what it was read from.
-        refused: Why those that tell more could not be read, a line each.
+        refused: Why more detailed ones could not be read, a line each.
     """
 
     memory_map: MemoryMap
@@ -45,7 +46,7 @@ class KernelMap(msgspec.Struct, frozen=True):
 
 
 def read_kernel_map(kernel: Kernel) -> KernelMap | None:
-    """Read the map that tells the most; None if there is none at all.
+    """Read the most detailed map; None if there is none at all.
 
     Raises:
         SourceIOError: if an input cannot be read.
@@ -54,7 +55,7 @@ def read_kernel_map(kernel: Kernel) -> KernelMap | None:
 
 
 def read_static_map(kernel: Kernel) -> MemoryMap | None:
-    """The map that lies in the kernel's image, so that nothing else need be in its place.
+    """A map in the kernel's image itself, so that no other memory need be in place.
 
     Raises:
         SourceIOError: if an input cannot be read.
@@ -77,7 +78,7 @@ def _first(kernel: Kernel, ways: tuple[Callable[[Kernel], MemoryMap], ...]) -> K
 
 def _iomem_resource(kernel: Kernel) -> MemoryMap:
     layout = RESOURCE
-    with suppress(FormatError):  # no BTF: it has been the same for long
+    with suppress(FormatError):  # without BTF: the layout has been the same for long
         layout = kernel.structs("resource")["resource"]
     try:
         root = kernel.symbol("iomem_resource")

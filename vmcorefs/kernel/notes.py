@@ -1,4 +1,4 @@
-"""Reading the note buffers that an elfcorehdr points at, and merging them as the kernel does."""
+"""Reading the note buffers that an elfcorehdr points to, and merging them as the kernel does."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class NoteSlot(msgspec.Struct, frozen=True):
     """One note buffer in memory.
 
     Attributes:
-        start: Where it begins, in bytes: its physical address, or a place in ``CrashNotes.space``.
-        data: All its bytes, as ``p_memsz`` of its PT_NOTE says.
+        start: Where it begins, in bytes: a physical address, or an address in ``CrashNotes.space``.
+        data: All its bytes, ``p_memsz`` of its PT_NOTE.
         notes: The notes in it; none in the slot of a CPU that never saved its registers.
-        size: Bytes that the notes take; what follows is not part of the vmcore.
-        may_be_cpu: False if it is known to be no CPU's: a device's, or QEMU's.
+        size: Bytes that the notes take; the rest is not part of the vmcore.
+        may_be_cpu: False if it is known not to be a CPU's, but a device's or QEMU's.
     """
 
     start: int
@@ -37,7 +37,7 @@ class NoteSlot(msgspec.Struct, frozen=True):
         return any(note.name == b"VMCOREINFO" for note in self.notes)
 
     def state(self, header: ElfHeader) -> CpuState | None:
-        """What its NT_PRSTATUS says, or None if it has none that is understood."""
+        """The content of its NT_PRSTATUS, or None if it has none of a known layout."""
         states = (decode_prstatus(n, header.e_machine, header.byte_order) for n in self.notes)
         return next((state for state in states if state is not None), None)
 
@@ -49,9 +49,9 @@ class CrashNotes(msgspec.Struct, frozen=True):
         slots: Every note buffer, in the order of the elfcorehdr: CPUs first, VMCOREINFO last.
         vmcoreinfo: The text of VMCOREINFO, or None if there is none.
         given: The whole note of a VMCOREINFO that the user gave, which follows the slots; empty if
-            it is in memory.
-        warnings: What was left out and why.
-        space: The table of what the slots are in, where that is not physical memory: the file of a
+            VMCOREINFO is in memory.
+        warnings: What was left out, and why.
+        space: The table that the slots are read from, if not from physical memory: the file of a
             dump.
     """
 
@@ -63,12 +63,12 @@ class CrashNotes(msgspec.Struct, frozen=True):
 
     @property
     def size(self) -> int:
-        """Bytes that all notes take, trimmed and joined: the size of the vmcore's PT_NOTE."""
+        """Size of all notes, trimmed and joined, in bytes: the size of the vmcore's PT_NOTE."""
         return sum(slot.size for slot in self.slots) + len(self.given)
 
     @property
     def cpu_slots(self) -> tuple[NoteSlot, ...]:
-        """The slots of CPUs: the Nth is the Nth CPU that the elfcorehdr lists."""
+        """The slots of CPUs, in the order of the elfcorehdr."""
         return tuple(slot for slot in self.slots if slot.may_be_cpu and not slot.is_vmcoreinfo)
 
 
@@ -84,12 +84,12 @@ def read_crash_notes(
 
     Args:
         memory: The captured memory, by physical address.
-        elfcorehdr: Whose PT_NOTEs to read, by their ``p_offset``.
+        elfcorehdr: Its PT_NOTEs are read, by their ``p_offset``.
         drop_torn: Drop a torn note and what follows it in its slot, with a warning, as the kernel
             does; otherwise it is an error.
         drop_missing: Leave out a slot that the image does not hold, with a warning; otherwise it
             is an error.
-        given: VMCOREINFO to use in place of what memory has.
+        given: VMCOREINFO to use instead of the one in memory.
 
     Raises:
         FormatError: if a note is torn, and ``drop_torn`` is false.

@@ -1,4 +1,4 @@
-"""Values that are worked out once, also where several threads ask at the same time."""
+"""Values that are worked out once, even if several threads ask at the same time."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class _Locked(Protocol):
 
 
 class once(Generic[Value]):  # noqa: N801  # a decorator, as functools.cached_property is
-    """A property that is worked out when it is first asked for, and kept.
+    """A property that is computed at its first use and kept.
 
-    Whoever asks meanwhile waits: since Python 3.12 a ``cached_property`` has two threads do the
-    same work. What raises is not kept. The instance has a lock, ``lock``.
+    Other threads wait meanwhile, whereas since Python 3.12 two threads may both compute a
+    ``cached_property``. An exception is not kept. The instance must have a lock named ``lock``.
     """
 
     def __init__(self, work_out: Callable[[Any], Value]) -> None:

@@ -1,8 +1,8 @@
 """The crashed kernel's own page tables, found through VMCOREINFO and walked.
 
-The root is ``swapper_pg_dir``, ``init_mm``'s: its upper half is the kernel's memory. With page
-table isolation (arch/x86/mm/pti.c) that half is the complete one; it is user space's copy of the
-root, one page behind it, that lacks the most.
+The root is ``swapper_pg_dir``, that of ``init_mm``: its upper half maps the kernel's memory. With
+page table isolation (arch/x86/mm/pti.c) it still is complete; only user space's copy of the root,
+one page after it, lacks most entries.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from vmcorefs.core.paging.walk import Limits, ReadTables, walk
 from vmcorefs.core.space.extents import Extents, Kind
 from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.errors import FaultError, UnsupportedError
-from vmcorefs.kernel.recent import Recent
+from vmcorefs.kernel.lru_cache import LruCache
 from vmcorefs.reader import Reader
 
 _X86_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map (arch/x86/include/asm/page_64_types.h)
 _ADDRESSES = 1 << 64
-_KEPT_TABLES = 256  # of 4 KiB; those near the root are asked for again and again
+_KEPT_TABLES = 256  # of 4 KiB; those near the root are used again and again
 
 
 def find_page_tables(
@@ -45,11 +45,11 @@ def find_page_tables(
         machine: ``EM_*``.
         vmcoreinfo: Where they are, and in what format.
         byte_order: Of the crashed machine.
-        limits: How far to go; by default as far as ``Limits`` says, but over no more tables than an
-            eighth of ``memory`` can be.
+        limits: How far to go; by default as far as ``Limits`` says, but with no more tables than
+            fit into an eighth of ``memory``.
 
     Returns:
-        What they map; tables that ``memory`` does not hold are among its ``problems``.
+        What they map; tables that ``memory`` does not hold are listed in its ``problems``.
 
     Raises:
         FormatError: if VMCOREINFO lacks a key, or one of them cannot be true.
@@ -64,7 +64,7 @@ def find_page_tables(
 
 
 def locate_page_tables(machine: int, vmcoreinfo: Vmcoreinfo) -> tuple[PageTableFormat, int]:
-    """Say where the kernel's page tables are, and in what format, from VMCOREINFO alone.
+    """Find the place and the format of the kernel's page tables from VMCOREINFO alone.
 
     Returns:
         The format and the physical address of the root.
@@ -82,7 +82,7 @@ def locate_page_tables(machine: int, vmcoreinfo: Vmcoreinfo) -> tuple[PageTableF
 
 
 def _locate_x86_64(vmcoreinfo: Vmcoreinfo) -> tuple[PageTableFormat, int]:
-    # arch/x86/kernel/vmcore_info_64.c; before 4.17 and 5.1 there was nothing to tell
+    # arch/x86/kernel/vmcore_info_64.c; the keys came with 4.17 and 5.1, with what they describe
     levels = 5 if vmcoreinfo.number("pgtable_l5_enabled", default=0) else 4
     fmt = x86_64(levels=levels, sme_mask=vmcoreinfo.number("sme_mask", default=0) % _ADDRESSES)
     offset = vmcoreinfo.number("phys_base") - _X86_KERNEL_MAP
@@ -94,15 +94,15 @@ def _locate_arm64(vmcoreinfo: Vmcoreinfo) -> tuple[PageTableFormat, int]:
     va_bits = vmcoreinfo.number("VA_BITS")
     page_size = vmcoreinfo.page_size
     if page_size != 1 << 16:
-        # a kernel for 52 bits makes do with less on an older CPU, and drops a level for it; only
-        # with 64 KiB pages the root stays as it is (TTBR1_BADDR_4852_OFFSET)
+        # a kernel for 52 bits uses fewer on an older CPU, and drops a level; only with 64 KiB pages
+        # the root stays as it is (TTBR1_BADDR_4852_OFFSET)
         va_bits = 64 - vmcoreinfo.number("TCR_EL1_T1SZ", default=64 - va_bits)
     root = vmcoreinfo.symbol("swapper_pg_dir") - vmcoreinfo.number("kimage_voffset")
     return arm64(page_size=page_size, va_bits=va_bits), root % _ADDRESSES
 
 
 def _locate_riscv64(vmcoreinfo: Vmcoreinfo) -> tuple[PageTableFormat, int]:
-    # arch/riscv/kernel/vmcore_info.c; VA_BITS is what satp's mode came out as
+    # arch/riscv/kernel/vmcore_info.c; VA_BITS follows from satp's mode
     fmt = riscv64(va_bits=vmcoreinfo.number("VA_BITS"))
     offset = vmcoreinfo.number("va_kernel_pa_offset")
     return fmt, (vmcoreinfo.symbol("swapper_pg_dir") - offset) % _ADDRESSES
@@ -118,7 +118,7 @@ _MACHINES: Final[dict[int, Callable[[Vmcoreinfo], tuple[PageTableFormat, int]]]]
 def table_reader(memory: Reader, fmt: PageTableFormat, byte_order: ByteOrder = "<") -> ReadTables:
     """Return a ``read_tables`` for ``walk`` that reads tables of ``fmt`` through ``memory``."""
     dtype = np.dtype(f"{byte_order}u8")
-    # what is not RAM (HOLE) may read as zeros, but there is no table in it
+    # what is not RAM (HOLE) may read as zeros, but cannot contain tables
     held = memory.table.only(Kind.DATA, Kind.ZERO)
 
     def read_tables(paddrs: Int64Array) -> tuple[UInt64Array, BoolArray]:
@@ -135,7 +135,7 @@ def table_reader(memory: Reader, fmt: PageTableFormat, byte_order: ByteOrder = "
 
 
 class TableLookup:
-    """Translates addresses through page tables that are never looked at as a whole."""
+    """Translates addresses through page tables without walking all of them."""
 
     def __init__(
         self, memory: Reader, fmt: PageTableFormat, root: int, byte_order: ByteOrder
@@ -143,7 +143,7 @@ class TableLookup:
         self._fmt = fmt
         self._root = root
         self._read_from_memory = table_reader(memory, fmt, byte_order)
-        self._recent: Recent[tuple[UInt64Array, BoolArray]] = Recent(_KEPT_TABLES)
+        self._recent: LruCache[tuple[UInt64Array, BoolArray]] = LruCache(_KEPT_TABLES)
 
     @property
     def page_size(self) -> int:
@@ -151,7 +151,7 @@ class TableLookup:
         return 1 << self._fmt.page_shift
 
     def translate_many(self, vaddrs: UInt64Array) -> Int64Array:
-        """The physical address behind each virtual one, int64; -1 where nothing is mapped."""
+        """The physical address that each virtual address maps to, int64; -1 where unmapped."""
         return translate_pages(self._fmt, self._root, vaddrs.astype(np.int64), self._read_tables)
 
     def _read_tables(self, paddrs: Int64Array) -> tuple[UInt64Array, BoolArray]:
@@ -166,7 +166,7 @@ class TableLookup:
 
 
 def _are_held(table: Extents, paddrs: Int64Array) -> BoolArray:
-    """Whether each page table begins in an extent: hostile ones mostly do not, and cost nothing."""
+    """Whether each page table begins in an extent: most hostile ones do not, and cost nothing."""
     if not len(table):
         return np.zeros(len(paddrs), dtype=bool)
     row = np.searchsorted(table.start, paddrs, side="right") - 1

@@ -1,8 +1,8 @@
-"""What each page of a dead machine was used for, read from its kernel's own page array.
+"""What each page of the dead machine was used for, from its kernel's own page array.
 
-The array is a 64th of memory, 384 GiB of 24 TiB. It is read a block at a time, when somebody asks,
-and where a block lies is looked up in the page tables then: nothing grows with the machine but the
-list of the array's pieces.
+The array is a 64th of memory, 384 GiB of 24 TiB. It is read on demand, a block at a time, and each
+block's place is looked up in the page tables then: only the list of the array's pieces grows with
+the machine.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ from vmcorefs.core.pages.page_array import PageArray, find_page_array
 from vmcorefs.core.pages.page_kinds import Structs, read_structs, spread
 from vmcorefs.core.pages.struct_page import StructPage, read_struct_page
 from vmcorefs.errors import FaultError, FormatError, UnsupportedError
+from vmcorefs.kernel.lru_cache import LruCache
 from vmcorefs.kernel.page_tables import TableLookup, locate_page_tables
-from vmcorefs.kernel.recent import Recent
 from vmcorefs.kernel.virtual import (
     LoadLookup,
     Translation,
@@ -32,7 +32,7 @@ if TYPE_CHECKING:
     from vmcorefs.kernel.kernel import Kernel
 
 BLOCK = 1 << 15
-"""Pages that are looked at together: 128 MiB of x86-64's, whose structures are 2 MiB."""
+"""Pages handled at a time: 128 MiB on x86-64, whose structures take 2 MiB."""
 
 _BLOCK_ORDER = BLOCK.bit_length() - 1
 _KEPT_BLOCKS = 64
@@ -40,19 +40,19 @@ _KEPT_SPANS = 1 << 10
 _ADDRESSES = 1 << 64
 
 ReadInto = Callable[[int, memoryview], list[tuple[int, int]]]
-"""``read(vaddr, buffer)``: fills the buffer, and returns which ranges of it are lacking."""
+"""``read(vaddr, buffer)`` fills the buffer and returns the ranges of it that are missing."""
 
 
 def find_kernel_pages(kernel: Kernel) -> KernelPages:
-    """Find a kernel's page array, and how its structures are read.
+    """Find a kernel's page array, and the layout of its structures.
 
     Raises:
-        FormatError: if VMCOREINFO lacks a key, or what is found cannot be true.
-        FaultError: if no input holds what has to be read.
+        FormatError: if VMCOREINFO lacks a key, or a value cannot be true.
+        FaultError: if no input holds memory that has to be read.
         SourceIOError: if an input cannot be read.
     """
     memory, order, word_size = kernel.memory, kernel.byte_order, kernel.word_size
-    # not all of the page tables: those of a large machine take minutes to walk
+    # without walking all page tables, which takes minutes on a large machine
     lookup = _find_lookup(kernel)
     virtual = read_through(memory, lookup, byte_order=order, word_size=word_size)
 
@@ -68,7 +68,7 @@ def find_kernel_pages(kernel: Kernel) -> KernelPages:
 
 
 def _find_lookup(kernel: Kernel) -> Translation:
-    """The kernel's page tables, or what the PT_LOADs tell where they cannot be walked."""
+    """The kernel's page tables, or the PT_LOADs if those cannot be walked."""
     try:
         fmt, root = locate_page_tables(kernel.machine, kernel.vmcoreinfo)
     except (FormatError, UnsupportedError):
@@ -79,11 +79,11 @@ def _find_lookup(kernel: Kernel) -> Translation:
 
 
 class KernelPages:
-    """What pages were used for, by the kernel's own page array.
+    """What pages were used for, from the kernel's own page array.
 
     Attributes:
         array: Where the page array is.
-        layout: How its structures are read.
+        layout: How to read its structures.
     """
 
     def __init__(self, array: PageArray, layout: StructPage, read: ReadInto) -> None:
@@ -91,12 +91,12 @@ class KernelPages:
         self.layout = layout
         self._read_into = read
         self._buffers = threading.local()
-        self._blocks: Recent[KindArray] = Recent(_KEPT_BLOCKS)
-        self._spans: Recent[tuple[int, int]] = Recent(_KEPT_SPANS)
+        self._blocks: LruCache[KindArray] = LruCache(_KEPT_BLOCKS)
+        self._spans: LruCache[tuple[int, int]] = LruCache(_KEPT_SPANS)
 
     @property
     def unknown(self) -> tuple[str, ...]:
-        """What cannot be told, and what becomes of it; a sentence each."""
+        """What is not known, and the consequence; a sentence each."""
         return self.layout.unknown
 
     @property
@@ -108,7 +108,7 @@ class KernelPages:
         """The kinds of the pages ``[first, first + count)``, by page frame number.
 
         A page that no page array describes, or whose structure the image does not hold, is
-        ``KERNEL``: it is kept. ``ZERO`` is never told here. May be asked from several threads.
+        ``KERNEL``: it is kept. ``ZERO`` is never returned. Several threads may call this.
 
         Raises:
             SourceIOError: if an input cannot be read.
@@ -123,24 +123,24 @@ class KernelPages:
     def _look_at(self, start: int) -> KindArray:
         """The kinds of a block."""
         structs = getattr(self._buffers, "structs", None)
-        if structs is None:  # one for each thread: a new one would be new pages each time
+        if structs is None:  # one per thread: a new one would take fresh pages each time
             structs = self._buffers.structs = np.empty((BLOCK + 1, self.layout.size), np.uint8)
         self._read(start, structs)
-        told = read_structs(structs, start, self.layout)
+        uses = read_structs(structs, start, self.layout)
         for order in range(self.layout.max_order, _BLOCK_ORDER, -1):
             first = start & -1 << order
             if first < start:
                 kind, size = self._spans.get(first, self._look_at_one)
                 if first + size > start:
-                    return spread(told.within(kind))
-        return spread(told)
+                    return spread(uses.within(kind))
+        return spread(uses)
 
     def _look_at_one(self, pfn: int) -> tuple[int, int]:
-        """The kind of one page, and how many pages it tells for."""
+        """The kind of one page, and for how many pages it speaks."""
         structs = np.empty((3, self.layout.size), np.uint8)
         self._read(pfn, structs)
-        told = read_structs(structs, pfn, self.layout)
-        return int(told.kind[0]), 1 << int(told.order[0])
+        uses = read_structs(structs, pfn, self.layout)
+        return int(uses.kind[0]), 1 << int(uses.order[0])
 
     def _read(self, first: int, structs: Structs) -> None:
         """Read the structures from ``first`` on: zeros for those not there, and in the last row."""
@@ -155,7 +155,7 @@ class KernelPages:
             rows = structs[begin - first : end - first]
             vaddr = int(array.vaddr[row]) + (begin - int(array.pfn[row])) * size
             lost = self._read_into(vaddr % _ADDRESSES, rows.reshape(-1).data)
-            for start, stop in lost:  # no structure counts that is not all there
+            for start, stop in lost:  # an incomplete structure does not count
                 rows[start // size : -(-stop // size)] = 0
             done, row = end, row + 1
         structs[done - first :] = 0

@@ -17,12 +17,12 @@ _CHUNK = 1 << 20
 
 
 class Symbols(msgspec.Struct, frozen=True, eq=False):
-    """What the crashed kernel knows of itself.
+    """The symbols and types of the crashed kernel.
 
     Attributes:
         kernel: Its own symbols.
         modules: Those of each module, in the order of /proc/kallsyms.
-        btf: Its BTF, or None if it has none or that cannot be read.
+        btf: Its BTF, or None if there is none or it cannot be read.
         warnings: What is missing and why, a line each.
     """
 
@@ -32,19 +32,19 @@ class Symbols(msgspec.Struct, frozen=True, eq=False):
     warnings: tuple[str, ...]
 
     def format(self) -> bytes:
-        """The text of /proc/kallsyms, but for what BPF, ftrace and kprobes add at run time."""
+        """The text of /proc/kallsyms, except for what BPF, ftrace and kprobes add at run time."""
         return b"".join(table.format() for table in (self.kernel, *self.modules))
 
 
 def find_symbols(
     kernel: SymbolTable, types: tuple[bytes | None, str], mapped: KernelMemory | None
 ) -> Symbols:
-    """Find the symbols of the kernel's modules, and put all together.
+    """Find the symbols of the kernel's modules, and put everything together.
 
     Args:
         kernel: The kernel's own symbols.
         types: What ``find_btf`` returned.
-        mapped: Reads through its page tables, or None where they cannot be walked: modules are in
+        mapped: Reads through its page tables, or None if they cannot be walked: modules are in
             vmalloc space.
     """
     btf, no_btf = types
@@ -54,7 +54,7 @@ def find_symbols(
 
 
 def find_btf(kernel: SymbolTable, image: KernelMemory) -> tuple[bytes | None, str]:
-    """Read the kernel's BTF: where its symbols say, or where they name no variables, by its looks.
+    """Read the kernel's BTF: where its symbols say, or by a scan if they include no variables.
 
     Args:
         kernel: The kernel's own symbols.
@@ -76,9 +76,9 @@ def find_btf(kernel: SymbolTable, image: KernelMemory) -> tuple[bytes | None, st
 
 
 def _scan_for_btf(kernel: SymbolTable, image: KernelMemory) -> bytes | None:
-    """Look for BTF among the kernel's constants, as no symbol says where it is.
+    """Search the kernel's constants for BTF, as no symbol says where it is.
 
-    They are what comes behind its code (include/asm-generic/vmlinux.lds.h, RO_DATA).
+    They follow its code (include/asm-generic/vmlinux.lds.h, RO_DATA).
     """
     start = kernel.lookup("_etext")
     if start is None:
@@ -91,7 +91,7 @@ def _scan_for_btf(kernel: SymbolTable, image: KernelMemory) -> bytes | None:
             break
         try:
             found = check_btf(constants[at : at + MAX_BTF], image.byte_order)
-            read_structs(found, image.byte_order, ["list_head"])  # a module's BTF has none
+            read_structs(found, image.byte_order, ["list_head"])  # the BTF of a module lacks it
         except FormatError:
             continue
         return found
@@ -99,7 +99,7 @@ def _scan_for_btf(kernel: SymbolTable, image: KernelMemory) -> bytes | None:
 
 
 def _read_on(image: KernelMemory, start: int, limit: int) -> bytes:
-    """What lies from ``start`` on, up to where nothing does, or to about ``limit`` bytes."""
+    """The bytes from ``start`` to where memory ends, or about ``limit`` bytes."""
     parts, done, size = [], 0, _CHUNK
     while done < limit and size >= PAGE_SIZE:
         try:
@@ -129,5 +129,5 @@ def _find_modules(
 
 
 def _has_variables(kernel: SymbolTable) -> bool:
-    """Whether the symbols are more than functions: Debian's 6.1 for arm64 has no others."""
+    """Whether the symbols include more than functions: Debian's 6.1 for arm64 has no others."""
     return kernel.lookup("init_task") is not None

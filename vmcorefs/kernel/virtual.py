@@ -1,4 +1,4 @@
-"""Kernel virtual memory, read through what says where it is."""
+"""Kernel virtual memory, read through PT_LOADs or page tables."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def through_loads(memory: Reader, elfcorehdr: Elfcorehdr) -> KernelMemory:
 
     Args:
         memory: The crashed kernel's memory, by physical address.
-        elfcorehdr: Whose PT_LOADs to go by.
+        elfcorehdr: Its PT_LOADs are used.
     """
     header = elfcorehdr.header
     loads = [
@@ -43,7 +43,7 @@ def through_loads(memory: Reader, elfcorehdr: Elfcorehdr) -> KernelMemory:
 def through_distance(
     memory: Reader, distance: int, *, byte_order: ByteOrder, word_size: int
 ) -> KernelMemory:
-    """Read the kernel's image where it lies in one piece, with no page tables.
+    """Read the kernel's image as one piece, without page tables.
 
     Args:
         memory: The crashed kernel's memory, by physical address.
@@ -66,11 +66,11 @@ def through_page_tables(memory: Reader, mappings: Mappings, like: KernelMemory) 
 
 
 class Translation(Protocol):
-    """What says where virtual pages are: ``Mappings``, a ``TableLookup`` or a ``LoadLookup``."""
+    """Translates virtual addresses: ``Mappings``, a ``TableLookup`` or a ``LoadLookup``."""
 
     @property
     def page_size(self) -> int:
-        """Bytes that are mapped together, at least."""
+        """The least number of bytes that are mapped together."""
 
     def translate_many(self, vaddrs: UInt64Array) -> Int64Array:
         """The physical address behind each virtual one, int64; -1 where nothing is mapped."""
@@ -80,7 +80,7 @@ class LoadLookup:
     """Translates addresses by the PT_LOADs: the kernel's text and data, and the direct map.
 
     Attributes:
-        page_size: Bytes in a page; of a PT_LOAD, whole ones count.
+        page_size: Bytes in a page; only whole pages of a PT_LOAD count.
     """
 
     def __init__(self, elfcorehdr: Elfcorehdr, page_size: int) -> None:
@@ -102,7 +102,7 @@ class LoadLookup:
 def read_into(
     memory: Reader, translation: Translation, vaddr: int, buffer: memoryview
 ) -> list[tuple[int, int]]:
-    """Read what there is of a range of virtual memory; what is lacking stays as it was.
+    """Read what there is of a range of virtual memory; missing parts stay as they were.
 
     Args:
         memory: The crashed kernel's memory, by physical address.
@@ -111,7 +111,7 @@ def read_into(
         buffer: Filled.
 
     Returns:
-        What is lacking, as it is not mapped or in no input: ranges of ``buffer``, in order.
+        What is missing, as it is not mapped or in no input: ranges of ``buffer``, in order.
 
     Raises:
         SourceIOError: if an input cannot be read.
@@ -121,7 +121,7 @@ def read_into(
     count = (before + size + page - 1) // page
     first = np.uint64(vaddr - before) + np.arange(count, dtype=np.uint64) * np.uint64(page)
     pages = translation.translate_many(first)
-    # pages in a row are read at once, and so is what is not mapped passed over
+    # contiguous pages are read at once, and unmapped ones skipped at once
     steps = np.where(pages[1:] < 0, pages[:-1] >= 0, pages[1:] - pages[:-1] != page)
     heads = [0, *(np.flatnonzero(steps) + 1).tolist()] if count else []
     lost: list[tuple[int, int]] = []
@@ -138,7 +138,7 @@ def read_into(
 def _read_run(
     memory: Reader, paddr: int, buffer: memoryview, at: int, page: int
 ) -> list[tuple[int, int]]:
-    """Fill ``buffer``, and return what is lacking; ``at`` is where its first byte is counted."""
+    """Fill ``buffer`` and return what is missing; ``at`` is the number of its first byte."""
     try:
         memory.pread_into(paddr, buffer)
     except FaultError:
@@ -156,7 +156,7 @@ def _read_run(
 def read_through(
     memory: Reader, mappings: Translation, *, byte_order: ByteOrder, word_size: int
 ) -> KernelMemory:
-    """Read through the kernel's page tables: all that it had mapped, vmalloc space included.
+    """Read through the kernel's page tables: everything that it had mapped, also vmalloc space.
 
     Args:
         memory: The crashed kernel's memory, by physical address.
@@ -175,7 +175,7 @@ def read_through(
         pages = mappings.translate_many(first + np.arange(count, dtype=np.uint64) * np.uint64(page))
         if count and pages.min() < 0:
             raise FormatError(f"the page tables do not map the {size} bytes at vaddr {vaddr:#x}")
-        # pages in a row are read at once
+        # contiguous pages are read at once
         heads = np.flatnonzero(np.diff(pages, prepend=-2 * page) != page).tolist()
         parts = [
             memory.pread((end - head) * page, int(pages[head]))

@@ -1,1 +1,1 @@
-"""Bytes in: what gives bytes by position. One module per kind of input."""
+"""Bytes in: inputs that are read by position. One module per kind of input."""

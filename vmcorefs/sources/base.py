@@ -1,6 +1,6 @@
-"""The one protocol of an input, and the smallest thing that has it.
+"""The protocol of an input, and its simplest implementation.
 
-A source has no cursor, so it needs no lock: any number of readers may ask at once.
+A source has no cursor, so it needs no lock: any number of threads may read at once.
 """
 
 from __future__ import annotations
@@ -11,15 +11,15 @@ from vmcorefs.errors import SourceIOError
 
 
 class Source(Protocol):
-    """Something that gives bytes by position."""
+    """Something that can be read by position."""
 
     @property
     def name(self) -> str:
-        """What messages call it: a path, as the user gave it."""
+        """Its name in messages: a path, as the user gave it."""
 
     @property
     def origin(self) -> str:
-        """What ``layout.json`` calls it: an absolute path, as a daemon's directory is ``/``."""
+        """Its name in ``layout.json``: an absolute path, as a daemon's directory is ``/``."""
 
     @property
     def role(self) -> str:
@@ -37,7 +37,7 @@ class Source(Protocol):
             buffer: Writable, contiguous, format ``B``.
 
         Raises:
-            SourceIOError: if not all bytes can be had; ``buffer`` is then undefined.
+            SourceIOError: if not all bytes can be read; ``buffer`` is then undefined.
         """
 
     def is_hole(self, offset: int, size: int) -> bool:
@@ -47,17 +47,17 @@ class Source(Protocol):
         """The first byte of ``[offset, end)`` that is not known to be zeros; ``end`` if none."""
 
     def close(self) -> None:
-        """Give back what it holds; reading is an error afterwards."""
+        """Release its resources; reading is an error afterwards."""
 
 
 def check_bounds(source: Source, offset: int, size: int, what: str = "it has") -> None:
-    """Refuse a read that does not lie within a source.
+    """Refuse a read that is not within a source.
 
     Args:
         source: What is read.
         offset: First byte wanted, in bytes from its start.
         size: Bytes wanted.
-        what: What has its bytes, where that is not what its name names.
+        what: What has these bytes, for the message, if it is not the named file itself.
 
     Raises:
         SourceIOError: if not all of them are there.
@@ -67,7 +67,7 @@ def check_bounds(source: Source, offset: int, size: int, what: str = "it has") -
 
 
 class WithoutHoles:
-    """What a source is that knows of no zeros without reading them."""
+    """A source that cannot tell zeros without reading them."""
 
     def is_hole(self, offset: int, size: int) -> bool:
         """See ``Source.is_hole``."""

@@ -1,4 +1,4 @@
-"""kdump-compressed dumps: makedumpfile's, QEMU's and our own, in one file or split into several."""
+"""kdump-compressed dumps, by makedumpfile, QEMU or vmcorefs, in one file or split into several."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ from vmcorefs.sources.page_codecs import find_decompressor
 from vmcorefs.sources.pages import DumpPages
 
 MAX_RUNS = 1 << 22
-"""Most runs of stored pages that are believed. A dump of level 31 of 1 GiB has some thirty."""
+"""Most runs of stored pages accepted. A dump of 1 GiB at level 31 has about thirty."""
 
 _EM_ARM, _EM_S390 = 40, 22
 _MACHINES: Final = {
@@ -80,9 +80,9 @@ _MACHINES: Final = {
     b"i586": EM_386,
     b"armv7l": _EM_ARM,
 }
-"""``e_machine`` by what ``uname -m`` says (arch/*/include, UTS_MACHINE)."""
+"""The name from ``uname -m`` (arch/*/include, UTS_MACHINE) to ``e_machine``."""
 
-_CHUNK = 1 << 18  # bytes of a bitmap that are looked at together: those of 8 GiB
+_CHUNK = 1 << 18  # bytes of a bitmap read at a time: those of 8 GiB
 _DESCS, _DESCS_OF_CUT = 1 << 15, 64
 _LAST = 1 << 12
 
@@ -97,7 +97,7 @@ class _Part(msgspec.Struct, frozen=True):
         where: Where its parts begin.
         ram: Page frame numbers of RAM, a normal set.
         stored: Page frame numbers of the pages that it stores, a normal set.
-        lost: Those of them that it has lost, a normal set.
+        lost: Those of the stored pages that it has lost, a normal set.
     """
 
     file: File
@@ -110,7 +110,7 @@ class _Part(msgspec.Struct, frozen=True):
 
     @property
     def span(self) -> tuple[int, int]:
-        """The page frame numbers that it speaks of."""
+        """The page frame numbers that it covers."""
         return _span(self.main, self.sub)
 
 
@@ -118,13 +118,13 @@ def open_diskdump(files: Sequence[File]) -> DumpFile:
     """Read the headers and bitmaps of a dump.
 
     Args:
-        files: The dump, or the parts of one that was split, in any order; they are closed with what
-            is returned.
+        files: The dump, or the parts of one that was split, in any order; closing the returned dump
+            closes them.
 
     Raises:
-        FormatError: if a file is no such dump or cut off in its headers, or parts do not belong
-            together.
-        UnsupportedError: if a library that decompresses its pages is not installed.
+        FormatError: if a file is not such a dump or is cut off within its headers, or parts do not
+            belong together.
+        UnsupportedError: if a library for decompressing its pages is not installed.
         SourceIOError: if a file cannot be read.
     """
     parts = sorted((_read_part(file) for file in files), key=lambda part: part.span)
@@ -133,7 +133,7 @@ def open_diskdump(files: Sequence[File]) -> DumpFile:
     page_size = first.main.block_size
     ram = normalise(np.concatenate([array for p in parts for array in (p.ram, p.stored)]))
     if not len(ram):
-        raise FormatError(f"{first.file.name}: a dump of no memory at all")
+        raise FormatError(f"{first.file.name}: a dump without any memory")
     if int(ram[-1, 1]) > MAX_ADDRESS // page_size:
         raise FormatError(f"{first.file.name}: pages beyond {MAX_ADDRESS:#x}")
     tables = [_table(part, number, page_size) for number, part in enumerate(parts)]
@@ -197,7 +197,7 @@ def _check_places(where: Places, mapped: int, size: int) -> Places:
 def _read(file: Source, offset: int, size: int) -> bytes:
     if offset + size > file.size:
         where = format_range(offset, offset + size)
-        raise FormatError(f"{file.size} bytes, but it has something at {where} by its headers")
+        raise FormatError(f"{file.size} bytes, but its headers point to {where}")
     buffer = bytearray(size)
     file.pread_into(offset, memoryview(buffer))
     return bytes(buffer)
@@ -230,7 +230,7 @@ def _bits(file: Source, offset: int, first: int, end: int) -> Ranges:
 
 
 def _find_lost(file: Source, main: MainHeader, where: Places, stored: Ranges) -> Ranges:
-    """Pages that a dump which was cut short, or says that it is incomplete, does not have."""
+    """Pages that a dump lacks because it was cut short or is marked incomplete."""
     count = total_size(stored)
     there = min(max(file.size - where.descriptors, 0) // DESC_SIZE, count)
     dtype = desc_dtype(main.abi.byte_order)
@@ -250,7 +250,7 @@ def _find_lost(file: Source, main: MainHeader, where: Places, stored: Ranges) ->
 def _lost_descriptors(
     file: Source, where: Places, first: int, end: int, dtype: np.dtype[np.void]
 ) -> Ranges:
-    """Those of the descriptors ``[first, end)`` whose pages are not in the file."""
+    """The descriptors in ``[first, end)`` whose pages are not in the file."""
     found: list[Ranges] = [np.empty((0, 2), dtype=np.int64)]
     step = _DESCS_OF_CUT if _is_cut(file) else _DESCS
     for start in range(first, end, step):
@@ -291,7 +291,7 @@ def _check_parts(parts: Sequence[_Part]) -> None:
 
 
 def _gaps(parts: Sequence[_Part], ram: Ranges) -> Ranges:
-    """Pages of RAM that only a part has which was not given."""
+    """Pages of RAM that are only in a part that was not given."""
     if not parts[0].sub.split:
         return ram[:0]
     return subtract(ram, make_ranges(part.span for part in parts))
@@ -319,7 +319,7 @@ def _pages(part: _Part) -> DumpPages:
 
 
 def _read_notes(part: _Part) -> tuple[tuple[NoteSegment, ...], bytes | None]:
-    """The notes; and VMCOREINFO, where it is beside them and not among them (version 3)."""
+    """The notes; and VMCOREINFO, if it is stored apart from them (version 3)."""
     sub, file = part.sub, part.file
     try:
         if sub.size_note:
@@ -334,7 +334,7 @@ def _read_notes(part: _Part) -> tuple[tuple[NoteSegment, ...], bytes | None]:
 
 def _read_some(file: Source, offset: int, size: int) -> bytes:
     if size > MAX_NOTES:
-        raise FormatError(f"{size} bytes, expected {MAX_NOTES} at most")
+        raise FormatError(f"{size} bytes, expected at most {MAX_NOTES}")
     return _read(file, offset, size)
 
 
@@ -356,6 +356,6 @@ def _describe_loss(part: _Part, missing: Ranges) -> str:
 def _warnings(parts: Sequence[_Part]) -> Iterator[str]:
     for part in parts:
         if part.main.status & Flag.INCOMPLETE:
-            yield f"{part.file.name}: it says of itself that it is incomplete"
+            yield f"{part.file.name}: it is marked as incomplete"
         if part.main.status & Flag.EXCLUDED_VMEMMAP:
-            yield f"{part.file.name}: the page array itself was left out of it, in part"
+            yield f"{part.file.name}: part of the page array itself was left out of it"

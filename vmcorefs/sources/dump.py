@@ -1,4 +1,4 @@
-"""What a dump is, whatever its format: a file that says itself which memory it holds."""
+"""A dump of any format: a file that says which memory it holds."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from vmcorefs.sources.file import FileSource
 
 
 class File(Source, Protocol):
-    """What holds a dump: a file, or a stream that was put in order."""
+    """The container of a dump: a file, or a flattened stream read as one."""
 
     @property
     def kind(self) -> str:
-        """What sort of file it is."""
+        """The kind of file."""
 
     @property
     def file(self) -> FileSource:
@@ -27,7 +27,7 @@ class File(Source, Protocol):
 
 
 class NoteSegment(msgspec.Struct, frozen=True):
-    """ELF notes as a dump has them.
+    """ELF notes of a dump.
 
     Attributes:
         offset: Where they are, in bytes from the start of ``DumpFile.notes_in``.
@@ -43,20 +43,20 @@ class DumpFile(msgspec.Struct, frozen=True):
 
     Attributes:
         name: The path, as the user gave it.
-        format: What it is, for people.
-        sources: What its tables index.
-        memory: What it holds of memory, by physical address; RAM of ``plan`` that is not in it is
+        format: Its format, for people.
+        sources: The sources that its tables index.
+        memory: The memory that it holds, by physical address; RAM of ``plan`` that is not in it is
             missing.
-        plan: Its RAM, and where that was mapped, as an elfcorehdr has it.
-        has_vaddrs: Whether ``plan`` tells where memory was mapped.
+        plan: Its RAM, and where that was mapped, in the form of an elfcorehdr.
+        has_vaddrs: Whether ``plan`` says where memory was mapped.
         missing: RAM that the file has lost, a normal set.
-        lost: What it lacks if RAM is missing, for people.
+        lost: A description of the missing RAM, for people.
         notes: Its notes.
         notes_in: The address space of their offsets.
-        vmcoreinfo: The text of VMCOREINFO, where it is not among the notes.
-        vmcore: The table of the vmcore, if the dump is one as it stands.
-        granule: Bytes that its RAM is rounded to: a format may know whole pages alone.
-        warnings: What a person should know of it.
+        vmcoreinfo: The text of VMCOREINFO, if it is not among the notes.
+        vmcore: The table of the vmcore, if the file itself is one.
+        granule: Bytes that its RAM is rounded to: a format may know only whole pages.
+        warnings: What a person should know about it.
     """
 
     name: str

@@ -14,13 +14,13 @@ from vmcorefs.sources.dump import DumpFile, File, NoteSegment
 
 
 def open_elf(file: File) -> DumpFile:
-    """Read the headers and notes of an ELF dump, and no more of it.
+    """Read only the headers and notes of an ELF dump.
 
     Args:
-        file: It is closed with what is returned.
+        file: Closed when the returned dump is closed.
 
     Raises:
-        FormatError: if it is no core of a machine, or cut off in its headers.
+        FormatError: if it is not the core of a machine, or is cut off within its headers.
         UnsupportedError: if it is an ELF file of another kind.
         SourceIOError: if it cannot be read.
     """
@@ -62,13 +62,13 @@ def _reader(file: File) -> Callable[[int, int], bytes]:
 
 
 def _read_notes(file: File, dump: DumpHeaders) -> Iterator[NoteSegment]:
-    read = _reader(file)  # how many bytes they may be, read_dump_headers has checked
+    read = _reader(file)  # read_dump_headers has checked the total size
     for phdr in dump.note_phdrs:
         offset, size = int(phdr["p_offset"]), int(phdr["p_filesz"])
         data = read(size, offset)
         if len(data) != size:
             where = format_range(offset, offset + size)
-            raise FormatError(f"the PT_NOTE at {where} ends behind the file's {file.size} bytes")
+            raise FormatError(f"the PT_NOTE at {where} ends past the file's {file.size} bytes")
         yield NoteSegment(offset, data)
 
 
@@ -84,4 +84,4 @@ def _describe_loss(file: File, memory: DumpMemory) -> str:
 
 def _warnings(file: File, dump: DumpHeaders) -> Iterator[str]:
     if dump.header.e_flags & DUMP_ELF_INCOMPLETE:
-        yield f"{file.name}: it says of itself that it is incomplete (e_flags)"
+        yield f"{file.name}: it is marked as incomplete (e_flags)"

@@ -1,7 +1,7 @@
-"""Files and devices: the only place where bytes of an input are read.
+"""Files and devices: the only place where an input's bytes are read.
 
-Reads are ``preadv`` into the caller's buffer: no copy of ours, no cursor, and an input that
-shrinks or fails is an error here and not a SIGBUS, as it would be in a mapping.
+Reads are ``preadv`` into the caller's buffer: no further copy, no cursor, and an input that
+shrinks or fails gives an error here, not a SIGBUS as in a mapping.
 """
 
 from __future__ import annotations
@@ -25,12 +25,12 @@ class FileSource:
         name: The path, as the user gave it.
         origin: The same, absolute.
         role: ``image`` or ``backup``.
-        size: Bytes in it when it was opened; of a character device, which does not tell,
+        size: Bytes in it when it was opened; for a character device, which has no size,
             ``size_if_unknown``.
-        kind: ``file``, ``proc file`` (/proc/vmcore: it tells no holes, and all of what is mapped of
-            it takes page tables at once), ``block device`` or ``character device``.
-        identity: Which file it is, as it was when it was opened.
-        digest: What its bytes come to, once somebody has verified that.
+        kind: ``file``, ``proc file`` (/proc/vmcore: it reports no holes, and mapping it fills the
+            page tables of the whole mapping at once), ``block device`` or ``character device``.
+        identity: Which file it was when it was opened.
+        digest: The digest of its bytes, once it has been verified.
     """
 
     def __init__(self, path: str, *, role: str, size_if_unknown: int | None = None) -> None:
@@ -39,7 +39,7 @@ class FileSource:
         Args:
             path: A regular file, block device or character device.
             role: What it is to the crashed machine.
-            size_if_unknown: Size in bytes that a character device is taken to have.
+            size_if_unknown: Size in bytes to assume for a character device.
 
         Raises:
             ConfigError: if it cannot be opened or is something else, such as a pipe or a directory.
@@ -56,18 +56,18 @@ class FileSource:
         try:
             self.kind, self.size = self._examine(size_if_unknown)
             self.identity = self.identity_now
-            # an opened one has one buffer, and no lock (fs/proc/kcore.c, open_kcore); other files
-            # get none: where one read hangs, the others must go on
+            # an open one has one buffer and no lock (fs/proc/kcore.c, open_kcore); other files get
+            # no lock here: if one read hangs, the others must go on
             self._turn = threading.Lock() if _is_same(self._fd, _KCORE) else None
         except BaseException:
             os.close(self._fd)
             raise
 
     def _open(self, path: str, *, may_be_character_device: bool) -> int:
-        """Look what it is before it is opened: opening a pipe waits, and a device may act on it.
+        """Check what it is before opening it: opening a pipe blocks, and a device may react to it.
 
-        The name is looked up once. What is looked at is what is opened, whatever the name has come
-        to mean in between.
+        The name is looked up once, so the file that was checked is the one that is opened, even if
+        the name has changed hands in between.
         """
         place = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
@@ -80,7 +80,7 @@ class FileSource:
     def _refuse(self, mode: int, *, may_be_character_device: bool) -> None:
         if stat.S_ISCHR(mode) and not may_be_character_device:
             raise ConfigError(
-                f"{self.name}: a character device does not tell its size; give it, as in"
+                f"{self.name}: a character device has no size of its own; give one, as in"
                 f" {self.name}@0:0+4G"
             )
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode) or stat.S_ISCHR(mode)):
@@ -96,7 +96,7 @@ class FileSource:
 
     @property
     def file(self) -> FileSource:
-        """This one, as of whatever wraps it."""
+        """This file itself; a wrapper returns the file that it wraps."""
         return self
 
     @property
@@ -106,12 +106,12 @@ class FileSource:
 
     @property
     def identity_now(self) -> Identity:
-        """Which file it is, as it is now."""
+        """Its identity and state now."""
         is_device = self.kind.endswith("device")
         return identify(os.fstat(self._fd), self.size if is_device else None)
 
     def fileno(self) -> int:
-        """Its descriptor, for what the kernel does with it by itself: mapping, passing through."""
+        """Its descriptor, for mapping and passthrough, which the kernel does by itself."""
         return self._fd
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
@@ -124,7 +124,7 @@ class FileSource:
                 reason = error.strerror or str(error)
                 raise SourceIOError(self.name, offset + done, len(buffer) - done, reason) from error
             if count == 0:
-                reason = f"it ends there now, and had {self.size} bytes when it was opened"
+                reason = f"it ends there now, but had {self.size} bytes when it was opened"
                 raise SourceIOError(self.name, offset + done, len(buffer) - done, reason)
             done += count
 
@@ -135,10 +135,10 @@ class FileSource:
             return os.preadv(self._fd, [buffer], offset)
 
     def pread_cached(self, offset: int, buffer: memoryview) -> bool:
-        """Fill ``buffer`` if that takes no wait for a disk; whether it was.
+        """Fill ``buffer`` if that needs no wait for a disk; return whether it did.
 
-        What the page cache does not hold, a file system that cannot tell, and every error are all
-        the same: ``pread_into`` then says what it is.
+        It does not distinguish data missing from the page cache, a file system that cannot tell,
+        and errors: ``pread_into`` then finds out which it is.
         """
         if self._turn is not None:
             return False
@@ -148,7 +148,7 @@ class FileSource:
             return False
 
     def is_hole(self, offset: int, size: int) -> bool:
-        """See ``Source.is_hole``; the file system tells (lseek(2), SEEK_DATA)."""
+        """See ``Source.is_hole``; the file system knows (lseek(2), SEEK_DATA)."""
         if self.kind != "file":
             return False
         try:
@@ -161,7 +161,7 @@ class FileSource:
     def next_data(self, offset: int, end: int) -> int:
         """See ``Source.next_data``.
 
-        What the file has lost since it was opened is data: whoever reads it must be told.
+        What the file has lost since it was opened counts as data, so that readers get an error.
         """
         if self.kind != "file":
             return offset

@@ -1,7 +1,7 @@
-"""makedumpfile's flattened format, as the dump that the stream would make.
+"""makedumpfile's flattened format, read as the dump that the stream describes.
 
-It is what a dump is that went through a pipe or ssh. One pass over its records gives a table, and
-the dump is read through that where it stands; nothing is rearranged.
+A dump that went through a pipe or ssh has this format. One pass over its records makes a table, and
+the dump is read through that in place; nothing is rearranged.
 """
 
 from __future__ import annotations
@@ -27,21 +27,21 @@ class Unflattened(WithoutHoles):
         name: The stream's.
         origin: The stream's.
         role: The stream's.
-        kind: What sort of file it is.
+        kind: The kind of file.
         size: Bytes in the dump.
-        is_cut: Whether the stream has no end.
+        is_cut: Whether the stream lacks its end.
     """
 
     kind = "flattened dump"
 
     def __init__(self, file: File) -> None:
-        """Go through the stream's records.
+        """Read the headers of the stream's records.
 
         Args:
-            file: It is closed with this.
+            file: Closed with this object.
 
         Raises:
-            FormatError: if a record cannot be true, or too many are written over.
+            FormatError: if a record cannot be true, or too many overwrite others.
             SourceIOError: if it cannot be read.
         """
         self.name, self.origin, self.role = file.name, file.origin, file.role
@@ -56,11 +56,11 @@ class Unflattened(WithoutHoles):
 
     @property
     def file(self) -> FileSource:
-        """The file that all of this comes from."""
+        """The file that everything is read from."""
         return self._file.file
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
-        """See ``Source.pread_into``; what no record has is zeros, as in a sparse file."""
+        """See ``Source.pread_into``; bytes without a record are zeros, as in a sparse file."""
         end = offset + len(buffer)
         check_bounds(self, offset, len(buffer), "the dump in it has")
         row = max(int(self._to.searchsorted(offset, side="right")) - 1, 0)
@@ -91,7 +91,7 @@ class Unflattened(WithoutHoles):
         self._file.close()
 
     def _read_records(self) -> tuple[Int64Array, bool]:
-        """Where each record belongs, its size, and where its bytes are; whether there is no end."""
+        """Where each record belongs, its size and position; and whether the end is missing."""
         rows = array("q")
         at, end = START_SIZE, self._file.size
         while at + RECORD_SIZE <= end:
@@ -116,7 +116,7 @@ def _as_table(rows: array[int]) -> Int64Array:
 
 
 def _in_order(name: str, rows: Int64Array) -> tuple[Int64Array, Int64Array, Int64Array]:
-    """Sort records by where they belong; of those that overlap, the later is believed."""
+    """Sort records by where they belong; where they overlap, the later one counts."""
     rows = rows[np.argsort(rows[:, 0], kind="stable")]
     reach = np.maximum.accumulate(rows[:, 0] + rows[:, 1])
     apart = rows[1:, 0] >= reach[:-1]

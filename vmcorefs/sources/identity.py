@@ -1,4 +1,4 @@
-"""Which file an input is: what tells later whether it is still the same."""
+"""The identity of an input, to check later whether it is still the same file."""
 
 from __future__ import annotations
 
@@ -9,14 +9,14 @@ import msgspec
 
 
 class Identity(msgspec.Struct, frozen=True):
-    """Which file, and in which state.
+    """Which file it is, and in which state.
 
     Attributes:
-        device: ``MAJOR:MINOR`` of the file system that it lies on; of a device, its own.
+        device: ``MAJOR:MINOR`` of its file system; for a device, its own.
         inode: Its number there.
         size: In bytes.
         mtime_ns: When it was last written, in nanoseconds since 1970.
-        file: What stays the same when it is written to: the ``st_dev`` and ``st_ino`` of stat(2).
+        file: The part that writing does not change: ``st_dev`` and ``st_ino`` of stat(2).
     """
 
     device: str
@@ -36,7 +36,7 @@ def _format_time(time_ns: int) -> str:
     seconds, rest = divmod(time_ns, 1_000_000_000)
     try:
         return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"
-    except (ValueError, OverflowError):  # some file systems keep 64 bits, and anybody may set them
+    except (ValueError, OverflowError):  # some file systems store 64 bits, which anybody may set
         return f"at {seconds}.{rest:09d}"
 
 
@@ -44,10 +44,10 @@ def identify(status: os.stat_result, size: int | None = None) -> Identity:
     """Identify an opened file.
 
     Args:
-        status: What fstat(2) says of it.
-        size: Of a device, whose status does not tell it.
+        status: The result of fstat(2).
+        size: Of a device, whose status does not have it.
     """
-    # of a device's node, st_dev is devtmpfs', which says nothing
+    # st_dev of a device node is that of devtmpfs, which says nothing
     device = status.st_rdev or status.st_dev
     return Identity(
         device=f"{os.major(device)}:{os.minor(device)}",

@@ -1,4 +1,4 @@
-"""Decompressing a page, each by the library of its codec; no page grows beyond its size."""
+"""Decompressing pages with each codec's library; no result is larger than a page."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from vmcorefs.core.formats.kdump.descriptors import COMPRESSED, Flag
 from vmcorefs.errors import UnsupportedError
 
 Decompress = Callable[[bytes, int], bytes | bytearray]
-"""``(data, size)`` to the page, which has ``size`` bytes if all is well.
+"""From ``(data, size)`` to the page, which has ``size`` bytes if all is well.
 
 Raises:
-    ValueError: saying why, if the data cannot be decompressed, or not to so few bytes.
+    ValueError: with the reason, if the data cannot be decompressed, or would be larger.
 """
 
 
 def find_decompressor(flags: int) -> Decompress:
-    """The way to decompress a page whose descriptor has these flags.
+    """Return the function that decompresses a page whose descriptor has these flags.
 
     Raises:
         UnsupportedError: if its library is not installed.
@@ -69,7 +69,7 @@ def _zstd() -> Decompress:
     zstandard = load_library("zstandard", "zstandard")
 
     def decompress(data: bytes, size: int) -> bytes:
-        # a frame that tells its size is given so much memory, whatever it tells
+        # memory is allocated for the size in a frame's header, however large that is
         if zstandard.frame_content_size(data) > size:
             raise ValueError(f"it would be larger than {size} bytes")
         # a decompressor must not be shared between threads
@@ -90,7 +90,7 @@ def _checked(decompress: Decompress, error: type[Exception]) -> Decompress:
 
 
 def load_library(module: str, package: str) -> Any:  # noqa: ANN401  # compiled modules
-    """Import what compresses and decompresses pages.
+    """Import a library that compresses and decompresses pages.
 
     Raises:
         UnsupportedError: if it is not installed.

@@ -1,8 +1,8 @@
-"""The pages of a kdump-compressed file as a source, decompressed when they are asked for.
+"""The pages of a kdump-compressed file as a source, decompressed on demand.
 
-Its bytes are the stored pages, one behind the other, in the order of their descriptors: where each
-belongs in memory is the table's to say. Pages that were decompressed are kept in a bounded cache;
-who reads them in order finds the next ones there, read ahead by a thread.
+Its bytes are the stored pages, one after another, in the order of their descriptors; the table says
+where each belongs in memory. Decompressed pages are kept in a bounded cache. For a reader that goes
+through them in order, a thread reads ahead.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.page_codecs import Decompress, find_decompressor
 
 CACHE_SIZE = 32 << 20
-"""Bytes of decompressed pages that are kept."""
+"""Bytes of decompressed pages in the cache."""
 
 BATCH = 64
 """Pages that one thread decompresses at once."""
 
 AHEAD = 4
-"""Batches that are read ahead of who reads in order."""
+"""Batches that are read ahead of a sequential reader."""
 
 _CODEC = int(COMPRESSED)
-_AT_ONCE = 512  # pages of one answer that are held besides the cache
+_AT_ONCE = 512  # pages of one answer that are held in addition to the cache
 _MAX_SPAN = 4 << 20
 _GAP = 4096
 
@@ -48,9 +48,9 @@ class DumpPages(WithoutHoles):
         name: The file's.
         origin: The file's.
         role: The file's.
-        kind: What it is.
-        size: Bytes in all of the pages.
-        page_size: Bytes in one.
+        kind: The kind of source.
+        size: Bytes in all pages.
+        page_size: Bytes in one page.
     """
 
     kind = "pages of a kdump-compressed dump"
@@ -61,7 +61,7 @@ class DumpPages(WithoutHoles):
         """Prepare to read pages.
 
         Args:
-            file: The dump; it is closed with this.
+            file: The dump; closed with this object.
             descriptors: Where the page descriptors begin in it, in bytes.
             count: How many there are.
             page_size: Bytes in a page.
@@ -79,13 +79,13 @@ class DumpPages(WithoutHoles):
         self._loading: dict[int, Future[None]] = {}
         self._expected = -1
         self._workers = _workers()
-        # a daemon opens its dump before it goes to the background, and threads do not go with it
+        # a daemon opens its dump before it goes to the background, and threads do not survive that
         alive = weakref.ref(self)
         os.register_at_fork(before=lambda: _stop_threads(alive))
 
     @property
     def file(self) -> FileSource:
-        """The file that all of this comes from."""
+        """The file that everything is read from."""
         return self._file.file
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:
@@ -108,11 +108,11 @@ class DumpPages(WithoutHoles):
         self._file.close()
 
     def _get(self, first: int, end: int) -> list[Page]:
-        """The pages ``[first, end)``, from the cache as far as they are there."""
+        """The pages ``[first, end)``, from the cache as far as possible."""
         found: dict[int, Page] = {}
         self._take(first, end, found)
         if len(found) < end - first:
-            wait(self._loading_of(first, end, found))  # whoever needs what failed finds out again
+            wait(self._loading_of(first, end, found))  # a failure is met again below
             self._take(first, end, found)
         missing = np.array([n for n in range(first, end) if n not in found], dtype=np.int64)
         for run in np.split(missing, np.flatnonzero(np.diff(missing) != 1) + 1):
@@ -134,7 +134,7 @@ class DumpPages(WithoutHoles):
             return [self._loading[batch] for batch in missing if batch in self._loading]
 
     def _load(self, first: int, end: int) -> dict[int, Page]:
-        """Decompress the pages ``[first, end)``, in several threads if they are many."""
+        """Decompress the pages ``[first, end)``, in several threads if there are many."""
         if end - first <= BATCH:
             pages = self._decompress(first, end)
         else:
@@ -153,7 +153,7 @@ class DumpPages(WithoutHoles):
                 self._pages.popitem(last=False)
 
     def _read_ahead(self, first: int, end: int) -> None:
-        """Have the next batches read, if who asked goes on from where the last one ended."""
+        """Have the next batches read, if this read starts where the last one ended."""
         with self._lock:
             in_order, self._expected = first in (self._expected, self._expected - 1), end
             if not in_order:
@@ -189,7 +189,7 @@ class DumpPages(WithoutHoles):
         data = dict(self._read(offsets, sizes))
         wanted = list(zip(offsets, sizes, flags, strict=True))
         for offset, size, flag in wanted:
-            if (offset, size, flag) not in done:  # all pages of zeros are one
+            if (offset, size, flag) not in done:  # all pages of zeros are stored as one
                 page = self._page(data[offset][:size], offset, flag)
                 done[offset, size, flag] = page
         return [done[desc] for desc in wanted]
@@ -197,7 +197,7 @@ class DumpPages(WithoutHoles):
     def _read(
         self, offsets: Sequence[int], sizes: Sequence[int]
     ) -> Iterator[tuple[int, memoryview]]:
-        """The bytes from each offset on, with what lies close together read at once."""
+        """The bytes at each offset; neighbouring ones are read at once."""
         order = sorted(set(zip(offsets, sizes, strict=True)))
         while order:
             start, end, count = order[0][0], 0, 0
@@ -236,7 +236,7 @@ def _stop_threads(alive: weakref.ref[DumpPages]) -> None:
     pages = alive()
     if pages is not None:
         pages._workers.shutdown(cancel_futures=True)  # noqa: SLF001  # its own
-        pages._loading.clear()  # noqa: SLF001  # what was cancelled never leaves it by itself
+        pages._loading.clear()  # noqa: SLF001  # cancelled loads never leave it by themselves
         pages._workers = _workers()  # noqa: SLF001
 
 

@@ -20,9 +20,9 @@ def open_pieces(
     """Open every piece and lay them out.
 
     Args:
-        pieces: At least one; only a single piece may come without its address, and is then at 0.
-        ram_end: One past the last byte of RAM: how far a character device is taken to reach; None
-            where that is not known.
+        pieces: At least one; only a single piece may lack an address, and is then at 0.
+        ram_end: One past the last byte of RAM, where a character device is assumed to end; None if
+            that is not known.
 
     Returns:
         One source for each piece, and the table of what they hold by physical address; its
@@ -30,8 +30,8 @@ def open_pieces(
 
     Raises:
         ConfigError: if a piece cannot be opened or lacks an address.
-        LayoutError: naming both, if two pieces overlap.
-        TruncatedError: if a piece ends behind its file.
+        LayoutError: with the names of both, if two pieces overlap.
+        TruncatedError: if a piece ends past the end of its file.
     """
     _require_addresses(pieces)
     sources: list[FileSource] = []
@@ -46,7 +46,7 @@ def open_pieces(
 
 
 def lay_out_pieces(pieces: Sequence[Piece], sources: Sequence[FileSource]) -> Extents:
-    """What pieces hold, by physical address; otherwise as ``open_pieces``.
+    """The table of opened pieces by physical address; otherwise as ``open_pieces``.
 
     Args:
         pieces: At least one.
@@ -80,7 +80,7 @@ def open_piece(piece: Piece, *, role: str, ram_end: int | None) -> tuple[FileSou
 
     Raises:
         ConfigError: if it cannot be opened, or is empty.
-        TruncatedError: if it ends behind its file.
+        TruncatedError: if it ends past the end of its file.
         LayoutError: if it ends beyond ``MAX_ADDRESS``.
     """
     paddr = piece.paddr or 0
@@ -93,7 +93,7 @@ def open_piece(piece: Piece, *, role: str, ram_end: int | None) -> tuple[FileSou
 
 
 def open_file(piece: Piece, *, role: str, ram_end: int | None) -> FileSource:
-    """Open the file of a piece; its size is not looked at.
+    """Open the file of a piece without checking its size.
 
     Args:
         piece: What to open.

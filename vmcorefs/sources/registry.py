@@ -1,4 +1,4 @@
-"""What an input is, told by its first bytes: a dump of one of the formats, or else raw memory."""
+"""Recognise inputs by their first bytes: a dump of one of the formats, or else raw memory."""
 
 from __future__ import annotations
 
@@ -27,11 +27,11 @@ _LONGEST_MAGIC = 16
 
 
 class RawMemory(msgspec.Struct, frozen=True):
-    """Memory that is no dump.
+    """Memory that is not a dump.
 
     Attributes:
         sources: An opened file for each piece.
-        captured: What they hold, by physical address; its ``source`` column indexes ``sources``.
+        captured: What they hold by physical address; its ``source`` column indexes ``sources``.
     """
 
     sources: tuple[FileSource, ...]
@@ -39,23 +39,23 @@ class RawMemory(msgspec.Struct, frozen=True):
 
 
 def open_inputs(pieces: Sequence[Piece], *, ram_end: int | None) -> DumpFile | RawMemory:
-    """Open every input, once, and say what it is.
+    """Open every input once, and recognise it.
 
-    A piece whose physical address is given, or of which only a part is, is raw memory whatever
-    its first bytes are.
+    A piece that is given with a physical address, or of which only a part is given, is raw memory,
+    whatever its first bytes are.
 
     Args:
-        pieces: What the user gives; the parts of a dump that was split, in any order. A directory
-            is a mounted tree, and its ``vmcore`` is meant.
+        pieces: What the user gave; parts of a split dump in any order. A directory is a mounted
+            tree, and stands for its ``vmcore``.
         ram_end: As for ``pieces.open_pieces``.
 
     Raises:
-        ConfigError: if an input cannot be opened, is a dump and there are others, or is one of
-            several pieces and lacks its address.
-        FormatError: if it is a dump and broken.
+        ConfigError: if an input cannot be opened, is a dump among others, or is one of several
+            pieces and lacks its address.
+        FormatError: if it is a damaged dump.
         UnsupportedError: if it is a dump that cannot be read here.
         LayoutError: if two pieces overlap.
-        TruncatedError: if a piece ends behind its file.
+        TruncatedError: if a piece ends past the end of its file.
         SourceIOError: if it cannot be read.
     """
     files: list[FileSource] = []
@@ -91,11 +91,11 @@ def _open_dump(files: list[File], formats: list[_Format | None], count: int) -> 
         return one.open_parts(files)
     dumps = [file for file, found in zip(files, formats, strict=True) if found is not None]
     if not dumps or (one is not None and one.is_flattened):
-        raise UnsupportedError(f"{files[0].name}: a flattened stream of what is no known dump")
+        raise UnsupportedError(f"{files[0].name}: a flattened stream of an unknown dump format")
     strange = dumps[0]
     raise ConfigError(
-        f"{strange.name}: a dump says itself where its memory belongs: give it alone, or say that"
-        f" it is raw memory by its address, as in {strange.name}@0"
+        f"{strange.name}: a dump knows where its memory belongs: give it alone, or with an"
+        f" address if it is raw memory, as in {strange.name}@0"
     )
 
 
@@ -126,10 +126,10 @@ class _Format(msgspec.Struct, frozen=True):
     """A format of dumps.
 
     Attributes:
-        magic: What a file of it begins with.
+        magic: The first bytes of its files.
         open_one: Opens a dump that is one file.
         open_parts: Opens a dump of one or several files.
-        is_flattened: Whether it is a stream, with another format inside.
+        is_flattened: Whether it is a stream with another format inside.
     """
 
     magic: bytes

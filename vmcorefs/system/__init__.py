@@ -1,1 +1,1 @@
-"""What the rest asks of this machine: mounts, logs, systemd, terminals."""
+"""Services of this machine that the rest uses: mounts, logs, systemd, terminals."""

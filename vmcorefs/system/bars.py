@@ -1,7 +1,7 @@
-"""Progress bars on standard error: tqdm's, as this program needs them.
+"""Progress bars on standard error, by tqdm.
 
-Each is there only while its work goes on, and only on a terminal. tqdm is imported for the first of
-them: a daemon would keep 3.6 MiB for a bar that nobody has seen.
+Each is shown only while its work goes on, and only on a terminal. tqdm is imported with the first
+bar: otherwise a daemon would keep 3.6 MiB for a bar that is never shown.
 """
 
 from __future__ import annotations
@@ -27,14 +27,14 @@ def make_bar(what: str, unit: str, total: int | None = None, *, leave: bool = Fa
     """Show a bar, wherever standard error goes.
 
     Args:
-        what: What is done.
-        unit: What is counted; bytes ("B") are shown as KiB, MiB ...
-        total: How much there is, if that is known.
-        leave: Whether it stays when it is done.
+        what: A name for the work.
+        unit: The unit of the count; bytes ("B") are shown as KiB, MiB ...
+        total: The total count, if it is known.
+        leave: Whether the bar stays when the work is done.
     """
     from tqdm import tqdm  # noqa: PLC0415  # see above
 
-    tqdm.monitor_interval = 0  # no thread of its own: a daemon could not take its privileges away
+    tqdm.monitor_interval = 0  # no extra thread: a daemon could not drop that one's privileges
     in_bytes = unit == "B"
     return tqdm(
         desc=what,
@@ -74,7 +74,7 @@ def progress_bar(what: str, unit: str = "B", *, at_once: bool = False) -> Iterat
 
 
 def without_bars() -> AbstractContextManager[None]:
-    """Take the bars away for as long as something else is written to standard error."""
+    """Hide the bars while something else is written to standard error."""
     if "tqdm" not in sys.modules:
         return nullcontext()
     from tqdm import tqdm  # noqa: PLC0415

@@ -1,4 +1,4 @@
-"""The log in a file, on a disk that may be full."""
+"""Logging to a file, on a disk that may be full."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from vmcorefs.errors import ConfigError
 
 
 class LogFile(logging.Handler):
-    """Appends to a file; what cannot be written is counted, and told when there is room again.
+    """Appends to a file; lines that cannot be written are counted, and that is logged later.
 
-    A log that cannot be written must cost no read of the mount, nor memory.
+    A log that cannot be written must not make reads of the mount fail, nor take up memory.
     """
 
     def __init__(self, path: str) -> None:
@@ -31,7 +31,7 @@ class LogFile(logging.Handler):
         self._is_torn = False
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Write a line, and before it how many could not be written."""
+        """Write a line, preceded by the number of lines that could not be written, if any."""
         try:
             lines = self.format(record) + "\n"
         except Exception:  # noqa: BLE001  # as logging's own handlers do

@@ -1,4 +1,4 @@
-"""What is mounted, as /proc/self/mountinfo has it (proc_pid_mountinfo(5))."""
+"""Mounted file systems, from /proc/self/mountinfo (proc_pid_mountinfo(5))."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ class Mounted(msgspec.Struct, frozen=True):
     """One mounted file system.
 
     Attributes:
-        mountpoint: Where.
-        root: The directory of the file system that is mounted there; ``/`` is all of it.
-        source: The device, or what stands for one.
+        mountpoint: Where it is mounted.
+        root: The directory of the file system that is mounted there; ``/`` for all of it.
+        source: The device, or another name instead of one.
         fs_type: Its type.
         device: Its device number, ``MAJOR:MINOR``.
         is_read_only: Whether it is mounted read-only.
-        number: The mount's own, as ``mnt_id`` of an opened file's fdinfo has it.
+        number: The mount's id, ``mnt_id`` in the fdinfo of open files.
     """
 
     mountpoint: str
@@ -40,7 +40,7 @@ def list_mounted(path: str = MOUNTINFO) -> list[Mounted]:
         OSError: if it cannot be read.
     """
     mounted = []
-    # the kernel escapes no other line ends than its own (fs/proc_namespace.c)
+    # not splitlines(): "\n" is the only line end that the kernel escapes (fs/proc_namespace.c)
     for line in Path(path).read_bytes().decode("utf-8", "surrogateescape").split("\n")[:-1]:
         front, _, back = line.partition(" - ")
         fields, (fs_type, source, options) = front.split(" "), back.split(" ", 2)
@@ -60,5 +60,5 @@ def list_mounted(path: str = MOUNTINFO) -> list[Mounted]:
 
 
 def unescape(text: str) -> str:
-    r"""A field of mountinfo or fstab(5), in which a blank stands as ``\040``."""
+    r"""Decode a field of mountinfo or fstab(5), in which a blank is written ``\040``."""
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

@@ -1,4 +1,4 @@
-"""Telling systemd how a service is doing: sd_notify(3), with no library."""
+"""Notifying systemd of a service's state: sd_notify(3), without a library."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ log = logging.getLogger(__name__)
 
 
 def notify_systemd(*lines: str) -> None:
-    """Tell the service manager, if one asked (sd_notify(3)); a failure is none of ours."""
+    """Notify the service manager, if there is one (sd_notify(3)); a failure is only logged."""
     address = os.environ.get("NOTIFY_SOCKET", "")
     if address[:1] not in ("/", "@"):
         return

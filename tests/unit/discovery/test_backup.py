@@ -89,8 +89,8 @@ def test_a_backup_that_was_never_filled_is_not_used() -> None:
     assert backup_in_image(memory, MOVED) == (
         None,
         (
-            "the backup region at [0x80400, 0x82400) was never filled: low memory is taken as the"
-            " image has it"
+            "the backup region at [0x80400, 0x82400) was never filled: low memory is used as it is"
+            " in the image"
         ),
     )
 

@@ -80,7 +80,7 @@ def test_a_split_is_named(tmp_path: Path) -> None:
     kernel = make_kernel(ram=[LOW, (MIB, 2 * GIB), (4 * GIB, 5 * GIB)])
     ram = kernel.save(tmp_path / "ram", split(2 * GIB, 5 * GIB))
     assert look(ram)["placement"].value == (
-        "2 GiB below the PCI hole, what lies above 4 GiB right behind it"
+        "2 GiB below the PCI hole, directly followed by memory above 4 GiB"
     )
 
 

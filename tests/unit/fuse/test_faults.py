@@ -75,7 +75,7 @@ def test_a_walk_through_holes_holds_no_error_back_and_makes_none(
     assert caplog.records[-1].levelno == logging.ERROR
     faults._limits[logging.INFO]._at -= 60  # a minute later
     faults.flush()
-    assert caplog.messages[-1] == "30 more errors of reads, which are not listed here"
+    assert caplog.messages[-1] == "30 more read errors, which are not listed here"
     assert caplog.records[-1].levelno == logging.INFO
 
 

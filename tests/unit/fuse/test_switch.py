@@ -92,7 +92,7 @@ def kernel() -> Iterator[Kernel]:
     yield made
     made.answers.is_free.set()
     made.switch._stopped = True
-    made.ask(99, CACHED)  # wakes the lane that waits, which then ends
+    made.ask(99, CACHED)  # wakes the worker that waits, which then ends
     made.libfuse.close()  # the end of the other thread
     wait_for(lambda: _thread._count() == before, "end of every thread")
     made.socket.close()
@@ -109,11 +109,11 @@ def test_a_read_that_waits_for_a_disk_keeps_nobody_waiting(kernel: Kernel) -> No
     assert kernel.answered() == (1, 0)
 
 
-def test_one_lane_serves_what_needs_no_waiting(kernel: Kernel) -> None:
+def test_one_worker_serves_what_needs_no_waiting(kernel: Kernel) -> None:
     for unique in range(1, 100):
         kernel.ask(unique, CACHED)
         assert kernel.answered() == (unique, 0)
-    assert kernel.switch._lanes == 1
+    assert kernel.switch._workers == 1
 
 
 def test_a_read_that_hangs_where_it_should_not_is_given_up_and_the_others_go_on(
@@ -123,7 +123,7 @@ def test_a_read_that_hangs_where_it_should_not_is_given_up_and_the_others_go_on(
     wait_for(lambda: kernel.answers.at_once == [HANGS], "read that hangs")
     kernel.ask(2, CACHED)
     clock.passed += kernel.switch.deadlines.interval
-    kernel.switch.tick()  # another lane leads
+    kernel.switch.tick()  # another worker leads
     assert kernel.answered() == (2, 0)
     assert kernel.answers.at_once == [HANGS]  # nothing more is tried that could hang the same way
     # a lane answers first, and says then that it was in time
@@ -171,7 +171,7 @@ def test_a_request_is_refused_if_there_is_no_memory_for_libfuses_answer(
         assert kernel.answered() == (unique, error)
 
 
-def test_a_lane_that_waits_takes_no_cpu(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_worker_that_waits_takes_no_cpu(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vmcorefs.fuse.switch.has_cpus", lambda: True)
     kernel.switch.tick()
     for unique in range(1, 100):

@@ -29,10 +29,10 @@ def test_nothing_is_said_of_one_that_stays(watched: Watched) -> None:
 
 def test_it_is_said_each_time_that_it_shrinks(watched: Watched, ram: Path) -> None:
     os.truncate(ram, 4096)
-    assert watched.look() == (True, ["it has 4096 bytes now, and had 8192"])
+    assert watched.look() == (True, ["it has 4096 bytes now, but had 8192"])
     assert watched.look() == (False, [])
     os.truncate(ram, 0)
-    assert watched.look() == (True, ["it has 0 bytes now, and had 8192"])
+    assert watched.look() == (True, ["it has 0 bytes now, but had 8192"])
 
 
 def test_writing_growing_and_removing_are_said_once(watched: Watched, ram: Path) -> None:
@@ -40,16 +40,14 @@ def test_writing_growing_and_removing_are_said_once(watched: Watched, ram: Path)
         os.utime(ram, (stamp, stamp))
         said = watched.look()[1]
         assert said == (
-            ["it is written to: reads may show bytes of two times"] if stamp == 1_000 else []
+            ["it was written to: reads may mix old and new bytes"] if stamp == 1_000 else []
         )
     for size in (9000, 10000):
         os.truncate(ram, size)
         said = watched.look()[1]
         assert said == (["it grows: 9000 bytes now"] if size == 9000 else [])
     ram.unlink()
-    assert watched.look()[1] == ["it was removed; what is mounted is still whole"]
+    assert watched.look()[1] == ["it was removed; the mount still has all of it"]
     assert watched.look() == (False, [])
     ram.write_bytes(b"another")
-    assert watched.look()[1] == [
-        "another file has its name now; what is mounted is the one from before"
-    ]
+    assert watched.look()[1] == ["another file has its name now; the mount still shows the old one"]

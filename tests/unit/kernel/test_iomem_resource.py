@@ -79,4 +79,4 @@ def test_an_image_full_of_them_ends(tmp_path: Path, open_capture: Opener, name: 
     image = read(kernel, tmp_path / "ram", open_capture)
     assert image.memory_map.dialect == "the direct map of the page tables"
     (found,) = (finding for finding in image.findings if finding.what == "memory map")
-    assert found.against[0] == "no iomem_resource among 1024 that look like it"
+    assert found.against[0] == "no iomem_resource among 1024 candidates"

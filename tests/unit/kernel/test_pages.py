@@ -107,7 +107,7 @@ def test_several_threads(tmp_path: Path) -> None:
 
 
 def test_a_kernel_that_tells_nothing_of_its_pages(tmp_path: Path) -> None:
-    message = r"what pages were used for cannot be told: VMCOREINFO: SIZE\(page\) is None"
+    message = r"cannot tell what pages were used for: VMCOREINFO: SIZE\(page\) is None"
     with (
         pytest.raises(FormatError, match=message),
         kinds_of(make_kernel(ram=X86_RAM), tmp_path),

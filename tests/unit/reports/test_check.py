@@ -49,7 +49,7 @@ def test_the_universal_layout_is(tmp_path: Path, open_capture: Opener) -> None:
     # the machine is far below LeechCore's 16 MiB, and that is all
     (memprocfs,) = (t for t in make_check(capture)["tools"] if t["tool"] == "MemProcFS")
     assert [each["rule"] for each in memprocfs["objections"] if each["fatal"]] == [
-        "the file has 1.879 MiB; it opens none of less than 16 MiB"
+        "the file has 1.879 MiB; it opens none smaller than 16 MiB"
     ]
 
 
@@ -124,7 +124,7 @@ def test_the_report_for_people_is_a_screen(explained: Capture) -> None:
 def test_what_keeps_a_tool_from_opening_comes_first(explained: Capture) -> None:
     text = format_check(make_check(explained))
     at = text.index("MemProcFS:    no: ")
-    assert text.index("less than 16 MiB") > at
+    assert text.index("smaller than 16 MiB") > at
     assert text.index("PT_LOADs must be in order") < text.index("it shows physical memory")
     assert "-> --layout universal" in " ".join(text.split())
 

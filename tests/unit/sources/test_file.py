@@ -119,7 +119,7 @@ def test_a_character_device_does_not_tell_its_size() -> None:
     with pytest.raises(
         ConfigError,
         match=exactly(
-            "/dev/zero: a character device does not tell its size; give it, as in /dev/zero@0:0+4G"
+            "/dev/zero: a character device has no size of its own; give one, as in /dev/zero@0:0+4G"
         ),
     ):
         FileSource("/dev/zero", role="image")
@@ -154,7 +154,7 @@ def test_a_file_that_shrinks_fails_where_it_is_short_and_nowhere_else(
     with pytest.raises(
         SourceIOError,
         match=exactly(
-            f"{path}: cannot read 4096 bytes at offset 0x3000: it ends there now, and had 32768"
+            f"{path}: cannot read 4096 bytes at offset 0x3000: it ends there now, but had 32768"
             " bytes when it was opened"
         ),
     ) as caught:

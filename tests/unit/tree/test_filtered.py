@@ -128,7 +128,7 @@ def test_what_cannot_be_told_is_a_warning(tmp_path: Path, open_capture: Opener) 
         kernel.chunks[number] = (paddr, data.replace(b"NUMBER(PG_private)", b"NUMBER(PG_PRIVATE)"))
     assert at
     capture = open_capture(kernel.save(tmp_path / "ram"), dump_level=2)
-    told = "neither VMCOREINFO nor BTF says which page cache is private: all of it is taken to be"
+    told = "neither VMCOREINFO nor BTF says which cache pages are private: all are taken to be"
     assert told in capture.image.warnings
     assert page_at(capture, CACHE * MIB) == page(0)
 
@@ -136,7 +136,7 @@ def test_what_cannot_be_told_is_a_warning(tmp_path: Path, open_capture: Opener) 
 def test_no_page_array(tmp_path: Path, open_capture: Opener) -> None:
     saved = make_kernel(ram=X86_RAM).save(tmp_path / "ram")
     message = (
-        "what pages were used for cannot be told: VMCOREINFO: SIZE(page) is None, expected a number"
+        "cannot tell what pages were used for: VMCOREINFO: SIZE(page) is None, expected a number"
     )
     with pytest.raises(FormatError, match=exactly(message)):
         open_capture(saved, dump_level=16)
@@ -144,7 +144,7 @@ def test_no_page_array(tmp_path: Path, open_capture: Opener) -> None:
 
 def test_no_vmcoreinfo(tmp_path: Path, open_capture: Opener) -> None:
     saved = bare_machine().save(tmp_path)
-    with pytest.raises(FormatError, match="cannot be told without VMCOREINFO"):
+    with pytest.raises(FormatError, match="what pages were used for without VMCOREINFO"):
         open_capture(saved.ram, memory_map=saved.iomem, dump_level=16)
 
 

@@ -1,4 +1,4 @@
-"""What a tool has against a dump."""
+"""Why a tool rejects a dump, or reads it badly."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Objection(msgspec.Struct, frozen=True):
     """One rule that a dump breaks.
 
     Attributes:
-        rule: What the tool asks, and what it finds.
-        source: Where it asks it, as ``project:file`` and a function, or where it was seen.
-        remedy: What helps; empty if nothing does.
-        fatal: Whether the tool does not open the dump at all.
+        rule: What the tool requires, and what it finds instead.
+        source: Where it requires that, as ``project:file`` and a function, or where it was seen.
+        remedy: How to avoid it; empty if nothing helps.
+        fatal: Whether the tool refuses to open the dump at all.
     """
 
     rule: str

@@ -60,7 +60,7 @@ def _volatility_reads_little_endian_elf64(dump: DumpHeaders) -> Iterator[Objecti
         bits = 64 if header.elf_class == ELFCLASS64 else 32
         order = "little" if header.byte_order == "<" else "big"
         yield Objection(
-            f"it reads little-endian ELF64 alone; this is {order}-endian ELF{bits}",
+            f"it reads only little-endian ELF64; this is {order}-endian ELF{bits}",
             f"{_VOLATILITY}/elf.py Elf64Layer",
             fatal=True,
         )
@@ -69,7 +69,7 @@ def _volatility_reads_little_endian_elf64(dump: DumpHeaders) -> Iterator[Objecti
 def _volatility_counts_e_phnum(dump: DumpHeaders) -> Iterator[Objection]:
     if dump.header.e_phnum == PN_XNUM:
         yield Objection(
-            f"it takes e_phnum at its word: of {len(dump.phdrs)} program headers it reads the"
+            f"it knows no extended e_phnum: of {len(dump.phdrs)} program headers it reads the"
             f" first {PN_XNUM}",
             f"{_VOLATILITY}/elf.py Elf64Layer._load_segments",
         )
@@ -90,7 +90,7 @@ def _volatility_does_not_sort(dump: DumpHeaders) -> Iterator[Objection]:
     (first, _), (_, last) = _span(loads[0]), _span(loads[-1])
     yield Objection(
         f"PT_LOADs are not in order of address: it takes {format_range(first, last)} for all of"
-        " memory, scans nothing else, and looks addresses up by halving",
+        " memory, scans nothing else, and looks addresses up by binary search",
         f"{_VOLATILITY}/segmented.py minimum_address, _find_segment",
         USE_UNIVERSAL,
     )
@@ -102,7 +102,7 @@ def _volatility_does_not_sort(dump: DumpHeaders) -> Iterator[Objection]:
 def _leechcore_wants_16_mib(dump: DumpHeaders) -> Iterator[Objection]:
     if dump.size < LEECHCORE_MIN_FILE:
         yield Objection(
-            f"the file has {format_size(dump.size)}; it opens none of less than 16 MiB",
+            f"the file has {format_size(dump.size)}; it opens none smaller than 16 MiB",
             f"{_LEECHCORE} DeviceFile_Open",
             fatal=True,
         )
@@ -114,16 +114,16 @@ def _leechcore_reads_8_kib_of_headers(dump: DumpHeaders) -> Iterator[Objection]:
     if end > LEECHCORE_HEAD:
         most = (LEECHCORE_HEAD - header.ehdr_size) // header.phdr_size
         yield Objection(
-            f"{len(dump.phdrs)} program headers; it reads {most} at most, those of the first"
+            f"{len(dump.phdrs)} program headers; it reads at most {most}, those in the first"
             f" {format_size(LEECHCORE_HEAD)}",
             f"{_LEECHCORE} DeviceFile_MsCrashCoreDumpInitialize",
-            # a universal layout that has as many cannot be helped by itself
+            # no remedy if the universal layout itself has this many
             "" if _ascending(_whole_loads(dump)) else USE_UNIVERSAL,
             fatal=True,
         )
     if header.byte_order != "<":
         yield Objection(
-            "it reads little-endian cores alone, and takes this for raw memory from address 0 on",
+            "it reads only little-endian cores, and takes this for raw memory from address 0 on",
             f"{_LEECHCORE} DeviceFile_MsCrashCoreDumpInitialize",
             fatal=True,
         )
@@ -135,8 +135,8 @@ def _leechcore_wants_ascending_pages(dump: DumpHeaders) -> Iterator[Objection]:
     uneven = ((loads["p_paddr"] | loads["p_filesz"]) & np.uint64(0xFFF)) != 0
     for load in loads[uneven][:1]:
         yield Objection(
-            f"it leaves out PT_LOADs that are no whole pages of 4 KiB; of {int(uneven.sum())}, the"
-            f" first is {format_range(*_span(load))}",
+            f"it leaves out PT_LOADs that are not whole pages of 4 KiB: {int(uneven.sum())}, the"
+            f" first of them {format_range(*_span(load))}",
             f"{_LEECHCORE} DeviceFile_MsCrashCoreDumpInitialize",
             USE_UNIVERSAL,
         )
@@ -145,7 +145,7 @@ def _leechcore_wants_ascending_pages(dump: DumpHeaders) -> Iterator[Objection]:
         yield Objection(
             "PT_LOADs must be in order of address, and not overlap"
             if len(kept)
-            else "there is no PT_LOAD that it takes",
+            else "it accepts none of the PT_LOADs",
             _LEECHCORE_MAP,
             USE_UNIVERSAL,
             fatal=True,
@@ -153,7 +153,7 @@ def _leechcore_wants_ascending_pages(dump: DumpHeaders) -> Iterator[Objection]:
 
 
 def _memprocfs_is_for_windows(dump: DumpHeaders) -> Iterator[Objection]:
-    del dump  # whatever it is
+    del dump  # true of every dump
     yield Objection(
         "it shows physical memory and analyses Windows: it has nothing for Linux",
         "ufrisk/MemProcFS:README.md",
@@ -165,7 +165,7 @@ def _memprocfs_is_for_windows(dump: DumpHeaders) -> Iterator[Objection]:
 
 
 def _whole_loads(dump: DumpHeaders) -> PhdrTable:
-    """PT_LOADs that are stored as long as they are: volatility3 and LeechCore see no others."""
+    """PT_LOADs with p_filesz equal to p_memsz: volatility3 and LeechCore see no others."""
     loads = dump.loads
     selected: PhdrTable = loads[(loads["p_filesz"] == loads["p_memsz"]) & (loads["p_filesz"] > 0)]
     return selected

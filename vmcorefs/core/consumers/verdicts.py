@@ -1,7 +1,7 @@
-"""Which tools open a dump, and where one does not, by which of its rules, and what helps.
+"""Which tools open a dump; for one that does not, which of its rules is broken, and the remedy.
 
-A tool's rules are what its source asks of the headers; each objection names the place, as
-``project:file``. Nothing is said here that is not in a source, or was not seen.
+A tool's rules are what its source requires of the headers; each objection names the place, as
+``project:file``. Every rule here comes from a tool's source, or was observed.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Verdict(msgspec.Struct, frozen=True):
 
     Attributes:
         tool: Its name.
-        objections: Empty if it opens the dump and all of it is there.
+        objections: Empty if it opens the dump and shows all of it.
     """
 
     tool: str
@@ -59,7 +59,7 @@ RULES: dict[str, tuple[Rule, ...]] = {
 
 
 def judge(dump: DumpHeaders) -> tuple[Verdict, ...]:
-    """What each tool will say of a dump, by its headers alone."""
+    """Judge from a dump's headers alone what each tool will make of it."""
     return tuple(
         Verdict(tool, tuple(each for rule in rules for each in rule(dump)))
         for tool, rules in RULES.items()

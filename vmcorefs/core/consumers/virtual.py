@@ -60,7 +60,7 @@ def _crash_wants_notes_first(dump: DumpHeaders) -> Iterator[Objection]:
     note = dump.phdrs[0]
     if int(note["p_offset"]) + int(note["p_filesz"]) > int(first["p_offset"]):
         yield Objection(
-            "notes must lie in front of the first PT_LOAD's data",
+            "notes must lie before the first PT_LOAD's data",
             f"{_CRASH} is_netdump",
             fatal=True,
         )
@@ -69,7 +69,7 @@ def _crash_wants_notes_first(dump: DumpHeaders) -> Iterator[Objection]:
 def _crash_wants_vmcoreinfo(dump: DumpHeaders) -> Iterator[Objection]:
     if dump.vmcoreinfo is None:
         yield Objection(
-            "without VMCOREINFO it knows neither phys_base nor how far KASLR moved the kernel",
+            "without VMCOREINFO it knows neither phys_base nor the KASLR offset",
             "crash-utility/crash:x86_64.c x86_64_calc_phys_base, symbols.c derive_kaslr_offset",
             f"{GIVE_VMCOREINFO}; or crash --kaslr=OFFSET -m phys_base=ADDRESS",
             fatal=True,
@@ -166,7 +166,7 @@ def _gdb_is_for_some_machines(dump: DumpHeaders) -> Iterator[Objection]:
 def _drgn_wants_vmcoreinfo(dump: DumpHeaders) -> Iterator[Objection]:
     if dump.vmcoreinfo is None:
         yield Objection(
-            "without VMCOREINFO it takes the dump for a process's",
+            "without VMCOREINFO it takes the dump for that of a process",
             f"{_DRGN}/program.c drgn_program_set_core_dump",
             GIVE_VMCOREINFO,
             fatal=True,
@@ -189,7 +189,7 @@ def _drgn_wants_address_bits(dump: DumpHeaders) -> Iterator[Objection]:
         return
     if not any(key in dump.vmcoreinfo.values for key in keys):
         yield Objection(
-            f"VMCOREINFO has neither {' nor '.join(keys)}: it follows no page tables",
+            f"VMCOREINFO has neither {' nor '.join(keys)}: it cannot follow page tables",
             f"{_DRGN}/arch_aarch64.c",
             GIVE_VMCOREINFO,
         )
@@ -198,7 +198,7 @@ def _drgn_wants_address_bits(dump: DumpHeaders) -> Iterator[Objection]:
 def _drgn_believes_p_vaddr(dump: DumpHeaders) -> Iterator[Objection]:
     if dump.vmcoreinfo is not None and (dump.loads["p_vaddr"] == 0).any():
         yield Objection(
-            "p_vaddr 0 is believed: it reads memory where there is none, near address 0",
+            "it trusts p_vaddr 0, and so reads memory near address 0, where there is none",
             f"{_DRGN}/program.c drgn_program_set_core_dump; osandov/drgn#461",
             "DRGN_PREFER_PGTABLE_READER=1 in its environment",
         )
@@ -231,7 +231,7 @@ def _makedumpfile_wants_notes(dump: DumpHeaders) -> Iterator[Objection]:
         why = (
             "without VMCOREINFO"
             if dump.vmcoreinfo is None
-            else "of several PT_NOTEs it reads the last, which has no VMCOREINFO: so"
+            else "of several PT_NOTEs it reads only the last, which has no VMCOREINFO: so"
         )
         yield Objection(
             f"{why} it leaves out zero pages (-d 1) and no others, and finds no log",
@@ -241,7 +241,7 @@ def _makedumpfile_wants_notes(dump: DumpHeaders) -> Iterator[Objection]:
     tail = dump.size - int(segments[-1]["p_offset"]) - int(segments[-1]["p_filesz"])
     if tail < _NOTE_TAIL:
         yield Objection(
-            f"it reads up to {_NOTE_TAIL} bytes behind the last note; the file ends after {tail}",
+            f"it reads up to {_NOTE_TAIL} bytes past the last note; the file ends after {tail}",
             f"{_MAKEDUMPFILE} get_pt_note_info",
             fatal=True,
         )

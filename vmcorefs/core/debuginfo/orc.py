@@ -1,9 +1,10 @@
-"""How to unwind x86-64 kernel stacks: the kernel's ORC tables, retold as DWARF for debuggers.
+"""How to unwind x86-64 kernel stacks: the kernel's ORC tables, converted to DWARF for debuggers.
 
-An x86-64 kernel has no frame pointers, and its DWARF is in the debug package. What it unwinds with
-itself is in its memory: for each address where something changes, where the caller's stack pointer
-is (arch/x86/include/asm/orc_types.h, arch/x86/kernel/unwind_orc.c, ``unwind_next_frame``). As a
-``.debug_frame`` section that lets gdb follow a stack with no debug package.
+An x86-64 kernel has no frame pointers, and its DWARF is in the debug package. But the tables it
+unwinds its own stacks with are in its memory: for each address where something changes, where the
+caller's stack pointer is (arch/x86/include/asm/orc_types.h, arch/x86/kernel/unwind_orc.c,
+``unwind_next_frame``). Converted to a ``.debug_frame`` section, they let gdb follow a stack without
+the debug package.
 """
 
 from __future__ import annotations
@@ -21,16 +22,16 @@ from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
 
 MAX_ENTRIES = 1 << 20
-"""Most entries that are believed: distributions' kernels have 350,000 to 450,000."""
+"""Most entries accepted: distributions' kernels have 350,000 to 450,000."""
 
 MAX_DISTINCT = 1 << 14
-"""Most entries that differ: those kernels have about 1,000."""
+"""Most distinct entries accepted: those kernels have about 1,000."""
 
 ENTRY_DTYPE = np.dtype([("sp_offset", "<i2"), ("bp_offset", "<i2"), ("flags", "<u2")])
 """``struct orc_entry``; the flags are the two registers, the type, and since 6.4 the signal bit."""
 
 _Table = npt.NDArray[np.void]
-_ROWS_PER_FDE = 128  # a debugger goes through them from the first on
+_ROWS_PER_FDE = 128  # a debugger scans them from the first
 _CFA, _BP, _RA = 7, 6, 16  # DWARF's numbers: rsp, rbp, the return address
 
 # ORC_REG_* that a stack pointer may come from -> DWARF register
@@ -61,18 +62,18 @@ _BREG, _DEREF, _CONSTS, _PLUS = 0x70, 0x06, 0x11, 0x22
 
 
 class _Rule(msgspec.Struct, frozen=True):
-    """What one distinct ORC entry says, as DWARF; ``interrupted``: its caller did no call."""
+    """One distinct ORC entry as DWARF; ``interrupted``: its caller was interrupted, not calling."""
 
     program: bytes
     interrupted: bool
 
 
 def read_debug_frame(kernel: SymbolTable, memory: KernelMemory) -> bytes:
-    """Make a ``.debug_frame`` section of the kernel's ORC tables; modules have their own.
+    """Make a ``.debug_frame`` section from the kernel's ORC tables; modules have their own.
 
     Raises:
         FormatError: if the kernel has none, or they contradict themselves.
-        VmcorefsError: what ``memory.read`` raises.
+        VmcorefsError: whatever ``memory.read`` raises.
     """
     places = [
         kernel.lookup(name)
@@ -83,7 +84,7 @@ def read_debug_frame(kernel: SymbolTable, memory: KernelMemory) -> bytes:
     if not entries or rest or not 1 < count <= MAX_ENTRIES:
         raise FormatError(f"ORC: {stop - start} bytes of addresses, entries at {entries:#x}")
     offsets = np.frombuffer(memory.read(start, 4 * count), dtype="<i4").astype(np.int64)
-    # each is relative to where it stands (orc_ip)
+    # each is relative to its own address (orc_ip)
     places_of = np.uint64(start) + 4 * np.arange(count, dtype=np.uint64)
     addresses = places_of + offsets.view(np.uint64)
     if (addresses[1:] < addresses[:-1]).any():
@@ -112,9 +113,9 @@ def _describe_crash_kexec(
 ) -> None:
     """Put an entry for ``__crash_kexec`` into the table, which has none.
 
-    It is there that the registers of the CPU that panicked are taken, so every backtrace begins in
-    it, and objtool leaves it out (STACK_FRAME_NON_STANDARD, kernel/kexec_core.c). Its frame is of
-    one size from its first instructions on.
+    The registers of the CPU that panicked are saved there, so every backtrace begins in it, but
+    objtool leaves it out (STACK_FRAME_NON_STANDARD, kernel/kexec_core.c). Its frame has one size
+    from its first instructions on.
     """
     start = kernel.lookup("__crash_kexec")
     if start is None:
@@ -126,7 +127,7 @@ def _describe_crash_kexec(
 
 
 def _end_at_system_calls(kernel: SymbolTable, addresses: Addresses, table: _Table) -> None:
-    """End stacks at ``entry_SYSCALL_64``: user space has called it, whose stack is not followed."""
+    """End stacks at ``entry_SYSCALL_64``: its caller is user space, whose stack is not followed."""
     start = kernel.lookup("entry_SYSCALL_64")
     last = kernel.lookup("entry_SYSCALL_64_after_hwframe")
     if start is None or last is None:
@@ -155,33 +156,33 @@ def _is_newer(table: _Table) -> bool:
 
 
 def make_debug_frame(addresses: Addresses, table: _Table) -> bytes:
-    """Retell ORC entries as DWARF call frame information.
+    """Convert ORC entries to DWARF call frame information.
 
     Args:
-        addresses: From where on each entry holds, in order; two of them or more.
-        table: ``struct orc_entry`` for each; the last one only ends the one before.
+        addresses: The address from which each entry holds, in order; at least two.
+        table: ``struct orc_entry`` for each; the last one only ends the one before it.
 
     Raises:
-        FormatError: if there are too many that differ.
+        FormatError: if too many of them are distinct.
     """
-    # one number for each: numpy sorts those much faster than structures
+    # one number per entry: numpy sorts numbers much faster than structures
     packed = table["sp_offset"].astype(np.int64) << 32
     packed |= (table["bp_offset"].astype(np.int64) & 0xFFFF) << 16 | table["flags"]
     _, first_of, which = np.unique(packed, return_index=True, return_inverse=True)
     if len(first_of) > MAX_DISTINCT:
-        raise FormatError(f"ORC: {len(first_of)} entries differ, expected {MAX_DISTINCT} at most")
+        raise FormatError(f"ORC: {len(first_of)} distinct entries, expected at most {MAX_DISTINCT}")
     newer = _is_newer(table)
     rules = [_make_rule(*entry, newer=newer) for entry in table[first_of].tolist()]
     interrupted = np.array([rule.interrupted for rule in rules])[which]
     breaks = np.zeros(len(table), dtype=bool)
     breaks[::_ROWS_PER_FDE] = True
     breaks[1:] |= interrupted[1:] != interrupted[:-1]
-    parts = [_pack_cie(b""), _pack_cie(b"zS")]  # S: what was interrupted did no call
+    parts = [_pack_cie(b""), _pack_cie(b"zS")]  # S: a signal frame, interrupted rather than calling
     cies = (0, len(parts[0]))
     deltas = np.diff(addresses).tolist()
     starts = np.flatnonzero(breaks[:-1]).tolist()
     for first, end in zip(starts, [*starts[1:], len(table) - 1], strict=True):
-        data = b"\0" if interrupted[first] else b""  # the augmentation's, of no length
+        data = b"\0" if interrupted[first] else b""  # augmentation data, of length 0
         program = data + b"".join(_iter_rows(rules, which[first:end].tolist(), deltas[first:end]))
         where = int(addresses[first]), int(addresses[end] - addresses[first])
         parts.append(_pack_fde(cies[int(interrupted[first])], *where, program))
@@ -204,7 +205,7 @@ def _make_rule(sp_offset: int, bp_offset: int, flags: int, *, newer: bool) -> _R
     kind = (flags >> 8 & 7) - 2 if newer else flags >> 8 & 3
     register = _REGISTERS.get(flags & 15)
     if register is None or kind not in (_CALL, _REGS, _REGS_PARTIAL):
-        # here a stack ends, or nobody knows how it goes on
+        # the stack ends here, or nothing says how it continues
         return _Rule(bytes([_DEF_CFA, _CFA, 8, _UNDEFINED, _RA]), interrupted=False)
     base = _sum(register, sp_offset)
     if flags & 15 == _BP_INDIRECT:
@@ -268,7 +269,7 @@ def _sleb(value: int) -> bytes:
 def _pack_cie(augmentation: bytes) -> bytes:
     """Version 1, code in units of 1 and data in units of -8 bytes (DWARF 5, 6.4.1)."""
     body = struct.pack("<IB", 0xFFFFFFFF, 1) + augmentation + bytes([0, 1, *_sleb(-8), _RA])
-    data = b"\0" if augmentation else b""  # of no length
+    data = b"\0" if augmentation else b""  # augmentation data, of length 0
     return _pack_entry(body + data + bytes([_DEF_CFA, _CFA, 8, _OFFSET | _RA, 1]))
 
 

@@ -1,7 +1,7 @@
-"""An ELF file that stands in for the kernel's ``vmlinux``, made from what its memory tells.
+"""An ELF file that stands in for the kernel's ``vmlinux``, made from the kernel's memory.
 
 It has a symbol table made from kallsyms, the kernel's BTF (Documentation/bpf/btf.rst) and its
-build id. That is enough for gdb to show names where no debug package is at hand. It holds none of
+build id. That is enough for gdb to show names when no debug package is at hand. It holds none of
 the kernel's code or data: its sections only say which addresses are code and which are data, as
 those of a file of debug information do (``objcopy --only-keep-debug``), and a debugger reads the
 bytes from the dump. Addresses are those at run time: KASLR is applied, so gdb needs no offset.
@@ -51,7 +51,7 @@ _RANGES = (
 
 
 class _Section(msgspec.Struct, frozen=True):
-    """A section header, and the content that it is about; ``size`` counts where there is none."""
+    """A section header and its content; ``size`` is its size where it has no content."""
 
     name: str
     sh_type: int
@@ -82,7 +82,7 @@ def make_vmlinux(
         byte_order: The kernel's.
         btf: The kernel's BTF, if there is any.
         build_id: Descriptor of the build-id note, if it is known.
-        debug_frame: How to unwind its stacks (``core.orc``), if that is known.
+        debug_frame: How to unwind its stacks (``core.debuginfo.orc``), if that is known.
 
     Raises:
         UnsupportedError: if the kernel has 32 bits.
@@ -106,10 +106,10 @@ def make_vmlinux(
 
 
 def _lay_out_image(symbols: SymbolTable) -> Iterator[_Section]:
-    """Sections for all addresses from the image's first up to ``_end``, in order, without a gap.
+    """Sections for all addresses from the start of the image to ``_end``, in order, without a gap.
 
-    gdb looks for a symbol only where there is a section. What no pair of symbols describes (tables
-    of exceptions and of alternatives, ORC ...) becomes ``.image.N``.
+    gdb looks for a symbol only where there is a section. What lies between the known pairs of
+    symbols (tables of exceptions and of alternatives, ORC ...) becomes ``.image.N``.
     """
     place = dict(zip(reversed(symbols.names), reversed(symbols.addresses.tolist()), strict=True))
     known = sorted(
@@ -175,9 +175,9 @@ def _place_symbols(
 ) -> tuple[npt.NDArray[np.uint16], Addresses]:
     """The section and the size of each symbol.
 
-    A symbol reaches to the next address that has one, or to its section's end. Of several at one
-    address only the first gets that size: it is the one that the kernel prints in an oops
-    (kernel/kallsyms.c, ``get_symbol_pos``), and gdb and elfutils prefer symbols with a size.
+    A symbol reaches to the next address that has one, or to the end of its section. If several
+    share an address, only the first gets that size: it is the one that the kernel prints in an
+    oops (kernel/kallsyms.c, ``get_symbol_pos``), and gdb and elfutils prefer symbols with a size.
     """
     image = np.array(
         [

@@ -1,6 +1,6 @@
-"""The headers of a dump as they stand in the file: what a tool that opens it finds.
+"""The headers of a dump exactly as they are in the file: what a tool that opens it finds.
 
-Nothing is taken for granted but that it is an ELF file: whether a dump keeps a tool's rules
+Nothing is taken for granted except that it is an ELF file: whether a dump meets a tool's rules
 (``core/consumers/verdicts.py``) is judged by the bytes that the tool will read.
 """
 
@@ -28,22 +28,22 @@ from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
 from vmcorefs.errors import FormatError
 
 MAX_PHDRS = 1 << 20
-"""Most program headers that are looked at."""
+"""Most program headers accepted."""
 
 MAX_NOTES = 64 << 20
-"""Most bytes of notes that are looked at."""
+"""Most bytes of notes accepted."""
 
 _MAX_SHDR_SIZE = 64
 
 ReadAt = Callable[[int, int], bytes]
-"""``(size, offset)`` to the bytes there, fewer only at the end of the file."""
+"""From ``(size, offset)`` to the bytes there, fewer only at the end of the file."""
 
 
 class DumpHeaders(msgspec.Struct, frozen=True):
-    """What stands in front of a dump's memory.
+    """Everything before a dump's memory.
 
     Attributes:
-        header: Its ELF header; ``e_phnum`` as it is written, ``PN_XNUM`` too.
+        header: Its ELF header; ``e_phnum`` as written, even if that is ``PN_XNUM``.
         phdrs: Its program headers, in their order.
         notes: The notes of each PT_NOTE, in their order.
         vmcoreinfo: Its VMCOREINFO, or None.
@@ -82,7 +82,7 @@ def read_dump_headers(read: ReadAt, size: int) -> DumpHeaders:
         size: Bytes in the file.
 
     Raises:
-        FormatError: if it is no ELF file, or has more headers or notes than are looked at.
+        FormatError: if it is not an ELF file, or has too many headers or notes.
     """
     header, fields = decode_ehdr(read(MAX_EHDR_SIZE, 0))
     if fields["e_phentsize"] != header.phdr_size:
@@ -91,7 +91,7 @@ def read_dump_headers(read: ReadAt, size: int) -> DumpHeaders:
     if count == PN_XNUM:
         count = extended_phnum(header, read(_MAX_SHDR_SIZE, fields["e_shoff"]))
     if count > MAX_PHDRS:
-        raise FormatError(f"{count} program headers, more than the {MAX_PHDRS} that are looked at")
+        raise FormatError(f"{count} program headers, expected at most {MAX_PHDRS}")
     phdrs = parse_phdrs(header, read(count * header.phdr_size, header.e_phoff), count)
     notes = _read_notes(read, header, phdrs)
     text = find_vmcoreinfo(tuple(note for segment in notes for note in segment))
@@ -104,5 +104,5 @@ def _read_notes(read: ReadAt, header: ElfHeader, phdrs: PhdrTable) -> tuple[tupl
     spans = [(int(phdrs[row]["p_filesz"]), int(phdrs[row]["p_offset"])) for row in rows]
     total = sum(size for size, _ in spans)
     if total > MAX_NOTES:
-        raise FormatError(f"notes of {total} bytes, more than the {MAX_NOTES} that are looked at")
+        raise FormatError(f"notes of {total} bytes, expected at most {MAX_NOTES}")
     return tuple(walk_notes(read(*span), header.byte_order).notes for span in spans)

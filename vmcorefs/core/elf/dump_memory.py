@@ -1,7 +1,7 @@
 """Which memory an ELF dump holds: its program headers, inverted.
 
-A vmcore says of each PT_LOAD at which physical address its bytes were. That is all that a raw image
-needs a memory map, a placement and a backup for: the kernel that wrote /proc/vmcore has applied
+Each PT_LOAD of a vmcore says at which physical address its bytes were. So a dump needs no memory
+map, placement or backup as a raw image does: the kernel that wrote /proc/vmcore has already applied
 them (fs/proc/vmcore.c).
 """
 
@@ -26,15 +26,15 @@ BoolArray = npt.NDArray[np.bool_]
 
 
 class DumpMemory(msgspec.Struct, frozen=True):
-    """What a dump tells of physical memory.
+    """What a dump says about physical memory.
 
     Attributes:
-        held: The table: DATA of the dump's file, by its offsets, and EXCLUDED. RAM of ``plan`` that
-            it does not speak of is lost, as the file has been cut short.
-        plan: The PT_LOADs as an elfcorehdr has them: all of the memory, left out or not. Those that
-            were cut where pages are left out are joined again.
-        end: Bytes that the file must have to hold all that its PT_LOADs promise.
-        has_vaddrs: Whether the PT_LOADs tell virtual addresses.
+        held: The table: DATA, by offsets in the dump's file, and EXCLUDED. RAM of ``plan`` that is
+            not in it is lost because the file was cut short.
+        plan: The PT_LOADs as an elfcorehdr has them: all memory, whether it was left out or not.
+            PT_LOADs that were split where pages are left out are joined again.
+        end: Bytes that the file must have to hold everything its PT_LOADs promise.
+        has_vaddrs: Whether the PT_LOADs have virtual addresses.
     """
 
     held: Extents
@@ -51,15 +51,15 @@ class DumpMemory(msgspec.Struct, frozen=True):
 def read_dump_memory(dump: DumpHeaders, *, source: int = 0) -> DumpMemory:
     """Invert the program headers of a dump.
 
-    Where PT_LOADs overlap, as that of the kernel's image and the one of the RAM that it is in do,
-    they are taken to show the same bytes, and the one that begins first is used.
+    PT_LOADs may overlap, as the kernel's image does with the RAM that holds it. They are taken to
+    show the same bytes, and the one that begins first is used.
 
     Args:
         dump: Its headers; ``dump.size`` is the size of its file.
         source: Index of the file.
 
     Raises:
-        FormatError: if it is no core of a machine, or a PT_LOAD cannot be true.
+        FormatError: if it is not the core of a machine, or a PT_LOAD cannot be true.
         UnsupportedError: if it is an object file or a program.
     """
     if dump.header.e_type != ET_CORE:
@@ -75,7 +75,7 @@ def read_dump_memory(dump: DumpHeaders, *, source: int = 0) -> DumpMemory:
     end = int((loads["p_offset"] + loads["p_filesz"])[stored].max(initial=0))
     loads = _place_aliases(loads, loads["p_paddr"] == dump.no_address)
     if not len(loads):
-        raise FormatError("no PT_LOAD tells a physical address, as a machine's do")
+        raise FormatError("no PT_LOAD has a physical address, as those of a machine do")
     paddr, offset, filesz, memsz = (
         loads[name].astype(np.int64) for name in ("p_paddr", "p_offset", "p_filesz", "p_memsz")
     )
@@ -119,10 +119,10 @@ def _check_loads(dump: DumpHeaders) -> PhdrTable:
 
 
 def _place_aliases(loads: PhdrTable, alias: BoolArray) -> PhdrTable:
-    """Give each PT_LOAD without a physical address that of the PT_LOAD whose bytes it shows.
+    """Give each PT_LOAD without a physical address the one of the PT_LOAD whose bytes it shows.
 
-    vmcorefs' universal layout has the kernel's image so; one that shows no other's bytes is no
-    memory (a kcore's vmalloc space) and is dropped.
+    vmcorefs' universal layout has the kernel's image like that. One that shares no bytes with
+    another is not memory of its own (a kcore's vmalloc space) and is dropped.
     """
     if not alias.any():
         return loads
@@ -143,7 +143,7 @@ def _place_aliases(loads: PhdrTable, alias: BoolArray) -> PhdrTable:
 def _without_overlap(
     start: Int64Array, size: Int64Array, offset: Int64Array, source: int
 ) -> Extents:
-    """The table of what the PT_LOADs hold: each begins where those before it in memory end."""
+    """The table of what the PT_LOADs hold: each starts where those before it in memory end."""
     some = size > 0
     order = np.lexsort((-size[some], start[some]))
     start, size, offset = start[some][order], size[some][order], offset[some][order]
@@ -166,7 +166,7 @@ def _without_overlap(
 
 
 def _plan(dump: DumpHeaders, loads: PhdrTable) -> Elfcorehdr:
-    """The PT_LOADs with all of their memory in them, in their order."""
+    """The PT_LOADs, in their order, with all of their memory."""
     plan = loads.copy()
     plan["p_offset"], plan["p_filesz"] = plan["p_paddr"], plan["p_memsz"]
     before, after = plan[:-1], plan[1:]
@@ -180,7 +180,7 @@ def _plan(dump: DumpHeaders, loads: PhdrTable) -> Elfcorehdr:
     for name in ("p_filesz", "p_memsz"):
         joined[name] = np.add.reduceat(plan[name], first)
     joined["p_type"] = PT_LOAD
-    # QEMU puts section headers in front; what is laid out anew has none
+    # QEMU puts section headers first; the new layout has none
     header = dump.header
     clean = make_ehdr(
         e_machine=header.e_machine, elf_class=header.elf_class, byte_order=header.byte_order

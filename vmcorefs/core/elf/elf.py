@@ -1,8 +1,8 @@
 """ELF core headers of both classes and byte orders, as numpy tables.
 
 Field names are the specification's (System V gABI, chapters 4 and 5). Program headers are held
-in one structured array of host order and 64-bit width whatever the file's, so that nothing after
-this module asks for class or byte order.
+in one structured array of host order and 64-bit width, whatever the file has, so that nothing
+outside this module depends on class or byte order.
 """
 
 from __future__ import annotations
@@ -50,7 +50,7 @@ _NARROW = ("p_type", "p_flags")
 PHDR_DTYPE = np.dtype(
     [(name, "u4" if name in _NARROW else "u8") for name in _PHDR_FIELDS[ELFCLASS64].split()]
 )
-"""One program header, host-order and unsigned, as the file may hold anything: 56 bytes."""
+"""One program header in host order, 56 bytes; unsigned, because the file may hold any value."""
 
 PhdrTable = npt.NDArray[np.void]
 """Shape ``(n,)``, dtype ``PHDR_DTYPE``."""
@@ -66,7 +66,7 @@ class ElfHeader(msgspec.Struct, frozen=True):
         e_type: ``ET_CORE`` for every dump.
         e_machine: Architecture, ``EM_*``.
         e_phoff: Offset of the program headers, in bytes.
-        e_phnum: Their number, as the header says it.
+        e_phnum: Their number according to the header.
     """
 
     raw: bytes
@@ -89,24 +89,24 @@ class ElfHeader(msgspec.Struct, frozen=True):
 
     @property
     def e_flags(self) -> int:
-        """What is in it depends on who wrote it."""
+        """Its meaning depends on the program that wrote it."""
         layout = self.byte_order + _EHDR_FORMAT[self.elf_class]
         values = struct.unpack_from(layout, self.raw, 16)
         return int(values[_EHDR_FIELDS.index("e_flags")])
 
 
 def parse_ehdr(data: bytes) -> ElfHeader:
-    """Read an ELF header by the rules that /proc/vmcore has for an elfcorehdr.
+    """Read an ELF header by the rules that /proc/vmcore applies to an elfcorehdr.
 
     The rules are those of fs/proc/vmcore.c, ``parse_crash_elf64_headers``: magic, version,
-    ET_CORE, exact sizes, at least one program header. As program headers follow the ELF header in
-    everything that writes an elfcorehdr, ``e_phoff`` must say so.
+    ET_CORE, exact sizes, at least one program header. Every writer of an elfcorehdr puts the
+    program headers right after the ELF header, so ``e_phoff`` must say so.
 
     Args:
-        data: The file's first bytes, ``MAX_EHDR_SIZE`` of them or more.
+        data: The file's first bytes, at least ``MAX_EHDR_SIZE``.
 
     Raises:
-        FormatError: naming the field, what it holds and what was expected.
+        FormatError: with the field, its value and what was expected.
     """
     header, fields = decode_ehdr(data)
     expected = {
@@ -121,24 +121,24 @@ def parse_ehdr(data: bytes) -> ElfHeader:
         if fields[name] != wanted:
             raise FormatError(f"{name} is {fields[name]}, expected {wanted}")
     if header.e_phnum in (0, PN_XNUM):
-        raise FormatError(f"e_phnum is {header.e_phnum}: the kernel takes 1 to {PN_XNUM - 1}")
+        raise FormatError(f"e_phnum is {header.e_phnum}: the kernel accepts 1 to {PN_XNUM - 1}")
     return header
 
 
 def decode_ehdr(data: bytes) -> tuple[ElfHeader, dict[str, int]]:
-    """Read an ELF header without judging more of it than that it is one.
+    """Read an ELF header, checking only that it is one.
 
     Args:
-        data: The file's first bytes, ``MAX_EHDR_SIZE`` of them or more.
+        data: The file's first bytes, at least ``MAX_EHDR_SIZE``.
 
     Returns:
-        The header, and all of its fields by name; of ``e_ident``, ``EI_VERSION``.
+        The header, and all of its fields by name; for ``e_ident``, only ``EI_VERSION``.
 
     Raises:
-        FormatError: if it is no ELF header of a known class and byte order.
+        FormatError: if it is not an ELF header of a known class and byte order.
     """
     if data[:4] != ELF_MAGIC or len(data) < MAX_EHDR_SIZE:
-        raise FormatError(f"no ELF header: starts with {data[:4]!r}, expected {ELF_MAGIC!r}")
+        raise FormatError(f"not an ELF header: starts with {data[:4]!r}, expected {ELF_MAGIC!r}")
     elf_class, data_encoding, ident_version = data[4], data[5], data[6]
     if elf_class not in _EHDR_SIZE or data_encoding not in _BYTE_ORDERS:
         raise FormatError(f"ELF class {elf_class}, data encoding {data_encoding}: expected 1 or 2")
@@ -160,7 +160,7 @@ def decode_ehdr(data: bytes) -> tuple[ElfHeader, dict[str, int]]:
 def make_ehdr(
     *, e_machine: int, elf_class: int = ELFCLASS64, byte_order: ByteOrder = "<"
 ) -> ElfHeader:
-    """Build the header that kernel/crash_core.c writes, with no program headers yet."""
+    """Build the header that kernel/crash_core.c writes, without program headers."""
     encoding = ELFDATA2LSB if byte_order == "<" else ELFDATA2MSB
     ident = ELF_MAGIC + bytes((elf_class, encoding, EV_CURRENT)) + bytes(9)
     size, phentsize = _EHDR_SIZE[elf_class], _PHDR_SIZE[elf_class]
@@ -183,7 +183,7 @@ def parse_phdrs(header: ElfHeader, data: bytes, count: int | None = None) -> Phd
     Args:
         header: The ELF header that they belong to.
         data: Bytes that start with the first of them.
-        count: How many; None for all that the header counts.
+        count: How many; None for as many as the header says.
 
     Raises:
         FormatError: if ``data`` is too short for them.
@@ -200,7 +200,7 @@ def parse_phdrs(header: ElfHeader, data: bytes, count: int | None = None) -> Phd
 
 
 def extended_phnum(header: ElfHeader, section: bytes) -> int:
-    """The number of program headers that section header 0 tells where ``e_phnum`` is ``PN_XNUM``.
+    """The number of program headers, from section header 0, when ``e_phnum`` is ``PN_XNUM``.
 
     Args:
         header: The ELF header.
@@ -216,11 +216,11 @@ def extended_phnum(header: ElfHeader, section: bytes) -> int:
 
 
 def pack_headers(header: ElfHeader, phdrs: PhdrTable) -> bytes:
-    """Encode the ELF header with these program headers behind it.
+    """Encode the ELF header followed by these program headers.
 
-    65535 of them and more of them are written as the gABI's extended numbering asks: ``e_phnum`` is
-    ``PN_XNUM`` and the number stands in ``sh_info`` of a section header 0, right behind them.
-    crash, makedumpfile, drgn and libkdumpfile read that.
+    65535 or more of them are written by the gABI's extended numbering: ``e_phnum`` is ``PN_XNUM``
+    and the number is in ``sh_info`` of a section header 0, right after them. crash, makedumpfile,
+    drgn and libkdumpfile read that.
 
     Raises:
         UnsupportedError: if a field does not fit into ELF32.
@@ -244,13 +244,13 @@ def pack_headers(header: ElfHeader, phdrs: PhdrTable) -> bytes:
 
 
 def headers_size(header: ElfHeader, phnum: int) -> int:
-    """Bytes that ``pack_headers`` gives for ``phnum`` program headers."""
+    """Bytes that ``pack_headers`` returns for ``phnum`` program headers."""
     section = struct.calcsize(f"={_SHDR_FORMAT[header.elf_class]}") if phnum >= PN_XNUM else 0
     return header.ehdr_size + phnum * header.phdr_size + section
 
 
 def _pack_ehdr(header: ElfHeader, *, e_shoff: int, e_shnum: int) -> bytes:
-    # all but the numbers stays as it was found: the kernel copies e_flags, e_entry and EI_OSABI too
+    # only the numbers change: the kernel copies e_flags, e_entry and EI_OSABI too
     layout = header.byte_order + _EHDR_FORMAT[header.elf_class]
     fields = list(struct.unpack_from(layout, header.raw, 16))
     fields[9] = header.e_phnum

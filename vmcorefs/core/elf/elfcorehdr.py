@@ -1,10 +1,10 @@
 """The elfcorehdr: the ELF header that is made when a crash kernel is loaded.
 
-It is the plan of /proc/vmcore. kexec-tools (kexec/crashdump-elf.c) or the kernel
+It is the plan for /proc/vmcore. kexec-tools (kexec/crashdump-elf.c) or the kernel
 (kernel/crash_core.c, ``crash_prepare_elf64_headers``) puts it into the crash kernel's memory, and
 the capture kernel finds it there by ``elfcorehdr=``. Its ``p_offset`` is a *physical address*: of
-a note buffer, or of a RAM range. Where ``p_offset`` of a PT_LOAD differs from ``p_paddr``, the
-bytes lie in the backup region that kexec's purgatory filled.
+a note buffer, or of a RAM range. If ``p_offset`` of a PT_LOAD differs from ``p_paddr``, the bytes
+are in the backup region, which kexec's purgatory filled.
 """
 
 from __future__ import annotations
@@ -35,11 +35,11 @@ from vmcorefs.core.space.units import MAX_ADDRESS, format_range
 from vmcorefs.errors import FormatError
 
 MAX_NOTE_SLOT = 1 << 20
-"""Longest note buffer that is believed, in bytes; VMCOREINFO's, one page and 36 bytes, is the
-longest that a kernel makes, and a page is 64 KiB at most."""
+"""Longest note buffer accepted, in bytes; VMCOREINFO's, one page and 36 bytes, is the
+longest that a kernel makes, and a page is at most 64 KiB."""
 
 MAX_NOTES = 64 << 20
-"""Most bytes of note buffers that are believed: those of a hundred thousand CPUs."""
+"""Most bytes of note buffers accepted: those of a hundred thousand CPUs."""
 
 BACKUP_END = 1 << 20
 """No known architecture backs up memory above this (kexec-tools, kexec/arch/*/crashdump-*.h)."""
@@ -51,8 +51,8 @@ class Elfcorehdr(msgspec.Struct, frozen=True):
     Attributes:
         header: Its ELF header.
         phdrs: Its program headers, shape ``(n,)``, dtype ``PHDR_DTYPE``; each is PT_NOTE or
-            PT_LOAD, and neither ``p_offset`` nor ``p_paddr`` plus ``p_memsz`` is above
-            ``MAX_ADDRESS``.
+            PT_LOAD, and neither ``p_offset`` plus ``p_memsz`` nor ``p_paddr`` plus ``p_memsz`` is
+            above ``MAX_ADDRESS``.
     """
 
     header: ElfHeader
@@ -60,7 +60,7 @@ class Elfcorehdr(msgspec.Struct, frozen=True):
 
     @property
     def notes(self) -> PhdrTable:
-        """Its PT_NOTE headers: a note buffer each, of a CPU or of VMCOREINFO."""
+        """Its PT_NOTE headers, one for each note buffer, of a CPU or of VMCOREINFO."""
         return _rows(self.phdrs, self.phdrs["p_type"] == PT_NOTE)
 
     @property
@@ -100,7 +100,7 @@ def parse_elfcorehdr(data: bytes) -> Elfcorehdr:
     """Read and check an elfcorehdr.
 
     Args:
-        data: Bytes that start with it; what follows the last program header is not looked at.
+        data: Bytes that start with it; whatever follows the last program header is ignored.
 
     Raises:
         FormatError: if ``parse_ehdr`` refuses it, ``data`` is too short for its program headers, or
@@ -117,7 +117,7 @@ def _check_phdrs(phdrs: PhdrTable) -> None:
         _check_phdr(f"program header {row}", phdr)
     notes_size = sum(phdrs["p_memsz"][phdrs["p_type"] == PT_NOTE].tolist())
     if notes_size > MAX_NOTES:
-        raise FormatError(f"PT_NOTEs of {notes_size} bytes, expected {MAX_NOTES} at most")
+        raise FormatError(f"PT_NOTEs of {notes_size} bytes, expected at most {MAX_NOTES}")
     loads = phdrs[phdrs["p_type"] == PT_LOAD]
     moved = loads[loads["p_offset"] != loads["p_paddr"]]
     if len(moved) > 1:
@@ -138,7 +138,7 @@ def _check_phdr(where: str, phdr: np.void) -> None:
     if p_type not in (PT_LOAD, PT_NOTE):
         raise FormatError(f"{where}: p_type is {p_type:#x}, expected PT_LOAD or PT_NOTE")
     if p_type == PT_NOTE and size > MAX_NOTE_SLOT:
-        raise FormatError(f"{where}: a PT_NOTE of {size} bytes, expected {MAX_NOTE_SLOT} at most")
+        raise FormatError(f"{where}: a PT_NOTE of {size} bytes, expected at most {MAX_NOTE_SLOT}")
     for field in ("p_offset", "p_paddr"):
         start = int(phdr[field])
         if start + size > MAX_ADDRESS:
@@ -153,9 +153,9 @@ def looks_like_elfcorehdr(phdrs: PhdrTable) -> bool:
     """Tell an elfcorehdr from other ELF core headers that lie in a capture kernel's memory.
 
     Its first program header is a note buffer with equal ``p_offset`` and ``p_paddr``, not 0. The
-    merged header that the capture kernel itself makes (and the page cache of whoever copied
-    /proc/vmcore) has one PT_NOTE with ``p_paddr`` 0; a core file of a process has none of its
-    notes at a physical address either.
+    merged header that the capture kernel itself makes (also found in the page cache once somebody
+    copied /proc/vmcore) has one PT_NOTE with ``p_paddr`` 0, and the core file of a process has no
+    notes at physical addresses either.
     """
     first = phdrs[0]
     return bool(
@@ -166,15 +166,15 @@ def looks_like_elfcorehdr(phdrs: PhdrTable) -> bool:
 
 
 def check_found(candidate: Elfcorehdr, ram: Ranges) -> None:
-    """Check what holds for an elfcorehdr that was found in memory, where nobody vouches for it.
+    """Check an elfcorehdr that was found in memory, where nothing else vouches for it.
 
     Raises:
-        FormatError: if it has no PT_LOAD, or notes or loads lie outside of ``ram``.
+        FormatError: if it has no PT_LOAD, or notes or loads lie outside ``ram``.
     """
     loads = candidate.loads
     if not len(loads):
         raise FormatError("no PT_LOAD")
-    # inside: the row of `ram` that starts at or before the range reaches its end
+    # inside means that the row of `ram` that starts at or before the range reaches its end
     for name, table in (("PT_NOTE", candidate.notes), ("PT_LOAD", loads)):
         start = table["p_offset"].astype(np.int64)
         end = start + table["p_memsz"].astype(np.int64)
@@ -197,7 +197,7 @@ def make_elfcorehdr(  # all but the first by name
     text: tuple[int, int, int] | None = None,
     direct_map: int | None = None,
 ) -> Elfcorehdr:
-    """Build an elfcorehdr by the kernel's rules (kernel/crash_core.c, kexec/crashdump-elf.c).
+    """Build an elfcorehdr as the kernel does (kernel/crash_core.c, kexec/crashdump-elf.c).
 
     A PT_NOTE for each note buffer, a PT_LOAD for the kernel's image, and one for each range of RAM,
     in order of address, RWX, ``p_align`` 0.
@@ -206,13 +206,13 @@ def make_elfcorehdr(  # all but the first by name
         ram: RAM without the crash kernel's ranges, a normal set.
         e_machine: ``EM_*``.
         byte_order: Of the crashed machine.
-        elf_class: ``ELFCLASS32`` or ``ELFCLASS64``; 0 takes what kexec-tools takes: 64 bits, but 32
+        elf_class: ``ELFCLASS32`` or ``ELFCLASS64``; 0 chooses as kexec-tools does: 64 bits, but 32
             for an i386 machine whose RAM ends below 4 GiB.
         notes: Physical address and size of each note buffer: CPUs first, VMCOREINFO last.
         text: The kernel's image: virtual address, physical address and size.
-        direct_map: How far the direct map is above physical addresses, modulo 2**64. Where that is
-            not known, ``p_vaddr`` is 0: makedumpfile and drgn then go by the page tables, where a
-            wrong one would be believed.
+        direct_map: How far the direct map is above physical addresses, modulo 2**64. If it is not
+            known, ``p_vaddr`` is 0: makedumpfile and drgn then use the page tables, whereas they
+            would trust a wrong address.
     """
     if not elf_class:
         small = e_machine == EM_386 and (not len(ram) or ram[-1, 1] <= 1 << 32)

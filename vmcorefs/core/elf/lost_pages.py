@@ -1,4 +1,4 @@
-"""Program headers without pages that could not be read, so that nobody takes a hole for zeros."""
+"""Program headers without the pages that could not be read, lest a hole be taken for zeros."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ def without_lost(phdrs: PhdrTable, lost: Ranges) -> PhdrTable:
     """Take lost memory out of all PT_LOADs.
 
     Args:
-        phdrs: The program headers; where one has a ``p_memsz`` above ``p_filesz``, the end of that
-            keeps it.
+        phdrs: The program headers; if one has a ``p_memsz`` above ``p_filesz``, the last piece of
+            it keeps that.
         lost: Physical addresses, a normal set.
 
     Returns:
-        The program headers in the same order, a PT_LOAD divided where it held something lost, and
-        without those that tell no physical address: what they show may be lost. No byte moves in
-        the file.
+        The program headers in the same order. A PT_LOAD that held lost memory is divided, and those
+        without a physical address are dropped, as what they show may be lost. No byte moves in the
+        file.
     """
     rows: list[np.void] = []
     for phdr in phdrs:
@@ -35,15 +35,15 @@ def without_lost(phdrs: PhdrTable, lost: Ranges) -> PhdrTable:
 
 
 def fit(phdrs: PhdrTable, lost: Ranges, room: int) -> Ranges:
-    """The least memory that has to go so that ``without_lost`` makes ``room`` headers at most.
+    """The least memory to drop so that ``without_lost`` makes at most ``room`` headers.
 
     Args:
         phdrs: As for ``without_lost``.
         lost: Physical addresses that are lost, a normal set.
-        room: How many program headers there may be; as many as in ``phdrs`` or more.
+        room: How many program headers there may be; no fewer than in ``phdrs``.
 
     Returns:
-        ``lost`` with the shortest distances between its ranges closed.
+        ``lost`` with the shortest gaps between its ranges closed.
     """
     while len(lost) > 1 and (excess := len(without_lost(phdrs, lost)) - room) > 0:
         gaps = lost[1:, 0] - lost[:-1, 1]

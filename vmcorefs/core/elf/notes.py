@@ -1,9 +1,9 @@
-"""ELF notes: walking them as the kernel does, and packing them.
+"""ELF notes: walked as the kernel does, and packed.
 
 Names and descriptors are padded to 4 bytes in ELF64 too, against the gABI text; that is what
 the kernel writes (kernel/vmcore_info.c, ``append_elf_note``) and walks (fs/proc/vmcore.c,
-``update_note_header_size_elf64``). pyelftools does not stop at a zero ``n_namesz`` as the kernel
-does, so the walk is our own.
+``update_note_header_size_elf64``). The walk is our own because pyelftools does not stop at a zero
+``n_namesz`` as the kernel does.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class NoteWalk(msgspec.Struct, frozen=True):
     Attributes:
         notes: The whole notes, in order.
         size: Bytes from the start up to the end of the last whole note, padding included.
-        torn: Why the walk stopped early, if a note would end behind the buffer; empty otherwise.
+        torn: Why the walk stopped early, if a note would end past the buffer; empty otherwise.
     """
 
     notes: tuple[Note, ...]
@@ -57,8 +57,8 @@ class NoteWalk(msgspec.Struct, frozen=True):
 def walk_notes(buffer: bytes, byte_order: ByteOrder) -> NoteWalk:
     """Walk the notes of one buffer, up to a zero ``n_namesz`` or its end.
 
-    The kernel does the same for each PT_NOTE of an elfcorehdr, and keeps what precedes a note that
-    would end behind ``p_memsz`` (fs/proc/vmcore.c, ``update_note_header_size_elf64``).
+    The kernel does the same for each PT_NOTE of an elfcorehdr, and keeps the notes before one that
+    would end past ``p_memsz`` (fs/proc/vmcore.c, ``update_note_header_size_elf64``).
     """
     notes: list[Note] = []
     offset = 0
@@ -108,7 +108,7 @@ def pack_note(name: bytes, note_type: int, desc: bytes, byte_order: ByteOrder = 
 
 
 def find_vmcoreinfo(notes: tuple[Note, ...]) -> bytes | None:
-    """The text of the last VMCOREINFO note: the tools believe the last one too."""
+    """The text of the last VMCOREINFO note: the tools use the last one too."""
     found = [
         note.desc
         for note in notes

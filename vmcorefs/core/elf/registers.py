@@ -1,10 +1,11 @@
-"""The registers of a CPU as its NT_PRSTATUS note keeps them: by name, in the kernel's order.
+"""The registers of a CPU from its NT_PRSTATUS note: by name, in the kernel's order.
 
 The descriptor is ``struct elf_prstatus`` (include/linux/elfcore.h): ``pr_pid`` at 32, the registers
-at 112, one 64-bit word each, and behind them ``pr_fpvalid``, padded to a word. Which registers, and
-in what order, is ``elf_gregset_t`` of each architecture (arch/*/include/asm/elf.h), whose structure
-is named beside each table below. Names are those of the structure that user space is given, which
-an oops, gdb and drgn use too: ``rip``, where arch/x86/include/asm/user_64.h has ``ip``.
+at 112, one 64-bit word each, and after them ``pr_fpvalid``, padded to a word. Which registers, and
+in what order, is defined by each architecture's ``elf_gregset_t`` (arch/*/include/asm/elf.h), whose
+structure is named next to each table below. Names are those of the structure in user space's
+headers, which an oops, gdb and drgn use too: ``rip``, where arch/x86/include/asm/user_64.h has
+``ip``.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ PID_OFFSET = 32
 """Where ``pr_pid``, an int, is in the descriptor, in bytes."""
 
 _REGISTERS = 112
-_BEHIND = 8  # pr_fpvalid and what pads it
+_BEHIND = 8  # pr_fpvalid and its padding
 
 
 class RegisterSet(msgspec.Struct, frozen=True):
@@ -30,7 +31,7 @@ class RegisterSet(msgspec.Struct, frozen=True):
         names: Its registers, one for each 64-bit word, in order.
         ip: Which of them is the instruction pointer.
         sp: Which of them is the stack pointer.
-        unused: Words behind the last of them that hold nothing.
+        unused: Words after the last of them that hold nothing.
     """
 
     names: tuple[str, ...]
@@ -75,14 +76,14 @@ REGISTER_SETS = {
         unused=4,
     ),
 }
-"""``EM_*`` to its registers; the four architectures are 64-bit ones."""
+"""``EM_*`` to its registers; all four architectures are 64-bit."""
 
 
 class CpuState(msgspec.Struct, frozen=True):
-    """What one NT_PRSTATUS note says.
+    """The content of one NT_PRSTATUS note.
 
     Attributes:
-        pid: Of the task that ran; 0 for a CPU that was idle.
+        pid: Of the task that was running; 0 for an idle CPU.
         ip: The instruction pointer.
         sp: The stack pointer.
         registers: All registers by name, unsigned, in the kernel's order.
@@ -94,13 +95,13 @@ class CpuState(msgspec.Struct, frozen=True):
     registers: dict[str, int]
 
     def format(self) -> bytes:
-        """``cpu/N/registers``: ``pid`` in decimal, then a register a line, 16 digits each."""
+        """``cpu/N/registers``: ``pid`` in decimal, then one register per line, 16 digits each."""
         lines = [f"{name} {value:#018x}\n" for name, value in self.registers.items()]
         return "".join([f"pid {self.pid}\n", *lines]).encode()
 
 
 def decode_prstatus(note: Note, machine: int, byte_order: ByteOrder) -> CpuState | None:
-    """Decode an NT_PRSTATUS note, or return None where the architecture's layout is not known."""
+    """Decode an NT_PRSTATUS note; None if the architecture's layout is not known."""
     known = REGISTER_SETS.get(machine)
     if note.note_type != NT_PRSTATUS or known is None or len(note.desc) != known.size:
         return None

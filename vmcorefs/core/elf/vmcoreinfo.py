@@ -1,4 +1,4 @@
-"""VMCOREINFO: the ``KEY=value`` lines that a kernel leaves for whoever opens its dump.
+"""VMCOREINFO: the ``KEY=value`` lines that a kernel leaves for the tools that open its dump.
 
 Keys and their formats: kernel/vmcore_info.c and arch/*/kernel/vmcore_info*.c.
 """
@@ -15,7 +15,7 @@ from vmcorefs.errors import FormatError
 NOTE_NAME = b"VMCOREINFO"
 
 MAX_STRUCT = 1 << 16
-"""No structure that VMCOREINFO tells the size of is as large, in bytes."""
+"""Above the size, in bytes, of any structure that VMCOREINFO gives the size of."""
 
 _PAGE_SIZES = frozenset(1 << shift for shift in range(12, 19))
 _RELEASE = re.compile(r"([0-9]{1,9})\.([0-9]{1,9})")
@@ -27,7 +27,7 @@ class Vmcoreinfo(msgspec.Struct, frozen=True):
 
     Attributes:
         text: The note's descriptor, byte for byte.
-        values: Its lines, key to value; of a key that stands twice, the last.
+        values: Its lines, key to value; the last one if a key is repeated.
     """
 
     text: bytes
@@ -46,7 +46,7 @@ class Vmcoreinfo(msgspec.Struct, frozen=True):
 
     @property
     def page_size(self) -> int:
-        """PAGESIZE in bytes; 4096 where it is not told or absurd."""
+        """PAGESIZE in bytes; 4096 if it is missing or absurd."""
         value = self._integer("PAGESIZE")
         return value if value in _PAGE_SIZES else PAGE_SIZE
 
@@ -60,7 +60,7 @@ class Vmcoreinfo(msgspec.Struct, frozen=True):
         """NUMBER(name), which may be negative: decimal, or hexadecimal with 0x.
 
         Raises:
-            FormatError: if it is no number, or there is none and no ``default``.
+            FormatError: if it is not a number, or it is missing and there is no ``default``.
         """
         value = self.values.get(f"NUMBER({name})")
         if value is None and default is not None:
@@ -73,26 +73,26 @@ class Vmcoreinfo(msgspec.Struct, frozen=True):
         """SYMBOL(name), a virtual address.
 
         Raises:
-            FormatError: if there is none, or it is no number.
+            FormatError: if it is missing or not a number.
         """
         return self._number(f"SYMBOL({name})", 16)
 
     def size(self, name: str) -> int:
-        """SIZE(name) in bytes, at least 1; it raises ``FormatError`` as ``symbol`` does."""
+        """SIZE(name) in bytes, at least 1; raises ``FormatError`` as ``symbol`` does."""
         value = self._number(f"SIZE({name})", 10)
         if not 0 < value < MAX_STRUCT:
             raise FormatError(f"VMCOREINFO: SIZE({name}) is {value}")
         return value
 
     def offset(self, name: str) -> int:
-        """OFFSET(name) in bytes; it raises ``FormatError`` as ``symbol`` does."""
+        """OFFSET(name) in bytes; raises ``FormatError`` as ``symbol`` does."""
         value = self._number(f"OFFSET({name})", 10)
         if value >= MAX_STRUCT:
             raise FormatError(f"VMCOREINFO: OFFSET({name}) is {value}")
         return value
 
     def length(self, name: str) -> int:
-        """LENGTH(name), elements of an array; it raises ``FormatError`` as ``symbol`` does."""
+        """LENGTH(name), elements of an array; raises ``FormatError`` as ``symbol`` does."""
         return self._number(f"LENGTH({name})", 10)
 
     def _number(self, key: str, base: int) -> int:
@@ -108,7 +108,7 @@ class Vmcoreinfo(msgspec.Struct, frozen=True):
 
 
 def parse_vmcoreinfo(text: bytes) -> Vmcoreinfo:
-    """Read VMCOREINFO lines; what is not ``KEY=value`` is passed over, as every consumer does."""
+    """Read VMCOREINFO lines; others than ``KEY=value`` are skipped, as every consumer does."""
     values: dict[str, str] = {}
     for line in text.split(b"\n"):
         key, separator, value = line.partition(b"=")

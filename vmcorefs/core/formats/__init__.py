@@ -1,1 +1,1 @@
-"""Dump formats, bytes to values and back: a module or a folder each."""
+"""Dump formats, bytes to values and back: one module or folder for each."""

@@ -1,6 +1,6 @@
 """C structures as another machine's compiler lays them out.
 
-Their layout goes by its byte order, the size of its ``long``, and how it aligns a 64-bit member.
+The layout depends on byte order, the size of a ``long``, and the alignment of a 64-bit member.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ class Abi(msgspec.Struct, frozen=True):
 
 
 def layout(members: Members, abi: Abi) -> np.dtype[np.void]:
-    """Lay out a structure, without padding at its end."""
+    """Lay out a structure without padding at its end."""
     names, formats, offsets, end = [], [], [], 0
     for name, kind in members:
         written = f"u{abi.bits // 8}" if kind is LONG else kind
@@ -50,7 +50,7 @@ def layout(members: Members, abi: Abi) -> np.dtype[np.void]:
 
 
 def pack_struct(members: Members, abi: Abi, values: Mapping[str, object]) -> bytes:
-    """The bytes of a structure; ``values`` may have more than its members.
+    """The bytes of a structure; ``values`` may have more keys than it has members.
 
     Raises:
         OverflowError: if a value does not fit.

@@ -1,8 +1,8 @@
-"""makedumpfile's flattened format: a dump written in any order, as a stream.
+"""makedumpfile's flattened format: a dump as a stream, its parts in any order.
 
-A block of 4096 bytes says that it is one; then each record says where its bytes belong, and one
-with -1 for its place and its size ends the stream. All numbers are big-endian, whatever the machine
-(makedumpfile.c, ``write_start_flat_header``, ``write_buffer``; makedumpfile.h).
+It starts with a block of 4096 bytes that identifies the format. Each record that follows says where
+its bytes belong; one with offset and size -1 ends the stream. All numbers are big-endian on every
+machine (makedumpfile.c, ``write_start_flat_header``, ``write_buffer``; makedumpfile.h).
 """
 
 from __future__ import annotations
@@ -17,10 +17,10 @@ from vmcorefs.errors import FormatError
 SIGNATURE = b"makedumpfile\0\0\0\0"
 
 START_SIZE = 4096
-"""Bytes in front of the first record."""
+"""Bytes before the first record."""
 
 RECORD_SIZE = 16
-"""Bytes in front of a record's data."""
+"""Bytes before a record's data."""
 
 END = struct.pack(">qq", -1, -1)
 """The last record."""
@@ -29,14 +29,14 @@ _TYPE, _VERSION = 1, 1
 
 
 class Record(msgspec.Struct, frozen=True):
-    """Where the bytes behind it belong in the dump, and how many they are."""
+    """Where the bytes that follow belong in the dump, and how many there are."""
 
     offset: int
     size: int
 
 
 def pack_start() -> bytes:
-    """The block that a stream begins with."""
+    """The first block of a stream."""
     return (SIGNATURE + struct.pack(">qq", _TYPE, _VERSION)).ljust(START_SIZE, b"\0")
 
 
@@ -44,13 +44,15 @@ def check_start(data: bytes) -> None:
     """Check that a stream begins here.
 
     Args:
-        data: Its first bytes, 32 of them or more.
+        data: Its first bytes, at least 32.
 
     Raises:
-        FormatError: if none does, or one of another version.
+        FormatError: if none does, or it has another version.
     """
     if data[: len(SIGNATURE)] != SIGNATURE or len(data) < 32:
-        raise FormatError(f"no flattened dump: starts with {data[:16]!r}, expected {SIGNATURE!r}")
+        raise FormatError(
+            f"not a flattened dump: starts with {data[:16]!r}, expected {SIGNATURE!r}"
+        )
     found = struct.unpack_from(">qq", data, len(SIGNATURE))
     if found != (_TYPE, _VERSION):
         raise FormatError(
@@ -60,18 +62,20 @@ def check_start(data: bytes) -> None:
 
 
 def pack_record(record: Record) -> bytes:
-    """What stands in front of a record's data."""
+    """The header of a record."""
     return struct.pack(">qq", record.offset, record.size)
 
 
 def parse_record(data: bytes) -> Record | None:
-    """Read what stands in front of a record's data; None at the end of the stream.
+    """Read the header of a record; None at the end of the stream.
 
     Raises:
-        FormatError: if it cannot be true, or ``data`` has not ``RECORD_SIZE`` bytes.
+        FormatError: if it cannot be true, or ``data`` does not have ``RECORD_SIZE`` bytes.
     """
     if len(data) != RECORD_SIZE:
-        raise FormatError(f"a flattened record's header has {len(data)} bytes: the stream is cut")
+        raise FormatError(
+            f"a flattened record's header has {len(data)} bytes: the stream is cut off"
+        )
     offset, size = struct.unpack(">qq", data)
     if (offset, size) == (-1, -1):
         return None

@@ -1,1 +1,1 @@
-"""Where everything stands in a file: vmcores and kcores."""
+"""Where everything is in a vmcore or kcore file."""

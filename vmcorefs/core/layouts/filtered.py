@@ -1,8 +1,8 @@
 """A vmcore without the pages that a dump level leaves out.
 
-A long run of pages that are left out is not in the file. Shorter runs stay in the file as holes,
-for each PT_LOAD costs a tool time with every address that it looks up: crash and makedumpfile go
-through all of them.
+A long run of pages that are left out takes no room in the file. Shorter runs stay in the file as
+holes, because every further PT_LOAD makes each address lookup of a tool slower: crash and
+makedumpfile go through all of them.
 
 ``makedumpfile -E`` marks such a run by a ``p_memsz`` above ``p_filesz`` (makedumpfile.c,
 ``write_elf_pages_cyclic``). Its own reader, where a segment is page aligned so that it can be
@@ -25,10 +25,10 @@ from vmcorefs.core.space.ranges import Int64Array, Ranges, normalise, pair_overl
 from vmcorefs.core.space.units import align_up
 
 MIN_RUN = 256
-"""Pages in the shortest run that the file does not have: makedumpfile's PFN_EXCLUDED."""
+"""Pages in the shortest run that is taken out of the file: makedumpfile's PFN_EXCLUDED."""
 
 MAX_LOADS = 1 << 13
-"""PT_LOADs up to which ``MIN_RUN`` counts; if there were more, only longer runs are taken out."""
+"""Most PT_LOADs with ``MIN_RUN``; if there would be more, only longer runs are taken out."""
 
 
 def leave_out(
@@ -42,7 +42,7 @@ def leave_out(
         result    |head|notes|aaaaaaaa|bbb|cc-c|          three, with a hole in the last
 
     Args:
-        layout: A vmcore with all of its memory, of either kind.
+        layout: A vmcore with all of its memory, in either layout.
         left_out: Physical addresses of what is left out, whole pages, a normal set. Not pages of
             zeros, which tools must be able to read: those belong into the file, as holes.
         keep_headers: Give each run that is taken out a PT_LOAD with a ``p_filesz`` of 0.
@@ -63,7 +63,7 @@ def leave_out(
 
 
 def _in_file(layout: VmcoreLayout, left_out: Ranges) -> Ranges:
-    """Where in the file each run of pages stands, in order; runs of two windows are not joined."""
+    """Where in the file each run of pages is, in order; runs of two windows are not joined."""
     windows = layout.windows
     end = windows.start + windows.size
     window, row = pair_overlaps(windows.start, end, left_out[:, 0], left_out[:, 1])
@@ -87,7 +87,7 @@ def _cut(layout: VmcoreLayout, cuts: Ranges, *, keep_headers: bool, spare: int) 
     gone = np.concatenate(([0], np.cumsum(cuts[:, 1] - cuts[:, 0])))
 
     def moved(offset: Int64Array) -> Int64Array:
-        """Where in the result what stands at ``offset`` is, or what is cut there would be."""
+        """Where ``offset`` moves to; for what is cut, where it would have been."""
         behind = np.searchsorted(cuts[:, 0], offset, side="right")
         ends = np.concatenate(([0], cuts[:, 1]))[behind]
         return np.maximum(offset, ends) - gone[behind] + grown
@@ -120,11 +120,11 @@ def _cut(layout: VmcoreLayout, cuts: Ranges, *, keep_headers: bool, spare: int) 
 
 
 class _Pieces(msgspec.Struct, frozen=True, eq=False):
-    """What stays of ranges of the file that are cut, in order.
+    """What remains of ranges of the file after cuts, in order.
 
     Attributes:
-        row: Which range each piece is of, shape ``(n,)``, int64.
-        start: Where it starts in the file before, shape ``(n,)``, int64.
+        row: The range that each piece comes from, shape ``(n,)``, int64.
+        start: Where it starts in the file before the cuts, shape ``(n,)``, int64.
         end: One past its last byte, shape ``(n,)``, int64.
     """
 
@@ -134,12 +134,12 @@ class _Pieces(msgspec.Struct, frozen=True, eq=False):
 
 
 def _split(start: Int64Array, end: Int64Array, cuts: Ranges) -> _Pieces:
-    """Take cuts out of ranges of the file; a range that was empty before stays."""
+    """Take cuts out of ranges of the file; a range that was already empty is kept."""
     empty = start == end
     row, cut = pair_overlaps(start, end, cuts[:, 0], cuts[:, 1])
     row, cut = row[~empty[row]], cut[~empty[row]]
     every = np.arange(len(start), dtype=np.int64)
-    # what stays begins where its range does, or a cut ends, and ends where the next cut begins
+    # a piece begins with its range or after a cut, and ends where the next cut begins
     first = np.argsort(np.concatenate((every, row)), kind="stable")
     last = np.argsort(np.concatenate((row, every)), kind="stable")
     rows = np.concatenate((every, row))[first]

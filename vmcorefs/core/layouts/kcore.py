@@ -1,9 +1,8 @@
-"""Where everything stands in a ``kcore``: kernel virtual memory as an ELF core.
+"""Where everything is in a ``kcore``: kernel virtual memory as an ELF core.
 
 Like /proc/kcore (fs/proc/kcore.c) it has a PT_LOAD for each part of the kernel's address space: the
-direct map, vmalloc space with its stacks and modules, vmemmap, the kernel's own image. Parts are
-what the page tables map, split wherever nothing is mapped for long. Inside a PT_LOAD, what is not
-mapped is a hole.
+direct map, vmalloc space with its stacks and modules, vmemmap, the kernel's own image. The parts
+are what the page tables map, split at long gaps. Inside a PT_LOAD, what is not mapped is a hole.
 """
 
 from __future__ import annotations
@@ -25,11 +24,11 @@ from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.core.space.units import align_up
 
 PART_GAP = 1 << 30
-"""Bytes with nothing mapped that end a part: enough to keep vmalloc space with its guard pages in
-one piece, and little enough that the file is not larger than what it holds by much."""
+"""Size of the gap that ends a part, in bytes: large enough to keep vmalloc space with its guard
+pages in one piece, and small enough that the file is not much larger than what it holds."""
 
 NO_PADDR = np.uint64(2**64 - 1)
-"""p_paddr of a part that is not one run of physical memory; drgn and makedumpfile know it."""
+"""p_paddr of a part that is not contiguous in physical memory; drgn and makedumpfile know it."""
 
 
 class KcoreLayout(msgspec.Struct, frozen=True):
@@ -37,7 +36,7 @@ class KcoreLayout(msgspec.Struct, frozen=True):
 
     Attributes:
         head: ELF header and program headers, padded to whole pages.
-        windows: The physical memory behind each run, and where it stands in the file.
+        windows: The physical memory of each run, and where it is in the file.
         notes_end: Where the merged notes, which follow ``head``, end with their padding.
         size: Bytes in the file.
     """
@@ -95,7 +94,7 @@ def lay_out_kcore(
 def _part_paddr(
     distance: Int64Array, paddr: Int64Array, first: Int64Array, last: Int64Array
 ) -> np.ndarray[tuple[int], np.dtype[np.uint64]]:
-    """A part's physical address, where all of it lies at one distance from its virtual one."""
+    """A part's physical address, if all of it is at one distance from its virtual address."""
     if not len(first):
         return paddr.astype(np.uint64)
     lowest, highest = (reduce.reduceat(distance, first) for reduce in (np.minimum, np.maximum))

@@ -1,4 +1,4 @@
-"""Where everything stands in a vmcore: the rules of fs/proc/vmcore.c, as arithmetic.
+"""Where everything is in a vmcore: the rules of fs/proc/vmcore.c, as arithmetic.
 
 ::
 
@@ -7,8 +7,8 @@
     H + N        the first PT_LOAD's pages: all that its range touches
     ...          the next PT_LOAD's pages, and so on; the file ends with the last one's
 
-``p_offset`` of a PT_LOAD points into its pages, so bytes of the first and last page that are not
-its own can be read, as they can in the kernel's file.
+``p_offset`` of a PT_LOAD points into its pages, so the bytes of its first and last page that are
+not its own can be read too, as in the kernel's file.
 """
 
 from __future__ import annotations
@@ -34,13 +34,15 @@ from vmcorefs.core.space.units import MAX_ADDRESS, align_up
 from vmcorefs.errors import LayoutError
 
 _NOTE_ALIGN_RELEASE = (6, 5)
+"""Since this release the merged PT_NOTE has p_align 4, before it 0 (Linux commit 60592fb6b67c
+("coredump, vmcore: Set p_align to 4 for PT_NOTE") (in v6.5))."""
 
 
 class VmcoreLayout(msgspec.Struct, frozen=True):
     """A vmcore without its memory.
 
     Attributes:
-        header: The ELF header, before the program headers are counted.
+        header: The ELF header, without the number of program headers.
         phdrs: The PT_NOTE, then the PT_LOADs.
         head: ELF header and program headers, padded to whole pages: the file's first bytes.
         notes: The range of the file that the merged notes cover, ``p_filesz`` of the PT_NOTE; a
@@ -49,8 +51,8 @@ class VmcoreLayout(msgspec.Struct, frozen=True):
             and where they start in the file.
         moved: Which windows show the backup region, ``p_offset`` not being ``p_paddr``; shape
             ``(n,)``, bool.
-        loads: The range of the file that each PT_LOAD itself covers, as a normal set: what lies
-            between is page padding.
+        loads: The range of the file that each PT_LOAD itself covers, as a normal set: everything
+            between them is page padding.
         size: Bytes in the file.
         page_size: What everything but the end of the notes is rounded to, in bytes.
     """
@@ -88,7 +90,7 @@ def note_phdr(offset: int, size: int, align: int) -> PhdrTable:
 def lay_out_vmcore(
     elfcorehdr: Elfcorehdr, notes_size: int, *, page_size: int, note_align: int
 ) -> VmcoreLayout:
-    """Lay out the vmcore that the kernel makes of this elfcorehdr and its notes.
+    """Lay out the vmcore that the kernel makes from this elfcorehdr and its notes.
 
     Args:
         elfcorehdr: The plan; its PT_LOADs are taken in their order.

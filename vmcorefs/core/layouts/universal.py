@@ -1,7 +1,7 @@
-"""A vmcore that every tool opens: the same memory under headers that none of them refuses.
+"""A vmcore that every tool opens: the same memory under headers that all of them accept.
 
 The kernel's own layout (``core/layouts/kernel.py``) has the kernel's text first, out of order and
-twice. Here RAM stands once, in order of address and in whole pages; text is an alias that shares
+twice. Here RAM appears once, in order of address and in whole pages; text is an alias that shares
 the RAM's place in the file (docs/decisions/0007):
 
 ::
@@ -11,10 +11,10 @@ the RAM's place in the file (docs/decisions/0007):
     ...
     PT_LOAD    kernel text: p_paddr -1, p_memsz larger than p_filesz, p_offset inside a RAM segment
 
-volatility3 and LeechCore pass over a segment whose p_memsz is not its p_filesz
+volatility3 and LeechCore skip a segment whose p_memsz differs from its p_filesz
 (volatility3/framework/layers/elf.py, leechcore/device_file.c); drgn takes a p_paddr of -1 for "no
 physical address" (libdrgn/program.c); crash and makedumpfile take the first segment that holds an
-address (netdump.c ``read_netdump``, elf_info.c ``paddr_to_offset``), and that is RAM.
+address (netdump.c ``read_netdump``, elf_info.c ``paddr_to_offset``), which is RAM.
 """
 
 from __future__ import annotations
@@ -41,19 +41,19 @@ from vmcorefs.core.space.units import MAX_ADDRESS, align_up
 from vmcorefs.errors import LayoutError, UnsupportedError
 
 ALIAS_EXTRA = 1
-"""How far p_memsz of an alias is above its p_filesz, in bytes. They must differ, and drgn and gdb
-read what is in between as zeros: it is as little as it can be."""
+"""How far p_memsz of an alias is above its p_filesz, in bytes. They must differ, but drgn and gdb
+read the difference as zeros, so it is as small as possible."""
 
 UInt64Array = npt.NDArray[np.uint64]
 
 
 class _Views(msgspec.Struct, frozen=True):
-    """Pages of physical memory and where they are in virtual memory, sorted by ``start``.
+    """Pages of physical memory and their place in virtual memory, sorted by ``start``.
 
     Attributes:
         start: First physical address, shape ``(n,)``, a page boundary.
         end: One past the last, a page boundary.
-        slide: p_vaddr minus p_paddr modulo 2**64; where p_vaddr is no address (0: not known, all
+        slide: p_vaddr minus p_paddr modulo 2**64; if p_vaddr is not an address (0: not known, all
             ones: high memory), p_vaddr itself.
         placed: Whether p_vaddr is an address, shape ``(n,)``, bool.
         flags: p_flags.
@@ -87,12 +87,13 @@ def lay_out_universal(
     page_size: int,
     note_align: int,
 ) -> VmcoreLayout:
-    """Lay out the memory that an elfcorehdr names, for every tool.
+    """Lay out the memory named by an elfcorehdr, for every tool.
 
-    Its PT_LOADs are read by ``p_paddr``: of low memory, the memory and not the backup region.
+    Its PT_LOADs are read by ``p_paddr``: low memory comes from its own place, not from the backup
+    region.
 
     Args:
-        elfcorehdr: Which memory, and where in virtual memory it is.
+        elfcorehdr: Which memory, and its virtual addresses.
         notes_size: Bytes that the notes of all slots take, trimmed and joined.
         vmcoreinfo: The crashed kernel's, if it is known.
         page_size: Of the crashed kernel, in bytes.
@@ -143,8 +144,8 @@ def lay_out_universal(
 def _views(elfcorehdr: Elfcorehdr, page_size: int) -> _Views:
     """The elfcorehdr's PT_LOADs, rounded outward to pages, in order of address.
 
-    Of those that start at one page the longest comes first, and of equal ones the last: kexec
-    writes the kernel's text in front of RAM.
+    If several start at one page, the longest comes first, and of equal ones the last: kexec writes
+    the kernel's text before RAM.
     """
     loads = elfcorehdr.loads
     mask = page_size - 1
@@ -160,7 +161,7 @@ def _views(elfcorehdr: Elfcorehdr, page_size: int) -> _Views:
 
 
 def _split(views: _Views) -> tuple[_Views, _Views]:
-    """Divide into RAM, which holds every page once, and aliases, which show RAM at other places.
+    """Divide into RAM, which has every page once, and aliases, which show RAM at other addresses.
 
     ::
 
@@ -184,7 +185,7 @@ def _split(views: _Views) -> tuple[_Views, _Views]:
 
 
 def _join(ram: _Views) -> _Views:
-    """Join neighbours that are neighbours in virtual memory too."""
+    """Join neighbours that are also neighbours in virtual memory."""
     if len(ram.start) < 2:
         return ram
     joins = (
@@ -211,7 +212,7 @@ def _require_phys_base(vmcoreinfo: Vmcoreinfo | None) -> None:
 
 
 def _ram_phdrs(ram: _Views, windows: Windows, address_mask: int) -> PhdrTable:
-    # p_align 0: crash takes a page-aligned segment with another p_align for a netdump
+    # p_align 0: crash takes a page-aligned segment with any other p_align for a netdump
     phdrs = np.zeros(len(ram.start), dtype=PHDR_DTYPE)
     phdrs["p_type"] = PT_LOAD
     phdrs["p_flags"] = ram.flags
@@ -227,7 +228,7 @@ def _alias_phdrs(aliases: _Views, windows: Windows, no_paddr: int) -> PhdrTable:
     phdrs = np.zeros(len(aliases.start), dtype=PHDR_DTYPE)
     phdrs["p_type"] = PT_LOAD
     phdrs["p_flags"] = aliases.flags
-    # RAM segments that touch follow each other in the file, so an alias may go on into the next
+    # RAM segments that touch are adjacent in the file, so an alias may continue into the next
     phdrs["p_offset"] = windows.to[row] + (aliases.start - windows.start[row])
     phdrs["p_vaddr"] = aliases.vaddr & np.uint64(no_paddr)
     phdrs["p_paddr"] = no_paddr
@@ -237,7 +238,7 @@ def _alias_phdrs(aliases: _Views, windows: Windows, no_paddr: int) -> PhdrTable:
 
 
 def _in_file(ram: Ranges, windows: Windows) -> Ranges:
-    """Where in the file RAM stands, without what only rounds it up to pages."""
+    """Where in the file RAM is, without the padding to whole pages."""
     span, window = pair_overlaps(ram[:, 0], ram[:, 1], windows.start, windows.start + windows.size)
     low = np.maximum(ram[span, 0], windows.start[window])
     high = np.minimum(ram[span, 1], (windows.start + windows.size)[window])

@@ -1,1 +1,1 @@
-"""Memory maps: what they say, and the forms that they come in."""
+"""Memory maps, and the forms they come in."""

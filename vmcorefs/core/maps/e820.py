@@ -1,7 +1,7 @@
 """The e820 tables of x86, as the kernel keeps them: RAM without /proc/iomem.
 
-``boot_params`` has the table that firmware gave (arch/x86/include/uapi/asm/bootparam.h); behind the
-pointer ``e820_table`` is what the kernel made of it (arch/x86/include/asm/e820/types.h).
+``boot_params`` has the firmware's table (arch/x86/include/uapi/asm/bootparam.h); the pointer
+``e820_table`` leads to what the kernel made of it (arch/x86/include/asm/e820/types.h).
 """
 
 from __future__ import annotations
@@ -38,11 +38,11 @@ _NAMES = {
 
 
 def read_boot_params(memory: KernelMemory, boot_params: int) -> MemoryMap:
-    """The firmware's table in ``boot_params``, with what the kernel always takes from it.
+    """The firmware's table in ``boot_params``, less the RAM that the kernel always reserves.
 
     Raises:
-        FormatError: if it is no table.
-        VmcorefsError: what ``memory.read`` raises.
+        FormatError: if it is not such a table.
+        VmcorefsError: whatever ``memory.read`` raises.
     """
     count = memory.integer(boot_params + _COUNT_IN_BOOT_PARAMS, 1)
     if not 0 < count <= _BOOT_ENTRIES:
@@ -54,7 +54,7 @@ def read_boot_params(memory: KernelMemory, boot_params: int) -> MemoryMap:
 
 
 def read_e820_table(memory: KernelMemory, e820_table: int) -> MemoryMap:
-    """The kernel's table, behind the pointer at ``e820_table``; the errors are the same."""
+    """The kernel's table, to which the pointer at ``e820_table`` leads; the errors are the same."""
     table = memory.pointer(e820_table)
     count = memory.integer(table, 4)
     if not 0 < count <= MAX_ENTRIES:

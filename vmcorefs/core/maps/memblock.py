@@ -1,7 +1,7 @@
 """``memblock``: the boot allocator's list of RAM, which arm64, riscv and others keep.
 
 See mm/memblock.c and include/linux/memblock.h; x86 frees it after boot
-(CONFIG_ARCH_KEEP_MEMBLOCK=n). BTF tells how it is laid out.
+(CONFIG_ARCH_KEEP_MEMBLOCK=n). Its layout comes from BTF.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
 
 MAX_REGIONS = 1 << 16
-"""Most regions that are believed: a power of two above what NUMA machines with holes have."""
+"""Most regions accepted: a power of two above what NUMA machines with holes have."""
 
 _MAX_REGION = 256  # bytes; it has 24 or 32
 
 STRUCTS = ("memblock", "memblock_type", "memblock_region")
-"""What must be known of its layout."""
+"""The structures and members that it is read by."""
 
 
 def read_memblock(memory: KernelMemory, memblock: int, layouts: Mapping[str, Struct]) -> MemoryMap:
@@ -33,8 +33,8 @@ def read_memblock(memory: KernelMemory, memblock: int, layouts: Mapping[str, Str
         layouts: Of ``STRUCTS``, by name.
 
     Raises:
-        FormatError: if it is no such list.
-        VmcorefsError: what ``memory.read`` raises.
+        FormatError: if it is not such a list.
+        VmcorefsError: whatever ``memory.read`` raises.
     """
     kind, region = layouts["memblock_type"], layouts["memblock_region"]
     if not 0 < region.size <= _MAX_REGION:

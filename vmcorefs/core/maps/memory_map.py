@@ -27,11 +27,11 @@ class Region(NamedTuple):
     """A typed range of the memory map.
 
     Attributes:
-        start: First physical address, bytes.
-        end: One past the last; maps print it inclusive, here it is not.
-        name: What the kernel calls it.
+        start: First physical address, in bytes.
+        end: One past the last; maps print the last one.
+        name: The kernel's name for it.
         depth: 0 for a top-level region, 1 for its children, and so on.
-        line: Where it stands in the input, counted from 1; 0 if nowhere.
+        line: Its line in the input, counted from 1; 0 if it has none.
     """
 
     start: int
@@ -42,7 +42,7 @@ class Region(NamedTuple):
 
 
 class Regions(Sequence[Region]):
-    """Checked regions as columns: a map of 100,000 ranges would be 25 MB of Python objects."""
+    """Checked regions as columns: as Python objects, a map of 100,000 ranges would take 25 MB."""
 
     def __init__(self, regions: Sequence[Region]) -> None:
         self._ranges = np.array([(r.start, r.end) for r in regions], dtype=np.int64).reshape(-1, 2)
@@ -67,7 +67,7 @@ class Regions(Sequence[Region]):
         return tuple(self)[index]
 
     def ranges(self, wanted: Callable[[str], bool]) -> Ranges:
-        """The regions whose name is ``wanted``, as a normal set."""
+        """The regions whose name passes ``wanted``, as a normal set."""
         named = np.array([wanted(name) for name in self._names], dtype=np.bool_)
         return normalise(self._ranges[named[self._name]])
 
@@ -77,8 +77,8 @@ class MemoryMap(msgspec.Struct, frozen=True, dict=True):
 
     Attributes:
         regions: In order of address, parents before their children.
-        dialect: What kind of text or header it was read from, for people.
-        elfcorehdr: The elfcorehdr, if that is what it was read from.
+        dialect: The kind of text or header it was read from, for people.
+        elfcorehdr: The elfcorehdr, if it was read from one.
     """
 
     regions: Regions
@@ -89,8 +89,8 @@ class MemoryMap(msgspec.Struct, frozen=True, dict=True):
     def ram(self) -> Ranges:
         """System RAM, crash kernel's ranges included: a normal set.
 
-        Any region whose name contains the words counts, also ``System RAM (kmem)`` and a child of
-        something else, as for kexec-tools (kexec/arch/i386/crashdump-x86.c).
+        Any region whose name contains the words counts, even ``System RAM (kmem)`` and children of
+        other regions, as in kexec-tools (kexec/arch/i386/crashdump-x86.c).
         """
         return self.regions.ranges(lambda name: SYSTEM_RAM in name)
 
@@ -116,18 +116,18 @@ def make_memory_map(
     """Check regions and build the map.
 
     Args:
-        regions: Sorted; a region's children directly behind it, one deeper.
+        regions: Sorted; a region's children directly after it, one deeper.
         dialect: Where they come from, for people.
-        elfcorehdr: The elfcorehdr, if that is what they come from.
+        elfcorehdr: The elfcorehdr, if they come from one.
 
     Raises:
-        FormatError: naming both lines, if a region is empty, starts before the one in front of it,
-            overlaps it, or leaves its parent; or if there is no RAM at all.
+        FormatError: with both lines, if a region is empty, starts before or overlaps the one that
+            precedes it, or leaves its parent; or if there is no RAM at all.
     """
     checked = tuple(regions)
     if checked and all(r.start == 0 and r.end == 1 for r in checked):
         raise FormatError(
-            "every address is 0: the kernel shows /proc/iomem so to those without CAP_SYS_ADMIN"
+            "every address is 0: the kernel shows /proc/iomem like that without CAP_SYS_ADMIN"
             " (kernel/resource.c); read it as root"
         )
     last_at_depth: list[Region] = []
@@ -141,9 +141,9 @@ def make_memory_map(
 
 
 def with_crash_kernel(memory_map: MemoryMap, ranges: Ranges) -> MemoryMap:
-    """Add the crash kernel's ranges to a map that does not know them.
+    """Add the crash kernel's ranges to a map that lacks them.
 
-    The regions that hold them, as a rule System RAM, become their parents.
+    The regions that hold them, usually System RAM, become their parents.
 
     Raises:
         FormatError: if a range is not inside one region of the map.
@@ -164,7 +164,7 @@ def with_crash_kernel(memory_map: MemoryMap, ranges: Ranges) -> MemoryMap:
 
 
 def map_from_elfcorehdr(elfcorehdr: Elfcorehdr) -> MemoryMap:
-    """Read RAM from an elfcorehdr's PT_LOADs; where the crash kernel lived it does not say."""
+    """Read RAM from an elfcorehdr's PT_LOADs; it does not say where the crash kernel lived."""
     ranges = normalise(elfcorehdr.ram).tolist()
     return make_memory_map(
         (Region(start, end, SYSTEM_RAM) for start, end in ranges), "elfcorehdr", elfcorehdr
@@ -179,7 +179,7 @@ def format_iomem(memory_map: MemoryMap) -> str:
 
 
 def _check_region(region: Region, last_at_depth: list[Region]) -> None:
-    """Check a region against the last one of its own depth and the one that should hold it."""
+    """Check a region against the last one of its own depth and against its parent."""
     if not 0 <= region.start < region.end <= MAX_ADDRESS:
         raise FormatError(f"{_where(region)}: empty, or it ends beyond {MAX_ADDRESS:#x}")
     if region.depth > len(last_at_depth):

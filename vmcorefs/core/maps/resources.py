@@ -1,7 +1,7 @@
-"""``iomem_resource``: the kernel's own tree of physical ranges, what /proc/iomem prints.
+"""``iomem_resource``: the kernel's own tree of physical ranges, which /proc/iomem prints.
 
 A node is a ``struct resource`` (include/linux/ioport.h) with pointers to its first child and its
-next sibling. It is laid out the same on every 64-bit kernel since 4.6, and BTF is asked first.
+next sibling. Its layout comes from BTF, or else is that of every 64-bit kernel since 4.6.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
 
 MAX_RESOURCES = 1 << 16
-"""Most nodes that are believed; large servers have some thousands."""
+"""Most nodes accepted; large servers have some thousands."""
 
 _MAX_DEPTH = 64
 _MAX_NAME = 256
@@ -38,12 +38,12 @@ def read_resources(
         memory: The kernel's virtual memory.
         root: Where ``iomem_resource`` is.
         layout: Of a node, from BTF.
-        dialect: What the map says that it was read from.
+        dialect: The ``dialect`` of the map.
 
     Raises:
         FormatError: if the tree does not end, a name is not printable, or the map contradicts
             itself.
-        VmcorefsError: what ``memory.read`` raises.
+        VmcorefsError: whatever ``memory.read`` raises.
     """
     if not 0 < layout.size < MAX_STRUCT:
         raise FormatError(f"BTF: struct resource has {layout.size} bytes")
@@ -56,7 +56,7 @@ def read_resources(
             following.pop()
             continue
         if node in seen or len(seen) > MAX_RESOURCES or len(following) > _MAX_DEPTH:
-            raise FormatError(f"iomem_resource: no tree: {node:#x} after {len(seen)} nodes")
+            raise FormatError(f"iomem_resource: not a tree: {node:#x} after {len(seen)} nodes")
         seen.add(node)
         stored = memory.read(node, layout.size)
         regions.append(_region(memory, stored, layout, len(following) - 1))
@@ -70,7 +70,7 @@ def read_span(memory: KernelMemory, vaddr: int, layout: Struct = RESOURCE) -> tu
 
     Raises:
         FormatError: if no memory can be there.
-        VmcorefsError: what ``memory.read`` raises.
+        VmcorefsError: whatever ``memory.read`` raises.
     """
     stored = memory.read(vaddr, layout.size)
     start, end = (_field(memory, stored, layout, name) for name in ("start", "end"))

@@ -1,6 +1,6 @@
 r"""Memory maps as text: /proc/iomem, /sys/firmware/memmap, and the e820 lines of dmesg.
 
-``parse_memory_map`` tells them apart, and from a binary elfcorehdr, by content.
+``parse_memory_map`` tells them apart, and from a binary elfcorehdr, by their content.
 
 =================  ==========================================================  ==========
 dialect            a line                                                      end
@@ -55,10 +55,10 @@ _RAM_WORDS = frozenset({"usable", SYSTEM_RAM})
 
 
 def parse_memory_map(data: bytes) -> MemoryMap:
-    """Read a memory map of any of the kinds above, or an elfcorehdr.
+    """Read a memory map in any of the dialects above, or an elfcorehdr.
 
     Raises:
-        FormatError: if it is none of them, or is one that contradicts itself.
+        FormatError: if it is none of them, or contradicts itself.
     """
     if data[:4] == ELF_MAGIC:
         return map_from_elfcorehdr(parse_elfcorehdr(data))
@@ -113,7 +113,7 @@ def _parse_memmap_files(text: str) -> MemoryMap | None:
         rows.append(f"{entry['start']} {entry['end']} {entry['type']}")
     parsed = _parse_memmap_rows("\n".join(rows))
     if parsed is None:
-        raise FormatError(f"entries of /sys/firmware/memmap, but no addresses: {rows[0]!r}")
+        raise FormatError(f"entries of /sys/firmware/memmap without addresses: {rows[0]!r}")
     return parsed
 
 
@@ -151,10 +151,10 @@ def _parse_e820_row(line: str, number: int) -> tuple[str, Region] | None:
 
 
 def _apply_changes(memory_map: MemoryMap, changes: list[re.Match[str]]) -> MemoryMap:
-    """Take from RAM what the kernel's later ``e820: update`` and ``remove`` lines take.
+    """Remove from RAM what the kernel's later ``e820: update`` and ``remove`` lines remove.
 
-    The kernel works on a copy of the printed table, and /proc/iomem shows the outcome: the first
-    page is taken from RAM on every PC.
+    The kernel changes a copy of the printed table, and /proc/iomem shows the result: on every PC
+    the first page is removed from RAM.
     """
     taken = make_ranges(
         (_hex(change[2]), _hex(change[3]) + 1) for change in changes if _takes_ram(change[4])
@@ -200,5 +200,5 @@ def _refuse_other_lines(text: str, row: re.Pattern[str], dialect: str) -> None:
 
 def _hex(digits: str) -> int:
     value = int(digits, 16)
-    # firmware may list a region up to the last address there is; RAM never is there
+    # firmware may list a region up to the last possible address; RAM is never there
     return min(value, MAX_ADDRESS - 1)

@@ -19,9 +19,9 @@ MAX_DUMP_LEVEL = 31
 
 
 class PageKind(enum.IntEnum):
-    """What a page is used for, as far as a dump level asks.
+    """What a page is used for, as far as dump levels distinguish.
 
-    ``ZERO`` is seen by reading a page; the others are what the kernel's own page array says.
+    ``ZERO`` is found by reading the page; the others come from the kernel's own page array.
     """
 
     KERNEL = 0
@@ -48,7 +48,7 @@ def left_out(level: int) -> BoolArray:
     """Which kinds a dump level leaves out, by ``PageKind``, shape ``(8,)``.
 
     Pages that the hardware has poisoned, and those that a balloon or memory hotplug has taken
-    offline, are left out at every level: to read them may hang the machine.
+    offline, are left out at every level: reading them may hang the machine.
 
     Raises:
         ValueError: if ``level`` is not from 0 to ``MAX_DUMP_LEVEL``.

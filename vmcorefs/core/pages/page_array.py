@@ -1,8 +1,8 @@
-"""Where a kernel keeps its ``struct page`` array: one piece for each section, or for each node.
+"""Where a kernel keeps its ``struct page`` array: one piece per section, or per node.
 
-VMCOREINFO says where (kernel/vmcore_info.c). With CONFIG_SPARSEMEM, vmemmap or not, each section
-of the physical address space names its piece (include/linux/mmzone.h); without, each node does
-(CONFIG_DISCONTIGMEM), or there is but one (CONFIG_FLATMEM).
+VMCOREINFO alone is enough to find it (kernel/vmcore_info.c). With CONFIG_SPARSEMEM, vmemmap or not,
+each section of the physical address space points to its piece (include/linux/mmzone.h); without,
+each node does (CONFIG_DISCONTIGMEM), or there is only one piece (CONFIG_FLATMEM).
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.core.structures.mem_section import read_section_maps
 from vmcorefs.errors import FormatError
 
-# SECTION_HAS_MEM_MAP, and all the bits that can be flags: PFN_SECTION_SHIFT is 6 at least
+# SECTION_HAS_MEM_MAP, and all bits that can be flags: PFN_SECTION_SHIFT is at least 6
 _HAS_MEM_MAP = 2
 _FLAGS = 0x3F
 _MAX_NODES = 1 << 10  # MAX_NUMNODES
@@ -49,8 +49,8 @@ def find_page_array(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> PageArray:
         memory: Reads its variables.
 
     Raises:
-        FormatError: if VMCOREINFO lacks a key, or its numbers or memory's cannot be true.
-        VmcorefsError: what ``memory.read`` raises.
+        FormatError: if VMCOREINFO lacks a key, or a number in it or in memory cannot be true.
+        VmcorefsError: whatever ``memory.read`` raises.
     """
     if "SYMBOL(mem_section)" in vmcoreinfo.values:
         return _from_sections(vmcoreinfo, memory)
@@ -63,7 +63,7 @@ def _from_sections(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> PageArray:
     number, maps = sections.number[kept], sections.maps[kept]
     pages = sections.size // vmcoreinfo.page_size
     pfn = number * pages
-    # what is stored is where page 0's structure would be (mm/sparse.c, sparse_encode_mem_map)
+    # the stored address is where page 0's structure would be (mm/sparse.c, sparse_encode_mem_map)
     first = (maps & ~np.uint64(_FLAGS)).view(np.int64)
     with np.errstate(over="ignore"):  # vmemmap minus some lies in the other half
         vaddr = first + pfn * vmcoreinfo.size("page")
@@ -77,7 +77,7 @@ def _from_nodes(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> PageArray:
     for node in _nodes(vmcoreinfo, memory):
         mem_map, start, spanned = (memory.pointer(node + offset) for offset in offsets)
         if not (0 <= start < _MAX_PFN and 0 <= spanned < _MAX_PFN):
-            raise FormatError(f"node at {node:#x}: pages {start:#x} and {spanned:#x} more")
+            raise FormatError(f"node at {node:#x}: {spanned:#x} pages from {start:#x}")
         if mem_map and spanned:
             rows.append((start, spanned, mem_map - (mem_map >> 63 << 64)))
     rows.sort()
@@ -102,5 +102,5 @@ def _nodes(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> list[int]:
 
 
 def _narrow(vaddr: Int64Array, memory: KernelMemory) -> Int64Array:
-    """Cut addresses of a 32-bit kernel to what it has."""
+    """Cut addresses of a 32-bit kernel to 32 bits."""
     return vaddr if 8 * memory.word_size == _POINTER_BITS else vaddr & ((1 << 32) - 1)

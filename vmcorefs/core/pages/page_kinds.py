@@ -1,10 +1,10 @@
-"""What pages were used for, out of their ``struct page``: makedumpfile's tests, on whole arrays.
+"""What pages were used for, from their ``struct page``: makedumpfile's tests on whole arrays.
 
-The kind of a single page is in its own structure. That of several pages is in the structure of the
-first: of a compound page's head, or of the first of ``2**order`` free pages. Such a *span* is
-aligned to its own size, as the buddy allocator makes them, so spans lie within one another or
-apart, and the outermost counts: inside a huge page whose page array was thinned out, structures
-look like heads and are not (mm/hugetlb_vmemmap.c).
+The kind of a single page comes from its own structure. For several pages together, the first one's
+structure speaks for all: a compound page's head, and the first of ``2**order`` free pages. Such a
+*span* is aligned to its own size, as the buddy allocator makes them, so spans are either nested or
+disjoint, and the outermost counts: inside a huge page whose page array was thinned out, structures
+look like heads but are not (mm/hugetlb_vmemmap.c).
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ class PageStates(msgspec.Struct, frozen=True, eq=False):
     """What the structures of some pages in a row say, each by itself.
 
     Attributes:
-        kind: Of the page, but for its being poisoned; shape ``(n,)``.
-        order: Of the span that it is the first page of; 0 of a page alone, and of one that is kept,
-            as its span then is too. Shape ``(n,)``, uint8.
+        kind: Of the page, not counting poisoning; shape ``(n,)``.
+        order: Of the span that the page is the first of; 0 for a single page, and for a page that
+            is kept, as its span then is kept too. Shape ``(n,)``, uint8.
         poisoned: Whether the hardware found it to be bad, shape ``(n,)``.
     """
 
@@ -45,7 +45,7 @@ def read_structs(structs: Structs, first: int, layout: StructPage) -> PageStates
     """Look at the structures of some pages in a row, each by itself.
 
     Args:
-        structs: The structures of the pages, and of one more behind them; shape
+        structs: The structures of the pages, and of one more after them; shape
             ``(n + 1, layout.size)``, C-contiguous.
         first: Number of the first page.
         layout: How they are read.
@@ -60,7 +60,7 @@ def read_structs(structs: Structs, first: int, layout: StructPage) -> PageStates
     buddy = fields.test(layout.buddy) & ~slab & (free_order <= layout.max_free_order)
     poisoned = _are_poisoned(fields, layout)
     kind = np.full(fields.count, PageKind.KERNEL, dtype=np.uint8)
-    # the last of makedumpfile's tests comes first: each of those below overrules it
+    # in the reverse order of makedumpfile's tests: each one overrules those before it
     kind[fields.test(layout.offline) & ~slab] = PageKind.OFFLINE
     kind[anon | huge] = PageKind.USER
     kind[cache] = PageKind.CACHE
@@ -79,13 +79,13 @@ def spread(states: PageStates) -> KindArray:
         states: Of ``n`` pages, ``n`` a power of two; the first one's number is a multiple of ``n``.
 
     Returns:
-        The kind of each page, shape ``(n,)``; a span that goes beyond them counts up to their end.
+        The kind of each page, shape ``(n,)``; a span that goes past the last page is cut there.
     """
     kinds = states.kind.copy()
     last = (len(kinds) - 1).bit_length()
     order = np.minimum(states.order, last)
     spans = np.flatnonzero(order)
-    for size in range(1, last + 1):  # the larger ones later: they overrule those within them
+    for size in range(1, last + 1):  # larger spans later: they overrule those within them
         firsts = spans[order[spans] == size]
         if len(firsts):
             kinds.reshape(-1, 1 << size)[firsts >> size] = states.kind[firsts][:, None]
@@ -160,7 +160,7 @@ class _Fields:
         return found
 
     def value(self, test: FieldTest | None) -> UInt64Array:
-        """The field of each page, as far as the mask goes; 0 where there is none."""
+        """The masked field of each page; 0 where there is none."""
         if test is None:
             return np.zeros(self.count, dtype=np.uint64)
         raw = self.raw(test)

@@ -1,12 +1,12 @@
-"""What a ``struct page`` says of its page, and where: by VMCOREINFO, or else by BTF.
+"""How to read a ``struct page``: by VMCOREINFO, or else by BTF.
 
-VMCOREINFO has had what makedumpfile needs since 2.6.23 (kernel/vmcore_info.c), and each rework
-of ``struct page`` added keys. What they mean is makedumpfile's to say (makedumpfile.c,
-``__exclude_unnecessary_pages``). A *test* is how one thing is found out: some bits of one field.
+VMCOREINFO has had the keys that makedumpfile needs since 2.6.23 (kernel/vmcore_info.c), and each
+rework of ``struct page`` added some. makedumpfile defines their meaning (makedumpfile.c,
+``__exclude_unnecessary_pages``). A *test* answers one question by some bits of one field.
 
 * A page type is in ``_mapcount`` of a page that is not mapped: before 4.18 the one value; then a
   bit that is zero in a negative number; since 6.12 the upper byte (include/linux/page-flags.h).
-* Order and kind of a compound page are in the structure behind its head's: as fields of their own,
+* Order and kind of a compound page are in the structure after its head's: as fields of their own,
   and since 6.6 the order as the low byte of that structure's flags.
 """
 
@@ -23,7 +23,7 @@ from vmcorefs.core.structures.btf import read_enumerators, read_structs
 from vmcorefs.errors import FormatError
 
 ReadBtf = Callable[[], bytes | None]
-"""Gives the kernel's BTF, or None; called only for what VMCOREINFO does not say."""
+"""Returns the kernel's BTF, or None if it has none; called only if VMCOREINFO is not enough."""
 
 MAX_STRUCT_PAGE = 1024
 """No kernel's ``struct page`` is larger, in bytes: with all debugging it has about 200."""
@@ -45,10 +45,10 @@ class FieldTest(msgspec.Struct, frozen=True):
 
     Attributes:
         at: Where the field is in the structure, in bytes; beyond the structure's size, it is in the
-            one behind it.
+            next one.
         size: Bytes in the field: 1, 2, 4 or 8.
         mask: Which bits count.
-        value: What they are to be.
+        value: What they must be.
     """
 
     at: int
@@ -58,7 +58,7 @@ class FieldTest(msgspec.Struct, frozen=True):
 
 
 class StructPage(msgspec.Struct, frozen=True):
-    """How one kernel's ``struct page`` is read; None is what it lacks, or what is not known.
+    """How to read one kernel's ``struct page``; None for what it does not have, or is not known.
 
     Attributes:
         size: Bytes in the structure.
@@ -68,19 +68,19 @@ class StructPage(msgspec.Struct, frozen=True):
         tail: Any other page of a compound page.
         lru: On a list of pages that can be reclaimed.
         swapcache: In the swap cache.
-        private: Something hangs on ``page->private``.
+        private: ``page->private`` is in use.
         anon: ``mapping`` is not a file's.
         slab: Holds the kernel's objects, and some fields mean other things.
         buddy: Free, the first of ``2**free_order`` pages.
         unaccepted: Free, and not yet accepted by this guest.
-        offline: Taken away from the kernel.
-        hugetlb: A huge page of hugetlbfs; in the structure of its head.
+        offline: Taken from the kernel.
+        hugetlb: A huge page of hugetlbfs, tested on its head.
         hwpoison: The hardware found it to be bad.
-        order: Of a compound page, in the structure of its head: ``field & mask``.
+        order: Of a compound page, read from its head: ``field & mask``.
         free_order: Of free pages: ``field & mask``.
         max_order: No compound page has a larger order.
         max_free_order: No free pages have a larger order.
-        unknown: What is not known, and how it is handled; a sentence each.
+        unknown: What is not known, and the consequence; a sentence each.
     """
 
     size: int
@@ -108,18 +108,18 @@ class StructPage(msgspec.Struct, frozen=True):
 def read_struct_page(
     vmcoreinfo: Vmcoreinfo, byte_order: ByteOrder, word_size: int, read_btf: ReadBtf
 ) -> StructPage:
-    """Work out how this kernel's ``struct page`` is read.
+    """Work out how to read this kernel's ``struct page``.
 
     Args:
         vmcoreinfo: The kernel's.
         byte_order: Of the machine.
         word_size: Bytes in a ``long``: 4 or 8.
-        read_btf: Gives the kernel's BTF.
+        read_btf: Returns the kernel's BTF.
 
     Raises:
-        FormatError: if not even the structure's size and the place of its flags are known, or what
-            VMCOREINFO says cannot be true.
-        VmcorefsError: what ``read_btf`` raises.
+        FormatError: if even the structure's size or the place of its flags is not known, or
+            VMCOREINFO has values that cannot be true.
+        VmcorefsError: whatever ``read_btf`` raises.
     """
     facts = _Facts(vmcoreinfo, byte_order, word_size, read_btf)
     if facts.offset("page.flags") is None:
@@ -131,9 +131,9 @@ def read_struct_page(
         byte_order=byte_order,
         head=facts.head(),
         tail=facts.bits("compound_head", 1) or facts.bits("compound_info", 1),
-        lru=facts.flag("lru", "which pages are cache: it is kept"),
+        lru=facts.flag("lru", "which pages are cache: they are kept"),
         swapcache=facts.swapcache(),
-        private=facts.flag("private", "which page cache is private: all of it is taken to be"),
+        private=facts.flag("private", "which cache pages are private: all are taken to be"),
         anon=facts.bits("mapping", 1, "which pages are anonymous: they are kept"),
         slab=facts.slab(),
         buddy=facts.buddy() if free_order is not None else None,
@@ -150,11 +150,11 @@ def read_struct_page(
 
 
 class _Facts:
-    """What is known of ``struct page``: by VMCOREINFO or, if it is ``needed``, by BTF.
+    """The facts about ``struct page``: from VMCOREINFO, and if ``needed`` is set also from BTF.
 
     Attributes:
         size: Bytes in the structure.
-        unknown: A sentence for each thing that was needed and is not known.
+        unknown: A sentence for each fact that was needed and is not known.
     """
 
     def __init__(
@@ -175,7 +175,7 @@ class _Facts:
         return self._read_btf()
 
     def offset(self, name: str, needed: str = "") -> int | None:
-        """OFFSET(name), or where BTF has that member of ``struct page``."""
+        """OFFSET(name), or the offset of that member of ``struct page`` in BTF."""
         if f"OFFSET({name})" in self._vmcoreinfo.values:
             return self._vmcoreinfo.offset(name)
         if not needed or self._btf is None:
@@ -184,7 +184,7 @@ class _Facts:
         return page.offsets.get(name.removeprefix("page."))
 
     def bits(self, member: str, mask: int, needed: str = "") -> FieldTest | None:
-        """A test for one bit of a member that is a word; of more bits, the field."""
+        """A test for one bit of a member that is a word; with more bits in ``mask``, the field."""
         at = self.offset(f"page.{member}", needed)
         return self._need(self._field(at, self._word_size, mask, mask), needed)
 
@@ -199,10 +199,10 @@ class _Facts:
         """A test for the head of a compound page."""
         mask = self._number("PG_head_mask")
         test = self.bits("flags", mask) if mask else self._flag_at(self._enumerator("PG_head"))
-        return self._need(test, "which pages are compound: what is behind the first one is kept")
+        return self._need(test, "which pages are compound: all but the first of each are kept")
 
     def swapcache(self) -> FieldTest | None:
-        """A test for the swap cache; since 4.10 its flag means that only with PG_swapbacked."""
+        """A test for the swap cache; since 4.10 its flag counts only with PG_swapbacked."""
         swapcache, swapbacked = self.flag("swapcache"), self.flag("swapbacked")
         if swapcache is None or swapbacked is None:
             return swapcache
@@ -210,7 +210,7 @@ class _Facts:
         return FieldTest(swapcache.at, swapcache.size, both, both)
 
     def page_type(self, name: str, needed: str = "") -> FieldTest | None:
-        """A test for a page type: ``PAGE_*_MAPCOUNT_VALUE`` is what ``_mapcount`` then is."""
+        """A test for a page type: ``_mapcount`` is then ``PAGE_*_MAPCOUNT_VALUE``."""
         value = self._number(f"PAGE_{name.upper()}_MAPCOUNT_VALUE")
         if value is None and needed:
             value = self._type_from_btf(name)
@@ -239,9 +239,9 @@ class _Facts:
         return self.page_type("slab") or self.flag("slab")
 
     def hugetlb(self) -> FieldTest | None:
-        """A test for hugetlbfs's pages; where there is none, the kernel has no hugetlbfs."""
+        """A test for hugetlbfs's pages; None if the kernel has no hugetlbfs."""
         test = self.page_type("hugetlb")  # since 6.9
-        bit = self._number("PG_hugetlb")  # 6.6 to 6.8: a flag of the structure behind the head's
+        bit = self._number("PG_hugetlb")  # 6.6 to 6.8: a flag of the structure after the head's
         if test is None and bit is not None:
             test = self._behind(self._flag_at(bit))
         return test or self._destructor()
@@ -261,7 +261,7 @@ class _Facts:
                 at += self._word_size - 1
         return self._need(
             self._behind(self._field(at, size, -1, 0)),
-            "the size of compound pages: what is behind the first one is kept",
+            "the size of compound pages: all but the first page of each are kept",
         )
 
     def free_orders(self) -> int:
@@ -284,11 +284,11 @@ class _Facts:
         upper = self._enumerator(f"PGTY_{name}")  # since 6.12
         if upper is not None:
             return (upper & 0xFF) << 24
-        bit = self._enumerator(f"PG_{name}")  # 6.10 and 6.11; before, types were no enumerators
+        bit = self._enumerator(f"PG_{name}")  # 6.10 and 6.11; before, types were not enumerators
         return ~bit if bit is not None and bit >= _FIRST_TYPE else None
 
     def _destructor(self) -> FieldTest | None:
-        """What frees a huge page: its number since 4.4, its address before."""
+        """The destructor of a huge page: its number since 4.4, its address before."""
         number, at = self._number("HUGETLB_PAGE_DTOR"), self.offset("page.compound_dtor")
         if at is None and (at := self.offset("folio._folio_dtor")) is not None:
             at -= self.size
@@ -306,7 +306,7 @@ class _Facts:
         return lru + inside if lru is not None and inside is not None else None
 
     def _need(self, test: FieldTest | None, needed: str) -> FieldTest | None:
-        """The same test; if there is none and it is needed, say so."""
+        """Return the test; if there is none and it is needed, record that."""
         if test is None and needed:
             self.unknown.append(f"{_UNKNOWN} {needed}")
         return test
@@ -315,11 +315,11 @@ class _Facts:
         if bit is None:
             return None
         if not 0 <= bit < 8 * self._word_size:
-            raise FormatError(f"struct page: its flags have {8 * self._word_size} bits, no {bit}")
+            raise FormatError(f"struct page: no bit {bit} in flags of {8 * self._word_size} bits")
         return self.bits("flags", 1 << bit)
 
     def _field(self, at: int | None, size: int, mask: int, value: int) -> FieldTest | None:
-        """A test of a field of the structure, of which the lower bits of ``mask`` count."""
+        """A test of a field of the structure; bits of ``mask`` beyond the field are ignored."""
         if at is None:
             return None
         if not 0 <= at <= self.size - size:
@@ -328,7 +328,7 @@ class _Facts:
         return FieldTest(at, size, mask & full, value & full)
 
     def _behind(self, test: FieldTest | None) -> FieldTest | None:
-        """The same test of the structure behind this one."""
+        """The same test applied to the next structure."""
         if test is None:
             return None
         return FieldTest(test.at + self.size, test.size, test.mask, test.value)

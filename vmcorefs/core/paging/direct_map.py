@@ -1,7 +1,7 @@
-"""Where the kernel sees physical memory, and its own image: what makes ``p_vaddr`` of a PT_LOAD.
+"""Where the kernel maps physical memory, and its own image: ``p_vaddr`` of a PT_LOAD.
 
-A kernel maps all of RAM at one distance (``page_offset_base`` on x86, ``PAGE_OFFSET`` elsewhere),
-which KASLR moves and VMCOREINFO does not tell everywhere. Its page tables do.
+A kernel maps all of RAM at one distance (``page_offset_base`` on x86, ``PAGE_OFFSET`` elsewhere).
+KASLR changes it, and VMCOREINFO does not have it on every architecture; the page tables do.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ _ADDRESSES = 1 << 64
 def find_direct_map(mappings: Mappings) -> int | None:
     """How far virtual addresses of the direct map are above physical ones, modulo 2**64.
 
-    Of the distances at which the page tables see their own root, it is the one at which most is
-    mapped: the kernel's image, the other one, is a small part of RAM. None if there is none.
+    Of the distances at which the page tables map their own root, it is the one at which most is
+    mapped: the other one, of the kernel's image, covers a small part of RAM. None if there is none.
     """
     sees_root = (mappings.paddr <= mappings.root) & (mappings.root < mappings.paddr + mappings.size)
     distance, run = np.unique(mappings.vaddr - mappings.paddr, return_inverse=True)
@@ -33,7 +33,7 @@ def directly_mapped(mappings: Mappings, distance: int) -> Ranges:
 
     Args:
         mappings: The kernel's.
-        distance: As ``find_direct_map`` gives it.
+        distance: As ``find_direct_map`` returns it.
     """
     rows = _at_distance(mappings, distance)
     start = mappings.paddr[rows]

@@ -1,7 +1,7 @@
 """How x86-64, arm64 and riscv64 encode their page tables, as data for ``core.paging.walk``.
 
-What the CPU does with an entry decides, not what the kernel's ``pte_present`` says of it: entries
-that the kernel keeps with the valid bit clear (PROT_NONE, swap, ``set_memory_np``) map nothing.
+What counts is what the CPU does with an entry, not the kernel's ``pte_present``: entries that the
+kernel keeps with the valid bit clear (PROT_NONE, swap, ``set_memory_np``) map nothing.
 """
 
 from __future__ import annotations
@@ -22,14 +22,14 @@ class Access(IntFlag):
     USER = 4
     """User mode may access it."""
     GLOBAL = 8
-    """It is the same in every address space, so that a change of it leaves it in the TLB."""
+    """It is the same in every address space, so it stays in the TLB when that changes."""
 
 
 ALL_ACCESS = Access.WRITABLE | Access.EXECUTABLE | Access.USER | Access.GLOBAL
 
 
 class Rule(msgspec.Struct, frozen=True):
-    """``access`` is denied by an entry whose bits under ``mask`` are ``value``."""
+    """An entry denies ``access`` if its bits under ``mask`` are ``value``."""
 
     access: Access
     mask: int
@@ -41,21 +41,20 @@ class PageTableFormat(msgspec.Struct, frozen=True):
 
     Attributes:
         name: For messages, such as ``x86-64, 5 levels``.
-        page_shift: log2 of the page size, which is the size of a table too.
+        page_shift: log2 of the page size, which is also the size of a table.
         level_bits: Bits of the virtual address that index each level, root first. The root may be
             narrower than the others: it is then the start of its page.
-        address: Where an entry has its output address: ``(mask, shift to the left)``, all put
-            together.
-        leaf_mask: Tells, above the last level, an entry that maps memory from one that names a
-            table.
-        leaf_value: True if any bit of ``leaf_mask`` set makes a leaf, False if none set does.
+        address: The parts of an entry's output address: ``(mask, shift to the left)`` each.
+        leaf_mask: Distinguishes, above the last level, an entry that maps memory from one that
+            names a table.
+        leaf_value: True if a leaf has any bit of ``leaf_mask`` set, False if it has none set.
         page_mask: An entry of the last level must have a bit of this set.
         large_shifts: log2 of the sizes that a leaf above the last level may have.
         large_ignored: Bits of ``address`` that mean something else in such a leaf.
-        reserved: ``(mask, value)``: a leaf that has it is not valid; ``None`` if there is none.
-        leaf_rules: What a leaf allows: all that no rule denies.
+        reserved: ``(mask, value)``: a leaf with these bits is invalid; ``None`` if there are none.
+        leaf_rules: What a leaf denies; it allows everything else.
         table_rules: What an entry that names a table denies to everything below it.
-        upper_half_only: The root has no entries for the lower half, as arm64's TTBR1 has none.
+        upper_half_only: The root has no entries for the lower half, as in arm64's TTBR1.
         napot: riscv's Svnapot: a 64 KiB page is sixteen equal entries of the last level.
     """
 
@@ -81,7 +80,7 @@ class PageTableFormat(msgspec.Struct, frozen=True):
 
     @property
     def entries(self) -> int:
-        """Entries in a table's page."""
+        """Entries in a table."""
         return 1 << (self.page_shift - 3)
 
     @property
@@ -96,7 +95,7 @@ class PageTableFormat(msgspec.Struct, frozen=True):
 
     @property
     def upper_half(self) -> int:
-        """The first entry of the root that is for negative addresses, the kernel's."""
+        """The root's first entry for negative addresses, the kernel's."""
         return 0 if self.upper_half_only else self.root_entries // 2
 
     def shift(self, level: int) -> int:
@@ -105,7 +104,7 @@ class PageTableFormat(msgspec.Struct, frozen=True):
 
 
 VALID = 1
-"""The bit without which an entry is nothing: ``_PAGE_PRESENT``, ``PTE_VALID``, ``_PAGE_PRESENT``
+"""The bit that every entry in use has: ``_PAGE_PRESENT``, ``PTE_VALID``, ``_PAGE_PRESENT``
 (arch/x86, arm64, riscv: asm/pgtable*.h); bit 0 on all three."""
 
 
@@ -114,7 +113,7 @@ def _bits(high: int, low: int) -> int:
     return (1 << (high + 1)) - (1 << low)
 
 
-# arch/x86/include/asm/pgtable_types.h; access is what all levels allow together
+# arch/x86/include/asm/pgtable_types.h; every level must allow an access
 _X86_RULES = (
     Rule(Access.WRITABLE, 1 << 1, 0),
     Rule(Access.USER, 1 << 2, 0),
@@ -127,7 +126,7 @@ def x86_64(*, levels: int, sme_mask: int = 0) -> PageTableFormat:
 
     Args:
         levels: 4 or 5.
-        sme_mask: The bit that says that a page is encrypted, no part of its address: AMD's C-bit,
+        sme_mask: The bit that marks an encrypted page and is not part of its address: AMD's C-bit,
             as in ``NUMBER(sme_mask)``.
     """
     if levels not in (4, 5):
@@ -137,7 +136,7 @@ def x86_64(*, levels: int, sme_mask: int = 0) -> PageTableFormat:
         page_shift=12,
         level_bits=(9,) * levels,
         address=((_bits(51, 12) & ~sme_mask, 0),),
-        leaf_mask=1 << 7,  # _PAGE_PSE; _PAGE_PAT in the last level, where it is not asked for
+        leaf_mask=1 << 7,  # _PAGE_PSE; in the last level it is _PAGE_PAT, but is not tested there
         leaf_value=True,
         page_mask=VALID,
         large_shifts=frozenset({21, 30}),
@@ -155,9 +154,9 @@ def arm64(*, page_size: int, va_bits: int) -> PageTableFormat:
     """The format of arm64's TTBR1, the kernel's half.
 
     Addresses of 52 bits: 64 KiB pages keep bits 51:48 in bits 15:12 (FEAT_LPA), which are zero
-    where they are not used; smaller pages keep bits 51:50 in bits 9:8 (FEAT_LPA2), which hold the
-    shareability otherwise. The kernel turns FEAT_LPA2 on together with 52-bit virtual addresses
-    (arch/arm64/Kconfig, ``ARM64_PA_BITS_52``), so ``va_bits`` tells.
+    where they are not used; smaller pages keep bits 51:50 in bits 9:8 (FEAT_LPA2), which otherwise
+    hold the shareability. The kernel turns FEAT_LPA2 on together with 52-bit virtual addresses
+    (arch/arm64/Kconfig, ``ARM64_PA_BITS_52``), so ``va_bits`` decides.
 
     Args:
         page_size: The granule in bytes: 4096, 16384 or 65536.

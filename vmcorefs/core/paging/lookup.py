@@ -1,7 +1,7 @@
-"""Some virtual addresses, translated with a read for each level: what costs almost nothing.
+"""Translate a few virtual addresses with one read per level, which costs almost nothing.
 
-``core.paging.walk`` looks at every table. Whether page tables are where somebody thinks they are is
-told by a single address, and where a part of an array lies by those of its pages.
+``core.paging.walk`` looks at every table. A single address is enough to check that page tables are
+where they are expected, and the addresses of its pages to find a part of an array.
 """
 
 from __future__ import annotations
@@ -15,16 +15,16 @@ from vmcorefs.core.paging.walk import ReadTables, output_address
 from vmcorefs.core.space.ranges import Int64Array, distinct
 
 ReadEntry = Callable[[int], int]
-"""``read_entry(paddr)``: the table entry at a physical address, or a ``VmcorefsError``."""
+"""``read_entry(paddr)`` returns the table entry at a physical address; raises ``VmcorefsError``."""
 
 
 def entry_offset(fmt: PageTableFormat, level: int, vaddr: int) -> int:
-    """Where the entry of ``vaddr`` stands in its table of ``level`` (0: root), in bytes."""
+    """Where the entry for ``vaddr`` is in its table of ``level`` (0: root), in bytes."""
     return (vaddr >> fmt.shift(level) & ((1 << fmt.level_bits[level]) - 1)) * 8
 
 
 def translate(fmt: PageTableFormat, root: int, vaddr: int, read_entry: ReadEntry) -> int | None:
-    """The physical address behind ``vaddr``, or None if nothing is mapped there.
+    """The physical address that ``vaddr`` maps to, or None if nothing is mapped there.
 
     Args:
         fmt: The format of the tables.
@@ -33,7 +33,7 @@ def translate(fmt: PageTableFormat, root: int, vaddr: int, read_entry: ReadEntry
         read_entry: Reads an entry.
 
     Raises:
-        VmcorefsError: what ``read_entry`` raises.
+        VmcorefsError: whatever ``read_entry`` raises.
     """
     shift, allowed = _canonical(fmt)
     if (vaddr - (1 << 64) if vaddr >> 63 == 1 else vaddr) >> shift not in allowed:
@@ -55,7 +55,7 @@ def translate(fmt: PageTableFormat, root: int, vaddr: int, read_entry: ReadEntry
 def translate_pages(
     fmt: PageTableFormat, root: int, vaddrs: Int64Array, read_tables: ReadTables
 ) -> Int64Array:
-    """The physical address behind each of many virtual ones, near one another.
+    """The physical address that each of many virtual addresses maps to; best if they are close.
 
     Args:
         fmt: The format of the tables.
@@ -67,7 +67,7 @@ def translate_pages(
         Shape ``(n,)``, int64; -1 where nothing is mapped, or a table cannot be read.
 
     Raises:
-        VmcorefsError: what ``read_tables`` raises.
+        VmcorefsError: whatever ``read_tables`` raises.
     """
     paddrs = np.full(len(vaddrs), -1, dtype=np.int64)
     shift, allowed = _canonical(fmt)
@@ -98,9 +98,9 @@ def translate_pages(
 
 
 def _canonical(fmt: PageTableFormat) -> tuple[int, tuple[int, ...]]:
-    """By how much to shift an address for the bits above its index, and what these may be.
+    """How far to shift an address to get the bits above its index, and their allowed values.
 
-    x86-64 and riscv64 want copies of the index's highest bit, arm64's TTBR1 wants ones.
+    x86-64 and riscv64 require copies of the index's highest bit, arm64's TTBR1 requires ones.
     """
     bits = fmt.shift(0) + fmt.level_bits[0]
     return (bits, (-1,)) if fmt.upper_half_only else (bits - 1, (-1, 0))

@@ -1,4 +1,4 @@
-"""What a walk of page tables finds: runs of virtual memory, and what could not be followed."""
+"""The result of a page table walk: runs of virtual memory, and what could not be followed."""
 
 from __future__ import annotations
 
@@ -21,19 +21,19 @@ class Reason(StrEnum):
 
     UNREADABLE = "tables that no input holds"
     LOOP = "entries that name a table above their own"
-    RESERVED = "entries that no CPU takes"
+    RESERVED = "entries that no CPU accepts"
     MISALIGNED = "large pages at addresses that are not aligned"
     TOO_MANY_TABLES = "tables beyond the limit"
     TOO_MANY_RUNS = "runs beyond the limit"
 
 
 class Problem(msgspec.Struct, frozen=True):
-    """What was not followed, for one reason.
+    """The entries or tables that were not followed, for one reason.
 
     Attributes:
         reason: Why.
-        count: How many; of what is beyond a limit, those that were seen.
-        examples: The first of them, ``(vaddr, paddr)`` each, unsigned: where the range begins that
+        count: How many; beyond a limit, only those that were seen.
+        examples: The first of them, ``(vaddr, paddr)`` each, unsigned: the start of the range that
             is lost, and the address of the table or page.
     """
 
@@ -62,7 +62,7 @@ class Runs(msgspec.Struct, frozen=True, eq=False):
         return Runs(self.vaddr[index], self.paddr[index], self.size[index], self.flags[index])
 
     def merged(self) -> Runs:
-        """Join each row with those behind it that go on where it ends, in both spaces."""
+        """Join each row with the following ones that continue it in both address spaces."""
         if len(self) < 2:
             return self
         joins = (
@@ -88,13 +88,13 @@ _COLUMNS = ("vaddr", "paddr", "size", "flags")
 
 
 class Aliases(msgspec.Struct, frozen=True, eq=False):
-    """Ranges that show again, through the same tables, what stands at another address.
+    """Ranges that show the content of another range again, through the same tables.
 
     Attributes:
         vaddr: First address of each range, shape ``(n,)``, int64, sorted, as in ``Mappings``.
         size: Bytes in each range, shape ``(n,)``, int64.
-        of: First address of the range that it repeats, shape ``(n,)``, int64. That may hold aliases
-            in turn, but only smaller ones.
+        of: First address of the range that it repeats, shape ``(n,)``, int64. That range may
+            contain aliases in turn, but only smaller ones.
     """
 
     vaddr: Int64Array
@@ -119,8 +119,8 @@ class Mappings(msgspec.Struct, frozen=True, eq=False):
         paddr: First physical address of each run, shape ``(n,)``, int64.
         size: Bytes in each run, shape ``(n,)``, int64.
         flags: ``Access`` bits of each run, shape ``(n,)``, uint8.
-        aliases: What repeats a part of the runs and is not among them.
-        problems: What was not followed, a row for each reason.
+        aliases: Ranges that repeat a part of the runs; they are not among the runs.
+        problems: What was not followed, one for each reason.
         tables: How many tables were looked at.
     """
 
@@ -143,14 +143,14 @@ class Mappings(msgspec.Struct, frozen=True, eq=False):
         return 1 << self.fmt.page_shift
 
     def translate(self, vaddr: int) -> int | None:
-        """The physical address behind ``vaddr``, signed or unsigned; None if nothing is mapped."""
+        """The physical address that ``vaddr``, signed or unsigned, maps to; None if unmapped."""
         if not -(1 << 63) <= vaddr < 1 << 64:
             return None
         paddr = int(self.translate_many(np.array([vaddr % (1 << 64)], dtype=np.uint64))[0])
         return paddr if paddr >= 0 else None
 
     def translate_many(self, vaddrs: Int64Array | UInt64Array) -> Int64Array:
-        """The physical address behind each virtual one, int64; -1 where nothing is mapped."""
+        """The physical address that each virtual address maps to, int64; -1 where unmapped."""
         at: Int64Array = vaddrs.astype(np.int64)
         for _ in range(self.fmt.levels):  # an alias within an alias is a level further down
             row, held = _find(self.aliases.vaddr, self.aliases.size, at)
@@ -164,7 +164,7 @@ class Mappings(msgspec.Struct, frozen=True, eq=False):
 def _find(
     start: Int64Array, size: Int64Array, addresses: Int64Array
 ) -> tuple[Int64Array, BoolArray]:
-    """Which addresses are within a row, shape of ``addresses``, and for each of those its row."""
+    """Which addresses are within a row, shape of ``addresses``, and the row of each that is."""
     row = np.searchsorted(start, addresses, side="right") - 1
     inside = row >= 0
     # compared with the end: the distance to a far address would wrap

@@ -1,10 +1,11 @@
 """Page tables, walked level by level in numpy: from the root to arrays of runs.
 
-A step takes all tables of a level at once. Nothing recurses, so a table that names itself ends
-with the last level. What may grow is bounded: tables, runs, and the places of one table that are
-followed, as the kernel itself has tables that stand in thousands. KASAN's zero shadow is one page
-behind one table of each level (mm/kasan/init.c), billions of runs; espfix (arch/x86/kernel/
-espfix_64.c) is 65536. Beyond ``Limits.repeats`` they become ``Aliases``, and nothing is lost.
+Each step handles all tables of a level at once. Nothing recurses, so a table that names itself ends
+with the last level. Everything that may grow is bounded: tables, runs, and how many uses of one
+table are followed, because the kernel itself uses some tables thousands of times. KASAN's zero
+shadow is one page under one table of each level (mm/kasan/init.c), billions of runs; espfix
+(arch/x86/kernel/espfix_64.c) is 65536. Beyond ``Limits.repeats`` they become ``Aliases``, and
+nothing is lost.
 """
 
 from __future__ import annotations
@@ -33,11 +34,11 @@ __all__ = ["Limits", "Mappings", "Problem", "ReadTables", "Reason", "walk"]
 
 ReadTables = Callable[[Int64Array], tuple[UInt64Array, BoolArray]]
 """``read_tables(paddrs)``: the entries of the tables at these physical addresses, shape
-``(n, fmt.entries)``, and which tables could be read, shape ``(n,)``; the others' entries are not
-looked at. The addresses are aligned and not negative; they come in any order, some twice."""
+``(n, fmt.entries)``, and which tables could be read, shape ``(n,)``; the entries of the others are
+ignored. The addresses are aligned and not negative, in any order, and may repeat."""
 
 MAX_EXAMPLES = 3
-_CHUNK = 1 << 20  # bytes of tables that are looked at together: what the walk needs beside results
+_CHUNK = 1 << 20  # bytes of tables handled at a time: the memory that the walk itself needs
 _NAPOT_SIZE = 1 << 16
 
 
@@ -45,9 +46,9 @@ class Limits(msgspec.Struct, frozen=True):
     """How far a walk goes.
 
     Attributes:
-        tables: Most tables that are looked at. A million of 4 KiB map 2 TiB page by page.
-        runs: Most runs that are kept, 25 bytes each.
-        repeats: How many places of one table are followed; the others become ``Aliases``.
+        tables: Most tables to read. A million of 4 KiB map 2 TiB page by page.
+        runs: Most runs to keep, 25 bytes each.
+        repeats: How many uses of one table are followed; the others become ``Aliases``.
     """
 
     tables: int = 1 << 20
@@ -69,12 +70,12 @@ def walk(
         fmt: Their format.
         root: Physical address of the root.
         read_tables: Reads tables.
-        limits: How far to go; what lies beyond is among the result's problems.
-        whole: Take the lower half too, where the root has one; by default only the kernel's.
+        limits: How far to go; anything beyond is listed in the result's problems.
+        whole: Include the lower half, if the root has one; by default only the kernel's half.
 
     Raises:
         FormatError: if no table can be at ``root``.
-        VmcorefsError: what ``read_tables`` raises.
+        VmcorefsError: whatever ``read_tables`` raises.
     """
     if not 0 <= root < 1 << 56 or root % fmt.table_size:
         raise FormatError(f"no page table can be at {root:#x}: out of range or not aligned")
@@ -93,7 +94,7 @@ def walk(
 
 
 class _Visits(msgspec.Struct, frozen=True, eq=False):
-    """Tables of one level, each as often as it is named.
+    """Tables of one level, once for each entry that names them.
 
     Attributes:
         paddr: Where the table is, shape ``(n,)``, int64.
@@ -178,7 +179,7 @@ class _Walker:
         return _concatenate(named, level + 1)
 
     def result(self, root: int) -> Mappings:
-        """All that was found."""
+        """Everything that was found."""
         runs = concatenate_runs(self._runs)
         runs = runs.rows(np.argsort(runs.vaddr, kind="stable")).merged()
         aliases = np.concatenate(self._aliases)
@@ -196,8 +197,8 @@ class _Walker:
         )
 
     def _set_repeats_aside(self, level: int, visits: _Visits) -> _Visits:
-        """Keep the first places of each table; the others become aliases of the very first."""
-        # a table is aligned, so its low bits are free: what the same table allows may differ
+        """Keep the first uses of each table; the others become aliases of the very first."""
+        # tables are aligned, so the low bits can hold the access, which may differ for one table
         key = visits.paddr | visits.denied
         _, first, table, count = np.unique(
             key, return_index=True, return_inverse=True, return_counts=True
@@ -218,10 +219,10 @@ class _Walker:
         if len(visits) <= room:
             return visits
         self._note(Reason.TOO_MANY_TABLES, visits.vaddr[room:], visits.paddr[room:])
-        return visits.rows(np.arange(room))  # a copy: a slice would keep all that is cut off
+        return visits.rows(np.arange(room))  # a copy: a slice would keep the whole array alive
 
     def _look_at(self, level: int, tables: _Visits, columns: slice) -> _Visits:
-        """Keep what these tables map, and return the tables that they name."""
+        """Record what these tables map, and return the tables that they name."""
         values, readable = self._read_tables(tables.paddr)
         self._tables += len(tables)
         self._note(Reason.UNREADABLE, tables.vaddr[~readable], tables.paddr[~readable])
@@ -291,7 +292,7 @@ class _Walker:
 
 
 def output_address(fmt: PageTableFormat, entry: UInt64Array) -> Int64Array:
-    """The address that each entry holds, of a table or of memory: shape ``(n,)``, int64."""
+    """The address in each entry, of a table or of memory: shape ``(n,)``, int64."""
     address = np.zeros(len(entry), dtype=np.uint64)
     for mask, shift in fmt.address:
         address |= (entry & np.uint64(mask)) << np.uint64(shift)

@@ -2,9 +2,9 @@
 
 The same table serves the physical address space and each file of the tree. It is computed once,
 when an image is opened, and searched on every read. Layers (the backup over the image, RAM only,
-without the crash kernel) are functions from table to table, so nothing of them is left at read
-time. Columns are int64, not uint64: numpy turns a uint64 ``searchsorted`` with a Python int into
-a float64 one, and unsigned subtraction wraps in silence (docs/decisions/0001).
+without the crash kernel) are functions from table to table, so they cost nothing at read time.
+Columns are int64, not uint64: numpy turns a uint64 ``searchsorted`` with a Python int into a
+float64 one, and unsigned subtraction wraps silently (docs/decisions/0001).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ NO_SOURCE = -1
 
 
 class Kind(IntEnum):
-    """What is known of an extent's bytes; absence has kinds, and none of them is an accident."""
+    """What is known about an extent's bytes; absence has kinds, each assigned on purpose."""
 
     DATA = 0
     """Stored in a source."""
@@ -41,7 +41,7 @@ class Kind(IntEnum):
     MISSING = 3
     """RAM that no input holds."""
     EXCLUDED = 4
-    """RAM that was left out on purpose, by a dump level: what it held is not known."""
+    """RAM that a dump level left out on purpose: its content is not known."""
 
 
 class Extents(msgspec.Struct, frozen=True, eq=False):
@@ -50,8 +50,7 @@ class Extents(msgspec.Struct, frozen=True, eq=False):
     Attributes:
         start: First address of each extent, shape ``(n,)``, int64, bytes.
         size: Bytes in each extent, shape ``(n,)``, int64.
-        offset: Where its first byte lies in its source, shape ``(n,)``, int64, bytes; 0 unless
-            DATA.
+        offset: Where its first byte is in its source, shape ``(n,)``, int64, bytes; 0 unless DATA.
         source: Index into the image's list of sources, shape ``(n,)``, int32; ``NO_SOURCE`` unless
             DATA.
         kind: A ``Kind``, shape ``(n,)``, int8.
@@ -73,18 +72,18 @@ class Extents(msgspec.Struct, frozen=True, eq=False):
 
     @property
     def ranges(self) -> Ranges:
-        """The addresses that the table speaks of, whatever their kind, as a normal set."""
+        """The addresses that the table covers, whatever their kind, as a normal set."""
         return normalise(np.stack((self.start, self.end), axis=1))
 
     def is_same(self, other: Extents) -> bool:
-        """Whether the other table says the same, row by row."""
+        """Whether the other table is equal, row by row."""
         return all(
             np.array_equal(getattr(self, column), getattr(other, column))
             for column in ("start", "size", "offset", "source", "kind")
         )
 
     def only(self, *kinds: Kind) -> Extents:
-        """The rows that are of one of ``kinds``."""
+        """The rows whose kind is one of ``kinds``."""
         return self.rows(np.isin(self.kind, kinds))
 
     def rows(self, index: npt.NDArray[np.bool_] | Int64Array) -> Extents:
@@ -107,8 +106,8 @@ def make_extents(
         ranges: A normal set.
         kind: The kind of all of them.
         source: Index of the source, if ``kind`` is DATA.
-        offset: Where the first range's first byte lies in the source; the bytes of the others
-            follow at their distance from it.
+        offset: Where the first range's first byte is in the source; the other ranges keep their
+            distance from it.
     """
     start = ranges[:, 0]
     held = kind is Kind.DATA and len(ranges) > 0
@@ -122,11 +121,11 @@ def make_extents(
 
 
 EMPTY = make_extents(np.empty((0, 2), dtype=np.int64), kind=Kind.HOLE)
-"""The table that speaks of nothing."""
+"""The empty table."""
 
 
 def validate(extents: Extents) -> Extents:
-    """Check the promises of ``Extents`` and return the table.
+    """Check the invariants of ``Extents`` and return the table.
 
     Raises:
         LayoutError: if a row is empty, negative, above ``MAX_ADDRESS``, out of order, or overlaps
@@ -167,10 +166,10 @@ class Windows(msgspec.Struct, frozen=True):
     """Ranges of one address space and where each appears in another.
 
     Attributes:
-        start: First address of each window where it is taken from, shape ``(n,)``, int64, bytes.
-            Windows may overlap here: the kernel's text stands in a vmcore twice.
+        start: First address of each window in the space it is taken from, shape ``(n,)``, int64,
+            bytes. Windows may overlap here: a vmcore has the kernel's text twice.
         size: Bytes in each window, shape ``(n,)``, int64.
-        to: First address where it appears, shape ``(n,)``, int64; sorted, not overlapping.
+        to: First address at which it appears, shape ``(n,)``, int64; sorted, not overlapping.
     """
 
     start: Int64Array
@@ -179,14 +178,14 @@ class Windows(msgspec.Struct, frozen=True):
 
 
 def line_up(start: Int64Array, size: Int64Array, to: int) -> Windows:
-    """Windows that follow each other without a gap from address ``to`` on; empty ones vanish."""
+    """Windows that follow each other without a gap from address ``to``; empty ones are dropped."""
     shown = size > 0
     start, size = start[shown], size[shown]
     return Windows(start, size, to + np.cumsum(size) - size)
 
 
 def project(extents: Extents, windows: Windows) -> Extents:
-    """Show what a table holds of each window at the window's new place.
+    """Move what a table has of each window to the window's new place.
 
     ::
 
@@ -194,7 +193,7 @@ def project(extents: Extents, windows: Windows) -> Extents:
         windows      |----1----|    (to 0)      |-2-| (to 100)
         result    0 |aaa|  |bb|     100 |...|
 
-    What the table does not hold of a window is left out; ``fill`` says what it is.
+    What the table does not have of a window is left out; ``fill`` gives it a kind.
     """
     window, row = pair_overlaps(
         windows.start, windows.start + windows.size, extents.start, extents.end
@@ -213,18 +212,18 @@ def project(extents: Extents, windows: Windows) -> Extents:
 
 
 def restrict(extents: Extents, ranges: Ranges) -> Extents:
-    """Keep what lies in the normal set ``ranges``; rows that cross its edges are cut."""
+    """Keep what is inside the normal set ``ranges``; rows that cross its edges are cut."""
     start = ranges[:, 0]
     return project(extents, Windows(start, ranges[:, 1] - start, start))
 
 
 def exclude(extents: Extents, ranges: Ranges) -> Extents:
-    """Drop what lies in the normal set ``ranges``; rows that cross its edges are cut."""
+    """Drop what is inside the normal set ``ranges``; rows that cross its edges are cut."""
     return restrict(extents, complement(ranges, 0, MAX_ADDRESS))
 
 
 def overlay(lower: Extents, upper: Extents) -> Extents:
-    """Lay ``upper`` over ``lower``: where both speak of an address, ``upper`` is believed.
+    """Lay ``upper`` over ``lower``: where both have an address, ``upper`` wins.
 
     ::
 
@@ -243,7 +242,7 @@ def relocate(extents: Extents, delta: int) -> Extents:
 
 
 def fill(extents: Extents, ranges: Ranges, kind: Kind) -> Extents:
-    """Give what the table does not speak of in the normal set ``ranges`` the kind ``kind``."""
+    """Give everything in the normal set ``ranges`` that is not in the table the kind ``kind``."""
     gaps = subtract(ranges, extents.ranges)
     return merge(extents, make_extents(gaps, kind=kind)) if len(gaps) else extents
 

@@ -1,6 +1,6 @@
-"""Where the bytes of one file belong in the physical address space, if nobody says it.
+"""Where the bytes of one file belong in the physical address space, if the user does not say.
 
-A file of memory has no addresses in it. Those that write one do it in one of these ways:
+A file of memory has no addresses in it. Programs write them in one of these ways:
 
 ==================  =====================================================  =========================
 way                 offset of a physical address                           who
@@ -26,14 +26,14 @@ from vmcorefs.core.space.ranges import Int64Array, Ranges, intersect, make_range
 from vmcorefs.core.space.units import format_size
 
 PCI_HOLE_END = 1 << 32
-"""x86 has RAM that does not fit below the PCI hole from here on."""
+"""On x86, RAM that does not fit below the PCI hole starts here."""
 
 USUAL_SPLITS = (2 << 30, 3 << 30, 7 << 29)
-"""What a virtual machine keeps below 4 GiB where its map cannot be had: q35; pc; old pc."""
+"""RAM that a virtual machine has below 4 GiB, for want of its memory map: q35; pc; old pc."""
 
 FLAT = "flat: offset is physical address"
 
-_FIRMWARE = 64 << 20  # most that it keeps below the hole
+_FIRMWARE = 64 << 20  # the most it reserves below the hole
 
 
 class Placement(msgspec.Struct, frozen=True, eq=False):
@@ -42,7 +42,7 @@ class Placement(msgspec.Struct, frozen=True, eq=False):
     Attributes:
         name: For people.
         start: First physical address of each piece, shape ``(n,)``, int64, sorted.
-        offset: Where it lies in the file, shape ``(n,)``, int64, bytes.
+        offset: Where it is in the file, shape ``(n,)``, int64, bytes.
         size: Bytes in each piece, shape ``(n,)``, int64.
     """
 
@@ -52,11 +52,11 @@ class Placement(msgspec.Struct, frozen=True, eq=False):
     size: Int64Array
 
     def extents(self, source: int, skip: int) -> Extents:
-        """The table of it.
+        """The placement as a table of extents.
 
         Args:
             source: Index of the file.
-            skip: Bytes in front of the memory in the file.
+            skip: Bytes before the memory in the file.
         """
         count = len(self.start)
         return validate(
@@ -76,38 +76,38 @@ class Placement(msgspec.Struct, frozen=True, eq=False):
 
 
 def flat(size: int, base: int = 0) -> Placement:
-    """All of a file of ``size`` bytes in one piece, from physical address ``base`` on."""
+    """A file of ``size`` bytes in one piece, from physical address ``base`` on."""
     name = f"one piece from {base:#x} on" if base else FLAT
     return _placement(name, [(base, 0, size)])
 
 
 def split(size: int, low: int) -> Placement:
-    """The first ``low`` bytes from 0 on, and all that follows them from 4 GiB on."""
-    name = f"{format_size(low)} below the PCI hole, what lies above 4 GiB right behind it"
+    """The first ``low`` bytes from address 0 on, and the rest from 4 GiB on."""
+    name = f"{format_size(low)} below the PCI hole, directly followed by memory above 4 GiB"
     return _placement(name, [(0, 0, low), (PCI_HOLE_END, low, size - low)])
 
 
 def concatenated(ram: Ranges, size: int) -> Placement:
-    """The ranges of ``ram``, a normal set, one right behind the other, as far as ``size`` goes."""
+    """The ranges of ``ram``, a normal set, directly after each other, up to ``size`` bytes."""
     length = ram[:, 1] - ram[:, 0]
     offset = np.cumsum(length) - length
     held = np.minimum(length, size - offset)
     some = held > 0
     return Placement(
-        "ranges of System RAM right behind each other", ram[some, 0], offset[some], held[some]
+        "ranges of System RAM directly after each other", ram[some, 0], offset[some], held[some]
     )
 
 
 def iter_placements(
     size: int, delta: int, read_ram: Callable[[], Ranges | None]
 ) -> Iterator[Placement]:
-    """Every placement of a file of ``size`` bytes that is worth a look, the simplest first.
+    """Every plausible placement of a file of ``size`` bytes, the simplest first.
 
     Args:
         size: Of the file, in bytes.
-        delta: Physical address less offset, of a place in it that is known.
-        read_ram: Gives the machine's RAM, a normal set, as far as it can be known; or None. It is
-            asked only if the simplest did not do.
+        delta: Physical address minus offset, at a place in the file that is known.
+        read_ram: Returns the machine's RAM, a normal set, as far as it is known, or None. Called
+            only if the simplest placement does not fit.
     """
     if delta == 0:
         yield flat(size)
@@ -119,7 +119,7 @@ def iter_placements(
             yield split(size, low)
     if ram is not None:
         yield concatenated(ram, size)
-        # the kernel may have none of the first RAM in its map, if firmware keeps it
+        # the kernel's map may lack the first RAM, if firmware keeps it
         if delta > 0 and delta != int(ram[0, 0]):
             yield flat(size, delta)
 
@@ -136,7 +136,7 @@ def _splits(size: int, ram: Ranges | None) -> Iterator[int]:
     low = size - high
     if end <= low <= PCI_HOLE_END:
         yield low
-    # the file may have lost its end; firmware keeps the last memory below the hole for itself
+    # the file may lack its end; firmware reserves the last memory below the hole
     for usual in USUAL_SPLITS:
         if usual != low and end <= usual < min(end + _FIRMWARE, size):
             yield usual

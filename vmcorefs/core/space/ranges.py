@@ -1,7 +1,7 @@
 """Sets of addresses: int64 arrays of shape ``(n, 2)``, each row a half-open ``[start, end)``.
 
 A set is *normal* when its rows are sorted, not empty and do not touch; every function here
-returns a normal set, and all but ``normalise`` ask for one.
+returns a normal set, and all but ``normalise`` require one.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ def make_ranges(rows: Iterable[tuple[int, int]]) -> Ranges:
 
 
 def normalise(ranges: Ranges) -> Ranges:
-    """Sort rows and join those that overlap or touch; empty rows vanish."""
+    """Sort rows and join those that overlap or touch; empty rows are dropped."""
     ranges = ranges[ranges[:, 0] < ranges[:, 1]]
     if len(ranges) < 2:
         return ranges.reshape(-1, 2)
@@ -82,12 +82,12 @@ def subtract(a: Ranges, b: Ranges) -> Ranges:
 
 
 def round_out(ranges: Ranges, granule: int) -> Ranges:
-    """The smallest normal set of whole granules, of ``granule`` bytes, that has all of it."""
+    """The smallest normal set of whole granules, of ``granule`` bytes, that contains ``ranges``."""
     return pages_touched(ranges, granule) * granule
 
 
 def round_in(ranges: Ranges, granule: int) -> Ranges:
-    """The largest normal set of whole granules that has nothing else."""
+    """The largest normal set of whole granules that is contained in ``ranges``."""
     return pages_within(ranges, granule) * granule
 
 
@@ -119,7 +119,7 @@ def true_runs(flags: npt.NDArray[np.bool_]) -> Ranges:
 
 
 def distinct(values: Int64Array) -> Int64Array:
-    """The different values, sorted: ``np.unique`` without the modules that it imports."""
+    """The distinct values, sorted: ``np.unique`` without the modules that it imports."""
     values = np.sort(values)
     first = np.ones(len(values), dtype=bool)
     first[1:] = values[1:] != values[:-1]

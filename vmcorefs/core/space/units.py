@@ -1,4 +1,4 @@
-"""Addresses and sizes: aligning, reading what a person writes, printing what a person reads."""
+"""Addresses and sizes: aligning, parsing what people write, formatting for people to read."""
 
 from __future__ import annotations
 
@@ -7,12 +7,12 @@ import re
 from vmcorefs.errors import ConfigError
 
 PAGE_SIZE = 4096
-"""Page size in bytes wherever the crashed kernel does not tell its own (VMCOREINFO PAGESIZE)."""
+"""Page size in bytes where the crashed kernel's (PAGESIZE in VMCOREINFO) is not known."""
 
 MAX_ADDRESS = 2**62
 """Addresses and offsets are int64 everywhere (docs/decisions/0001), and no range may end above
-this: far beyond what any architecture can address, and far enough below 2**63 that adding a page
-or two of them cannot wrap."""
+this: far beyond what any architecture can address, and far enough below 2**63 that adding a page or
+two cannot wrap."""
 
 _NUMBER = re.compile(r"(0x[0-9a-f]{1,16}|[0-9]{1,19})([KMGTP]?)(?:i?B)?", re.IGNORECASE | re.ASCII)
 _SHIFT = {"": 0, "K": 10, "M": 20, "G": 30, "T": 40, "P": 50}
@@ -34,7 +34,7 @@ def parse_size(text: str) -> int:
         raise ConfigError(f"{text!r}: expected an address or a size, such as 0x100000, 640K or 4G")
     value = int(match[1], 0 if match[1][:2].lower() == "0x" else 10) << _SHIFT[match[2].upper()]
     if value > MAX_ADDRESS:
-        raise ConfigError(f"{text!r}: above the highest address that can be held, {MAX_ADDRESS:#x}")
+        raise ConfigError(f"{text!r}: above the highest supported address, {MAX_ADDRESS:#x}")
     return value
 
 

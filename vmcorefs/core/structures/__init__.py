@@ -1,1 +1,1 @@
-"""How the kernel's data is read: symbols, types, modules, its log."""
+"""How to read the kernel's data: symbols, types, modules, its log."""

@@ -1,8 +1,8 @@
-"""The kernel's BTF, its own description of its types, read for where structures keep their members.
+"""The kernel's BTF, its own description of its types, read for the offsets of members.
 
-Format: include/uapi/linux/btf.h, Documentation/bpf/btf.rst. A header, then the types one behind the
-other, numbered from 1, then their names. It lies in the kernel's memory from ``__start_BTF`` up to
-``__stop_BTF``. Only what is asked for is decoded.
+Format: include/uapi/linux/btf.h, Documentation/bpf/btf.rst. A header, then the types one after
+another, numbered from 1, then their names. It lies in the kernel's memory from ``__start_BTF`` up
+to ``__stop_BTF``. Only the types that are asked for are decoded.
 """
 
 from __future__ import annotations
@@ -19,14 +19,14 @@ BTF_MAGIC = 0xEB9F
 """First 16 bits of BTF, in the kernel's byte order."""
 
 MAX_BTF = 1 << 25
-"""Longest BTF that is believed, in bytes: distributions' kernels have 4 to 8 MiB."""
+"""Longest BTF accepted, in bytes: distributions' kernels have 4 to 8 MiB."""
 
 _HEADER = "HBBIIIII"
 _HEADER_SIZE = struct.calcsize(f"={_HEADER}")
 _TYPE_SIZE = _MEMBER_SIZE = 12
 _STRUCT, _UNION, _ENUM = 4, 5, 6
 
-# BTF_KIND_* -> bytes behind struct btf_type: fixed, and for each of the vlen elements
+# BTF_KIND_* -> bytes after struct btf_type: fixed, and for each of the vlen elements
 _TAIL = {
     **dict.fromkeys((2, 7, 8, 9, 10, 11, 12, 16, 18), (0, 0)),  # PTR ... FUNC, FLOAT, TYPE_TAG
     **dict.fromkeys((1, 14, 17), (4, 0)),  # INT, VAR, DECL_TAG
@@ -35,9 +35,9 @@ _TAIL = {
     **dict.fromkeys((_ENUM, 13), (0, 8)),  # ENUM, FUNC_PROTO
 }
 
-_MAX_MEMBERS = 1 << 14  # of one structure, those of anonymous ones within it included
+_MAX_MEMBERS = 1 << 14  # of one structure, including those of anonymous ones within it
 _MAX_NESTING = 16
-_MAX_NAME = 256  # longer ones are cut, and nobody looks for those
+_MAX_NAME = 256  # longer ones are cut, but none of those is ever looked up
 
 
 class Struct(msgspec.Struct, frozen=True):
@@ -72,10 +72,10 @@ def btf_start(byte_order: ByteOrder) -> bytes:
 
 
 def check_btf(data: bytes, byte_order: ByteOrder) -> bytes:
-    """Give back BTF without what may lie behind it.
+    """Return BTF without any bytes after it.
 
     Raises:
-        FormatError: if it is none, or is cut off (kernel/bpf/btf.c, ``btf_parse_hdr``).
+        FormatError: if it is not BTF, or is cut off (kernel/bpf/btf.c, ``btf_parse_hdr``).
     """
     if not _HEADER_SIZE <= len(data) <= MAX_BTF:
         raise FormatError(f"BTF: {len(data)} bytes, expected {_HEADER_SIZE} to {MAX_BTF}")
@@ -91,10 +91,10 @@ def check_btf(data: bytes, byte_order: ByteOrder) -> bytes:
 
 
 def read_structs(data: bytes, byte_order: ByteOrder, names: Collection[str]) -> dict[str, Struct]:
-    """Find structures by name; of several of one name, the first.
+    """Find structures by name; the first one if several have the same name.
 
     Raises:
-        FormatError: if this is no sound BTF, or a structure is not there.
+        FormatError: if the BTF is damaged, or a structure is missing.
     """
     types = _Types(check_btf(data, byte_order), byte_order)
     found: dict[str, Struct] = {}
@@ -111,13 +111,13 @@ def read_structs(data: bytes, byte_order: ByteOrder, names: Collection[str]) -> 
 
 
 def read_enumerators(data: bytes, byte_order: ByteOrder, names: Collection[str]) -> dict[str, int]:
-    """Find enumerators of 32 bits by name, whatever their enumeration; of several, the first.
+    """Find 32-bit enumerators by name in all enumerations; the first one if there are several.
 
     Returns:
-        The values of those that are there, signed where the enumeration is.
+        The values of those that were found, signed if the enumeration is.
 
     Raises:
-        FormatError: if this is no sound BTF.
+        FormatError: if the BTF is damaged.
     """
     types = _Types(check_btf(data, byte_order), byte_order)
     found: dict[str, int] = {}
@@ -135,7 +135,7 @@ class _Types:
 
     Attributes:
         data: The BTF.
-        positions: Where each type stands in it, in bytes; type 1 is the first.
+        positions: Where each type is in it, in bytes; type 1 is the first.
         header: The layout of ``struct btf_type``.
     """
 
@@ -150,12 +150,12 @@ class _Types:
         self.positions = self._walk(header + type_at, header + type_at + type_size)
 
     def _walk(self, position: int, end: int) -> list[int]:
-        """Where each type stands; each is as long as its kind says."""
+        """Where each type is; its kind decides its length."""
         positions = []
         unpack = self.header.unpack_from
         while position < end:
             if position + _TYPE_SIZE > end:
-                raise FormatError(f"BTF: the type at {position:#x} ends behind the types, {end:#x}")
+                raise FormatError(f"BTF: the type at {position:#x} ends past the types, {end:#x}")
             _, info, _ = unpack(self.data, position)
             tail = _TAIL.get(info >> 24 & 0x1F)
             if tail is None:
@@ -163,16 +163,16 @@ class _Types:
             positions.append(position)
             position += _TYPE_SIZE + tail[0] + tail[1] * (info & 0xFFFF)
         if position > end:
-            raise FormatError(f"BTF: the last type ends behind the types, {end:#x}")
+            raise FormatError(f"BTF: the last type ends past the types, {end:#x}")
         return positions
 
     def name(self, name_at: int) -> str:
-        """The name at an offset of the string section; empty for what has none."""
+        """The name at an offset of the string section; empty if there is none."""
         name, _, _ = self._strings[name_at : name_at + _MAX_NAME].partition(b"\0")
         return name.decode("ascii", "replace")
 
     def iter_members(self, position: int) -> Iterator[tuple[str, int]]:
-        """Members of the structure that stands at ``position``, and their offsets in bytes."""
+        """Members of the structure at ``position``, and their offsets in bytes."""
         pending = [(position, 0, 0)]
         left = _MAX_MEMBERS
         while pending:
@@ -190,7 +190,7 @@ class _Types:
                         pending.append((nested, base + bits // 8, depth + 1))
 
     def iter_enumerators(self, position: int, info: int) -> Iterator[tuple[str, int]]:
-        """Name and value of each enumerator of the enumeration that stands at ``position``."""
+        """Name and value of each enumerator of the enumeration at ``position``."""
         layout = f"{self.header.format[0]}I{'i' if info >> 31 else 'I'}"
         start = position + _TYPE_SIZE
         end = start + (info & 0xFFFF) * struct.calcsize(layout)

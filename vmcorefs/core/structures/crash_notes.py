@@ -1,4 +1,4 @@
-"""Where each CPU keeps its crash notes, by the kernel's own ``crash_notes`` pointer.
+"""Where each CPU keeps its crash notes, according to the kernel's own ``crash_notes`` pointer.
 
 An elfcorehdr lists these buffers. Without one they are found as the kernel would list them
 (kernel/crash_core.c, ``crash_prepare_elf64_headers``): one for each possible CPU, at the CPU's copy
@@ -16,14 +16,14 @@ from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
 
 MAX_CPUS = 1 << 13
-"""CONFIG_NR_CPUS is 8192 at the most (arch/x86/Kconfig)."""
+"""CONFIG_NR_CPUS is at most 8192 (arch/x86/Kconfig)."""
 
 _HEADER_SIZE = 12
 _ADDRESSES = 1 << 64
 
 
 def slot_size(machine: int) -> int | None:
-    """``sizeof(note_buf_t)``: a note of NT_PRSTATUS named CORE, and the empty one behind it.
+    """``sizeof(note_buf_t)``: a note of NT_PRSTATUS named CORE, and the empty one after it.
 
     None where the machine's ``struct elf_prstatus`` is not known (include/linux/vmcore_info.h,
     ``CRASH_CORE_NOTE_BYTES``).
@@ -40,17 +40,17 @@ def find_slots(memory: KernelMemory, symbols: SymbolTable) -> tuple[int, ...]:
 
 
 def slots_by_cpu(memory: KernelMemory, symbols: SymbolTable) -> dict[int, int]:
-    """The virtual address of each possible CPU's note buffer, by its number, in their order.
+    """The virtual address of each possible CPU's note buffer, by CPU number, in order.
 
     Raises:
-        FormatError: if a symbol is missing, or what it says cannot be true.
-        VmcorefsError: what ``memory.read`` raises.
+        FormatError: if a symbol is missing, or its value cannot be true.
+        VmcorefsError: whatever ``memory.read`` raises.
     """
     buffers = memory.pointer(_symbol(symbols, "crash_notes"))
     offsets = symbols.lookup("__per_cpu_offset")
     if not buffers:
         raise FormatError("crash_notes is NULL")
-    if offsets is None:  # no CONFIG_SMP: a per-CPU variable is a variable
+    if offsets is None:  # no CONFIG_SMP: a per-CPU variable is an ordinary variable
         return {0: buffers}
     cpus = _possible_cpus(memory, symbols)
     size = memory.word_size
@@ -62,7 +62,7 @@ def slots_by_cpu(memory: KernelMemory, symbols: SymbolTable) -> dict[int, int]:
 
 
 def _possible_cpus(memory: KernelMemory, symbols: SymbolTable) -> list[int]:
-    # nr_cpu_ids is a constant, and no symbol, with CONFIG_FORCE_NR_CPUS
+    # with CONFIG_FORCE_NR_CPUS nr_cpu_ids is a constant, not a symbol
     at = symbols.lookup("nr_cpu_ids")
     limit = memory.integer(at, 4) if at is not None else 64
     if not 0 < limit <= MAX_CPUS:

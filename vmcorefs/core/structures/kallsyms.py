@@ -3,18 +3,18 @@
 scripts/kallsyms.c writes it into the kernel and kernel/kallsyms.c reads it; VMCOREINFO names its
 parts since 6.0 (kernel/vmcore_info.c). A name is a type character and the symbol, compressed: a
 length, then that many bytes, each of which stands for one of 256 tokens. Addresses are 32-bit
-offsets, from what depends on the kernel:
+offsets from a base that depends on the kernel:
 
 * from ``kallsyms_relative_base``, unsigned;
 * with CONFIG_KALLSYMS_ABSOLUTE_PERCPU (x86 with SMP before 6.15) downwards from
   ``kallsyms_relative_base - 1`` if negative, and absolute if not: per-CPU symbols count from zero;
-* from the place of the offset itself (``offset_to_ptr``, since 7.0), and there is no base;
+* from the address of the offset itself (``offset_to_ptr``, since 7.0), without a base;
 * or they are whole words, ``kallsyms_addresses`` (CONFIG_KALLSYMS_BASE_RELATIVE=n, before 6.11).
 
-Which of these it is stands nowhere in VMCOREINFO: right is the one that puts ``_stext`` where
-VMCOREINFO's SYMBOL(_stext) has it. That also is the check that the right table was decoded.
+VMCOREINFO does not say which of these it is: the right one puts ``_stext`` where VMCOREINFO's
+SYMBOL(_stext) has it. That also proves that the right table was decoded.
 
-Whatever memory says here is hostile: sizes are bounded before anything is read or made.
+Memory is treated as hostile here: sizes are checked before anything is read or allocated.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
 
 MAX_SYMBOLS = 1 << 21
-"""Most symbols that are believed: distributions' kernels have 100,000 to 250,000."""
+"""Most symbols accepted: distributions' kernels have 100,000 to 250,000."""
 
 MAX_NAMES = 1 << 25
-"""Longest table of names that is believed, in bytes, compressed or not; usual are 2 and 6 MiB."""
+"""Longest table of names accepted, in bytes, compressed or not; 2 and 6 MiB are usual."""
 
 UNPRINTABLE = bytes(range(0x21)) + b"\x7f"
-"""What no name may have: it would break the lines of /proc/kallsyms."""
+"""Characters that no name may have: they would break the lines of /proc/kallsyms."""
 
 Addresses = npt.NDArray[np.uint64]
 
@@ -49,12 +49,12 @@ class SymbolTable(msgspec.Struct, frozen=True, eq=False):
     """Symbols of the kernel, or of one module, in the order in which /proc/kallsyms has them.
 
     Attributes:
-        addresses: uint64, not int64 as extents are: kernel addresses are above 2**63, and nothing
-            but ``int()`` and comparisons is done with them. KASLR is applied.
-        types: One character for each symbol, as ``nm`` has them: ``T``, ``t``, ``D`` ...
+        addresses: uint64, not int64 as in extents: kernel addresses are above 2**63, and they are
+            only compared or passed to ``int()``. KASLR is applied.
+        types: One character for each symbol, as in ``nm``: ``T``, ``t``, ``D`` ...
         names: The symbols' names; several symbols can have the same one.
         word_size: Bytes in an address: 4 or 8.
-        module: Whose they are; empty for the kernel itself.
+        module: The module's name; empty for the kernel itself.
     """
 
     addresses: Addresses
@@ -91,7 +91,7 @@ def read_symbols(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> SymbolTable:
 
     Raises:
         FormatError: if VMCOREINFO lacks a key, or memory contradicts itself or VMCOREINFO.
-        VmcorefsError: what ``memory.read`` raises.
+        VmcorefsError: whatever ``memory.read`` raises.
     """
     count = memory.integer(vmcoreinfo.symbol("kallsyms_num_syms"), 4)
     if not 0 < count <= MAX_SYMBOLS:
@@ -110,7 +110,7 @@ def read_symbols(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> SymbolTable:
 
 
 def _read_tokens(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> list[bytes]:
-    """The 256 tokens: NUL-terminated strings, and a table of 16-bit indices right behind them."""
+    """The 256 tokens: NUL-terminated strings, directly followed by a table of 16-bit indices."""
     start = vmcoreinfo.symbol("kallsyms_token_table")
     index = vmcoreinfo.symbol("kallsyms_token_index")
     size = index - start
@@ -128,10 +128,10 @@ def _read_tokens(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> list[bytes]:
 
 
 def expand_names(data: bytes, count: int, tokens: Sequence[bytes]) -> list[str]:
-    """Decompress names, each with its type in front.
+    """Decompress names, each preceded by its type.
 
     Args:
-        data: Bytes that start with the first name; what comes behind the last does not matter.
+        data: Bytes that start with the first name; anything after the last is ignored.
         count: Number of names.
         tokens: 256 of them.
 
@@ -146,7 +146,7 @@ def expand_names(data: bytes, count: int, tokens: Sequence[bytes]) -> list[str]:
     codes[at[stored[at] >= 0x80] + 1] = _NOTHING
     table = [*tokens, b"\n", b""]
     _check_codes(np.bincount(codes, minlength=len(table)).tolist(), table)
-    # joining what 256 Ki codes stand for is faster than anything that goes name by name
+    # joining the tokens of 256 Ki codes at once is faster than going name by name
     text = b"".join(
         b"".join(map(table.__getitem__, codes[start : start + _CHUNK].tolist()))
         for start in range(0, end, _CHUNK)
@@ -158,11 +158,11 @@ def expand_names(data: bytes, count: int, tokens: Sequence[bytes]) -> list[str]:
 
 
 def _walk_names(data: bytes, count: int) -> tuple[list[int], int]:
-    """Where each name's length stands, and where the last name ends.
+    """Where each name's length byte is, and where the last name ends.
 
-    Lengths are ULEB128 of one or two bytes since 6.1, one byte before. No kernel with that one byte
-    has names as long as 128 codes (KSYM_NAME_LEN was 128, and compression halves them), so there is
-    nothing to tell apart.
+    Lengths are ULEB128 of one or two bytes since 6.1, one byte before. No kernel with one byte has
+    names as long as 128 codes (KSYM_NAME_LEN was 128, and compression halves them), so both can be
+    read alike.
     """
     heads = []
     position = 0
@@ -178,17 +178,17 @@ def _walk_names(data: bytes, count: int) -> tuple[list[int], int]:
         position = len(data) + 1
     if position > len(data):
         raise FormatError(
-            f"kallsyms_names: name {len(heads) - 1} of {count} ends behind the table,"
+            f"kallsyms_names: name {len(heads) - 1} of {count} ends past the table,"
             f" {len(data)} bytes"
         )
     return heads, position
 
 
 def _check_codes(used: Sequence[int], table: Sequence[bytes]) -> None:
-    """Refuse what would take too much memory, or would break the lines of /proc/kallsyms."""
+    """Refuse names that would take too much memory or break the lines of /proc/kallsyms."""
     size = sum(uses * len(token) for uses, token in zip(used, table, strict=True))
     if size > MAX_NAMES:
-        raise FormatError(f"kallsyms_names: {size} bytes expanded, expected {MAX_NAMES} at most")
+        raise FormatError(f"kallsyms_names: {size} bytes expanded, expected at most {MAX_NAMES}")
     for uses, token in zip(used[:_TOKENS], table, strict=False):
         if uses and token.translate(None, UNPRINTABLE) != token:
             raise FormatError(f"kallsyms_token_table: unprintable token {token[:16]!r}")
@@ -215,7 +215,7 @@ def _read_addresses(
 def _iter_addresses(
     vmcoreinfo: Vmcoreinfo, memory: KernelMemory, count: int
 ) -> Iterator[Addresses]:
-    """All that the stored offsets can mean (kernel/kallsyms.c, ``kallsyms_sym_address``)."""
+    """All possible meanings of the stored offsets (kernel/kallsyms.c, ``kallsyms_sym_address``)."""
 
     def read_words(name: str, size: int) -> Addresses:
         data = memory.read(vmcoreinfo.symbol(name), size * count)

@@ -1,4 +1,4 @@
-"""The crashed kernel's own memory, by virtual address, as its variables are read."""
+"""The crashed kernel's memory, by virtual address, for reading its variables."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.space.units import PAGE_SIZE
 
 ReadVirtual = Callable[[int, int], bytes]
-"""``read(vaddr, size)``: that many bytes of kernel virtual memory, or a ``VmcorefsError``."""
+"""``read(vaddr, size)`` returns bytes of kernel virtual memory, or raises ``VmcorefsError``."""
 
 
 class KernelMemory(msgspec.Struct, frozen=True):
@@ -41,7 +41,7 @@ class KernelMemory(msgspec.Struct, frozen=True):
     def string(self, vaddr: int, limit: int) -> bytes:
         """The string at ``vaddr`` without its NUL, or its first ``limit`` bytes if it is longer.
 
-        It may be the last one before memory that is not mapped.
+        It may end right before memory that is not mapped.
         """
         first = min(limit, PAGE_SIZE - vaddr % PAGE_SIZE)
         data = self.read(vaddr, first)

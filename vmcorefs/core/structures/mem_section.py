@@ -1,7 +1,7 @@
 """``mem_section``: which sections of the physical address space have ``struct page``.
 
-VMCOREINFO alone tells where it is and how it is laid out (mm/sparse.c, kernel/vmcore_info.c), so it
-serves where there are no symbols. A section is 128 MiB on x86-64, so it is a coarse map.
+VMCOREINFO alone says where it is and how it is laid out (mm/sparse.c, kernel/vmcore_info.c), so it
+works without symbols. A section is 128 MiB on x86-64, so the map is coarse.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from vmcorefs.errors import FormatError
 
 _PRESENT = 1  # SECTION_MARKED_PRESENT (include/linux/mmzone.h)
 _MAX_SECTIONS = 1 << 26
-_MAX_STATIC = 1 << 20  # CONFIG_SPARSEMEM_STATIC is for few: 2**18 on s390x
-_MAX_PRESENT = 1 << 22  # half a PiB in x86-64's sections: what there are roots for
+_MAX_STATIC = 1 << 20  # CONFIG_SPARSEMEM_STATIC is for few sections: 2**18 on s390x
+_MAX_PRESENT = 1 << 22  # half a PiB in x86-64's sections: as many as there are roots for
 _MAX_PHYSMEM_BITS = 56  # riscv64's; more than any other's
 
 
@@ -28,7 +28,7 @@ class SectionMaps(msgspec.Struct, frozen=True, eq=False):
     Attributes:
         size: Bytes of physical memory in a section.
         number: Each section's number, shape ``(n,)``, int64, sorted.
-        maps: Its ``section_mem_map``, flags and all, shape ``(n,)``, uint64.
+        maps: Its ``section_mem_map`` including the flags, shape ``(n,)``, uint64.
     """
 
     size: int
@@ -41,7 +41,7 @@ def read_sections(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> Ranges:
 
     Raises:
         FormatError: if VMCOREINFO lacks a key, or its numbers cannot be true.
-        VmcorefsError: what ``memory.read`` raises.
+        VmcorefsError: whatever ``memory.read`` raises.
     """
     sections = read_section_maps(vmcoreinfo, memory)
     start = sections.number * sections.size
@@ -53,7 +53,7 @@ def read_section_maps(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> SectionMa
 
     Raises:
         FormatError: if VMCOREINFO lacks a key, or its numbers cannot be true.
-        VmcorefsError: what ``memory.read`` raises.
+        VmcorefsError: whatever ``memory.read`` raises.
     """
     table = _read_layout(vmcoreinfo, memory)
     number, maps = [np.empty(0, dtype=np.int64)], [np.empty(0, dtype=np.uint64)]
@@ -66,15 +66,15 @@ def read_section_maps(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> SectionMa
 
 
 class _Layout(msgspec.Struct, frozen=True):
-    """What VMCOREINFO tells of ``mem_section``, checked.
+    """What VMCOREINFO says about ``mem_section``, checked.
 
     Attributes:
         shift: log2 of the bytes in a section.
         sections: How many there can be.
         entry: Bytes in ``struct mem_section``.
         map_at: Where ``section_mem_map`` is in it.
-        roots: Pointers to pages of ``per_root`` sections (CONFIG_SPARSEMEM_EXTREME); 0 if the
-            sections are one array.
+        roots: Number of pointers to pages of ``per_root`` sections (CONFIG_SPARSEMEM_EXTREME); 0 if
+            the sections are one array.
         per_root: Sections in a page.
     """
 
@@ -110,7 +110,7 @@ def _read_layout(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> _Layout:
 def _find_pieces(
     table: _Layout, vmcoreinfo: Vmcoreinfo, memory: KernelMemory
 ) -> list[tuple[int, int, int]]:
-    """Pieces of the array: number of the first section, where it is, how many there are."""
+    """Pieces of the array: number of the first section, its address, how many sections."""
     at = vmcoreinfo.symbol("mem_section")
     if not table.roots:
         return [(0, at, table.sections)]

@@ -1,8 +1,8 @@
-"""Symbols of the loaded modules, followed through the kernel's list of them.
+"""Symbols of the loaded modules, found by following the kernel's list of modules.
 
-``struct module`` is laid out by configuration, and VMCOREINFO says nothing of it: the kernel's BTF
-does. A module keeps the symbols that kallsyms shows in ELF tables of its own
-(kernel/module/kallsyms.c, ``add_kallsyms``), in memory that only the page tables reach.
+The layout of ``struct module`` depends on the configuration and is not in VMCOREINFO, so it comes
+from the kernel's BTF. A module keeps the symbols that kallsyms shows in ELF tables of its own
+(kernel/module/kallsyms.c, ``add_kallsyms``), in memory that only the page tables lead to.
 """
 
 from __future__ import annotations
@@ -19,19 +19,19 @@ from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
 
 MAX_MODULES = 1 << 12
-"""Most modules that are believed; a machine with everything loaded has some hundreds."""
+"""Most modules accepted; a machine with everything loaded has a few hundred."""
 
 MAX_MODULE_SYMBOLS = 1 << 20
-"""Most symbols, of all modules together, that are believed."""
+"""Most symbols accepted, of all modules together."""
 
 MAX_MODULE_NAMES = 1 << 26
-"""Most bytes of names, of all modules together, that are believed."""
+"""Most bytes of names accepted, of all modules together."""
 
-# gas/symbols.c, DOLLAR_LABEL_CHAR and LOCAL_LABEL_CHAR, stand in the names of local labels, which
-# arm64's modules keep where another section refers to one
+# gas/symbols.c: DOLLAR_LABEL_CHAR and LOCAL_LABEL_CHAR occur in names of local labels, which
+# arm64's modules keep if another section refers to them
 _LABELS = b"\1\2"
 _NOT_IN_NAMES = UNPRINTABLE.translate(None, _LABELS)
-_NAME_SIZE = 512  # KSYM_NAME_LEN since 6.1: /proc/kallsyms cuts what is longer
+_NAME_SIZE = 512  # KSYM_NAME_LEN since 6.1: /proc/kallsyms cuts longer names
 _MAX_EXPORT = 64  # struct kernel_symbol has 12 or 24 bytes (include/linux/export-internal.h)
 _UNFORMED = 3  # MODULE_STATE_UNFORMED (include/linux/module.h)
 _STRUCTS = ("module", "mod_kallsyms", "kernel_symbol", "list_head")
@@ -40,7 +40,7 @@ _SYMBOL = {8: ((0, 4), (8, 8), 24), 4: ((0, 4), (4, 4), 16)}
 
 
 class _Budget(msgspec.Struct):
-    """What may still be read: a hostile list may have the same tables over and over."""
+    """How much may still be read: a hostile list may name the same tables over and over."""
 
     symbols: int = MAX_MODULE_SYMBOLS
     names: int = MAX_MODULE_NAMES
@@ -55,7 +55,7 @@ class _Budget(msgspec.Struct):
 def iter_modules(memory: KernelMemory, kernel: SymbolTable, btf: bytes) -> Iterator[SymbolTable]:
     """The symbols of each module, in the order in which /proc/kallsyms has them.
 
-    What was given before an error is sound.
+    Everything yielded before an error is sound.
 
     Args:
         memory: The kernel's virtual memory, translated by its page tables.
@@ -64,7 +64,7 @@ def iter_modules(memory: KernelMemory, kernel: SymbolTable, btf: bytes) -> Itera
 
     Raises:
         FormatError: if BTF lacks a member, or memory contradicts itself.
-        VmcorefsError: what ``memory.read`` raises.
+        VmcorefsError: whatever ``memory.read`` raises.
     """
     structs = read_structs(btf, memory.byte_order, _STRUCTS)
     following = structs["list_head"].offset("next")
@@ -98,7 +98,7 @@ def _read_module(
         memory.pointer(tables + kallsyms.offset(field)) for field in ("symtab", "strtab", "typetab")
     )
     exports = memory.integer(at + module.offset("num_syms"), 4)
-    # the types are behind the strings, right behind them once the module has been initialised
+    # the types follow the strings, directly once the module has been initialised
     budget.take(name, count + exports, typetab - strtab)
     strings = memory.read(strtab, typetab - strtab)
     types = memory.read(typetab, count).decode("latin-1").lower()
@@ -149,11 +149,11 @@ def _find_exported(
     candidates: set[tuple[str, int]],
     take_name: Callable[[], None],
 ) -> set[tuple[str, int]]:
-    """Those of ``candidates`` (name, address) that the module exports: they are in capitals.
+    """Those of ``candidates`` (name, address) that the module exports: their types are in capitals.
 
-    ``exports`` is where the table is and its length; ``take_name`` is called before a name is read.
+    ``exports`` is the table's address and length; ``take_name`` is called before a name is read.
     See kernel/module/kallsyms.c, ``is_exported``. An entry's fields are pointers, or with
-    CONFIG_HAVE_ARCH_PREL32_RELOCATIONS offsets from where they stand.
+    CONFIG_HAVE_ARCH_PREL32_RELOCATIONS offsets from their own address.
     """
     start, count = exports
     if not 0 < entry.size <= _MAX_EXPORT:
@@ -180,7 +180,7 @@ def _find_exported(
 
 
 def _read_names(strings: bytes, offsets: Iterable[int], budget: _Budget) -> Iterator[str]:
-    """The string at each offset; a hostile table may have one long string at all of them."""
+    """The string at each offset; in a hostile table all may lead to one long string."""
     for offset in offsets:
         name = _string(strings[offset : offset + _NAME_SIZE - 1])
         budget.take(name, 0, len(name))
@@ -195,7 +195,7 @@ def _string(data: bytes) -> str:
     """The NUL-terminated string that ``data`` starts with.
 
     Raises:
-        FormatError: if it is nothing that a line of /proc/kallsyms can have.
+        FormatError: if it could not be in a line of /proc/kallsyms.
     """
     text = data.partition(b"\0")[0]
     if text.translate(None, _NOT_IN_NAMES) != text:

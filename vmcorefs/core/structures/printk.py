@@ -1,14 +1,13 @@
 """The kernel's log, decoded from its memory with nothing but VMCOREINFO.
 
-Three forms, told apart by the symbols that VMCOREINFO names, as vmcore-dmesg does (kexec-tools,
-util_lib/elf_info.c), whose output this equals byte for byte:
+There are three forms, told apart by the symbols in VMCOREINFO, as vmcore-dmesg does (kexec-tools,
+util_lib/elf_info.c). The output is the same as its, byte for byte:
 
 * since 5.10 the lockless ring buffer (kernel/printk/printk_ringbuffer.h), ``SYMBOL(prb)``;
 * from 3.5 to 5.9 records in ``log_buf`` (kernel/printk/printk.c), ``SYMBOL(log_first_idx)``;
-* before 3.5 plain characters in ``log_buf``, ``SYMBOL(log_end)``.
+* before 3.5 plain text in ``log_buf``, ``SYMBOL(log_end)``.
 
-Whatever memory says here is hostile: sizes are bounded before anything is read, and every loop
-ends.
+Memory is treated as hostile here: sizes are checked before anything is read, and every loop ends.
 """
 
 from __future__ import annotations
@@ -22,8 +21,8 @@ from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
 
 MAX_LOG = 1 << 27
-"""Longest buffer that is believed, in bytes: the kernel's own limit is 2 GiB, what anybody
-configures (log_buf_len=) a few MiB."""
+"""Longest buffer accepted, in bytes: the kernel's own limit is 2 GiB, but log_buf_len= is set to a
+few MiB at most."""
 
 _STATE_SHIFT = 2  # flag bits at the top of a state variable (printk_ringbuffer.h, DESC_FLAGS_SHIFT)
 _READABLE = (1, 2)  # desc_committed, desc_finalized
@@ -42,7 +41,7 @@ def read_log(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> bytes:
 
     Raises:
         FormatError: if VMCOREINFO lacks a key, or memory contradicts itself.
-        VmcorefsError: what ``memory.read`` raises.
+        VmcorefsError: whatever ``memory.read`` raises.
     """
     if "SYMBOL(prb)" in vmcoreinfo.values:
         return b"".join(_iter_ringbuffer(vmcoreinfo, memory))
@@ -55,8 +54,8 @@ class _Ring(msgspec.Struct, frozen=True):
     """A lockless ring buffer, read out of memory.
 
     Attributes:
-        descs: ``struct prb_desc`` of every descriptor, one behind the other.
-        infos: ``struct printk_info`` of every descriptor, likewise.
+        descs: ``struct prb_desc`` of all descriptors, one after another.
+        infos: ``struct printk_info`` of all descriptors, likewise.
         text: The data ring; a record's logical positions are taken modulo its size.
         tail: Id of the oldest descriptor.
         head: Id of the newest.
@@ -72,13 +71,13 @@ class _Ring(msgspec.Struct, frozen=True):
 
 
 class _Budget:
-    """How much text there can be: records that overlap would have more than their buffer."""
+    """How much text there can be: overlapping records would have more than their buffer."""
 
     def __init__(self, size: int) -> None:
         self._size = self._left = size
 
     def take(self, text: bytes) -> bytes:
-        """Count a record's text, and give it back."""
+        """Count a record's text and return it."""
         self._left -= len(text)
         if self._left < 0:
             raise FormatError(f"the log's records overlap: more text than the {self._size} bytes")
@@ -135,7 +134,7 @@ def _iter_ringbuffer(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> Iterator[b
     ids = 1 << id_bits
 
     budget = _Budget(len(ring.text))
-    for step in range(ring.count):  # a ring holds no more, whatever head and tail say
+    for step in range(ring.count):  # a ring cannot hold more, whatever head and tail say
         current = (ring.tail + step) % ids
         desc = _item(ring.descs, current % ring.count, desc_size)
         info = _item(ring.infos, current % ring.count, info_size)
@@ -152,13 +151,13 @@ def _iter_ringbuffer(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> Iterator[b
 
 def _block(text: bytes, begin: int, end: int, length: int, word_size: int) -> bytes:
     """The text of one record; ``begin`` and ``end`` are logical positions within the ring."""
-    if begin == end:  # a record with no data
+    if begin == end:  # a record without data
         return b""
     if end == 0:
         # it fits exactly: Linux commit 67e1b0052f6b ("printk_ringbuffer: don't needlessly wrap data
-        # blocks around"); before, no block ended there
+        # blocks around"); before that, no block ended there
         end = len(text)
-    if begin > end:  # it would not fit before the end of the ring, and stands at its start
+    if begin > end:  # it did not fit before the end of the ring, so it is at the start
         begin = 0
     begin += word_size  # the block's own id
     return text[begin : begin + min(length, max(end - begin, 0))]
@@ -180,7 +179,7 @@ def _iter_structured(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> Iterator[b
     seen = 0
     while current != last:
         if current + header > size:
-            raise FormatError(f"the log's record at {current:#x} ends behind log_buf, {size:#x}")
+            raise FormatError(f"the log's record at {current:#x} ends past log_buf, {size:#x}")
         length = memory.decode(data[current + length_at : current + length_at + 2])
         if length == 0:  # the rest of the buffer was too short: the next record is at its start
             length = size - current
@@ -195,7 +194,7 @@ def _iter_structured(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> Iterator[b
             current += length
         seen += length
         if seen > size:
-            raise FormatError("the log's records go round log_buf for ever")
+            raise FormatError("the log's records go round log_buf forever")
 
 
 def _read_plain(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> bytes:
@@ -221,4 +220,4 @@ def _format(stamp: int, text: bytes) -> bytes:
 
 def _bound(what: str, size: int) -> None:
     if size > MAX_LOG:
-        raise FormatError(f"{what}: {size} bytes, expected {MAX_LOG} at most")
+        raise FormatError(f"{what}: {size} bytes, expected at most {MAX_LOG}")

@@ -1,8 +1,8 @@
-"""What /proc/version printed, read from the kernel's memory.
+"""The line that /proc/version printed, read from the kernel's memory.
 
-It is ``linux_banner`` (init/version-timestamp.c, before 6.2 init/version.c), one line: the release,
-who built the kernel with what, and the version. Without symbols only ``init_uts_ns`` can be found,
-through VMCOREINFO (since 5.11); it lacks who built it with what.
+It is ``linux_banner`` (init/version-timestamp.c, before 6.2 init/version.c): the release, who built
+the kernel and with which compiler, and the version. Without symbols only ``init_uts_ns`` can be
+found, through VMCOREINFO (since 5.11); it lacks the builder and the compiler.
 """
 
 from __future__ import annotations
@@ -12,22 +12,22 @@ from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
 
 MAX_BANNER = 1 << 12
-"""Longest banner that is believed, in bytes; those of distributions have 150 to 250."""
+"""Longest banner accepted, in bytes; distributions' have 150 to 250."""
 
-_STEP = 64  # read up to a multiple of that: no such piece lies half in memory that is not there
+_STEP = 64  # reads end at multiples of this, so none runs into memory that is not there
 _UTS_FIELD = 65  # __NEW_UTS_LEN and a NUL (include/uapi/linux/utsname.h)
 
 
 def read_banner(memory: KernelMemory, vaddr: int) -> bytes:
-    """Read ``linux_banner``, up to and with its newline.
+    """Read ``linux_banner``, including its newline.
 
     Args:
         memory: The kernel's virtual memory; its image is enough.
         vaddr: Of ``linux_banner``.
 
     Raises:
-        FormatError: if what is there is not one line that starts with ``Linux version``.
-        VmcorefsError: what ``memory.read`` raises.
+        FormatError: if it is not one line that starts with ``Linux version``.
+        VmcorefsError: whatever ``memory.read`` raises.
     """
     text = b""
     while b"\n" not in text and len(text) < MAX_BANNER:
@@ -40,24 +40,24 @@ def read_banner(memory: KernelMemory, vaddr: int) -> bytes:
 
 
 def names_uts(vmcoreinfo: Vmcoreinfo) -> bool:
-    """Whether VMCOREINFO tells where the kernel's ``struct new_utsname`` is."""
+    """Whether VMCOREINFO says where the kernel's ``struct new_utsname`` is."""
     return {"SYMBOL(init_uts_ns)", "OFFSET(uts_namespace.name)"} <= vmcoreinfo.values.keys()
 
 
 def read_uts(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> bytes:
-    """Say the same, as far as ``init_uts_ns`` knows it: ``Linux version RELEASE VERSION``.
+    """Make the same line as far as ``init_uts_ns`` allows: ``Linux version RELEASE VERSION``.
 
     Args:
-        vmcoreinfo: Where it is.
+        vmcoreinfo: The kernel's; it says where ``init_uts_ns`` is.
         memory: The kernel's virtual memory; its image is enough.
 
     Raises:
         FormatError: if VMCOREINFO lacks a key, or a field is empty, unprintable or too long.
-        VmcorefsError: what ``memory.read`` raises.
+        VmcorefsError: whatever ``memory.read`` raises.
     """
     start = vmcoreinfo.symbol("init_uts_ns") + vmcoreinfo.offset("uts_namespace.name")
     stored = memory.read(start, 4 * _UTS_FIELD)
-    # the node's name, which is the second, is not in /proc/version
+    # the second field, the node's name, is not in /proc/version
     sysname, _, release, version = (
         stored[at : at + _UTS_FIELD] for at in range(0, len(stored), _UTS_FIELD)
     )

@@ -1,1 +1,1 @@
-"""Looking through memory for what tells of a kernel."""
+"""Searching memory for traces of a kernel."""

@@ -1,7 +1,7 @@
-"""VMCOREINFO notes in memory: which there are, and which one is the crashed kernel's.
+"""VMCOREINFO notes in memory, among them the crashed kernel's.
 
 There may be several: the crashed kernel's, that of the capture kernel that ran afterwards, an
-earlier kernel's, copies in the page cache. A note lies at the start of a page, the kernel's own is
+earlier kernel's, copies in the page cache. A note is at the start of a page, the kernel's own is
 where its ``vmcoreinfo_note`` points, and a kernel that crashed has added CRASHTIME to it.
 """
 
@@ -21,15 +21,15 @@ from vmcorefs.discovery.search.scan import Place
 from vmcorefs.sources.base import Source
 
 MAX_TEXT = 1 << 16
-"""Longest text that is believed: a page, which is 64 KiB at most."""
+"""Longest text accepted: a page, which is at most 64 KiB."""
 
 MAX_TEXTS = 8 << 20
-"""Most bytes of different texts that are kept; a kernel's has 3 KiB."""
+"""Most bytes of distinct texts to keep; a kernel's has 3 KiB."""
 
 _HEADER = struct.Struct("<III")
 _NAME_SIZE = len(NOTE_NAME) + 1
 _DESC = _HEADER.size + align_up(_NAME_SIZE, 4)
-# whole lines, with no zeros behind them: n_descsz is vmcoreinfo_size (kernel/vmcore_info.c)
+# whole lines, without zeros after them: n_descsz is vmcoreinfo_size (kernel/vmcore_info.c)
 _TEXT = re.compile(rb"OSRELEASE=[\x20-\x7e]+\n(?:[\x20-\x7e\n]*\n)?")
 
 
@@ -38,7 +38,7 @@ class Candidate(msgspec.Struct, frozen=True):
 
     Attributes:
         vmcoreinfo: Its text.
-        place: Where its note lies; None if the text was given.
+        place: Where its note is; None if the text was given.
         copies: Other places with the same note.
     """
 
@@ -48,7 +48,7 @@ class Candidate(msgspec.Struct, frozen=True):
 
     @property
     def places(self) -> tuple[Place, ...]:
-        """All places of it."""
+        """All places of the note."""
         return (self.place, *self.copies) if self.place is not None else ()
 
     @property
@@ -58,15 +58,15 @@ class Candidate(msgspec.Struct, frozen=True):
 
 
 def read_candidates(sources: Sequence[Source], places: Sequence[Place]) -> tuple[Candidate, ...]:
-    """Read the notes at ``places``; what is none is passed over.
+    """Read the notes at ``places``; anything else there is skipped.
 
     Args:
         sources: The inputs.
-        places: Where ``scan`` found something that begins like one.
+        places: Where ``scan`` found the beginning of one.
 
     Returns:
-        A candidate for each different text, in the order in which they were found, as far as
-        ``MAX_TEXTS`` goes.
+        A candidate for each distinct text, in the order in which they were found, up to
+        ``MAX_TEXTS``.
 
     Raises:
         SourceIOError: if an input cannot be read.
@@ -92,7 +92,7 @@ def read_note(read: Callable[[int, int], bytes | None], offset: int) -> bytes | 
     """The text of the VMCOREINFO note at ``offset``, or None if there is none.
 
     Args:
-        read: ``read(offset, size)``: bytes, or None where there are not as many.
+        read: ``read(offset, size)``: bytes, or None if there are fewer.
         offset: In the address space of ``read``.
     """
     head = read(offset, _DESC)

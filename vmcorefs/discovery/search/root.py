@@ -1,7 +1,7 @@
-"""Where a kernel's page tables lie in a file whose place in the address space is not known.
+"""Where a kernel's page tables are in a file whose physical address is not known.
 
-VMCOREINFO tells their physical address. That address less the place in the file where a root lies
-that maps itself is how far the file, there, is from the physical address space.
+VMCOREINFO has their physical address. A root in the file that maps itself gives the distance of the
+file, at that place, from the physical address space: the address minus the offset.
 """
 
 from __future__ import annotations
@@ -22,20 +22,20 @@ from vmcorefs.errors import FormatError, SourceIOError, VmcorefsError
 from vmcorefs.reader import Reader
 
 MAX_TRIES = 1 << 16
-"""Most places that look like the root and are looked at closely."""
+"""Most places that look like the root to examine closely."""
 
 
 def find_deltas(
     file: Reader, fmt: PageTableFormat, root: int, vmcoreinfo: Vmcoreinfo, *, search: bool
 ) -> Iterator[int]:
-    """Each distance from an offset in the file to its physical address that makes the root fit.
+    """Each distance from file offset to physical address at which the root fits.
 
     Args:
         file: The file by offset.
         fmt: The format of the page tables.
         root: Their physical address.
         vmcoreinfo: The kernel's.
-        search: Look through the whole file, and not at the usual distances, which cost nothing.
+        search: Search the whole file, not just the usual distances, which cost nothing.
 
     Raises:
         SourceIOError: if the file cannot be read.
@@ -50,7 +50,7 @@ def find_deltas(
 
 
 def maps_itself(file: Reader, fmt: PageTableFormat, root: int, vaddr: int, delta: int) -> bool:
-    """Whether page tables at ``root`` map ``vaddr`` to it, physical address being offset + delta.
+    """Whether page tables at ``root`` map ``vaddr`` to ``root``, if paddr is offset + delta.
 
     Raises:
         SourceIOError: if the file cannot be read.
@@ -77,11 +77,11 @@ def _likely(vmcoreinfo: Vmcoreinfo) -> Iterable[int]:
 
 
 def _search(file: Reader, fmt: PageTableFormat, root: int, vaddr: int) -> Iterator[int]:
-    """Distances at which something like the root stands in the file."""
+    """Distances at which the file has something that looks like the root."""
     if not len(file.table):
         return
     size = int(file.table.end[-1])
-    skip = int(file.table.offset[0])  # of what stands in front of the memory
+    skip = int(file.table.offset[0])  # bytes before the memory
     at = entry_offset(fmt, 0, vaddr)
     column = at % GRID // 8
     tries = 0

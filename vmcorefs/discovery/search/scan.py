@@ -1,9 +1,9 @@
-"""One pass over the captured bytes: where something begins that tells of the dead machine.
+"""One pass over the captured bytes, for the beginnings of ELF headers and VMCOREINFO notes.
 
-Both things that are looked for lie on pages of the crashed kernel (kexec-tools is content with
-1 KiB for an elfcorehdr), and what shifts pages in a file by less than one is a range of low memory,
-whose size firmware counts in KiB. So one look at each KiB, counted from where the memory starts in
-its file, finds all there is, wherever the pieces of the image belong.
+Both are aligned to the crashed kernel's pages (an elfcorehdr of kexec-tools to 1 KiB), and only a
+range of low memory, whose size firmware counts in KiB, can shift pages in a file by less than a
+page. So looking at each KiB, counted from where memory starts in its file, finds everything,
+wherever the pieces of the image belong.
 """
 
 from __future__ import annotations
@@ -25,14 +25,14 @@ GRID = 1024
 """Bytes between the places that are looked at."""
 
 MAX_HITS = 1 << 16
-"""Most places of each sort that are kept; a real image has some dozens."""
+"""Most places of each kind to keep; a real image has a few dozen."""
 
-_CHUNK = 1 << 20  # fits the second-level cache: what is read is looked at before it leaves it
-_BLOCK = 1 << 16  # what is read alone where a chunk cannot be read
+_CHUNK = 1 << 20  # fits into the second-level cache, so it is searched while it is there
+_BLOCK = 1 << 16  # the size of reads where a chunk cannot be read
 _WORDS = GRID // 4
 _ELF = np.frombuffer(ELF_MAGIC, dtype=np.uint32)[0]
 _NAME = np.frombuffer(NOTE_NAME[:4], dtype=np.uint32)[0]
-_NAME_WORD = 3  # behind n_namesz, n_descsz and n_type
+_NAME_WORD = 3  # after n_namesz, n_descsz and n_type
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -40,7 +40,7 @@ class Place(msgspec.Struct, frozen=True):
 
     Attributes:
         source: Index of the source.
-        offset: In bytes from its start.
+        offset: In bytes from the start of the source.
     """
 
     source: int
@@ -48,11 +48,11 @@ class Place(msgspec.Struct, frozen=True):
 
 
 class Hits(msgspec.Struct, frozen=True):
-    """What a scan found, each in the order of the sources.
+    """The places that a scan found, in the order of the sources.
 
     Attributes:
-        elf: Where the ELF magic stands.
-        vmcoreinfo: Where a note begins whose name starts as VMCOREINFO's.
+        elf: Where the ELF magic is.
+        vmcoreinfo: Where a note begins whose name starts like VMCOREINFO's.
         complete: Whether there were no more than ``MAX_HITS`` of either.
     """
 
@@ -62,7 +62,7 @@ class Hits(msgspec.Struct, frozen=True):
 
 
 def scan(sources: Sequence[Source], held: Extents, progress: Progress | None = None) -> Hits:
-    """Look through all that the sources hold of memory.
+    """Search all memory that the sources hold.
 
     Args:
         sources: The opened inputs.
@@ -86,10 +86,10 @@ def scan(sources: Sequence[Source], held: Extents, progress: Progress | None = N
 def iter_chunks(
     sources: Sequence[Source], held: Extents, progress: Progress | None = None
 ) -> Iterator[tuple[int, int, np.ndarray[tuple[int, int], np.dtype[np.uint32]]]]:
-    """Source, offset and words of each chunk, a row for each KiB; the words are overwritten.
+    """Source, offset and words of each chunk, a row per KiB; the words are overwritten.
 
-    The chunks are in the order of the sources and of offset; what is known to be zeros without
-    reading it is left out, and so is what cannot be read.
+    The chunks are in the order of source and offset. Parts that are known to be zeros without
+    reading, or that cannot be read, are left out.
 
     Raises:
         SourceIOError: if nothing can be read, or a source has shrunk.
@@ -104,7 +104,7 @@ def iter_chunks(
         source, end = sources[number], start + size
         offset = start
         while end - offset >= GRID:
-            # one question for each hole, however long: an image of 1 TiB may be nothing else
+            # ask once per hole, however long: an image of 1 TiB may be one hole
             skipped = (source.next_data(offset, end) - offset) // GRID * GRID
             length = min(_CHUNK, (end - offset - skipped) // GRID * GRID)
             done += skipped + length
@@ -122,13 +122,13 @@ def iter_chunks(
 
 
 def _read(source: Source, offset: int, buffer: memoryview) -> SourceIOError | None:
-    """Read a chunk, or what can be read of it.
+    """Read a chunk, or as much of it as possible.
 
-    A bad block must not keep the rest of a memory from being found. What cannot be read is passed
-    over as zeros: nobody sees them but who looks for a note.
+    A bad block must not keep the rest of memory from being searched. Blocks that cannot be read
+    become zeros, which only this search sees.
 
     Returns:
-        Why nothing of it can be read; None if something can.
+        The error if nothing of it can be read; otherwise None.
 
     Raises:
         SourceIOError: if the input has shrunk.
@@ -137,7 +137,7 @@ def _read(source: Source, offset: int, buffer: memoryview) -> SourceIOError | No
         source.pread_into(offset, buffer)
     except SourceIOError as error:
         if not isinstance(error.__cause__, OSError):
-            raise  # not a bad block: the input is not what it was
+            raise  # not a bad block: the input has changed
         unread = 0
         for at in range(0, len(buffer), _BLOCK):
             block = buffer[at : at + _BLOCK]

@@ -1,1 +1,1 @@
-"""Planes: the ways in which a file's reads are served. They know tables and Linux, not pyfuse3."""
+"""Planes: ways to serve a file's reads. They depend on tables and Linux, not on pyfuse3."""

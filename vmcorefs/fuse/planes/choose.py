@@ -1,7 +1,7 @@
-"""Which plane serves a file, and why not a better one.
+"""Choosing the plane that serves a file, with the reasons against better ones.
 
 ``kernel``: reads never reach the daemon; the kernel passes them to the image, or to a composite
-that it puts together itself. ``mapped``: the daemon answers from one mapping of the file.
+file that it assembles itself. ``mapped``: the daemon answers from one mapping of the file.
 ``plain``: the daemon reads the inputs for each answer.
 """
 
@@ -30,9 +30,9 @@ PLANES: tuple[PlaneName, ...] = get_args(PlaneName)
 """Best first."""
 
 SMALL = 1 << 20
-"""Smaller files are served plainly: the page cache has them after the first read."""
+"""Smaller files use the plain plane: after the first read they are in the page cache."""
 _MAX_MAPPINGS = 16384
-"""A process may have 65530 (vm.max_map_count), and a table may be hostile."""
+"""A process may have 65530 mappings (vm.max_map_count), and a table may be hostile."""
 _MAX_COPIED = 16 << 20
 
 PASSTHROUGH_RELEASE = (6, 9)
@@ -47,14 +47,14 @@ class Served(msgspec.Struct, frozen=True):
 
     Attributes:
         plane: Its name.
-        by: What that means for this file.
-        why_not: Why each better plane was not taken, best first.
+        by: How, for people.
+        why_not: Why each better plane was not used, best first.
         backing: Number of the file that the kernel passes reads to; 0 for none.
-        backs_direct: Whether that file can be opened with O_DIRECT; one that cannot would make the
-            open fail.
-        mapping: The file mapped, in ``mapped``.
-        descriptors: The inputs that the plane shows without reading, with the size that each has;
-            of a composite none, as that tells what is lost by itself.
+        backs_direct: Whether that file can be opened with O_DIRECT; if not, such an open would
+            fail.
+        mapping: The mapping of the file, in ``mapped``.
+        descriptors: The inputs that the plane shows without reading, with their sizes; none for a
+            composite, which reports lost bytes by itself.
     """
 
     plane: PlaneName
@@ -73,8 +73,8 @@ class Served(msgspec.Struct, frozen=True):
     def has_shrunk(self) -> bool:
         """Whether an input has lost bytes since.
 
-        Passed to the input, a read then ends early; in a mapping, the rest of the last page is
-        zeros (mmap(2)). Neither may be shown.
+        A read that is passed to the input then ends early; in a mapping, the rest of the last page
+        is zeros (mmap(2)). Readers must see neither.
         """
         return any(os.fstat(fd).st_size < size for fd, size in self.descriptors)
 
@@ -97,8 +97,8 @@ def choose_plane(
         file: It has been made.
         best: No better plane than this.
         open_backing: Registers a file that reads are passed to.
-        why_no_better: Why ``best`` is not the best that there is.
-        may_wait: Readers may wait for ever for an input that does not answer.
+        why_no_better: Why ``best`` is not the best plane of all.
+        may_wait: Readers may wait forever for an input that does not answer.
     """
     if file.size < SMALL:
         return Served("plain", f"smaller than {SMALL} bytes")
@@ -120,10 +120,10 @@ def choose_plane(
 
 
 def expected_plane(file: TreeFile) -> dict[str, object]:
-    """What ``mount`` would serve a file by here and now, as ``layout.json`` has it.
+    """How ``mount`` would serve a file here and now, for ``layout.json``.
 
-    Whether /dev/fuse offers passthrough shows in a mount only; Linux 6.9 and CAP_SYS_ADMIN are
-    taken for it.
+    Only a mount shows whether /dev/fuse offers passthrough; Linux 6.9 and CAP_SYS_ADMIN are taken
+    as evidence of it.
     """
     file.make()
     return choose_plane(file, PLANES[0], _expect_backing, "").describe()
@@ -141,7 +141,7 @@ def _expect_backing(_: int) -> int:
 def _kernel(file: TreeFile, open_backing: OpenBacking, *, may_wait: bool) -> Served:
     files = _regular_files(file.reader.sources)
     if not may_wait:
-        _refuse_what_may_hang(files, "the kernel would wait for it without end")
+        _refuse_what_may_hang(files, "the kernel would wait for it forever")
     whole = _one_run(file, {**files, **_of_kind("proc file", file.reader.sources)})
     if whole is not None:
         return _passed_to(
@@ -188,7 +188,7 @@ def _opens_direct(descriptor: int) -> bool:
 
 
 def _one_run(file: TreeFile, files: dict[int, FileSource]) -> FileSource | None:
-    """The input that the file is the whole of, if there is one."""
+    """The input that the whole file is one run of, if there is one."""
     table = coalesce(file.reader.table)
     if len(table) != 1 or table.kind[0] != Kind.DATA or table.offset[0] != 0:
         return None

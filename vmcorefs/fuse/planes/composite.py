@@ -1,7 +1,7 @@
-"""A file that the kernel puts together: EROFS over the image, with its metadata in memory.
+"""A file that the kernel assembles: EROFS over the image, with its metadata in memory.
 
-Both file systems, the EROFS and the ramfs that holds its metadata, are mounted nowhere: they live
-as long as a descriptor of theirs is open, so a daemon that is killed leaves nothing behind.
+Both file systems, the EROFS and the ramfs for its metadata, are mounted without a mount point: they
+live as long as a descriptor in them is open, so a daemon that is killed leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from vmcorefs.fuse.planes.linux import bdi_names, mount_detached, read_further_a
 from vmcorefs.fuse.planes.pages import PAGE, Pages
 
 _MIN_BUDGET = 4 << 20
-"""Bytes of metadata that every file may have; they are kernel memory that cannot be reclaimed."""
+"""Bytes of metadata allowed for any file; they are kernel memory that cannot be reclaimed."""
 _SHARE = 4096
-"""A larger file may have this part of its size."""
+"""A larger file may have metadata of this fraction of its size."""
 _MAX_EXTENTS = 1 << 16
-"""More would not fit into the budget, or hardly, and take long to find that out."""
+"""More would hardly fit into the budget, and finding that out would take long."""
 _AT_ONCE = 1 << 20
 
 
@@ -37,7 +37,7 @@ def open_composite(
     descriptors: dict[int, int],
     read: Callable[[int, int], bytes],
 ) -> int:
-    """Have the kernel put a file together.
+    """Have the kernel assemble a file.
 
     Args:
         pages: The file.
@@ -45,14 +45,14 @@ def open_composite(
         read: Reads ``size`` bytes of the file from ``offset`` on, called as ``read(size, offset)``.
 
     Returns:
-        A descriptor of the file; closing it gives back everything.
+        A descriptor of the file; closing it releases everything.
 
     Raises:
         CompositeError: if that is not possible here, or needs too much metadata.
-        VmcorefsError: as ``read`` says.
+        VmcorefsError: whatever ``read`` raises.
     """
     if pages.has_faults:
-        raise CompositeError("some of it is an error to read, and EROFS knows only zeros")
+        raise CompositeError("some of it must read as an error, and EROFS has only zeros for that")
     if len(pages.table) > _MAX_EXTENTS:
         raise CompositeError(f"{len(pages.table)} extents, more than {_MAX_EXTENTS}")
     if not kernel_tells_short_reads():
@@ -103,8 +103,8 @@ def _open(
 
 
 def _read_further_ahead(new: set[str]) -> None:
-    # larger folios in its page cache then, and random reads of it cost a fifth less. The kernel
-    # tells nobody which name an EROFS has; if two are new, one is somebody else's
+    # its page cache then has larger folios, and random reads cost a fifth less. The kernel does
+    # not say which name an EROFS has; if two names are new, one belongs to another mount
     if len(found := [name for name in new if name.startswith("erofs-")]) == 1:
         read_further_ahead(found[0])
 
@@ -130,9 +130,9 @@ def _write(descriptor: int, data: bytes, offset: int) -> None:
 
 @functools.cache
 def kernel_tells_short_reads() -> bool:
-    """Whether this kernel's EROFS gives EIO, and not zeros, behind the end of a device.
+    """Whether this kernel's EROFS gives EIO, not zeros, past the end of a device.
 
-    Both have been: an image that shrinks under the mount must never read as zeros.
+    There are kernels of both kinds, and an image that shrinks must never read as zeros.
 
     Raises:
         CompositeError: if there is no EROFS over files here.

@@ -1,9 +1,9 @@
-"""An EROFS image with one file in it, whose chunks lie on other devices.
+"""An EROFS image with one file in it, whose chunks are on other devices.
 
-That is all of a kernel's work to put a vmcore together: a table of 8 bytes for each chunk says on
-which device, at which page, its bytes lie. The format is fs/erofs/erofs_fs.h: a superblock, a slot
-for each device, a root directory, and one inode of layout "chunk based". Chunks that no device has
-as they are (they cross from one extent to another, or are made by vmcorefs) are copied behind the
+This is all that a kernel needs to assemble a vmcore: a table with 8 bytes per chunk says on which
+device and at which page its bytes are. The format is fs/erofs/erofs_fs.h: a superblock, a slot for
+each device, a root directory, and one inode of layout "chunk based". Chunks that no device has in
+one piece (they cross from one extent to another, or are made by vmcorefs) are copied after the
 table.
 """
 
@@ -45,7 +45,7 @@ _HOLE = 0xFFFFFFFF
 _ROWS_AT_ONCE = 1 << 14
 
 CHUNK_DTYPE = np.dtype([("high", "<u2"), ("device", "<u2"), ("page", "<u4")])
-"""One chunk: the page of a device where it starts; page 2**32 - 1 is a hole, device 0 is here."""
+"""One chunk: its device and first page; page 2**32 - 1 is a hole, device 0 is the image itself."""
 
 
 class ChunkPlan(msgspec.Struct, frozen=True):
@@ -81,7 +81,7 @@ def plan_chunks(pages: Pages) -> ChunkPlan:
 
 
 def _chunks_to_copy(pages: Pages, size: int) -> Int64Array:
-    """Chunks that are not one run of one source, nor all zeros."""
+    """Chunks that are neither one run of one source nor all zeros."""
     inner = pages.table.start[1:]
     split = inner[inner % size != 0] // size
     copied = pages.copied
@@ -92,7 +92,7 @@ def _chunks_to_copy(pages: Pages, size: int) -> Int64Array:
 
 
 def device_order(pages: Pages) -> list[int]:
-    """The sources that are devices of the image, in the order of their slots."""
+    """The sources that are the image's devices, in the order of their slots."""
     sources: list[int] = distinct(pages.table.only(Kind.DATA).source.astype(np.int64)).tolist()
     return sources
 
@@ -100,15 +100,15 @@ def device_order(pages: Pages) -> list[int]:
 def iter_image(
     pages: Pages, plan: ChunkPlan, device_sizes: list[int]
 ) -> Iterator[tuple[int, bytes | npt.NDArray[np.void]]]:
-    """Write the image, all but the copied chunks.
+    """Make the image, except for the copied chunks.
 
     Args:
         pages: The file; no page of it may be MISSING.
-        plan: Of ``plan_chunks``.
+        plan: The result of ``plan_chunks``.
         device_sizes: Bytes in each device of ``device_order``.
 
     Yields:
-        A piece of the image, and the offset where it belongs.
+        A piece of the image, and its offset.
     """
     copies = copies_at(pages, plan)
     total = copies + len(plan.copied) * plan.size
@@ -126,7 +126,7 @@ def iter_image(
 
 
 def copies_at(pages: Pages, plan: ChunkPlan) -> int:
-    """Where in the image the copied chunks stand, in their order."""
+    """Where in the image the copied chunks start; they are in order."""
     return align_up(_TABLE_AT + 8 * -(-int(pages.table.end[-1]) // plan.size), PAGE)
 
 

@@ -1,4 +1,4 @@
-"""System calls that Python does not have: fixed mappings, mounts that stand nowhere, unmounting."""
+"""System calls that Python lacks: fixed mappings, mounts without a mount point, unmounting."""
 
 from __future__ import annotations
 
@@ -60,12 +60,12 @@ def unmap_memory(address: int, size: int) -> None:
 
 
 def forget_pages(address: int, size: int) -> None:
-    """Let the process's hold on mapped pages go; the page cache keeps them (MADV_DONTNEED)."""
+    """Drop mapped pages from the process; the page cache keeps them (MADV_DONTNEED)."""
     _libc.madvise(address, size, _MADV_DONTNEED)
 
 
 def populate_pages(address: int, size: int) -> None:
-    """Have mapped pages in memory, as reading them would, but with no signal for one that is gone.
+    """Bring mapped pages into memory, as reading them would, but without a signal for a lost one.
 
     Args:
         address: A multiple of the page.
@@ -98,17 +98,17 @@ def leave_out_of_dumps(address: int, size: int) -> None:
 
 
 def keep_heap_small() -> None:
-    """Have each large block mapped for itself, so that it goes back to the system when it is freed.
+    """Have each large block mapped separately, so that freeing it returns it to the system.
 
-    glibc stops to do so from the first such block on that is freed (mallopt(3), M_MMAP_THRESHOLD),
-    and the tables of a large machine then leave a heap full of gaps.
+    glibc stops doing so once such a block has been freed (mallopt(3), M_MMAP_THRESHOLD), and the
+    tables of a large machine then leave a heap full of gaps.
     """
     with suppress(AttributeError):
         _libc.mallopt(_M_MMAP_THRESHOLD, 128 << 10)
 
 
 def trim_heap() -> None:
-    """Give freed memory back to the system, where the C library can (glibc's malloc_trim(3))."""
+    """Return freed memory to the system, if the C library can (glibc's malloc_trim(3))."""
     with suppress(AttributeError):
         _libc.malloc_trim(0)
 
@@ -119,7 +119,7 @@ def has_cpus() -> bool:
 
 
 def bdi_names() -> set[str]:
-    """The devices and file systems that read ahead by a setting of their own."""
+    """The devices and file systems that have their own read-ahead setting."""
     try:
         return set(os.listdir(_BDIS))
     except OSError:
@@ -127,19 +127,19 @@ def bdi_names() -> set[str]:
 
 
 def read_further_ahead(bdi: str) -> None:
-    """Read 512 KiB ahead (128 by default), if this process may say so: only root may.
+    """Read 512 KiB ahead (128 by default), if this process may set that, which only root may.
 
-    More costs random reads of a mapping more than it gives sequential ones.
+    With more, random reads of a mapping lose more than sequential ones gain.
     """
     with suppress(OSError), open(f"{_BDIS}/{bdi}/read_ahead_kb", "w", encoding="ascii") as setting:
         setting.write("512")
 
 
 def open_inotify() -> int:
-    """A descriptor that can be read when a watched file has changed (inotify(7)).
+    """A descriptor that becomes readable when a watched file changes (inotify(7)).
 
     Raises:
-        OSError: if there may be no more of them.
+        OSError: if there are too many already.
     """
     return _checked(_libc.inotify_init1(os.O_NONBLOCK | os.O_CLOEXEC))
 
@@ -154,7 +154,7 @@ def watch_file(inotify: int, path: str) -> int:
 
 
 def mount_detached(fs_type: str, options: Iterable[tuple[str, str]]) -> int:
-    """Mount a file system at no place: it lives as long as something of it is open.
+    """Mount a file system without a mount point: it lives as long as something in it is open.
 
     Args:
         fs_type: Its name, as in /proc/filesystems.
@@ -164,7 +164,7 @@ def mount_detached(fs_type: str, options: Iterable[tuple[str, str]]) -> int:
         A descriptor of its root, for ``dir_fd``.
 
     Raises:
-        OSError: if it cannot be mounted: not root, no such file system, or a refusal of its own.
+        OSError: if it cannot be mounted: not root, no such file system, or its own refusal.
     """
     context = _syscall(_FSOPEN, fs_type.encode(), _CLOEXEC)
     try:

@@ -1,4 +1,4 @@
-"""A file as one mapping: its sources' pages side by side, so that a reply is one slice of it.
+"""A file as one mapping: its sources' pages side by side, so that a reply is one slice.
 
 Only the kernel may touch the bytes: it copies them from the mapping into a reply, and a page that
 has vanished ends as EFAULT there. Python code that looked at one would end in SIGBUS.
@@ -17,9 +17,9 @@ from vmcorefs.fuse.planes.pages import PAGE, Pages
 
 _READ_FIXED = linux.MAP_FIXED | linux.MAP_NORESERVE
 _FORGET_AFTER = 16 << 20
-"""Bytes after which the pages that were served are let go: they would count as the daemon's."""
+"""Bytes after which served pages are dropped: they would count as the daemon's memory."""
 _FAULT_AROUND = 65536
-"""Bytes that one fault maps (/sys/kernel/debug/fault_around_bytes): what a short read costs."""
+"""Bytes that one fault maps (/sys/kernel/debug/fault_around_bytes): the cost of a short read."""
 
 
 class Mapping:
@@ -43,10 +43,10 @@ class Mapping:
 
         Raises:
             OSError: if the kernel refuses a mapping.
-            VmcorefsError: as ``read`` says.
+            VmcorefsError: whatever ``read`` raises.
         """
         self._span = max(int(pages.table.end[-1]), PAGE)
-        # what stays reserved faults: that is what a byte that no input holds must do
+        # the rest stays reserved and faults, as bytes that no input holds must
         self._address = linux.map_memory(
             0,
             self._span,
@@ -92,11 +92,11 @@ class Mapping:
         )
 
     def holds(self, offset: int, count: int) -> bool:
-        """Have the kernel read a part; whether it could.
+        """Have the kernel read a part; return whether it could.
 
-        A disk that hangs is waited for here, and not in the writing of the reply, where the request
-        cannot be given up any more; and what cannot be read is found out before a byte is written.
-        A kernel that does not know this (before Linux 5.14) finds out in the writing.
+        So a hanging disk is waited for here, not while the reply is written, when the request can
+        no longer be given up; and unreadable pages are found before a byte is written. Before
+        Linux 5.14, which has no such call, the write of the reply finds them.
         """
         if not linux.can_populate():
             return True
@@ -108,7 +108,7 @@ class Mapping:
         return True
 
     def served(self, count: int) -> None:
-        """Take note that ``count`` bytes were served, and let pages go now and then."""
+        """Count ``count`` served bytes, and drop pages now and then."""
         self._served += max(count, _FAULT_AROUND)
         if self._served >= _FORGET_AFTER:
             self._served = 0
@@ -127,7 +127,7 @@ class _Copies:
         os.close(self.descriptor)
 
     def append(self, data: bytes, size: int) -> int:
-        """Put ``data`` behind the last, zeros up to ``size`` behind it; return where it is."""
+        """Append ``data``, padded with zeros to ``size``; return where it is."""
         at, self._end = self._end, self._end + size
         os.ftruncate(self.descriptor, self._end)
         os.pwrite(self.descriptor, data, at)

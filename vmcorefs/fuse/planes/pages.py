@@ -1,4 +1,4 @@
-"""A file's table cut into whole pages: what a mapping or a file system can show without a copy."""
+"""A file's table cut into whole pages, which a mapping or file system can show without a copy."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ class Pages(msgspec.Struct, frozen=True):
     """Every page of a file, by how it can be shown.
 
     Attributes:
-        table: From 0 to the file's size rounded up, no gap, whole pages. DATA: pages of a source,
-            ``offset`` a multiple of the page; ZERO: what reads as zeros; MISSING: pages with a byte
-            that is an error to read; HOLE: what must be copied, as it is put together of several
-            sources, or does not lie on page boundaries.
+        table: From 0 to the file's size rounded up, without a gap, whole pages. DATA: pages of a
+            source, ``offset`` a multiple of the page; ZERO: pages that read as zeros; MISSING:
+            pages with a byte that is an error to read; HOLE: pages that must be copied, as they
+            come from several sources, or are not on page boundaries.
         size: Bytes in the file.
     """
 
@@ -33,7 +33,7 @@ class Pages(msgspec.Struct, frozen=True):
 
     @property
     def has_faults(self) -> bool:
-        """Whether reading some page is an error."""
+        """Whether some page is an error to read."""
         return bool((self.table.kind == Kind.MISSING).any())
 
 
@@ -43,7 +43,7 @@ def cut_into_pages(table: Extents, faults: frozenset[Kind], shown: frozenset[int
     Args:
         table: Covers ``[0, size)`` without a gap.
         faults: Kinds that are an error to read.
-        shown: The sources whose pages can be shown as they lie; the others are copied.
+        shown: The sources whose pages can be shown in place; the others are copied.
     """
     if not len(table):
         return Pages(table, 0)
@@ -54,7 +54,7 @@ def cut_into_pages(table: Extents, faults: frozenset[Kind], shown: frozenset[int
     is_fault = np.isin(table.kind, list(faults))
     start = -(-table.start // PAGE) * PAGE
     end = table.end // PAGE * PAGE
-    # behind the end of a file that is made of zeros nobody looks
+    # past the end of the file, zeros do no harm
     end[-1] = whole[0, 1] if not is_data[-1] else end[-1]
     fits = np.isin(table.source, list(shown)) & ((table.start - table.offset) % PAGE == 0)
     kept = (start < end) & ~is_fault & (~is_data | fits)

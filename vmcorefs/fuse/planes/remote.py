@@ -16,9 +16,9 @@ _TYPES = frozenset(
 
 
 def may_hang(descriptor: int) -> str | None:
-    """The type of the file system that an opened file lies on, if it is one of these.
+    """The type of an opened file's file system, if it is one of these.
 
-    A local disk that fails gives an error, after what its driver allows.
+    A local disk that fails gives an error, after its driver's timeout.
     """
     try:
         info = Path(f"/proc/self/fdinfo/{descriptor}").read_text()

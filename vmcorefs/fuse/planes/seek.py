@@ -13,8 +13,8 @@ from vmcorefs.sources.file import FileSource
 def seek(reader: Reader, offset: int, whence: int) -> int:
     """Find the next data or the next hole, as lseek(2) does.
 
-    A hole is what is known to read as zeros: an extent of zeros, or a hole of an input that is a
-    regular file. What is an error to read is data: whoever skips holes must be told.
+    A hole is known to read as zeros: an extent of zeros, or a hole of an input that is a regular
+    file. Bytes that are an error to read count as data, so that programs that skip holes meet it.
 
     Args:
         reader: The file.
@@ -22,7 +22,7 @@ def seek(reader: Reader, offset: int, whence: int) -> int:
         whence: ``os.SEEK_DATA`` or ``os.SEEK_HOLE``.
 
     Returns:
-        The offset found, or a negative errno: ENXIO behind the last data, or the end of the file;
+        The offset found, or a negative errno: ENXIO after the last data or at the end of the file;
         EINVAL for another ``whence``.
     """
     table = reader.table

@@ -182,9 +182,7 @@ def test_notes_behind_the_memory_are_not_seen_by_crash() -> None:
     assert changed(last) == {"crash": "no"}
     assert rules(last["crash"]) == ["its first two program headers must be a PT_NOTE and a PT_LOAD"]
     dump.loads[0] = dump.loads[0]._replace(p_offset=0x3000)
-    assert rules(dump.verdicts()["crash"]) == [
-        "notes must lie in front of the first PT_LOAD's data"
-    ]
+    assert rules(dump.verdicts()["crash"]) == ["notes must lie before the first PT_LOAD's data"]
 
 
 def test_a_file_that_ends_early_is_a_warning_of_crash() -> None:
@@ -240,7 +238,7 @@ def test_of_two_note_segments_makedumpfile_reads_the_last() -> None:
     verdicts = dump.verdicts([dump.note, *dump.loads, other])
     assert changed(verdicts) == {"crash": "no", "makedumpfile": "yes, but"}
     assert rules(verdicts["makedumpfile"])[0].startswith(
-        "of several PT_NOTEs it reads the last, which has no VMCOREINFO"
+        "of several PT_NOTEs it reads only the last, which has no VMCOREINFO"
     )
     assert rules(verdicts["crash"]) == [
         "there are 2 PT_NOTEs; it counts all but the first header as PT_LOADs"
@@ -250,7 +248,7 @@ def test_of_two_note_segments_makedumpfile_reads_the_last() -> None:
 def test_a_file_that_ends_with_its_notes_is_too_short_for_makedumpfile() -> None:
     dump = Dump()
     dump.size = dump.note_offset + len(dump.notes) + 31
-    assert "it reads up to 32 bytes behind the last note; the file ends after 31" in rules(
+    assert "it reads up to 32 bytes past the last note; the file ends after 31" in rules(
         dump.verdicts()["makedumpfile"]
     )
     dump.size += 1
@@ -268,7 +266,7 @@ def test_volatility3_reads_little_endian_elf64_alone(flavour: Flavour, what: str
     dump = Dump(loads=[load_phdr(0x4000, 0x5000, vaddr=0xC0004000)], flavour=flavour)
     verdict = dump.verdicts()["volatility3"]
     assert verdict.answer is Answer.NO
-    assert rules(verdict) == [f"it reads little-endian ELF64 alone; this is {what}"]
+    assert rules(verdict) == [f"it reads only little-endian ELF64; this is {what}"]
 
 
 def test_text_first_confuses_volatility3_and_stops_leechcore() -> None:
@@ -279,7 +277,7 @@ def test_text_first_confuses_volatility3_and_stops_leechcore() -> None:
     assert changed(verdicts) == {"volatility3": "yes, but", "MemProcFS": "no"}
     assert rules(verdicts["volatility3"])[0] == (
         "PT_LOADs are not in order of address: it takes [0x140000, 0x1100000) for all of memory,"
-        " scans nothing else, and looks addresses up by halving"
+        " scans nothing else, and looks addresses up by binary search"
     )
     assert rules(verdicts["MemProcFS"])[0] == (
         "PT_LOADs must be in order of address, and not overlap"
@@ -293,7 +291,7 @@ def test_segments_that_are_longer_in_memory_are_not_seen() -> None:
     verdicts = dump.verdicts()
     assert changed(verdicts) == {"volatility3": "no", "MemProcFS": "no"}
     assert rules(verdicts["volatility3"]) == ["no PT_LOAD has p_filesz equal to p_memsz"]
-    assert rules(verdicts["MemProcFS"])[0] == "there is no PT_LOAD that it takes"
+    assert rules(verdicts["MemProcFS"])[0] == "it accepts none of the PT_LOADs"
 
 
 def test_leechcore_leaves_out_what_is_no_whole_page() -> None:
@@ -302,7 +300,7 @@ def test_leechcore_leaves_out_what_is_no_whole_page() -> None:
     verdict = dump.verdicts()["MemProcFS"]
     assert verdict.answer is Answer.BUT
     assert rules(verdict)[0] == (
-        "it leaves out PT_LOADs that are no whole pages of 4 KiB; of 1, the first is"
+        "it leaves out PT_LOADs that are not whole pages of 4 KiB: 1, the first of them"
         " [0x1000, 0x9fc00)"
     )
 
@@ -315,7 +313,7 @@ def test_leechcore_reads_145_program_headers() -> None:
     verdicts = dump.verdicts()
     assert changed(verdicts) == {"MemProcFS": "no"}
     first = verdicts["MemProcFS"].objections[0]
-    assert first.rule == "146 program headers; it reads 145 at most, those of the first 8 KiB"
+    assert first.rule == "146 program headers; it reads at most 145, those in the first 8 KiB"
     # in order of address already: another layout would have as many
     assert first.remedy == ""
 
@@ -342,7 +340,7 @@ def test_volatility3_counts_to_65535() -> None:
 
     verdicts = {each.tool: each for each in judge(read_dump_headers(pread, dump.size))}
     assert rules(verdicts["volatility3"]) == [
-        "it takes e_phnum at its word: of 65536 program headers it reads the first 65535"
+        "it knows no extended e_phnum: of 65536 program headers it reads the first 65535"
     ]
 
 
@@ -357,7 +355,10 @@ def test_tools_for_one_machine_must_be_built_for_the_dumps() -> None:
     for tool in ("crash", "gdb", "makedumpfile"):
         assert rules(verdicts[tool])[-1] == "it must be built for aarch64", tool
     assert rules(verdicts["drgn"]) == [
-        "VMCOREINFO has neither NUMBER(TCR_EL1_T1SZ) nor NUMBER(VA_BITS): it follows no page tables"
+        (
+            "VMCOREINFO has neither NUMBER(TCR_EL1_T1SZ) nor NUMBER(VA_BITS): it cannot follow page"
+            " tables"
+        )
     ]
     dump.info = INFO + b"NUMBER(VA_BITS)=48\n"
     assert dump.verdicts()["drgn"].answer is Answer.YES
@@ -374,5 +375,5 @@ def test_leechcore_takes_a_big_endian_core_for_raw_memory() -> None:
     verdict = Dump(flavour=Flavour(64, ">", EM_PPC64)).verdicts()["MemProcFS"]
     assert verdict.answer is Answer.NO
     assert rules(verdict)[0] == (
-        "it reads little-endian cores alone, and takes this for raw memory from address 0 on"
+        "it reads only little-endian cores, and takes this for raw memory from address 0 on"
     )

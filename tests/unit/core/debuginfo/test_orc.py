@@ -198,5 +198,5 @@ def test_addresses_out_of_order() -> None:
 def test_entries_that_all_differ() -> None:
     entries = [(at, at - 0x8000, 0, SP | CALL) for at in range(0x4001)]
 
-    with pytest.raises(FormatError, match="16385 entries differ"):
+    with pytest.raises(FormatError, match="16385 distinct entries"):
         frames(entries)

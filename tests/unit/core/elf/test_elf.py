@@ -74,7 +74,7 @@ def test_a_made_header_is_the_one_that_the_kernel_makes(flavour: Flavour) -> Non
 
 def test_a_file_that_is_not_elf_is_refused_with_what_it_starts_with() -> None:
     with pytest.raises(
-        FormatError, match=exactly(r"no ELF header: starts with b'ABCD', expected b'\x7fELF'")
+        FormatError, match=exactly(r"not an ELF header: starts with b'ABCD', expected b'\x7fELF'")
     ):
         parse_ehdr(b"ABCD".ljust(64, b"\0"))
 
@@ -93,8 +93,8 @@ def test_too_few_bytes_for_an_elf_header_are_refused() -> None:
         ("e_ehsize", 52, "e_ehsize is 52, expected 64"),
         ("e_phentsize", 32, "e_phentsize is 32, expected 56"),
         ("e_phoff", 2**64 - 1, "e_phoff is 18446744073709551615, expected 64"),
-        ("e_phnum", 0, "e_phnum is 0: the kernel takes 1 to 65534"),
-        ("e_phnum", 65535, "e_phnum is 65535: the kernel takes 1 to 65534"),
+        ("e_phnum", 0, "e_phnum is 0: the kernel accepts 1 to 65534"),
+        ("e_phnum", 65535, "e_phnum is 65535: the kernel accepts 1 to 65534"),
     ],
 )
 def test_each_field_that_the_kernel_checks_is_checked(field: str, value: int, message: str) -> None:

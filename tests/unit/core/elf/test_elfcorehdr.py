@@ -52,7 +52,7 @@ def test_empty_segments_are_neither_ram_nor_backup() -> None:
         (Phdr(0, 0, 0), "p_type is 0x0, expected PT_LOAD or PT_NOTE"),
         (
             note_phdr(0x1000, MAX_NOTE_SLOT + 1),
-            "a PT_NOTE of 1048577 bytes, expected 1048576 at most",
+            "a PT_NOTE of 1048577 bytes, expected at most 1048576",
         ),
         (
             Phdr(1, 0x1000, 2**64 - 0x1000),
@@ -88,7 +88,7 @@ def test_more_note_buffers_than_any_machine_has_are_refused() -> None:
     slots = [note_phdr(0x100000, MAX_NOTE_SLOT)] * 64
     assert len(parse_elfcorehdr(pack_elf([*slots, LOAD])).notes) == 64
     with pytest.raises(
-        FormatError, match=exactly("PT_NOTEs of 67109232 bytes, expected 67108864 at most")
+        FormatError, match=exactly("PT_NOTEs of 67109232 bytes, expected at most 67108864")
     ):
         parse_elfcorehdr(pack_elf([*slots, NOTE, LOAD]))
 

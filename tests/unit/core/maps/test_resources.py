@@ -87,7 +87,7 @@ def test_a_layout_of_another_kernel() -> None:
     ],
 )
 def test_a_loop_is_no_tree(nodes: list[bytes]) -> None:
-    with pytest.raises(FormatError, match=r"^iomem_resource: no tree: 0xffffffff82"):
+    with pytest.raises(FormatError, match=r"^iomem_resource: not a tree: 0xffffffff82"):
         read(tree(*nodes))
 
 
@@ -96,13 +96,13 @@ def test_nodes_without_end_are_no_tree() -> None:
     chain = b"".join(
         node(4096 * n, 4096 * n + 4095, RAM, ROOT + 64 * (n + 2)) for n in range(count)
     )
-    with pytest.raises(FormatError, match=r"no tree: .* after 65537 nodes"):
+    with pytest.raises(FormatError, match=r"not a tree: .* after 65537 nodes"):
         read(tree(chain))
 
 
 def test_children_without_end_are_no_tree() -> None:
     deep = b"".join(node(0, 2**40, RAM, 0, ROOT + 64 * (n + 2)) for n in range(100))
-    with pytest.raises(FormatError, match=r"no tree: .* after 65 nodes"):
+    with pytest.raises(FormatError, match=r"not a tree: .* after 65 nodes"):
         read(tree(deep))
 
 

@@ -46,7 +46,7 @@ def test_an_iomem_that_an_unprivileged_user_read_is_refused_and_says_why() -> No
     with pytest.raises(
         FormatError,
         match=exactly(
-            "every address is 0: the kernel shows /proc/iomem so to those without CAP_SYS_ADMIN"
+            "every address is 0: the kernel shows /proc/iomem like that without CAP_SYS_ADMIN"
             " (kernel/resource.c); read it as root"
         ),
     ):
@@ -112,7 +112,7 @@ def test_noise_among_rows_of_the_firmwares_map_is_refused() -> None:
         ),
         (
             "7/start:zero\n7/end:one\n7/type:System RAM\n",
-            "entries of /sys/firmware/memmap, but no addresses: 'zero one System RAM'",
+            "entries of /sys/firmware/memmap without addresses: 'zero one System RAM'",
         ),
     ],
 )

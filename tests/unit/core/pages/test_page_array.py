@@ -99,8 +99,8 @@ def test_a_node_without_memory() -> None:
             "node_data. is 99999",
         ),
         ({}, [(ROOT, 0, 8), (ROOT, 7, 8)], "nodes overlap at page 0x7"),
-        ({}, [(ROOT, 1 << 50, 8), (ROOT, 7, 8)], "pages 0x4000000000000 and 0x8 more"),
-        ({}, [(ROOT, 0, 1 << 60), (ROOT, 7, 8)], "pages 0x0 and 0x1000000000000000 more"),
+        ({}, [(ROOT, 1 << 50, 8), (ROOT, 7, 8)], "0x8 pages from 0x4000000000000"),
+        ({}, [(ROOT, 0, 1 << 60), (ROOT, 7, 8)], "0x1000000000000000 pages from 0x0"),
     ],
 )
 def test_nodes_that_cannot_be(

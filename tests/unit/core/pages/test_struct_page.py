@@ -133,11 +133,11 @@ def test_64_kib_pages() -> None:
 
 def test_what_nobody_tells_is_said() -> None:
     expected = [
-        "which pages are compound: what is behind the first one is kept",
-        "which pages are cache: it is kept",
-        "which page cache is private: all of it is taken to be",
+        "which pages are compound: all but the first of each are kept",
+        "which pages are cache: they are kept",
+        "which cache pages are private: all are taken to be",
         "which pages are free: they are kept",
-        "the size of compound pages: what is behind the first one is kept",
+        "the size of compound pages: all but the first page of each are kept",
     ]
     unknown = layout_of(SMALL | {"OSRELEASE": "5.10.0"}).unknown
     assert unknown == tuple(f"neither VMCOREINFO nor BTF says {text}" for text in expected)
@@ -174,8 +174,8 @@ def test_a_flag_is_no_page_type() -> None:
         ("OFFSET(page.flags)", "57", "struct page: 8 bytes at 57, but it has 64"),
         ("OFFSET(page._mapcount)", "61", "struct page: 4 bytes at 61, but it has 64"),
         ("OFFSET(page.compound_order)", "64", "struct page: 1 bytes at 64, but it has 64"),
-        ("NUMBER(PG_lru)", "64", "struct page: its flags have 64 bits, no 64"),
-        ("NUMBER(PG_lru)", "-1", "struct page: its flags have 64 bits, no -1"),
+        ("NUMBER(PG_lru)", "64", "struct page: no bit 64 in flags of 64 bits"),
+        ("NUMBER(PG_lru)", "-1", "struct page: no bit -1 in flags of 64 bits"),
         (
             "OFFSET(page.flags)",
             "",

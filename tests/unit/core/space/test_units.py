@@ -62,7 +62,7 @@ def test_a_size_that_is_not_one_is_refused(text: str) -> None:
 def test_a_size_above_the_highest_address_is_refused(text: str) -> None:
     with pytest.raises(
         ConfigError,
-        match=exactly(f"{text!r}: above the highest address that can be held, 0x4000000000000000"),
+        match=exactly(f"{text!r}: above the highest supported address, 0x4000000000000000"),
     ):
         parse_size(text)
 

@@ -71,7 +71,7 @@ def test_structures_within_one_another_end() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "size", "message"),
-    [(0, 12, "is of kind 0"), (31, 12, "is of kind 31"), (INT, 12, "ends behind")],
+    [(0, 12, "is of kind 0"), (31, 12, "is of kind 31"), (INT, 12, "ends past")],
 )
 def test_types_are_checked(kind: int, size: int, message: str) -> None:
     btf = Writer()

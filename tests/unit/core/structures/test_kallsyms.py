@@ -122,7 +122,7 @@ def test_an_absurd_number_of_symbols(count: int) -> None:
 def test_more_names_than_there_are() -> None:
     kernel = write_kernel(SYMBOLS).patched("kallsyms_num_syms", struct.pack("<I", 30))
 
-    with pytest.raises(FormatError, match=r"ends behind the table|without a name"):
+    with pytest.raises(FormatError, match=r"ends past the table|without a name"):
         kernel.read()
 
 

@@ -106,13 +106,13 @@ def test_structured_records_go_on_at_the_start_of_the_buffer() -> None:
 def test_a_structured_log_that_never_ends_is_refused() -> None:
     buffer = pack_record(0, b"a") + pack_record(0, b"b") + bytes(16)
     log = make_structured(buffer, 0, 4)
-    with pytest.raises(FormatError, match=r"^the log's records go round log_buf for ever$"):
+    with pytest.raises(FormatError, match=r"^the log's records go round log_buf forever$"):
         read_log(log.info, log.memory)
 
 
 def test_a_structured_record_behind_the_buffer_is_refused() -> None:
     log = make_structured(bytes(64), 60, 8)
-    with pytest.raises(FormatError, match=r"^the log's record at 0x3c ends behind log_buf, 0x40$"):
+    with pytest.raises(FormatError, match=r"^the log's record at 0x3c ends past log_buf, 0x40$"):
         read_log(log.info, log.memory)
 
 

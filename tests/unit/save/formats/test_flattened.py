@@ -87,7 +87,7 @@ def test_the_start_is_what_makedumpfile_writes() -> None:
     check_start(start)
     with pytest.raises(FormatError, match="type 1 and version 2, expected 1 and 1"):
         check_start(start[:24] + struct.pack(">q", 2))
-    with pytest.raises(FormatError, match="no flattened dump: starts with"):
+    with pytest.raises(FormatError, match="not a flattened dump: starts with"):
         check_start(b"\x7fELF" + start[4:])
 
 
@@ -100,5 +100,5 @@ def test_a_record_that_cannot_be_true_is_refused(record: tuple[int, int]) -> Non
 def test_records() -> None:
     assert parse_record(struct.pack(">qq", 4096, 77)) == Record(4096, 77)
     assert parse_record(b"\xff" * 16) is None
-    with pytest.raises(FormatError, match="the stream is cut"):
+    with pytest.raises(FormatError, match="the stream is cut off"):
         parse_record(b"\xff" * 15)

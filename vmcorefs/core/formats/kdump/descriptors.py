@@ -1,7 +1,7 @@
 """Which pages a kdump-compressed file has: its bitmaps, and a descriptor for each stored page.
 
-Behind the headers stand a bitmap of the pages that are RAM, a bitmap of the pages that are stored,
-a descriptor for each stored page in order of page frame number, and the pages, each by itself.
+After the headers come a bitmap of the pages that are RAM, a bitmap of the pages that are stored, a
+descriptor for each stored page in order of page frame number, and the pages, each compressed alone.
 """
 
 from __future__ import annotations
@@ -26,9 +26,9 @@ DescArray = npt.NDArray[np.void]
 class Flag(enum.IntFlag):
     """Bits of ``status`` in the main header, and of ``flags`` in a page descriptor.
 
-    A descriptor says how its page is compressed; the header, how pages may be, and whether the dump
-    is incomplete: a page whose descriptor has offset 0 is then one that was lost (makedumpfile.8,
-    "incomplete"; crash: diskdump.c, ``cache_page``).
+    A descriptor says how its page is compressed; the header says how pages may be compressed, and
+    whether the dump is incomplete. If it is, a page whose descriptor has offset 0 was lost
+    (makedumpfile.8, "incomplete"; crash: diskdump.c, ``cache_page``).
     """
 
     ZLIB = 0x1
@@ -47,8 +47,8 @@ class Places(msgspec.Struct, frozen=True):
 
     Attributes:
         ram: The bitmap of the pages that are RAM.
-        stored: The bitmap of the pages that have a descriptor; the same one in a file that has
-            only one, as old diskdumps do.
+        stored: The bitmap of the pages that have a descriptor; the same as ``ram`` in a file with
+            only one bitmap, such as an old diskdump.
         bitmap_size: Bytes in each bitmap.
         descriptors: The page descriptors.
     """
@@ -60,9 +60,9 @@ class Places(msgspec.Struct, frozen=True):
 
 
 def desc_dtype(byte_order: ByteOrder) -> np.dtype[np.void]:
-    """``struct page_desc``: the same 24 bytes on every machine, but for their order.
+    """``struct page_desc``: the same 24 bytes on every machine, except for byte order.
 
-    ``offset`` is where the page's data begins in the file, ``size`` its bytes there, ``flags`` a
+    ``offset`` is where the page's data begins in the file, ``size`` its size there, ``flags`` a
     ``Flag``; ``page_flags`` has always been 0.
     """
     members = (("offset", "i8"), ("size", "u4"), ("flags", "u4"), ("page_flags", "u8"))
@@ -78,7 +78,7 @@ def places(main: MainHeader, max_mapnr: int) -> Places:
     """
     ram = (1 + main.sub_hdr_size) * main.block_size
     size = main.bitmap_blocks * main.block_size
-    # as crash (dump_is_partial) and libkdumpfile tell whether there are two
+    # crash (dump_is_partial) and libkdumpfile recognise a second one like this
     two = max_mapnr <= (size // 2) * 8
     half = main.bitmap_blocks // 2 * main.block_size if two else size
     return Places(ram, ram + half if two else ram, half, ram + size)

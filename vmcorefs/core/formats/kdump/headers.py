@@ -1,7 +1,7 @@
 """The headers of the kdump-compressed format, bytes to values and back.
 
-A file is, in blocks of one page of the crashed kernel: a main header, a sub header with the notes
-behind it, and then what ``descriptors.py`` knows of: the bitmaps, the page descriptors and the
+A file consists, in blocks of one page of the crashed kernel, of a main header, a sub header
+followed by the notes, and then (see ``descriptors.py``) the bitmaps, the page descriptors and the
 pages (makedumpfile: IMPLEMENTATION, diskdump_mod.h; crash: diskdump.c; libkdumpfile: diskdump.c).
 """
 
@@ -19,7 +19,7 @@ from vmcorefs.errors import FormatError
 SIGNATURE = b"KDUMP   "
 
 HEADER_VERSION = 6
-"""What makedumpfile has written since 1.5.6, and QEMU and libvirt with it."""
+"""Written by makedumpfile since 1.5.6, and by QEMU and libvirt."""
 
 MAX_HEADER_SIZE = 464
 """Bytes in the longest main header, that of a 64-bit machine."""
@@ -51,9 +51,9 @@ class MainHeader(msgspec.Struct, frozen=True):
         abi: How it is laid out.
         utsname: Of the crashed kernel; a file may leave it empty.
         block_size: Bytes in a block, which is a page of the crashed kernel.
-        sub_hdr_size: Blocks of the sub header and the notes behind it.
+        sub_hdr_size: Blocks of the sub header and the notes after it.
         bitmap_blocks: Blocks of both bitmaps together.
-        max_mapnr: One more than the highest page frame number, cut to 32 bits.
+        max_mapnr: One more than the highest page frame number, truncated to 32 bits.
         tv_sec: When the machine crashed, or the dump was written; seconds since 1970.
         status: ``descriptors.Flag``.
     """
@@ -79,9 +79,9 @@ class SubHeader(msgspec.Struct, frozen=True):
     """``struct kdump_sub_header``, with its own field names; offsets and sizes in bytes.
 
     Attributes:
-        phys_base: Physical address that x86_64's kernel mapping begins at, modulo 2**64.
+        phys_base: Physical address at which x86_64's kernel mapping begins, modulo 2**64.
         split: Not 0 if the file holds only the pages ``[start_pfn_64, end_pfn_64)``.
-        start_pfn: As ``start_pfn_64``, in one ``long``; ``end_pfn`` likewise.
+        start_pfn: ``start_pfn_64`` as a ``long``; ``end_pfn`` likewise.
         max_mapnr_64: One more than the highest page frame number.
     """
 
@@ -126,19 +126,19 @@ def pack_sub_header(sub: SubHeader, abi: Abi) -> bytes:
 
 
 def parse_main_header(data: bytes) -> MainHeader:
-    """Read a main header, of whichever machine it is.
+    """Read the main header of any machine.
 
-    Its layout is the one in which its sizes make sense, as in libkdumpfile (diskdump.c,
+    The layout used is the one in which the sizes make sense, as in libkdumpfile (diskdump.c,
     ``open_common``).
 
     Args:
-        data: The file's first bytes, ``MAX_HEADER_SIZE`` of them or more.
+        data: The file's first bytes, at least ``MAX_HEADER_SIZE``.
 
     Raises:
         FormatError: if there is no such layout.
     """
     if data[: len(SIGNATURE)] != SIGNATURE or len(data) < MAX_HEADER_SIZE:
-        raise FormatError(f"no kdump header: starts with {data[:8]!r}, expected {SIGNATURE!r}")
+        raise FormatError(f"not a kdump header: starts with {data[:8]!r}, expected {SIGNATURE!r}")
     for abi in _abis():
         main = _unpack_main(abi, data)
         if _makes_sense(main):
@@ -150,11 +150,11 @@ def parse_main_header(data: bytes) -> MainHeader:
 
 
 def parse_sub_header(main: MainHeader, data: bytes) -> SubHeader:
-    """Read the sub header; fields that its version does not have are 0, or as the older ones say.
+    """Read the sub header; fields that its version lacks are 0, or come from the older fields.
 
     Args:
-        main: The main header; of a 32-bit one, both alignments are tried.
-        data: The bytes of block 1, ``MAX_SUB_HEADER_SIZE`` of them or more.
+        main: The main header; if it is a 32-bit one, both alignments are tried.
+        data: The bytes of block 1, at least ``MAX_SUB_HEADER_SIZE``.
 
     Raises:
         FormatError: if an offset or a size is absurd, or ``data`` is too short.
@@ -227,7 +227,7 @@ def _unpack_main(abi: Abi, data: bytes) -> MainHeader:
     values = unpack_struct(_MAIN, abi, data)
     del values["signature"]
     names = {name: values.pop(name) for name, _kind in _UTSNAME}
-    # a name ends at its first NUL; what follows is whatever the kernel had there
+    # a name ends at its first NUL; anything may follow
     utsname = Utsname(**{name: bytes(value).split(b"\0")[0] for name, value in names.items()})
     return MainHeader(abi=abi, utsname=utsname, **values)  # type: ignore[arg-type]
 
@@ -258,7 +258,7 @@ def _unpack_sub(main: MainHeader, abi: Abi, data: bytes) -> SubHeader:
 
 
 def _notes_inside(main: MainHeader, sub: SubHeader) -> bool:
-    """Whether VMCOREINFO lies behind the sub header: how libkdumpfile tells the alignments."""
+    """Whether VMCOREINFO lies after the sub header: how libkdumpfile tells the alignments apart."""
     if sub.offset_vmcoreinfo == sub.size_vmcoreinfo == 0:
         return True
     end = (1 + main.sub_hdr_size) * main.block_size

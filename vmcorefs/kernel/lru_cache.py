@@ -1,4 +1,4 @@
-"""What was worked out last, kept for when it is asked for again."""
+"""A cache of the values that were used last."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 
 
-class Recent(Generic[Value]):
-    """Values by number, the ``size`` that were asked for last.
+class LruCache(Generic[Value]):
+    """Values by number: the ``size`` that were used last.
 
-    Several threads may ask; now and then two of them do the same work.
+    Several threads may use it; occasionally two of them make the same value.
     """
 
     def __init__(self, size: int) -> None:
@@ -22,7 +22,7 @@ class Recent(Generic[Value]):
         self._values: OrderedDict[int, Value] = OrderedDict()
 
     def get(self, key: int, make: Callable[[int], Value]) -> Value:
-        """The value of a number: one that is kept, or else what ``make(key)`` gives."""
+        """The cached value for ``key``, or else the result of ``make(key)``."""
         with self._lock:
             if key in self._values:
                 self._values.move_to_end(key)

@@ -1,4 +1,4 @@
-"""Which memory map counts, and where the bytes belong: told by the user, or else found."""
+"""The memory map in use, and where the bytes belong: given by the user, or else found."""
 
 from __future__ import annotations
 
@@ -19,30 +19,30 @@ from vmcorefs.core.space.placement import USUAL_SPLITS, Placement, flat, split
 from vmcorefs.core.space.ranges import complement, make_ranges
 from vmcorefs.discovery.elfcorehdr import examine_places
 from vmcorefs.discovery.explore import TOO_MANY, Explorer
-from vmcorefs.discovery.plan import the_one
+from vmcorefs.discovery.plan import only_elfcorehdr
 from vmcorefs.discovery.search.scan import locate
 from vmcorefs.errors import ConfigError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import Source
 
 
-def settle(
+def find_map_and_placement(
     config: CaptureConfig,
     given: MemoryMap | None,
     explorer: Explorer,
     sources: tuple[Source, ...],
 ) -> tuple[MemoryMap, Extents]:
-    """Settle the memory map and the physical address space.
+    """Find the memory map and the placement of the bytes in the physical address space.
 
     Args:
         config: What was asked for.
         given: The map that the user gave, if any.
-        explorer: Asked only if the map is not given, or does not fit the one file as it is.
+        explorer: Used only if no map is given, or the map does not fit the file as it is.
         sources: The inputs.
 
     Raises:
         ConfigError: if no map is given and none can be found.
-        FormatError: if what is found contradicts itself.
+        FormatError: if the elfcorehdrs that are found contradict each other.
         SourceIOError: if an input cannot be read.
     """
     captured = explorer.captured
@@ -62,7 +62,7 @@ def settle(
 def _by_elfcorehdr(
     config: CaptureConfig, explorer: Explorer, sources: tuple[Source, ...]
 ) -> tuple[MemoryMap, Extents]:
-    """RAM as an elfcorehdr has it, where nothing is found that tells more."""
+    """RAM from an elfcorehdr, if nothing more detailed is found."""
     if not config.use_elfcorehdr:
         raise ConfigError(_describe_nothing(config, explorer))
     for captured in _iter_placed(explorer):
@@ -72,7 +72,7 @@ def _by_elfcorehdr(
             memory, (paddr for paddr in places if paddr is not None), captured.ranges
         )
         if search.found:
-            chosen = the_one(search)
+            chosen = only_elfcorehdr(search)
             return map_around(chosen.elfcorehdr, chosen.paddr), captured
     raise ConfigError(_describe_nothing(config, explorer))
 
@@ -90,7 +90,7 @@ def _iter_placed(explorer: Explorer) -> Iterator[Extents]:
 def map_around(elfcorehdr: Elfcorehdr, paddr: int) -> MemoryMap:
     """The map that an elfcorehdr at ``paddr`` describes.
 
-    RAM are its PT_LOADs; the gap between them in which it lies itself is the crash kernel's.
+    Its PT_LOADs are RAM; the gap between them that it is in itself is the crash kernel's.
     """
     ram = elfcorehdr.ram
     gaps = complement(ram, 0, int(ram[-1, 1]))
@@ -113,7 +113,7 @@ def _describe_nothing(config: CaptureConfig, explorer: Explorer) -> str:
     elif found is None:
         seen = "no VMCOREINFO note and no elfcorehdr was found in it"
         if not config.use_vmcoreinfo:
-            seen = "VMCOREINFO was not to be looked for, and no elfcorehdr was found in it"
+            seen = "VMCOREINFO was not searched for, and no elfcorehdr was found in it"
     else:
         seen = (
             f"the kernel {found.candidate.vmcoreinfo.release} cannot be followed: {found.why_not}"
