@@ -18,7 +18,7 @@ import numpy as np
 
 from vmcorefs.config import Piece
 from vmcorefs.discovery.search.scan import scan
-from vmcorefs.sources.pieces import open_pieces
+from vmcorefs.sources.pieces import lay_out_pieces, open_file
 
 ROUNDS = 5
 SIZE = 4 << 30
@@ -41,7 +41,9 @@ def main(arguments: list[str]) -> None:
 def compare(path: Path) -> None:
     """Read ``path`` in both ways, ROUNDS times."""
     size = path.stat().st_size
-    sources, held = open_pieces((Piece(str(path)),), ram_end=None)
+    pieces = (Piece(str(path)),)
+    sources = (open_file(pieces[0], role="image", ram_end=None),)
+    held = lay_out_pieces(pieces, sources)
     read(path)  # into the page cache
     hits = scan(sources, held)
     cat, scanned = [], []

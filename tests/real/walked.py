@@ -21,9 +21,9 @@ from vmcorefs.core.paging.mappings import Mappings
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.image import load_map
 from vmcorefs.kernel.page_tables import find_page_tables
-from vmcorefs.kernel.virtual import through_page_tables
+from vmcorefs.kernel.virtual import read_through
 from vmcorefs.reader import Reader
-from vmcorefs.sources.pieces import open_pieces
+from vmcorefs.sources.registry import RawMemory, open_inputs
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,15 +70,15 @@ def walked(snapshot: Snapshot) -> Iterator[Walked]:
     """Open a snapshot's memory with its map, and walk its page tables."""
     config = load_capture_file(str(snapshot.config))
     with ExitStack() as stack:
-        sources, table = open_pieces(
-            config.images, ram_end=load_map(str(snapshot.directory / "iomem"), config).end
-        )
-        for source in sources:
+        ram_end = load_map(str(snapshot.directory / "iomem"), config).end
+        opened = open_inputs(config.images, ram_end=ram_end)
+        assert isinstance(opened, RawMemory)
+        for source in opened.sources:
             stack.callback(source.close)
-        memory = Reader("memory", table, sources)
+        memory = Reader("memory", opened.captured, opened.sources)
         vmcoreinfo = read_vmcoreinfo(snapshot, memory)
         mappings = find_page_tables(memory, MACHINES[snapshot.recipe.arch], vmcoreinfo)
-        kernel = through_page_tables(memory, mappings, KernelMemory(_nothing, "<", 8))
+        kernel = read_through(memory, mappings, byte_order="<", word_size=8)
         yield Walked(memory, vmcoreinfo, mappings, kernel)
 
 
@@ -100,7 +100,3 @@ def kcore_loads(snapshot: Snapshot) -> list[Load]:
         for load in loads
         if load["p_paddr"] != _UNKNOWN
     ]
-
-
-def _nothing(vaddr: int, _size: int) -> bytes:
-    raise AssertionError(f"{vaddr:#x} is to be read through page tables")

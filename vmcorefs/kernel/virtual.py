@@ -9,7 +9,7 @@ import numpy as np
 from vmcorefs.core.elf.elf import ELFCLASS64
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.elf.notes import ByteOrder
-from vmcorefs.core.paging.mappings import Mappings, UInt64Array
+from vmcorefs.core.paging.mappings import UInt64Array
 from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.core.structures.kernel_memory import KernelMemory
@@ -58,11 +58,6 @@ def through_distance(
         return memory.pread(size, vaddr - distance)
 
     return KernelMemory(read, byte_order, word_size)
-
-
-def through_page_tables(memory: Reader, mappings: Mappings, like: KernelMemory) -> KernelMemory:
-    """As ``read_through``, with the byte order and word size of ``like``."""
-    return read_through(memory, mappings, byte_order=like.byte_order, word_size=like.word_size)
 
 
 class Translation(Protocol):

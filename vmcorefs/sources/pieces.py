@@ -14,62 +14,34 @@ from vmcorefs.errors import ConfigError, LayoutError, TruncatedError
 from vmcorefs.sources.file import FileSource
 
 
-def open_pieces(
-    pieces: Sequence[Piece], *, ram_end: int | None
-) -> tuple[tuple[FileSource, ...], Extents]:
-    """Open every piece and lay them out.
+def lay_out_pieces(pieces: Sequence[Piece], sources: Sequence[FileSource]) -> Extents:
+    """Lay pieces out.
 
     Args:
         pieces: At least one; only a single piece may lack an address, and is then at 0.
-        ram_end: One past the last byte of RAM, where a character device is assumed to end; None if
-            that is not known.
+        sources: The opened file of each.
 
     Returns:
-        One source for each piece, and the table of what they hold by physical address; its
-        ``source`` column indexes the sources.
+        The table of what they hold by physical address; its ``source`` column indexes ``sources``.
 
     Raises:
-        ConfigError: if a piece cannot be opened or lacks an address.
+        ConfigError: if a piece lacks an address, or is empty.
         LayoutError: with the names of both, if two pieces overlap.
         TruncatedError: if a piece ends past the end of its file.
     """
-    _require_addresses(pieces)
-    sources: list[FileSource] = []
-    try:
-        for piece in pieces:
-            sources.append(open_file(piece, role="image", ram_end=ram_end))  # noqa: PERF401
-        return tuple(sources), lay_out_pieces(pieces, sources)
-    except BaseException:
-        for source in sources:
-            source.close()
-        raise
-
-
-def lay_out_pieces(pieces: Sequence[Piece], sources: Sequence[FileSource]) -> Extents:
-    """The table of opened pieces by physical address; otherwise as ``open_pieces``.
-
-    Args:
-        pieces: At least one.
-        sources: The opened file of each.
-    """
-    _require_addresses(pieces)
     tables = []
     for number, (piece, source) in enumerate(zip(pieces, sources, strict=True)):
+        if piece.paddr is None and len(pieces) > 1:
+            raise ConfigError(
+                f"{piece.path}: one of {len(pieces)} pieces, so it needs its physical address:"
+                f" {piece.path}@PADDR[:OFFSET][+SIZE]"
+            )
         paddr = piece.paddr or 0
         size = _check_piece(piece, source, paddr)
         span = np.array([[paddr, paddr + size]], dtype=np.int64)
         tables.append(make_extents(span, kind=Kind.DATA, source=number, offset=piece.offset))
     _refuse_overlap(sources, tables)
     return merge(*tables)
-
-
-def _require_addresses(pieces: Sequence[Piece]) -> None:
-    for piece in pieces if len(pieces) > 1 else ():
-        if piece.paddr is None:
-            raise ConfigError(
-                f"{piece.path}: one of {len(pieces)} pieces, so it needs its physical address:"
-                f" {piece.path}@PADDR[:OFFSET][+SIZE]"
-            )
 
 
 def open_piece(piece: Piece, *, role: str, ram_end: int | None) -> tuple[FileSource, int, int]:
@@ -98,7 +70,8 @@ def open_file(piece: Piece, *, role: str, ram_end: int | None) -> FileSource:
     Args:
         piece: What to open.
         role: What it is to the crashed machine.
-        ram_end: As for ``open_pieces``.
+        ram_end: One past the last byte of RAM, where a character device is assumed to end; None if
+            that is not known.
 
     Raises:
         ConfigError: if it cannot be opened.

@@ -47,7 +47,7 @@ def open_inputs(pieces: Sequence[Piece], *, ram_end: int | None) -> DumpFile | R
     Args:
         pieces: What the user gave; parts of a split dump in any order. A directory is a mounted
             tree, and stands for its ``vmcore``.
-        ram_end: As for ``pieces.open_pieces``.
+        ram_end: As for ``pieces.open_file``.
 
     Raises:
         ConfigError: if an input cannot be opened, is a dump among others, or is one of several

@@ -14,7 +14,7 @@ from vmcorefs.core.space.extents import Kind, make_extents
 from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
-from vmcorefs.kernel.virtual import through_loads, through_page_tables
+from vmcorefs.kernel.virtual import read_through, through_loads
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource
 
@@ -62,8 +62,11 @@ def test_an_address_that_no_pt_load_holds_whole_is_refused(vaddr: int) -> None:
 def test_pages_that_lie_apart_are_read_as_one() -> None:
     #   vaddr   |page 0|page 1|page 2|
     #   paddr   |0x5000|0x6000|0x2000|
-    mapped = through_page_tables(
-        physical(), mappings((STACK, 0x5000, 0x2000), (STACK + 0x2000, 0x2000, 0x1000)), kernel()
+    mapped = read_through(
+        physical(),
+        mappings((STACK, 0x5000, 0x2000), (STACK + 0x2000, 0x2000, 0x1000)),
+        byte_order="<",
+        word_size=8,
     )
     expected = stamped(0x5000, 0x7000) + stamped(0x2000, 0x3000)
     assert mapped.read(STACK, 0x3000) == expected
@@ -73,12 +76,12 @@ def test_pages_that_lie_apart_are_read_as_one() -> None:
 
 @pytest.mark.parametrize(("vaddr", "size"), [(STACK - 8, 16), (STACK + 0xFF8, 16), (0, 8)])
 def test_a_page_that_is_not_mapped_is_refused(vaddr: int, size: int) -> None:
-    mapped = through_page_tables(physical(), mappings((STACK, 0, 0x1000)), kernel())
+    mapped = read_through(physical(), mappings((STACK, 0, 0x1000)), byte_order="<", word_size=8)
     with pytest.raises(FormatError, match=rf"^the page tables do not map the {size} bytes at"):
         mapped.read(vaddr, size)
 
 
 def test_an_address_beyond_64_bits_is_refused() -> None:
-    mapped = through_page_tables(physical(), mappings((STACK, 0, 0x1000)), kernel())
+    mapped = read_through(physical(), mappings((STACK, 0, 0x1000)), byte_order="<", word_size=8)
     with pytest.raises(FormatError, match=r"^no address space holds the 16 bytes at vaddr"):
         mapped.read(2**64 - 8, 16)

@@ -13,7 +13,8 @@ from vmcorefs.config import Piece
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.errors import ConfigError, LayoutError, TruncatedError
 from vmcorefs.reader import Reader
-from vmcorefs.sources.pieces import open_piece, open_pieces
+from vmcorefs.sources.pieces import open_piece
+from vmcorefs.sources.registry import RawMemory, open_inputs
 
 SIZE = 0x4000
 RAM_END = 0x100000
@@ -27,7 +28,9 @@ def ram(tmp_path: Path) -> str:
 
 
 def lay_out(*pieces: Piece) -> tuple[list[tuple[int, int, int, int]], Reader]:
-    sources, table = open_pieces(pieces, ram_end=RAM_END)
+    opened = open_inputs(pieces, ram_end=RAM_END)
+    assert isinstance(opened, RawMemory)
+    sources, table = opened.sources, opened.captured
     columns = (table.start, table.end, table.source, table.offset)
     rows = list(zip(*(column.tolist() for column in columns), strict=True))
     return rows, Reader("memory", table, sources)
