@@ -84,7 +84,9 @@ def test_a_saver_that_is_killed_again_and_again_ends_with_the_same_dump(
         present, written = incomplete.stat().st_size, _count_written(incomplete, rows)
         command = [*command[:8], "--resume"]
     report = json.loads(vmcorefs(*command[1:], "--json"))
-    assert report["resumed_pages"] == written - STEP_BACK // PAGE > 0
+    # one more, if it is of a zero page and was torn behind its offset: it is written again anyway
+    assert report["resumed_pages"] - (written - STEP_BACK // PAGE) in (0, 1)
+    assert written > STEP_BACK // PAGE
     assert differences(dump, whole) == (0, None)
     assert not incomplete.exists()
 
