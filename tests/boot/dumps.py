@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from tests.lab.capture import debug_vmlinux
 from tests.lab.kernels import kernel
+from tests.oracles.newer import newer_makedumpfile
 from tests.real import tools
-from tests.real.newer import newer_makedumpfile
 from tests.real.versions import makedumpfile_knows_free_pages
 
 if TYPE_CHECKING:
