@@ -120,7 +120,7 @@ def test_somebody_writes_to_the_image(scene: Scene, holds: Callable[..., None]) 
     with (scene.machine.directory / "ram").open("r+b") as image:
         image.seek(LOST)
         image.write(b"\xff" * SECTOR)
-    log = scene.wait_for_log("it is written to")
+    log = scene.wait_for_log("it was written to")
     noticed = time.monotonic() - began
     again = str(scene.survey_again())
     assert again == f"right bytes; wrong bytes in [{LOST:#x}, {LOST + SECTOR:#x})"
