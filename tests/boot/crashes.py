@@ -27,6 +27,8 @@ _BOOT_SECONDS: Final = 900
 _SAVE_SECONDS: Final = 1800
 _FAIL_SECONDS: Final = 900
 _PAGE_SIZE: Final = 4096
+_TOO_LITTLE: Final = 8 << 20
+"""Bytes of memory that a capture kernel has available: vmcorefs needs five times that to start."""
 _FAILURE: Final = ("[finish]", 'failure = "poweroff"')
 """Settings that let a failure be told from a success, which reboots."""
 
@@ -199,11 +201,13 @@ def page_unreadable(machine: Machine) -> Outcome:
     return panic(machine, _SAVE_SECONDS)
 
 
-def reserved_too_little(machine: Machine) -> Outcome:
-    """Have the crash kernel's memory be too little for vmcorefs, and power off.
+def left_too_little(machine: Machine) -> Outcome:
+    """Have too little memory left for vmcorefs in the capture kernel, and power off.
 
-    Nothing is killed there: Python's pages are read again and again, for as long as the services
-    are allowed to come up. That is 90 s and twice 120 s, cut down here.
+    A tmpfs takes the memory: a crash kernel small enough to leave as little would differ from
+    kernel to kernel, and 6.12 panics by itself in one that 6.1 can be short of memory in. Nothing
+    is killed there: Python's pages are read again and again, for as long as the services are
+    allowed to come up. That is 90 s and twice 120 s, cut down here.
     """
     configure(machine, *_FAILURE)
     for name in ("vmcorefs", "vmcorefs-save", "vmcorefs-failure"):
@@ -211,7 +215,17 @@ def reserved_too_little(machine: Machine) -> Outcome:
         machine.ask(
             f"mkdir {place} && printf '[Service]\\nTimeoutStartSec=25\\n' >{place}/lab.conf"
         )
-    shrink(machine, 96)
+    leave(
+        machine,
+        "before",
+        "mkdir /run/lab-full",
+        "mount -t tmpfs -o size=100% lab-full /run/lab-full",
+        "available() { while read -r key kib _; do"
+        ' [ "$key" != MemAvailable: ] || echo "$kib"; done </proc/meminfo; }',
+        f'while [ "$(available)" -gt {_TOO_LITTLE >> 10} ]; do'
+        " head -c 1M /dev/zero >>/run/lab-full/pages; done",
+        "echo LAB-AVAILABLE $(available)",
+    )
     return panic(machine, _FAIL_SECONDS)
 
 

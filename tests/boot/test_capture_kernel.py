@@ -15,9 +15,9 @@ from typing import TYPE_CHECKING
 
 from tests.boot.crashes import (
     Outcome,
+    left_too_little,
     page_unreadable,
     reserved_far_too_little,
-    reserved_too_little,
     saved_by_initramfs,
     saved_on_root,
     saver_killed,
@@ -182,9 +182,10 @@ def test_a_page_that_cannot_be_read(outcome: Outcome, tmp_path: Path) -> None:
     )
 
 
-@looks_at(reserved_too_little)
+@looks_at(left_too_little)
 def test_a_crash_kernel_with_too_little_memory_for_saving(outcome: Outcome) -> None:
     """Python does not get as far as saying so: a shell does, and systemd powers off."""
+    assert "LAB-AVAILABLE" in outcome.said
     assert "vmcorefs: saving has failed" in outcome.panicked
     assert outcome.end == "guest-shutdown"
     assert outcome.seconds < 600
