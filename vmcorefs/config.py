@@ -153,8 +153,8 @@ class CaptureConfig(msgspec.Struct, frozen=True):
     vmlinux: Annotated[
         str | None,
         Option(
-            "The kernel with debug symbols, for gdbinit (default: an installed one of the same"
-            " build, or else the one in the tree).",
+            "The crashed kernel with debug symbols, for gdbinit; one of another build is refused"
+            " (default: an installed one of the same build, or else the one in the tree).",
             "FILE",
             read_path,
         ),

@@ -35,6 +35,7 @@ from vmcorefs.discovery.map_and_placement import find_map_and_placement
 from vmcorefs.discovery.plan import Plan, find_plan
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FormatError, TruncatedError
+from vmcorefs.kernel.debuginfo import Vmlinux, check_vmlinux, read_vmlinux
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.notes import CrashNotes, read_crash_notes
 from vmcorefs.kernel.pages import KernelPages
@@ -156,13 +157,12 @@ def open_image(
         TruncatedError: if RAM is missing, and ``config.truncated`` is false.
         SourceIOError: if an input cannot be read.
     """
-    if config.vmlinux is not None and not os.path.isfile(config.vmlinux):
-        raise ConfigError(f"{config.vmlinux}: no such file, expected a vmlinux")
+    vmlinux = read_vmlinux(config.vmlinux) if config.vmlinux is not None else None
     given = load_map(config.memory_map, config) if config.memory_map is not None else None
     inputs = open_inputs(config.images, ram_end=given.end if given else None)
     if isinstance(inputs, DumpFile):
         try:
-            return _open_dump(config, inputs, given, thorough=thorough, progress=progress)
+            return _open_dump(config, inputs, given, vmlinux, thorough=thorough, progress=progress)
         except BaseException:
             inputs.close()
             raise
@@ -196,6 +196,7 @@ def open_image(
         kernel, no_kernel = _find_kernel(explorer, crashed, notes, plan)
         log, no_log = kernel.log if kernel is not None else (None, "")
         findings = make_findings(explorer, given, memory_map, plan, notes, low, captured)
+        not_verified = check_vmlinux(vmlinux, plan.elfcorehdr.header, kernel)
         stack.pop_all()
     return MemoryImage(
         config=config,
@@ -214,7 +215,7 @@ def open_image(
             *plan.warnings,
             *low.warnings,
             *notes.warnings,
-            *([no_log] if no_log else ()),
+            *(line for line in (no_log, not_verified) if line),
             *([f"{_summarise(missing)}: reading them fails"] if len(missing) else ()),
             *(_doubt(one) for one in findings if one.is_doubtful),
         ),
@@ -226,6 +227,7 @@ def _open_dump(
     config: CaptureConfig,
     dump: DumpFile,
     given: MemoryMap | None,
+    vmlinux: Vmlinux | None,
     *,
     thorough: bool,
     progress: Progress | None,
@@ -244,6 +246,7 @@ def _open_dump(
         sources = (*sources, BytesSource("the given VMCOREINFO", notes.given))
     kernel, no_kernel = _find_kernel(explorer, memory, notes, plan)
     log, no_log = kernel.log if kernel is not None else (None, "")
+    not_verified = check_vmlinux(vmlinux, plan.elfcorehdr.header, kernel)
     as_it_is = config.layout == "kernel" and not plan.is_built and not notes.given
     return MemoryImage(
         config=config,
@@ -261,7 +264,7 @@ def _open_dump(
         warnings=(
             *dump.warnings,
             *notes.warnings,
-            *([no_log] if no_log else ()),
+            *(line for line in (no_log, not_verified) if line),
             *([f"{_summarise(dump.missing)}: reading them fails"] if len(dump.missing) else ()),
         ),
         findings=make_dump_findings(explorer, dump, memory_map, plan, notes),

@@ -10,7 +10,6 @@ from msgspec.structs import replace
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.elf.elfcorehdr import make_elfcorehdr
 from vmcorefs.core.elf.notes import (
-    NT_PRSTATUS,
     NT_VMCOREINFO,
     Note,
     find_vmcoreinfo,
@@ -36,7 +35,7 @@ from vmcorefs.reader import Reader
 from vmcorefs.sources.dump import DumpFile
 from vmcorefs.system.progress import Progress
 
-_CPU, _OTHERS_OF_CPU = b"CORE", (b"CORE", b"LINUX")
+_OF_CPU = (b"CORE", b"LINUX")
 
 
 def check_options(config: CaptureConfig, dump: DumpFile) -> None:
@@ -204,8 +203,8 @@ def cut_into_slots(
         note.offset
         for before, note in zip((None, *notes), notes, strict=False)
         if before is None
-        or _is_prstatus(note)
-        or not (before.name in _OTHERS_OF_CPU and note.name in _OTHERS_OF_CPU)
+        or note.is_prstatus
+        or not (before.name in _OF_CPU and note.name in _OF_CPU)
     ]
     for start, end in pairwise([*starts, size]):
         inside = tuple(
@@ -213,9 +212,5 @@ def cut_into_slots(
             for note in notes
             if start <= note.offset < end
         )
-        is_cpu = any(_is_prstatus(note) for note in inside)
+        is_cpu = any(note.is_prstatus for note in inside)
         yield NoteSlot(offset + start, data[start:end], inside, end - start, may_be_cpu=is_cpu)
-
-
-def _is_prstatus(note: Note) -> bool:
-    return note.name == _CPU and note.note_type == NT_PRSTATUS

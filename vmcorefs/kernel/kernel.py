@@ -15,6 +15,7 @@ from vmcorefs.core.paging.mappings import Mappings
 from vmcorefs.core.structures.btf import Struct, read_structs
 from vmcorefs.core.structures.kallsyms import SymbolTable, read_symbols
 from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.core.structures.version import read_banner
 from vmcorefs.errors import FaultError, FormatError, UnsupportedError, VmcorefsError
 from vmcorefs.kernel.log import find_log
 from vmcorefs.kernel.maps import KernelMap, read_kernel_map
@@ -158,6 +159,16 @@ class Kernel:
         with suppress(VmcorefsError):
             mapped = self.virtual
         return find_symbols(own, self._btf, mapped)
+
+    @property
+    def banner(self) -> bytes:
+        """The line of /proc/version, newline included.
+
+        Raises:
+            VmcorefsError: if it cannot be read: without CONFIG_KALLSYMS_ALL only functions have a
+                symbol.
+        """
+        return read_banner(self.image, self.symbol("linux_banner"))
 
     @once
     def direct_map(self) -> int | None:

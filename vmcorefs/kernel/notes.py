@@ -34,7 +34,7 @@ class NoteSlot(msgspec.Struct, frozen=True):
     @property
     def is_vmcoreinfo(self) -> bool:
         """Whether this is VMCOREINFO's slot and not a CPU's."""
-        return any(note.name == b"VMCOREINFO" for note in self.notes)
+        return any(note.is_vmcoreinfo for note in self.notes)
 
     def state(self, header: ElfHeader) -> CpuState | None:
         """The content of its NT_PRSTATUS, or None if it has none of a known layout."""

@@ -15,7 +15,7 @@ from vmcorefs.core.debuginfo.orc import read_debug_frame
 from vmcorefs.core.debuginfo.vmlinux import make_vmlinux
 from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.structures.crash_notes import slots_by_cpu
-from vmcorefs.core.structures.version import names_uts, read_banner, read_uts
+from vmcorefs.core.structures.version import names_uts, read_uts
 from vmcorefs.errors import FaultError, FormatError, VmcorefsError
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.debuginfo import find_vmlinux
@@ -65,8 +65,7 @@ class KernelSymbols:
         kernel = self._kernel
         if kernel.names_symbols:
             try:
-                # without CONFIG_KALLSYMS_ALL there are only functions
-                return read_banner(kernel.image, kernel.symbol("linux_banner"))
+                return kernel.banner
             except VmcorefsError as error:
                 log.warning("version: who built the kernel is not in it: %s", error)
         return read_uts(kernel.vmcoreinfo, kernel.image)

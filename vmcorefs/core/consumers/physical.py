@@ -9,7 +9,6 @@ import numpy as np
 from vmcorefs.core.consumers.objection import GIVE_VMCOREINFO, USE_UNIVERSAL, Objection
 from vmcorefs.core.elf.dump_headers import DumpHeaders
 from vmcorefs.core.elf.elf import ELFCLASS64, PN_XNUM, PhdrTable
-from vmcorefs.core.elf.notes import NT_PRSTATUS
 from vmcorefs.core.elf.registers import REGISTER_SETS
 from vmcorefs.core.space.units import format_range, format_size
 
@@ -36,12 +35,7 @@ def _kdumpfile_needs_vmcoreinfo(dump: DumpHeaders) -> Iterator[Objection]:
 
 def _kdumpfile_knows_prstatus(dump: DumpHeaders) -> Iterator[Objection]:
     layout = REGISTER_SETS.get(dump.header.e_machine)
-    sizes = {
-        len(note.desc)
-        for segment in dump.notes
-        for note in segment
-        if (note.name, note.note_type) == (b"CORE", NT_PRSTATUS)
-    }
+    sizes = {len(note.desc) for segment in dump.notes for note in segment if note.is_prstatus}
     if layout is not None and sizes - {layout.size}:
         yield Objection(
             f"an NT_PRSTATUS of this machine has {layout.size} bytes, not"

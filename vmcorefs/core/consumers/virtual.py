@@ -15,7 +15,7 @@ from vmcorefs.core.elf.elf import (
     PT_LOAD,
     PT_NOTE,
 )
-from vmcorefs.core.elf.notes import NT_PRSTATUS, find_vmcoreinfo
+from vmcorefs.core.elf.notes import find_vmcoreinfo
 
 START_KERNEL_MAP = 0xFFFFFFFF80000000
 """__START_KERNEL_map of x86-64 (arch/x86/include/asm/page_64_types.h): text is above it."""
@@ -144,7 +144,7 @@ def _gdb_reads_virtual_addresses(dump: DumpHeaders) -> Iterator[Objection]:
             'seen: "Cannot access memory at address 0xff3d8e6880013948"',
             kcore if dump.vmcoreinfo is not None else f"{GIVE_VMCOREINFO}, and {kcore}",
         )
-    if not any(note.note_type == NT_PRSTATUS for segment in dump.notes for note in segment):
+    if not any(note.is_prstatus for segment in dump.notes for note in segment):
         yield Objection(
             "no NT_PRSTATUS note: it has no registers of any CPU",
             "bminor/binutils-gdb:gdb/corelow.c",

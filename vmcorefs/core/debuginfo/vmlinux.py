@@ -25,7 +25,7 @@ from vmcorefs.core.elf.elf import (
     EV_CURRENT,
     MAX_EHDR_SIZE,
 )
-from vmcorefs.core.elf.notes import ByteOrder, pack_note
+from vmcorefs.core.elf.notes import NT_GNU_BUILD_ID, ByteOrder, pack_note
 from vmcorefs.core.structures.kallsyms import Addresses, SymbolTable
 from vmcorefs.errors import UnsupportedError
 
@@ -35,7 +35,6 @@ _SHF_WRITE, _SHF_ALLOC, _SHF_EXECINSTR = 1, 2, 4
 _SHN_ABS = 0xFFF1
 _STB_LOCAL, _STB_GLOBAL, _STB_WEAK = 0, 1, 2
 _STT_OBJECT, _STT_FUNC = 1, 2
-_NT_GNU_BUILD_ID = 3
 _EHDR, _SHDR = "HHIQQQIHHHHHH", "IIQQQQIIQQ"
 _SHDR_SIZE = struct.calcsize(f"={_SHDR}")
 
@@ -91,7 +90,7 @@ def make_vmlinux(
         raise UnsupportedError(f"no vmlinux for a kernel of {symbols.word_size * 8} bits")
     sections = [_Section("", 0), *_lay_out_image(symbols)]
     if build_id is not None:
-        note = pack_note(b"GNU", _NT_GNU_BUILD_ID, build_id, byte_order)
+        note = pack_note(b"GNU", NT_GNU_BUILD_ID, build_id, byte_order)
         sections.append(_Section(".note.gnu.build-id", _SHT_NOTE, content=note, align=4))
     if btf is not None:
         sections.append(_Section(".BTF", _SHT_PROGBITS, content=btf, align=8))

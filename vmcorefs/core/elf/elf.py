@@ -8,6 +8,7 @@ outside this module depends on class or byte order.
 from __future__ import annotations
 
 import struct
+from collections.abc import Iterator
 
 import msgspec
 import numpy as np
@@ -43,6 +44,7 @@ _PHDR_FIELDS = {
 }
 _PHDR_SIZE = {ELFCLASS32: 32, ELFCLASS64: 56}
 _SHDR_FORMAT = {ELFCLASS32: "10I", ELFCLASS64: "IIQQQQIIQQ"}
+_SHDR_FIELDS = ("sh_name", "sh_type", "sh_flags", "sh_addr", "sh_offset", "sh_size")
 
 _NARROW = ("p_type", "p_flags")
 """``Elf64_Word`` in both classes (elf(5)); the other fields are as wide as the class."""
@@ -197,6 +199,18 @@ def parse_phdrs(header: ElfHeader, data: bytes, count: int | None = None) -> Phd
     for name in PHDR_DTYPE.names or ():
         table[name] = stored[name]
     return table
+
+
+def iter_sections(header: ElfHeader, data: bytes) -> Iterator[dict[str, int]]:
+    """Each whole section header in ``data``, by field; that at the end may be cut off.
+
+    Args:
+        header: The ELF header that they belong to.
+        data: Bytes that start with the first of them, at ``e_shoff``.
+    """
+    layout = struct.Struct(header.byte_order + _SHDR_FORMAT[header.elf_class])
+    for values in layout.iter_unpack(data[: len(data) // layout.size * layout.size]):
+        yield dict(zip(_SHDR_FIELDS, values, strict=False))
 
 
 def extended_phnum(header: ElfHeader, section: bytes) -> int:

@@ -18,6 +18,7 @@ from vmcorefs.core.space.units import align_up
 ByteOrder = Literal["<", ">"]
 
 NT_PRSTATUS = 1
+NT_GNU_BUILD_ID = 3
 NT_VMCOREINFO = 0
 """VMCOREINFO notes have type 0 (include/linux/vmcore_info.h)."""
 
@@ -25,7 +26,7 @@ _HEADER_SIZE = 12
 
 
 class Note(msgspec.Struct, frozen=True):
-    """One ELF note.
+    """One ELF note. Each owner numbers its own types, so only both together say what it is.
 
     Attributes:
         name: Owner without its NUL, such as ``b"CORE"`` or ``b"VMCOREINFO"``.
@@ -38,6 +39,21 @@ class Note(msgspec.Struct, frozen=True):
     note_type: int
     desc: bytes
     offset: int
+
+    @property
+    def is_prstatus(self) -> bool:
+        """Whether it holds a CPU's registers."""
+        return self.name == b"CORE" and self.note_type == NT_PRSTATUS
+
+    @property
+    def is_vmcoreinfo(self) -> bool:
+        """Whether it is VMCOREINFO."""
+        return self.name == b"VMCOREINFO" and self.note_type == NT_VMCOREINFO
+
+    @property
+    def is_build_id(self) -> bool:
+        """Whether it is the build id of the file that it is in."""
+        return self.name == b"GNU" and self.note_type == NT_GNU_BUILD_ID
 
 
 class NoteWalk(msgspec.Struct, frozen=True):
@@ -109,9 +125,5 @@ def pack_note(name: bytes, note_type: int, desc: bytes, byte_order: ByteOrder = 
 
 def find_vmcoreinfo(notes: tuple[Note, ...]) -> bytes | None:
     """The text of the last VMCOREINFO note: the tools use the last one too."""
-    found = [
-        note.desc
-        for note in notes
-        if note.name == b"VMCOREINFO" and note.note_type == NT_VMCOREINFO
-    ]
+    found = [note.desc for note in notes if note.is_vmcoreinfo]
     return found[-1] if found else None

@@ -15,7 +15,7 @@ import struct
 import msgspec
 
 from vmcorefs.core.elf.elf import EM_AARCH64, EM_PPC64, EM_RISCV, EM_X86_64
-from vmcorefs.core.elf.notes import NT_PRSTATUS, ByteOrder, Note
+from vmcorefs.core.elf.notes import ByteOrder, Note
 
 PID_OFFSET = 32
 """Where ``pr_pid``, an int, is in the descriptor, in bytes."""
@@ -101,9 +101,9 @@ class CpuState(msgspec.Struct, frozen=True):
 
 
 def decode_prstatus(note: Note, machine: int, byte_order: ByteOrder) -> CpuState | None:
-    """Decode an NT_PRSTATUS note; None if the architecture's layout is not known."""
+    """Decode an NT_PRSTATUS note; None if it is none, or the architecture's layout is not known."""
     known = REGISTER_SETS.get(machine)
-    if note.note_type != NT_PRSTATUS or known is None or len(note.desc) != known.size:
+    if not note.is_prstatus or known is None or len(note.desc) != known.size:
         return None
     (pid,) = struct.unpack_from(f"{byte_order}i", note.desc, PID_OFFSET)
     words = struct.unpack_from(f"{byte_order}{len(known.names)}Q", note.desc, _REGISTERS)

@@ -100,6 +100,14 @@ def test_the_last_vmcoreinfo_note_counts() -> None:
     assert find_vmcoreinfo(notes[2:]) is None
 
 
+def test_what_a_note_is_its_owner_and_its_type_say_together() -> None:
+    names = (b"CORE", b"VMCOREINFO", b"GNU", b"Xen", b"Linux")
+    notes = [Note(name, number, b"", 0) for name in names for number in range(4)]
+    assert [(n.name, n.note_type) for n in notes if n.is_prstatus] == [(b"CORE", 1)]
+    assert [(n.name, n.note_type) for n in notes if n.is_vmcoreinfo] == [(b"VMCOREINFO", 0)]
+    assert [(n.name, n.note_type) for n in notes if n.is_build_id] == [(b"GNU", 3)]
+
+
 @pytest.mark.parametrize(("order", "bits"), [("<", 64), (">", 64), ("<", 32), (">", 32)])
 def test_pyelftools_reads_the_notes_that_are_packed(order: ByteOrder, bits: int) -> None:
     packed = pack_note(b"CORE", 1, b"12345", order) + pack_note(b"VMCOREINFO", 0, b"A=1\n", order)

@@ -86,6 +86,7 @@ def test_the_text_has_a_register_a_line() -> None:
         (Note(b"CORE", 2, bytes(336), 0), 62),
         (Note(b"CORE", 1, bytes(335), 0), 62),
         (Note(b"CORE", 1, bytes(336), 0), 3),
+        (Note(b"Xen", 1, bytes(336), 0), 62),
     ],
 )
 def test_what_is_no_known_prstatus_has_no_registers(note: Note, machine: int) -> None:

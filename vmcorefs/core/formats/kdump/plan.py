@@ -8,7 +8,7 @@ from __future__ import annotations
 import msgspec
 from msgspec.structs import replace
 
-from vmcorefs.core.elf.notes import NT_PRSTATUS, walk_notes
+from vmcorefs.core.elf.notes import walk_notes
 from vmcorefs.core.elf.vmcoreinfo import NOTE_NAME
 from vmcorefs.core.formats.c_struct import Abi
 from vmcorefs.core.formats.kdump.descriptors import (
@@ -116,10 +116,10 @@ def plan_file(
         max_mapnr_64=max_mapnr,
     )
     for note in walk.notes:
-        if note.name == NOTE_NAME:
+        if note.is_vmcoreinfo:
             desc = note.offset + 12 + align_up(len(NOTE_NAME) + 1, 4)
             sub = replace(sub, offset_vmcoreinfo=offset_note + desc, size_vmcoreinfo=len(note.desc))
-    cpus = sum(note.name == b"CORE" and note.note_type == NT_PRSTATUS for note in walk.notes)
+    cpus = sum(note.is_prstatus for note in walk.notes)
     main = MainHeader(
         abi=abi,
         utsname=facts.utsname,
