@@ -50,6 +50,69 @@ def test_the_settings_add_and_remove() -> None:
     assert not [word for word in words if word.startswith("console=") or word == "ro"]
 
 
+@pytest.mark.parametrize(
+    ("running", "front", "init"),
+    [
+        ("ro -- --unit=a quiet crashkernel=1M", "ro ", "--unit=a quiet crashkernel=1M"),
+        ("-- 3", "", "3"),
+        ('ro "--" 3', "ro ", "3"),
+        ("ro --\t3  root=x \n", "ro ", "3  root=x"),
+        ("ro -- 3 -- 4", "ro ", "3 -- 4"),
+        ("ro --", "ro ", ""),
+        ("ro --x a=-- x--", "ro --x a=-- x-- ", ""),
+        ('dyndbg="a -- b" ro', 'dyndbg="a -- b" ro ', ""),
+        ('"dyndbg=a -- b" ro -- 3', '"dyndbg=a -- b" ro ', "3"),
+        ('ro dyndbg="a -- quiet', 'ro dyndbg="a -- quiet" ', ""),
+        ("a=\N{NO-BREAK SPACE}-- 3", "a=\N{NO-BREAK SPACE}-- 3 ", ""),
+    ],
+)
+def test_what_we_add_comes_before_the_arguments_of_init(
+    running: str, front: str, init: str
+) -> None:
+    wanted = LoadSettings(append="debug", remove=("3",) if init else ())
+    words = make_command_line(wanted, running, network=True)
+    assert words.startswith(f"{front}systemd.unit=vmcorefs.target ")
+    ours, dashes, rest = words.partition(" debug")
+    assert " nr_cpus=1 " in ours
+    assert dashes
+    assert rest == (f" -- {init}" if init else "")
+
+
+def test_arguments_of_init_in_the_settings_follow_those_of_the_running_kernel() -> None:
+    wanted = LoadSettings(append='debug -- "b c"')
+    words = make_command_line(wanted, "ro -- a", network=False)
+    assert words.endswith(' debug -- a "b c"')
+
+
+@pytest.mark.parametrize(
+    ("running", "left"),
+    [
+        ('"crashkernel=256M high" ro', "ro"),
+        ('crashkernel="256M,high" "quiet" ro', "ro"),
+        ("slub-debug=FZ log-buf-len=4M my-own=1 ro", "ro"),
+        ('dyndbg="quiet crashkernel=1" ro', 'dyndbg="quiet crashkernel=1" ro'),
+        ("xcrashkernel=1 quietly ro", "xcrashkernel=1 quietly ro"),
+    ],
+)
+def test_words_are_removed_by_the_name_that_the_kernel_reads(running: str, left: str) -> None:
+    words = make_command_line(LoadSettings(remove=("my_own",)), running, network=False)
+    assert words.partition(" systemd.unit=")[0] == left
+
+
+@pytest.mark.usefixtures("machine")
+def test_kexec_load_gets_nothing_for_init_as_elfcorehdr_would_come_behind_it(
+    programs: Programs,
+) -> None:
+    programs.add("kexec", 'case "$*" in *-s*) echo "no signature" >&2; exit 1 ;; esac')
+    plan = CrashKernel("kernel", "initrd", "ro panic=10 -- 3")
+    assert load.load_crash_kernel(plan, replace=False) == "kexec_load"
+    assert programs.calls == [
+        "kexec -p -s --initrd=initrd --command-line=ro panic=10 -- 3 kernel",
+        "kexec -p -c --initrd=initrd --command-line=ro panic=10 kernel",
+    ]
+    assert load.read_state() == plan
+
+
 def test_an_initramfs_does_not_go_to_the_real_root() -> None:
     wanted = LoadSettings(save_from="initramfs")
     words = make_command_line(wanted, RUNNING, network=True).split()

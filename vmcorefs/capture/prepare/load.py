@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import os
 import platform
-import re
 from pathlib import Path
 
 import msgspec
 
+from vmcorefs.capture.prepare.command_line import CommandLine, parse_command_line, without
 from vmcorefs.capture.programs import run
 from vmcorefs.capture.settings import LoadSettings, Settings
 from vmcorefs.errors import ConfigError, OutputError, UnsupportedError
@@ -42,7 +42,6 @@ _NEVER = frozenset(
     | {"hugepages", "hugepagesz", "default_hugepagesz", "hugetlb_cma", "cma"}
     | {"slub_debug", "log_buf_len", "isolcpus", "nohz_full"}
 )
-_WORD = re.compile(r'(?:[^\s"]|"[^"]*")+')
 
 
 class CrashKernel(msgspec.Struct, frozen=True):
@@ -82,17 +81,15 @@ def plan_load(
 
 
 def make_command_line(load: LoadSettings, running: str, *, network: bool) -> str:
-    """The crash kernel's command line: the running kernel's, less what never fits, and ours."""
-    removed = _NEVER | set(load.remove)
-    words = [
-        word
-        for word in _WORD.findall(running)
-        if word not in removed and word.partition("=")[0] not in removed
-    ]
-    words += [_APPEND[load.save_from], _ALWAYS]
+    """The crash kernel's command line: the running kernel's, less what never fits, and ours.
+
+    Ours come before a ``--``, as the kernel gives whatever follows that to init.
+    """
+    theirs, appended = parse_command_line(running), parse_command_line(load.append)
+    words = [*without(theirs.words, _NEVER | set(load.remove)), _APPEND[load.save_from], _ALWAYS]
     words += [_NETWORK] if network and load.save_from == "root" else []
-    words += [load.append] if load.append else []
-    return " ".join(words)
+    init = " ".join(filter(None, (theirs.init, appended.init)))
+    return str(CommandLine((*words, *appended.words), init))
 
 
 def is_outdated(plan: CrashKernel, config: str) -> bool:
@@ -149,13 +146,19 @@ def load_crash_kernel(plan: CrashKernel, *, replace: bool) -> str:
             "another tool's crash kernel is loaded (kdump-tools, kdump.service?): disable that"
             " service, or pass --replace"
         )
+    # kexec(8) puts elfcorehdr= at the very end, where kexec_file_load(2) has it at the start: there
+    # must be nothing for init in front of it
+    for_kernel = str(CommandLine(parse_command_line(plan.command_line).words))
     reasons = []
-    for option, name in (("-s", "kexec_file_load"), ("-c", "kexec_load")):
+    for option, name, command_line in (
+        ("-s", "kexec_file_load", plan.command_line),
+        ("-c", "kexec_load", for_kernel),
+    ):
         reason = _kexec(
             "-p",
             option,
             f"--initrd={plan.initrd}",
-            f"--command-line={plan.command_line}",
+            f"--command-line={command_line}",
             plan.kernel,
         )
         if reason is None:
