@@ -17,8 +17,9 @@ from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.paging.formats import PageTableFormat, arm64, riscv64, x86_64
 from vmcorefs.core.paging.lookup import translate_pages
-from vmcorefs.core.paging.mappings import BoolArray, Mappings, UInt64Array
+from vmcorefs.core.paging.mappings import Mappings, UInt64Array
 from vmcorefs.core.paging.walk import Limits, ReadTables, walk
+from vmcorefs.core.space.columns import BoolArray
 from vmcorefs.core.space.extents import Extents, Kind
 from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.errors import FaultError, UnsupportedError

@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import numpy as np
-import numpy.typing as npt
 
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.layouts.filtered import leave_out
 from vmcorefs.core.layouts.kernel import VmcoreLayout, lay_out_vmcore, note_align
 from vmcorefs.core.layouts.universal import lay_out_universal
+from vmcorefs.core.space.columns import BoolArray
 from vmcorefs.core.space.extents import (
     Extents,
     Kind,
@@ -31,8 +31,6 @@ from vmcorefs.reader import DEFAULT_FAULTS
 from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.tree.file import TreeFile, complete, table_file, text_file, whole
 from vmcorefs.tree.filtered import Filter
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 def lay_out(image: MemoryImage, filtered: Filter | None = None) -> VmcoreLayout:
@@ -155,10 +153,5 @@ def _project_loads(image: MemoryImage, windows: Windows, moved: BoolArray) -> Ex
     low = restrict(image.memory, make_ranges([(paddr, paddr + size)]))
     through_backup = overlay(image.captured, relocate(low, offset - paddr))
     return merge(
-        project(image.memory, _select(windows, ~moved)),
-        project(through_backup, _select(windows, moved)),
+        project(image.memory, windows.rows(~moved)), project(through_backup, windows.rows(moved))
     )
-
-
-def _select(windows: Windows, rows: BoolArray) -> Windows:
-    return Windows(windows.start[rows], windows.size[rows], windows.to[rows])

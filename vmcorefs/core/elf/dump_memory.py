@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from vmcorefs.core.elf.dump_headers import DumpHeaders
 from vmcorefs.core.elf.elf import ET_CORE, PT_LOAD, PhdrTable, make_ehdr
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr, looks_like_elfcorehdr
+from vmcorefs.core.space.columns import BoolArray
 from vmcorefs.core.space.extents import Extents, Kind, fill, make_extents, validate
 from vmcorefs.core.space.ranges import Int64Array, Ranges, normalise, subtract
 from vmcorefs.core.space.units import MAX_ADDRESS, format_range
@@ -21,8 +21,6 @@ from vmcorefs.errors import FormatError, UnsupportedError
 
 DUMP_ELF_INCOMPLETE = 1
 """``e_flags`` of a dump that makedumpfile could not finish (its elf_info.h)."""
-
-BoolArray = npt.NDArray[np.bool_]
 
 
 class DumpMemory(msgspec.Struct, frozen=True):

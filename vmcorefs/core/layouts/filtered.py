@@ -65,11 +65,10 @@ def leave_out(
 def _in_file(layout: VmcoreLayout, left_out: Ranges) -> Ranges:
     """Where in the file each run of pages is, in order; runs of two windows are not joined."""
     windows = layout.windows
-    end = windows.start + windows.size
-    window, row = pair_overlaps(windows.start, end, left_out[:, 0], left_out[:, 1])
+    window, row = pair_overlaps(windows.start, windows.end, left_out[:, 0], left_out[:, 1])
     shift = (windows.to - windows.start)[window]
     low = np.maximum(left_out[row, 0], windows.start[window]) + shift
-    high = np.minimum(left_out[row, 1], end[window]) + shift
+    high = np.minimum(left_out[row, 1], windows.end[window]) + shift
     return np.stack((low, high), axis=1)
 
 

@@ -10,14 +10,7 @@ from __future__ import annotations
 import msgspec
 import numpy as np
 
-from vmcorefs.core.elf.elf import (
-    PF_RWX,
-    PHDR_DTYPE,
-    PT_LOAD,
-    ElfHeader,
-    headers_size,
-    pack_headers,
-)
+from vmcorefs.core.elf.elf import PF_RWX, PHDR_DTYPE, PT_LOAD, ElfHeader, headers_size, pack_headers
 from vmcorefs.core.layouts.kernel import note_phdr
 from vmcorefs.core.space.extents import Windows
 from vmcorefs.core.space.ranges import Int64Array

@@ -19,9 +19,9 @@ address (netdump.c ``read_netdump``, elf_info.c ``paddr_to_offset``), which is R
 
 from __future__ import annotations
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from vmcorefs.core.elf.elf import (
     ELFCLASS32,
@@ -35,6 +35,7 @@ from vmcorefs.core.elf.elf import (
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.layouts.kernel import VmcoreLayout, note_phdr
+from vmcorefs.core.space.columns import BoolArray, Columns, run_edges
 from vmcorefs.core.space.extents import Windows
 from vmcorefs.core.space.ranges import Int64Array, Ranges, make_ranges, normalise, pair_overlaps
 from vmcorefs.core.space.units import MAX_ADDRESS, align_up
@@ -47,7 +48,7 @@ read the difference as zeros, so it is as small as possible."""
 UInt64Array = npt.NDArray[np.uint64]
 
 
-class _Views(msgspec.Struct, frozen=True):
+class _Views(Columns, frozen=True, eq=False):
     """Pages of physical memory and their place in virtual memory, sorted by ``start``.
 
     Attributes:
@@ -62,17 +63,8 @@ class _Views(msgspec.Struct, frozen=True):
     start: Int64Array
     end: Int64Array
     slide: UInt64Array
-    placed: npt.NDArray[np.bool_]
+    placed: BoolArray
     flags: UInt64Array
-
-    def rows(self, index: npt.NDArray[np.bool_] | Int64Array) -> _Views:
-        return _Views(
-            self.start[index],
-            self.end[index],
-            self.slide[index],
-            self.placed[index],
-            self.flags[index],
-        )
 
     @property
     def vaddr(self) -> UInt64Array:
@@ -172,13 +164,10 @@ def _split(views: _Views) -> tuple[_Views, _Views]:
     reach = np.maximum.accumulate(views.end)
     before = np.concatenate(([0], reach[:-1])).astype(np.int64)[: len(views.end)]
     own = np.maximum(views.start, before)
-    ram = _join(
-        _Views(own, views.end, views.slide, views.placed, views.flags).rows(own < views.end)
-    )
+    ram = _join(replace(views, start=own).rows(own < views.end))
 
     shown = np.minimum(views.end, before)
-    again = _Views(views.start, shown, views.slide, views.placed, views.flags)
-    again = again.rows((views.start < shown) & views.placed)
+    again = replace(views, end=shown).rows((views.start < shown) & views.placed)
     below = ram.rows(np.searchsorted(ram.start, again.start, side="right") - 1)
     same = below.placed & (below.slide == again.slide) & (again.end <= below.end)
     return ram, again.rows(~same)
@@ -193,11 +182,8 @@ def _join(ram: _Views) -> _Views:
         & (ram.placed[1:] == ram.placed[:-1])
         & (ram.slide[1:] == ram.slide[:-1])
     )
-    first = np.concatenate(([True], ~joins))
-    last = np.concatenate((~joins, [True]))
-    return _Views(
-        ram.start[first], ram.end[last], ram.slide[first], ram.placed[first], ram.flags[first]
-    )
+    first, last = run_edges(joins)
+    return replace(ram.rows(first), end=ram.end[last])
 
 
 def _require_phys_base(vmcoreinfo: Vmcoreinfo | None) -> None:
@@ -239,8 +225,8 @@ def _alias_phdrs(aliases: _Views, windows: Windows, no_paddr: int) -> PhdrTable:
 
 def _in_file(ram: Ranges, windows: Windows) -> Ranges:
     """Where in the file RAM is, without the padding to whole pages."""
-    span, window = pair_overlaps(ram[:, 0], ram[:, 1], windows.start, windows.start + windows.size)
+    span, window = pair_overlaps(ram[:, 0], ram[:, 1], windows.start, windows.end)
     low = np.maximum(ram[span, 0], windows.start[window])
-    high = np.minimum(ram[span, 1], (windows.start + windows.size)[window])
+    high = np.minimum(ram[span, 1], windows.end[window])
     shift = (windows.to - windows.start)[window]
     return normalise(np.stack((low + shift, high + shift), axis=1))

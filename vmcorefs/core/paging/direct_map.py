@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import numpy as np
 
-from vmcorefs.core.paging.mappings import BoolArray, Mappings
+from vmcorefs.core.paging.mappings import Mappings
+from vmcorefs.core.space.columns import BoolArray
 from vmcorefs.core.space.ranges import Ranges, normalise
 
 _ADDRESSES = 1 << 64

@@ -7,11 +7,12 @@ from enum import StrEnum
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from vmcorefs.core.paging.formats import PageTableFormat
+from vmcorefs.core.space.columns import BoolArray, Columns, run_edges
 from vmcorefs.core.space.ranges import Int64Array
 
-BoolArray = npt.NDArray[np.bool_]
 UInt8Array = npt.NDArray[np.uint8]
 UInt64Array = npt.NDArray[np.uint64]
 
@@ -46,20 +47,13 @@ class Problem(msgspec.Struct, frozen=True):
         return f"{self.count} {self.reason}, first at vaddr {vaddr:#x} (paddr {paddr:#x})"
 
 
-class Runs(msgspec.Struct, frozen=True, eq=False):
+class Runs(Columns, frozen=True, eq=False):
     """Pieces of virtual memory; the columns are those of ``Mappings``, in any order."""
 
     vaddr: Int64Array
     paddr: Int64Array
     size: Int64Array
     flags: UInt8Array
-
-    def __len__(self) -> int:
-        return len(self.vaddr)
-
-    def rows(self, index: slice | BoolArray | Int64Array) -> Runs:
-        """The rows that ``index`` selects, in its order."""
-        return Runs(self.vaddr[index], self.paddr[index], self.size[index], self.flags[index])
 
     def merged(self) -> Runs:
         """Join each row with the following ones that continue it in both address spaces."""
@@ -71,23 +65,12 @@ class Runs(msgspec.Struct, frozen=True, eq=False):
             & (self.flags[1:] == self.flags[:-1])
             & (self.vaddr[1:] != 0)  # where the kernel's half ends and the user's begins
         )
-        first = np.concatenate(([True], ~joins))
-        last = np.concatenate((~joins, [True]))
-        kept = self.rows(first)
-        size = self.vaddr[last] + self.size[last] - kept.vaddr
-        return Runs(kept.vaddr, kept.paddr, size, kept.flags)
+        first, last = run_edges(joins)
+        size = self.vaddr[last] + self.size[last] - self.vaddr[first]
+        return replace(self.rows(first), size=size)
 
 
-def concatenate_runs(parts: list[Runs]) -> Runs:
-    """Put the rows of all parts into one table, in their order."""
-    columns = [np.concatenate([getattr(part, name) for part in parts]) for name in _COLUMNS]
-    return Runs(*columns)
-
-
-_COLUMNS = ("vaddr", "paddr", "size", "flags")
-
-
-class Aliases(msgspec.Struct, frozen=True, eq=False):
+class Aliases(Columns, frozen=True, eq=False):
     """Ranges that show the content of another range again, through the same tables.
 
     Attributes:
@@ -100,9 +83,6 @@ class Aliases(msgspec.Struct, frozen=True, eq=False):
     vaddr: Int64Array
     size: Int64Array
     of: Int64Array
-
-    def __len__(self) -> int:
-        return len(self.vaddr)
 
 
 class Mappings(msgspec.Struct, frozen=True, eq=False):

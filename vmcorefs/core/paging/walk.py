@@ -18,15 +18,14 @@ import numpy as np
 from vmcorefs.core.paging.formats import ALL_ACCESS, VALID, PageTableFormat, Rule
 from vmcorefs.core.paging.mappings import (
     Aliases,
-    BoolArray,
     Mappings,
     Problem,
     Reason,
     Runs,
     UInt8Array,
     UInt64Array,
-    concatenate_runs,
 )
+from vmcorefs.core.space.columns import BoolArray, Columns
 from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.errors import FormatError
 
@@ -93,7 +92,7 @@ def walk(
     return walker.result(root)
 
 
-class _Visits(msgspec.Struct, frozen=True, eq=False):
+class _Visits(Columns, frozen=True, eq=False):
     """Tables of one level, once for each entry that names them.
 
     Attributes:
@@ -108,23 +107,13 @@ class _Visits(msgspec.Struct, frozen=True, eq=False):
     denied: UInt8Array
     path: Int64Array
 
-    def __len__(self) -> int:
-        return len(self.paddr)
 
-    def rows(self, index: slice | BoolArray | Int64Array) -> _Visits:
-        return _Visits(self.paddr[index], self.vaddr[index], self.denied[index], self.path[index])
-
-
-def _concatenate(parts: list[_Visits], level: int) -> _Visits:
-    return _Visits(
-        np.concatenate([np.empty(0, np.int64), *(part.paddr for part in parts)]),
-        np.concatenate([np.empty(0, np.int64), *(part.vaddr for part in parts)]),
-        np.concatenate([np.empty(0, np.uint8), *(part.denied for part in parts)]),
-        np.concatenate([np.empty((0, level), np.int64), *(part.path for part in parts)]),
-    )
+def _no_visits(level: int) -> _Visits:
+    none = np.empty(0, np.int64)
+    return _Visits(none, none, np.empty(0, np.uint8), np.empty((0, level), np.int64))
 
 
-class _Entries(msgspec.Struct, frozen=True, eq=False):
+class _Entries(Columns, frozen=True, eq=False):
     """The valid entries of some tables.
 
     Attributes:
@@ -138,9 +127,6 @@ class _Entries(msgspec.Struct, frozen=True, eq=False):
     row: Int64Array
     vaddr: Int64Array
     paddr: Int64Array
-
-    def rows(self, index: BoolArray) -> _Entries:
-        return _Entries(self.entry[index], self.row[index], self.vaddr[index], self.paddr[index])
 
 
 class _Walker:
@@ -167,7 +153,7 @@ class _Walker:
         """
         visits = self._set_repeats_aside(level, visits)
         visits = self._cut(visits, self.limits.tables - self._tables)
-        named: list[_Visits] = []
+        named = [_no_visits(level + 1)]
         room = self.limits.tables
         chunk = max(_CHUNK // self.fmt.table_size, 1)
         for start in range(0, len(visits), chunk):
@@ -176,11 +162,11 @@ class _Walker:
             part = visits.rows(slice(start, start + chunk))
             named.append(self._cut(self._look_at(level, part, columns), room))
             room -= len(named[-1])
-        return _concatenate(named, level + 1)
+        return _Visits.join(named)
 
     def result(self, root: int) -> Mappings:
         """Everything that was found."""
-        runs = concatenate_runs(self._runs)
+        runs = Runs.join(self._runs)
         runs = runs.rows(np.argsort(runs.vaddr, kind="stable")).merged()
         aliases = np.concatenate(self._aliases)
         aliases = aliases[np.argsort(aliases[:, 0])]
@@ -236,7 +222,7 @@ class _Walker:
         found = _Entries(entry, row, vaddr, output_address(self.fmt, entry))
         if level == self.fmt.levels - 1:
             self._keep_leaves(level, found, tables)
-            return _concatenate([], level + 1)
+            return _no_visits(level + 1)
         leaf = ((found.entry & self.fmt.leaf_mask) != 0) == self.fmt.leaf_value
         self._keep_leaves(level, found.rows(leaf), tables)
         return self._name_tables(found.rows(~leaf), tables)

@@ -11,10 +11,11 @@ from __future__ import annotations
 
 from enum import IntEnum
 
-import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
+from vmcorefs.core.space.columns import Columns, run_edges
 from vmcorefs.core.space.ranges import (
     Int64Array,
     Ranges,
@@ -44,7 +45,7 @@ class Kind(IntEnum):
     """RAM that a dump level left out on purpose: its content is not known."""
 
 
-class Extents(msgspec.Struct, frozen=True, eq=False):
+class Extents(Columns, frozen=True, eq=False):
     """A table of ``n`` extents, sorted by ``start``, none empty, none overlapping.
 
     Attributes:
@@ -62,9 +63,6 @@ class Extents(msgspec.Struct, frozen=True, eq=False):
     source: npt.NDArray[np.int32]
     kind: npt.NDArray[np.int8]
 
-    def __len__(self) -> int:
-        return len(self.start)
-
     @property
     def end(self) -> Int64Array:
         """One past the last address of each extent, shape ``(n,)``."""
@@ -75,26 +73,9 @@ class Extents(msgspec.Struct, frozen=True, eq=False):
         """The addresses that the table covers, whatever their kind, as a normal set."""
         return normalise(np.stack((self.start, self.end), axis=1))
 
-    def is_same(self, other: Extents) -> bool:
-        """Whether the other table is equal, row by row."""
-        return all(
-            np.array_equal(getattr(self, column), getattr(other, column))
-            for column in ("start", "size", "offset", "source", "kind")
-        )
-
     def only(self, *kinds: Kind) -> Extents:
         """The rows whose kind is one of ``kinds``."""
         return self.rows(np.isin(self.kind, kinds))
-
-    def rows(self, index: npt.NDArray[np.bool_] | Int64Array) -> Extents:
-        """The rows that ``index`` selects, in its order."""
-        return Extents(
-            self.start[index],
-            self.size[index],
-            self.offset[index],
-            self.source[index],
-            self.kind[index],
-        )
 
 
 def make_extents(
@@ -152,17 +133,11 @@ def merge(*tables: Extents) -> Extents:
     Raises:
         LayoutError: if two rows overlap.
     """
-    joined = Extents(
-        np.concatenate([table.start for table in tables]),
-        np.concatenate([table.size for table in tables]),
-        np.concatenate([table.offset for table in tables]),
-        np.concatenate([table.source for table in tables]),
-        np.concatenate([table.kind for table in tables]),
-    )
+    joined = Extents.join(tables)
     return validate(joined.rows(np.argsort(joined.start, kind="stable")))
 
 
-class Windows(msgspec.Struct, frozen=True):
+class Windows(Columns, frozen=True, eq=False):
     """Ranges of one address space and where each appears in another.
 
     Attributes:
@@ -175,6 +150,11 @@ class Windows(msgspec.Struct, frozen=True):
     start: Int64Array
     size: Int64Array
     to: Int64Array
+
+    @property
+    def end(self) -> Int64Array:
+        """One past the last address of each window in the space it is taken from."""
+        return self.start + self.size
 
 
 def line_up(start: Int64Array, size: Int64Array, to: int) -> Windows:
@@ -195,12 +175,10 @@ def project(extents: Extents, windows: Windows) -> Extents:
 
     What the table does not have of a window is left out; ``fill`` gives it a kind.
     """
-    window, row = pair_overlaps(
-        windows.start, windows.start + windows.size, extents.start, extents.end
-    )
+    window, row = pair_overlaps(windows.start, windows.end, extents.start, extents.end)
     held = extents.rows(row)
     low = np.maximum(held.start, windows.start[window])
-    high = np.minimum(held.end, (windows.start + windows.size)[window])
+    high = np.minimum(held.end, windows.end[window])
     data = held.kind == Kind.DATA
     return Extents(
         start=low + (windows.to - windows.start)[window],
@@ -236,9 +214,7 @@ def overlay(lower: Extents, upper: Extents) -> Extents:
 
 def relocate(extents: Extents, delta: int) -> Extents:
     """Move every extent by ``delta`` bytes (negative: down); the bytes stay the same."""
-    return validate(
-        Extents(extents.start + delta, extents.size, extents.offset, extents.source, extents.kind)
-    )
+    return validate(replace(extents, start=extents.start + delta))
 
 
 def fill(extents: Extents, ranges: Ranges, kind: Kind) -> Extents:
@@ -261,7 +237,5 @@ def coalesce(extents: Extents) -> Extents:
             | (extents.offset[1:] == extents.offset[:-1] + extents.size[:-1])
         )
     )
-    first = np.concatenate(([True], ~joins))
-    last = np.concatenate((~joins, [True]))
-    kept = extents.rows(first)
-    return Extents(kept.start, end[last] - kept.start, kept.offset, kept.source, kept.kind)
+    first, last = run_edges(joins)
+    return replace(extents.rows(first), size=end[last] - start[first])

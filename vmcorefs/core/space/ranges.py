@@ -11,6 +11,8 @@ from collections.abc import Iterable
 import numpy as np
 import numpy.typing as npt
 
+from vmcorefs.core.space.columns import BoolArray
+
 Int64Array = npt.NDArray[np.int64]
 Ranges = Int64Array
 """Shape ``(n, 2)``, int64: start (inclusive) and end (exclusive), in bytes."""
@@ -101,7 +103,7 @@ def pages_within(ranges: Ranges, page_size: int) -> Ranges:
     return normalise(np.stack((-(-ranges[:, 0] // page_size), ranges[:, 1] // page_size), axis=1))
 
 
-def mark(ranges: Ranges, first: int, count: int) -> npt.NDArray[np.bool_]:
+def mark(ranges: Ranges, first: int, count: int) -> BoolArray:
     """Which of the numbers ``[first, first + count)`` are in a normal set, shape ``(count,)``."""
     low = np.searchsorted(ranges[:, 1], first, side="right")
     high = np.searchsorted(ranges[:, 0], first + count, side="left")
@@ -112,7 +114,7 @@ def mark(ranges: Ranges, first: int, count: int) -> npt.NDArray[np.bool_]:
     return np.cumsum(steps[:-1], dtype=np.int8).view(np.bool_)
 
 
-def true_runs(flags: npt.NDArray[np.bool_]) -> Ranges:
+def true_runs(flags: BoolArray) -> Ranges:
     """The indices at which ``flags``, of shape ``(n,)``, is true, as a normal set."""
     edges = np.diff(np.concatenate(([False], flags, [False])).astype(np.int8))
     return np.flatnonzero(edges).reshape(-1, 2).astype(np.int64)
