@@ -232,10 +232,7 @@ class Kernel:
         Raises:
             FormatError: if there is none, or the symbols cannot be decoded.
         """
-        vaddr = self.symbols.lookup(name)
-        if vaddr is None:
-            raise FormatError(f"kallsyms: no {name}")
-        return vaddr
+        return self.symbols.require(name)
 
     @property
     def types(self) -> bytes:

@@ -95,10 +95,8 @@ def _nodes(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> list[int]:
     count = vmcoreinfo.length("node_data")
     if count > _MAX_NODES:
         raise FormatError(f"VMCOREINFO: LENGTH(node_data) is {count}")
-    size = memory.word_size
-    table = memory.read(vmcoreinfo.symbol("node_data"), count * size)
-    words = (table[at : at + size] for at in range(0, len(table), size))
-    return [node for node in map(memory.decode, words) if node]
+    table = memory.integers(vmcoreinfo.symbol("node_data"), count, memory.word_size)
+    return [node for node in table.tolist() if node]
 
 
 def _narrow(vaddr: Int64Array, memory: KernelMemory) -> Int64Array:

@@ -46,19 +46,15 @@ def slots_by_cpu(memory: KernelMemory, symbols: SymbolTable) -> dict[int, int]:
         FormatError: if a symbol is missing, or its value cannot be true.
         VmcorefsError: whatever ``memory.read`` raises.
     """
-    buffers = memory.pointer(_symbol(symbols, "crash_notes"))
+    buffers = memory.pointer(symbols.require("crash_notes"))
     offsets = symbols.lookup("__per_cpu_offset")
     if not buffers:
         raise FormatError("crash_notes is NULL")
     if offsets is None:  # no CONFIG_SMP: a per-CPU variable is an ordinary variable
         return {0: buffers}
     cpus = _possible_cpus(memory, symbols)
-    size = memory.word_size
-    stored = memory.read(offsets, (cpus[-1] + 1) * size)
-    return {
-        cpu: (buffers + memory.decode(stored[cpu * size : (cpu + 1) * size])) % _ADDRESSES
-        for cpu in cpus
-    }
+    stored = memory.integers(offsets, cpus[-1] + 1, memory.word_size).tolist()
+    return {cpu: (buffers + stored[cpu]) % _ADDRESSES for cpu in cpus}
 
 
 def _possible_cpus(memory: KernelMemory, symbols: SymbolTable) -> list[int]:
@@ -67,18 +63,10 @@ def _possible_cpus(memory: KernelMemory, symbols: SymbolTable) -> list[int]:
     limit = memory.integer(at, 4) if at is not None else 64
     if not 0 < limit <= MAX_CPUS:
         raise FormatError(f"nr_cpu_ids is {limit}, expected 1 to {MAX_CPUS}")
-    size = align_up(limit, 8 * memory.word_size) // 8
-    mask = memory.read(_symbol(symbols, "__cpu_possible_mask"), size)
-    words = np.frombuffer(mask, dtype=f"{memory.byte_order}u{memory.word_size}")
-    little = np.ascontiguousarray(words, dtype=f"<u{memory.word_size}").view(np.uint8)
+    word = memory.word_size
+    words = memory.integers(symbols.require("__cpu_possible_mask"), -(-limit // (8 * word)), word)
+    little = words.astype(f"<u{word}").view(np.uint8)
     cpus: list[int] = np.flatnonzero(np.unpackbits(little, bitorder="little")[:limit]).tolist()
     if not cpus:
         raise FormatError("__cpu_possible_mask is empty")
     return cpus
-
-
-def _symbol(symbols: SymbolTable, name: str) -> int:
-    vaddr = symbols.lookup(name)
-    if vaddr is None:
-        raise FormatError(f"kallsyms: no {name}")
-    return vaddr

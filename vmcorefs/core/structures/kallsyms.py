@@ -73,6 +73,13 @@ class SymbolTable(msgspec.Struct, frozen=True, eq=False):
         except ValueError:
             return None
 
+    def require(self, name: str) -> int:
+        """The same address; raises ``FormatError`` if there is no such symbol."""
+        address = self.lookup(name)
+        if address is None:
+            raise FormatError(f"kallsyms: no {name}")
+        return address
+
     def format(self) -> bytes:
         """The lines of /proc/kallsyms (kernel/kallsyms.c, ``s_show``), as root sees them."""
         digits = self.word_size * 2
@@ -117,9 +124,8 @@ def _read_tokens(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> list[bytes]:
     if not 0 < size <= 1 << 16:  # an index has 16 bits
         raise FormatError(f"kallsyms_token_table: {size} bytes, expected 1 to {1 << 16}")
     table = memory.read(start, size)
-    stored = memory.read(index, 2 * _TOKENS)
     tokens = []
-    for offset in np.frombuffer(stored, dtype=memory.byte_order + "u2").tolist():
+    for offset in memory.integers(index, _TOKENS, 2).tolist():
         end = table.find(b"\0", offset)
         if end < 0:
             raise FormatError(f"kallsyms_token_index: {offset:#x} is outside the token table")
@@ -218,8 +224,7 @@ def _iter_addresses(
     """All possible meanings of the stored offsets (kernel/kallsyms.c, ``kallsyms_sym_address``)."""
 
     def read_words(name: str, size: int) -> Addresses:
-        data = memory.read(vmcoreinfo.symbol(name), size * count)
-        return np.frombuffer(data, dtype=f"{memory.byte_order}u{size}").astype(np.uint64)
+        return memory.integers(vmcoreinfo.symbol(name), count, size)
 
     if "SYMBOL(kallsyms_offsets)" not in vmcoreinfo.values:
         yield read_words("kallsyms_addresses", memory.word_size)

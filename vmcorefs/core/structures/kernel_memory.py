@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import msgspec
+import numpy as np
+import numpy.typing as npt
 
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.space.units import PAGE_SIZE
@@ -33,6 +35,11 @@ class KernelMemory(msgspec.Struct, frozen=True):
     def pointer(self, vaddr: int) -> int:
         """The pointer, or the ``unsigned long``, at ``vaddr``."""
         return self.integer(vaddr, self.word_size)
+
+    def integers(self, vaddr: int, count: int, size: int) -> npt.NDArray[np.uint64]:
+        """An array of unsigned integers of ``size`` bytes each, shape ``(count,)``."""
+        data = self.read(vaddr, count * size)
+        return np.frombuffer(data, dtype=f"{self.byte_order}u{size}").astype(np.uint64)
 
     def decode(self, data: bytes) -> int:
         """The unsigned integer that ``data`` holds."""

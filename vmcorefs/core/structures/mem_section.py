@@ -114,7 +114,7 @@ def _find_pieces(
     at = vmcoreinfo.symbol("mem_section")
     if not table.roots:
         return [(0, at, table.sections)]
-    pointers = np.frombuffer(memory.read(at, table.roots * memory.word_size), dtype=_word(memory))
+    pointers = memory.integers(at, table.roots, memory.word_size)
     if np.count_nonzero(pointers) * table.per_root > _MAX_PRESENT:
         raise FormatError(f"mem_section: room for more than {_MAX_PRESENT} sections")
     return [
@@ -128,9 +128,5 @@ def _read_maps(
 ) -> npt.NDArray[np.uint64]:
     data = memory.read(vaddr, count * table.entry)
     rows = np.frombuffer(data, dtype=np.uint8).reshape(count, table.entry)
-    maps = rows[:, table.map_at : table.map_at + memory.word_size].copy().view(_word(memory))
-    return maps[:, 0].astype(np.uint64)
-
-
-def _word(memory: KernelMemory) -> np.dtype[np.unsignedinteger]:
-    return np.dtype(f"{memory.byte_order}u{memory.word_size}")
+    maps = rows[:, table.map_at : table.map_at + memory.word_size].copy()
+    return maps.view(f"{memory.byte_order}u{memory.word_size}")[:, 0].astype(np.uint64)
