@@ -12,6 +12,7 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.findings import Finding
@@ -64,12 +65,12 @@ class MemoryImage(msgspec.Struct, frozen=True):
         memory: The same as the crashed kernel left it: the backup lies over low memory.
         plan: The headers that the vmcore is laid out by.
         notes: The crashed kernel's notes.
+        missing: RAM of the crashed kernel that no input holds, a normal set; not empty only with
+            ``config.truncated``.
         kernel: The kernel that crashed, to be asked; None if it is not known which one it is.
         no_kernel: Why there is no ``kernel``; empty if there is one.
         log: The kernel's log as text, or None if it cannot be decoded.
         backup: The saved low memory in use, or None.
-        missing: RAM of the crashed kernel that no input holds, a normal set; not empty only with
-            ``config.truncated``.
         warnings: What a person should know, a line each.
         findings: What was worked out rather than given, how, and how sure it is.
         vmcore: The table of the vmcore, where the image is one and is shown as it stands.
@@ -82,12 +83,12 @@ class MemoryImage(msgspec.Struct, frozen=True):
     memory: Extents
     plan: Plan
     notes: CrashNotes
-    kernel: Kernel | None
-    no_kernel: str
-    log: bytes | None
-    backup: Backup | None
     missing: Ranges
-    warnings: tuple[str, ...]
+    kernel: Kernel | None = None
+    no_kernel: str = ""
+    log: bytes | None = None
+    backup: Backup | None = None
+    warnings: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     vmcore: Extents | None = None
 
@@ -168,8 +169,8 @@ def open_image(
             raise
     with ExitStack() as stack:
         images = inputs.sources
-        for image in images:
-            stack.callback(image.close)
+        for source in images:
+            stack.callback(source.close)
         explorer = Explorer(config, images, inputs.captured, progress)
         if thorough:
             explorer.look()
@@ -191,36 +192,22 @@ def open_image(
             drop_missing=config.truncated,
             given=vmcoreinfo_in_use(explorer.given, crashed),
         )
-        if notes.given:
-            sources = (*sources, BytesSource("the given VMCOREINFO", notes.given))
-        kernel, no_kernel = _find_kernel(explorer, crashed, notes, plan)
-        log, no_log = kernel.log if kernel is not None else (None, "")
-        findings = make_findings(explorer, given, memory_map, plan, notes, low, captured)
-        not_verified = check_vmlinux(vmlinux, plan.elfcorehdr.header, kernel)
+        image = MemoryImage(
+            config=config,
+            sources=sources,
+            memory_map=memory_map,
+            captured=captured,
+            memory=low.memory,
+            plan=plan,
+            notes=notes,
+            backup=low.backup,
+            missing=missing,
+            warnings=(*plan.warnings, *low.warnings),
+            findings=make_findings(explorer, given, memory_map, plan, notes, low, captured),
+        )
+        image = _with_kernel(image, explorer, vmlinux)
         stack.pop_all()
-    return MemoryImage(
-        config=config,
-        sources=sources,
-        memory_map=memory_map,
-        captured=captured,
-        memory=low.memory,
-        plan=plan,
-        notes=notes,
-        kernel=kernel,
-        no_kernel=no_kernel,
-        log=log,
-        backup=low.backup,
-        missing=missing,
-        warnings=(
-            *plan.warnings,
-            *low.warnings,
-            *notes.warnings,
-            *(line for line in (no_log, not_verified) if line),
-            *([f"{_summarise(missing)}: reading them fails"] if len(missing) else ()),
-            *(_doubt(one) for one in findings if one.is_doubtful),
-        ),
-        findings=findings,
-    )
+    return image
 
 
 def _open_dump(
@@ -241,44 +228,57 @@ def _open_dump(
     plan = find_dump_plan(config, dump, explorer)
     memory = Reader("memory", dump.memory, dump.sources)
     notes = find_dump_notes(config, dump, explorer, memory)
-    sources = dump.sources
-    if notes.given:
-        sources = (*sources, BytesSource("the given VMCOREINFO", notes.given))
-    kernel, no_kernel = _find_kernel(explorer, memory, notes, plan)
-    log, no_log = kernel.log if kernel is not None else (None, "")
-    not_verified = check_vmlinux(vmlinux, plan.elfcorehdr.header, kernel)
     as_it_is = config.layout == "kernel" and not plan.is_built and not notes.given
-    return MemoryImage(
+    image = MemoryImage(
         config=config,
-        sources=sources,
+        sources=dump.sources,
         memory_map=memory_map,
         captured=dump.memory,
         memory=dump.memory,
         plan=plan,
         notes=notes,
-        kernel=kernel,
-        no_kernel=no_kernel,
-        log=log,
-        backup=None,
         missing=dump.missing,
-        warnings=(
-            *dump.warnings,
-            *notes.warnings,
-            *(line for line in (no_log, not_verified) if line),
-            *([f"{_summarise(dump.missing)}: reading them fails"] if len(dump.missing) else ()),
-        ),
+        warnings=dump.warnings,
         findings=make_dump_findings(explorer, dump, memory_map, plan, notes),
         vmcore=dump.vmcore if as_it_is else None,
     )
+    return _with_kernel(image, explorer, vmlinux)
 
 
-def _find_kernel(
-    explorer: Explorer, memory: Reader, notes: CrashNotes, plan: Plan
-) -> tuple[Kernel | None, str]:
+def _with_kernel(image: MemoryImage, explorer: Explorer, vmlinux: Vmlinux | None) -> MemoryImage:
+    """The image with its kernel, what that says, and the warnings that follow.
+
+    Raises:
+        FormatError: if ``vmlinux`` is of another machine or another build.
+    """
+    sources, notes, missing = image.sources, image.notes, image.missing
+    kernel, no_kernel = _find_kernel(image, explorer)
+    log, no_log = kernel.log if kernel is not None else (None, "")
+    not_verified = check_vmlinux(vmlinux, image.plan.elfcorehdr.header, kernel)
+    if notes.given:
+        sources = (*sources, BytesSource("the given VMCOREINFO", notes.given))
+    return replace(
+        image,
+        sources=sources,
+        kernel=kernel,
+        no_kernel=no_kernel,
+        log=log,
+        warnings=(
+            *image.warnings,
+            *notes.warnings,
+            *(line for line in (no_log, not_verified) if line),
+            *([f"{_summarise(missing)}: reading them fails"] if len(missing) else ()),
+            *(_doubt(one) for one in image.findings if one.is_doubtful),
+        ),
+    )
+
+
+def _find_kernel(image: MemoryImage, explorer: Explorer) -> tuple[Kernel | None, str]:
     """The kernel that crashed: the one that was found, if its memory is the same; or why not."""
-    vmcoreinfo, elfcorehdr = notes.vmcoreinfo, plan.elfcorehdr
+    vmcoreinfo, elfcorehdr = image.notes.vmcoreinfo, image.plan.elfcorehdr
     if vmcoreinfo is None:
         return None, "there is no VMCOREINFO note"
+    memory = Reader("memory", image.memory, image.sources)
     machine = elfcorehdr.header.e_machine
     found = explorer.found if explorer.has_looked else None
     kernel = found.kernel if found is not None else None
