@@ -225,18 +225,11 @@ class LocalTarget:
         if known is not None and self._hash.position == os.fstat(self._fd).st_size:
             return known
         digest, offset = hashlib.sha256(), 0
-        buffer = memoryview(bytearray(_CHUNK))
-        while count := self._pread_into(buffer, offset):
+        while data := self.pread(_CHUNK, offset):
             check()
-            digest.update(buffer[:count])
-            offset += count
+            digest.update(data)
+            offset += len(data)
         return digest.hexdigest()
-
-    def _pread_into(self, buffer: memoryview, offset: int) -> int:
-        try:
-            return os.preadv(self._fd, [buffer], offset)
-        except OSError as error:
-            raise OutputError(f"{self.incomplete}: cannot read: {error.strerror}") from error
 
     def close(self) -> None:
         """See ``Target.close``; a file that was made here, and is still empty, goes away."""

@@ -212,5 +212,6 @@ def save_capture(capture: Capture, order: Order, threads: int, console: Console)
     dump, missing = make_dump(capture, warnings)
     for warning in warnings:
         console.warn(f"warning: {warning}")
-    report = save(dump, read_log(capture), order, write, console, missing=missing)
+    log = read_log(capture) if order.log else None
+    report = save(dump, log, order, write, console, missing=missing)
     return replace(report, warnings=(*warnings, *report.warnings))

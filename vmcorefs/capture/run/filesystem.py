@@ -13,12 +13,7 @@ from vmcorefs.errors import ConfigError, OutputError
 
 MOUNTPOINT = "/run/vmcorefs-target"
 _UNMOUNT_SECONDS = 60
-_BY = {
-    "UUID": "uuid",
-    "LABEL": "label",
-    "PARTUUID": "partuuid",
-    "PARTLABEL": "partlabel",
-}
+_TAGS = frozenset({"UUID", "LABEL", "PARTUUID", "PARTLABEL"})
 
 
 @contextmanager
@@ -60,11 +55,11 @@ def device_path(filesystem: str) -> str:
     if filesystem.startswith("/dev/"):
         return filesystem
     key, _, value = filesystem.partition("=")
-    if key not in _BY or not value:
+    if key not in _TAGS or not value:
         raise ConfigError(
             f"{filesystem!r}: expected UUID=, LABEL=, PARTUUID=, PARTLABEL= or /dev/..."
         )
-    return f"/dev/disk/by-{_BY[key]}/{value}"
+    return f"/dev/disk/by-{key.lower()}/{value}"
 
 
 def wait_for_device(filesystem: str, seconds: float) -> str:

@@ -25,15 +25,9 @@ from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import IncompleteError, UnsupportedError
 from vmcorefs.output.extract import extract
 from vmcorefs.output.places import is_local, open_target
-from vmcorefs.save.command import (
-    choose_format,
-    default_threads,
-    make_dump,
-    make_writer,
-    parse_levels,
-)
+from vmcorefs.save.command import choose_format, default_threads, parse_levels, save_capture
 from vmcorefs.save.report import Report, as_dict
-from vmcorefs.save.saver import Console, Order, save as save_dump
+from vmcorefs.save.saver import Console, Order
 from vmcorefs.tree.texts import layout_file
 
 _REPORT_SECONDS = 5.0
@@ -142,20 +136,8 @@ def _save_dump(
     capture: Capture, path: str, settings: DumpSettings, place: Place, say: Say
 ) -> Mapping[str, object]:
     """Save in one of the formats of ``vmcorefs save``; its report, as JSON has it."""
-    order = make_order(settings, path)
-    writer = make_writer(order.format, order.codec, default_threads())
-    warnings = list(capture.image.warnings)
-    dump, missing = make_dump(capture, warnings)
-    for warning in warnings:
-        say(f"warning: {warning}")
-    report = save_dump(
-        dump,
-        None,
-        order,
-        writer,
-        Console(bar=False, say=say, warn=say, step=place.check_room),
-        missing=missing,
-    )
+    console = Console(bar=False, say=say, warn=say, step=place.check_room)
+    report = save_capture(capture, make_order(settings, path), default_threads(), console)
     say(_describe(report))
     return as_dict(report)
 
