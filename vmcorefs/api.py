@@ -30,10 +30,7 @@ class Capture:
     """
 
     def __init__(
-        self,
-        image: MemoryImage,
-        files: Mapping[str, TreeFile],
-        filtered: Filter | None = None,
+        self, image: MemoryImage, files: Mapping[str, TreeFile], filtered: Filter | None = None
     ) -> None:
         self.image = image
         self.filtered = filtered

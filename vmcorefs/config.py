@@ -175,7 +175,7 @@ class CaptureConfig(msgspec.Struct, frozen=True):
         LayoutChoice,
         Option(
             "Lay out vmcore byte for byte as /proc/vmcore (kernel, the default), or with headers"
-            " that volatility3 and LeechCore open as well (universal).",
+            " that volatility3 and LeechCore open as well (universal)."
         ),
     ] = "kernel"
     dump_level: Annotated[

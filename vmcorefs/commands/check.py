@@ -14,11 +14,7 @@ from vmcorefs.reports.check import format_check, make_check
 @click.command(epilog=IMAGES_HELP)
 @capture_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; sizes are in bytes.")
-def check(
-    config: CaptureConfig,
-    verify: str | None,
-    as_json: bool,
-) -> None:
+def check(config: CaptureConfig, verify: str | None, as_json: bool) -> None:
     """Show what was found in IMAGE..., how sure it is, and which tools will open its vmcore.
 
     For each of crash, gdb, drgn, makedumpfile, libkdumpfile, volatility3 and MemProcFS: yes, "yes,

@@ -33,11 +33,7 @@ def _say_needs(context: click.Context, _parameter: click.Parameter, value: bool)
     help="Instead, show what this machine should reserve with crashkernel=, and the disk space for"
     " a dump, by /etc/vmcorefs.toml.",
 )
-def estimate(
-    config: CaptureConfig,
-    verify: str | None,
-    as_json: bool,
-) -> None:
+def estimate(config: CaptureConfig, verify: str | None, as_json: bool) -> None:
     """Count the pages in IMAGE... by use, and estimate how large a dump would be at each level.
 
     All pages are counted. A sample of each kind is compressed with every codec that is installed,

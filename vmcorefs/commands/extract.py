@@ -26,13 +26,7 @@ from vmcorefs.system.bars import progress_bar
 )
 @click.option("--force", is_flag=True, help="Replace FILE if it exists.")
 @capture_options
-def extract(
-    file: str,
-    config: CaptureConfig,
-    verify: str | None,
-    output: str,
-    force: bool,
-) -> None:
+def extract(file: str, config: CaptureConfig, verify: str | None, output: str, force: bool) -> None:
     """Write FILE of the tree, such as vmcore, without mounting.
 
     The output is sparse. It is written as OUTPUT.incomplete and renamed when it is whole; the same

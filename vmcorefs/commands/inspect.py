@@ -14,11 +14,7 @@ from vmcorefs.reports.inspect import format_report, make_report
 @click.command(epilog=IMAGES_HELP)
 @capture_options
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; numbers are bytes.")
-def inspect(
-    config: CaptureConfig,
-    verify: str | None,
-    as_json: bool,
-) -> None:
+def inspect(config: CaptureConfig, verify: str | None, as_json: bool) -> None:
     """Show everything that is known of IMAGE..., without mounting."""
     with open_capture(config, verify) as capture:
         report = make_report(capture)

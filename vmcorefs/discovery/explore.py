@@ -209,13 +209,7 @@ class Explorer:
         return best
 
     def _resolve(
-        self,
-        candidate: Candidate,
-        machine: int,
-        fmt: PageTableFormat,
-        root: int,
-        *,
-        search: bool,
+        self, candidate: Candidate, machine: int, fmt: PageTableFormat, root: int, *, search: bool
     ) -> Iterator[FoundKernel]:
         """Placements in which the page tables resolve, up to the first one without faults."""
         memory = Reader("memory", self.captured, self._sources)

@@ -55,11 +55,7 @@ def make_findings(  # one argument per fact
 
 
 def make_dump_findings(
-    explorer: Explorer,
-    dump: DumpFile,
-    memory_map: MemoryMap,
-    plan: Plan,
-    notes: CrashNotes,
+    explorer: Explorer, dump: DumpFile, memory_map: MemoryMap, plan: Plan, notes: CrashNotes
 ) -> tuple[Finding, ...]:
     """Report what a dump says, and what else was found out; the arguments are as above."""
     told = f"as {dump.format} says"

@@ -27,10 +27,7 @@ from vmcorefs.sources.base import Source
 
 
 def find_map_and_placement(
-    config: CaptureConfig,
-    given: MemoryMap | None,
-    explorer: Explorer,
-    sources: tuple[Source, ...],
+    config: CaptureConfig, given: MemoryMap | None, explorer: Explorer, sources: tuple[Source, ...]
 ) -> tuple[MemoryMap, Extents]:
     """Find the memory map and the placement of the bytes in the physical address space.
 

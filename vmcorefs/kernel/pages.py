@@ -21,12 +21,7 @@ from vmcorefs.core.pages.struct_page import StructPage, read_struct_page
 from vmcorefs.errors import FaultError, FormatError, UnsupportedError
 from vmcorefs.kernel.lru_cache import LruCache
 from vmcorefs.kernel.page_tables import TableLookup, locate_page_tables
-from vmcorefs.kernel.virtual import (
-    LoadLookup,
-    Translation,
-    read_into,
-    read_through,
-)
+from vmcorefs.kernel.virtual import LoadLookup, Translation, read_into, read_through
 
 if TYPE_CHECKING:
     from vmcorefs.kernel.kernel import Kernel

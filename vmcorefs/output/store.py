@@ -23,13 +23,7 @@ class StoreTarget(SequentialTarget):
     """A file that fsspec writes; see ``Target``."""
 
     def __init__(
-        self,
-        url: str,
-        *,
-        force: bool,
-        resume: bool = False,
-        reach: int = 0,
-        hashed: bool = True,
+        self, url: str, *, force: bool, resume: bool = False, reach: int = 0, hashed: bool = True
     ) -> None:
         """Find the store, and start ``KEY.incomplete``.
 

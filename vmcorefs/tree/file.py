@@ -83,10 +83,7 @@ def text_file(path: str, make: Callable[[], bytes]) -> TreeFile:
 
 
 def table_file(
-    path: str,
-    table: Extents,
-    sources: Sequence[Source],
-    faults: frozenset[Kind] = DEFAULT_FAULTS,
+    path: str, table: Extents, sources: Sequence[Source], faults: frozenset[Kind] = DEFAULT_FAULTS
 ) -> TreeFile:
     """A file whose bytes a table finds."""
     reader = Reader(path, table, sources, faults)

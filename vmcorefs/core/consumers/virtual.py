@@ -60,9 +60,7 @@ def _crash_wants_notes_first(dump: DumpHeaders) -> Iterator[Objection]:
     note = dump.phdrs[0]
     if int(note["p_offset"]) + int(note["p_filesz"]) > int(first["p_offset"]):
         yield Objection(
-            "notes must lie before the first PT_LOAD's data",
-            f"{_CRASH} is_netdump",
-            fatal=True,
+            "notes must lie before the first PT_LOAD's data", f"{_CRASH} is_netdump", fatal=True
         )
 
 

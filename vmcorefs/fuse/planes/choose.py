@@ -139,7 +139,7 @@ def _expect_backing(_: int) -> int:
 
 
 def _kernel(file: TreeFile, open_backing: OpenBacking, *, may_wait: bool) -> Served:
-    files = _regular_files(file.reader.sources)
+    files = _of_kind("file", file.reader.sources)
     if not may_wait:
         _refuse_what_may_hang(files, "the kernel would wait for it forever")
     whole = _one_run(file, {**files, **_of_kind("proc file", file.reader.sources)})
@@ -161,21 +161,14 @@ def _kernel(file: TreeFile, open_backing: OpenBacking, *, may_wait: bool) -> Ser
 
 
 def _passed_to(
-    open_backing: OpenBacking,
-    descriptor: int,
-    by: str,
-    inputs: tuple[tuple[int, int], ...],
+    open_backing: OpenBacking, descriptor: int, by: str, inputs: tuple[tuple[int, int], ...]
 ) -> Served:
     try:
         backing = open_backing(descriptor)
     except OSError as error:
         raise _NotPossibleError(f"FUSE passthrough: {error.strerror}") from error
     return Served(
-        "kernel",
-        by,
-        backing=backing,
-        backs_direct=_opens_direct(descriptor),
-        descriptors=inputs,
+        "kernel", by, backing=backing, backs_direct=_opens_direct(descriptor), descriptors=inputs
     )
 
 
@@ -197,10 +190,10 @@ def _one_run(file: TreeFile, files: dict[int, FileSource]) -> FileSource | None:
 
 
 def _mapped(file: TreeFile, why_not: tuple[str, ...], *, may_wait: bool) -> Served:
-    regular = _regular_files(file.reader.sources)
+    regular = _of_kind("file", file.reader.sources)
     if not may_wait and not can_populate():
         _refuse_what_may_hang(regular, "a reply from a mapping could not be given up")
-    files = {**regular, **_devices(file.reader.sources)}
+    files = {**regular, **_of_kind("block device", file.reader.sources)}
     pages = cut_into_pages(file.reader.table, file.reader.faults, frozenset(files))
     if not (pages.table.kind == Kind.DATA).any():
         raise _NotPossibleError("no input holds a whole page of it as it is")
@@ -227,14 +220,6 @@ def _refuse_what_may_hang(files: dict[int, FileSource], why: str) -> None:
                 f"{source.name} lies on {fs_type}, which may stop answering, and {why}"
                 " (-o read_timeout=0 allows that)"
             )
-
-
-def _regular_files(sources: Sequence[object]) -> dict[int, FileSource]:
-    return _of_kind("file", sources)
-
-
-def _devices(sources: Sequence[object]) -> dict[int, FileSource]:
-    return _of_kind("block device", sources)
 
 
 def _of_kind(kind: str, sources: Sequence[object]) -> dict[int, FileSource]:

@@ -33,9 +33,7 @@ class CompositeError(Exception):
 
 
 def open_composite(
-    pages: Pages,
-    descriptors: dict[int, int],
-    read: Callable[[int, int], bytes],
+    pages: Pages, descriptors: dict[int, int], read: Callable[[int, int], bytes]
 ) -> int:
     """Have the kernel assemble a file.
 
@@ -110,12 +108,7 @@ def _read_further_ahead(new: set[str]) -> None:
 
 
 def _copy(
-    metadata: int,
-    to: int,
-    pages: Pages,
-    start: int,
-    size: int,
-    read: Callable[[int, int], bytes],
+    metadata: int, to: int, pages: Pages, start: int, size: int, read: Callable[[int, int], bytes]
 ) -> None:
     for at in range(start, min(start + size, pages.size), _AT_ONCE):
         count = min(_AT_ONCE, start + size - at, pages.size - at)

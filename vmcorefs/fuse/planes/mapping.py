@@ -83,12 +83,7 @@ class Mapping:
 
     def _map(self, start: int, size: int, flags: int, descriptor: int, offset: int) -> None:
         linux.map_memory(
-            self._address + start,
-            size,
-            linux.PROT_READ,
-            flags | _READ_FIXED,
-            descriptor,
-            offset,
+            self._address + start, size, linux.PROT_READ, flags | _READ_FIXED, descriptor, offset
         )
 
     def holds(self, offset: int, count: int) -> bool:

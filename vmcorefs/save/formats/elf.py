@@ -34,14 +34,7 @@ from vmcorefs.errors import ConfigError, OutputError
 from vmcorefs.save.dump import Dump, Observer, Output
 from vmcorefs.save.formats.append import Appender
 from vmcorefs.save.losses import Loss
-from vmcorefs.save.pages import (
-    Batch,
-    PageReader,
-    Pages,
-    batch_pages,
-    batches,
-    find_runs,
-)
+from vmcorefs.save.pages import Batch, PageReader, Pages, batch_pages, batches, find_runs
 from vmcorefs.save.pipeline import map_in_order
 from vmcorefs.save.survey import Survey
 from vmcorefs.save.written import Written, move_zeros, no_counts

@@ -11,13 +11,7 @@ from msgspec.structs import replace
 from vmcorefs.core.elf.notes import walk_notes
 from vmcorefs.core.elf.vmcoreinfo import NOTE_NAME
 from vmcorefs.core.formats.c_struct import Abi
-from vmcorefs.core.formats.kdump.descriptors import (
-    DESC_SIZE,
-    Flag,
-    Places,
-    bitmap_blocks,
-    places,
-)
+from vmcorefs.core.formats.kdump.descriptors import DESC_SIZE, Flag, Places, bitmap_blocks, places
 from vmcorefs.core.formats.kdump.headers import (
     U32_MAX,
     MainHeader,
