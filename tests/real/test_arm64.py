@@ -19,7 +19,7 @@ from tests.real.sums import kallsyms_sums, md5, sum_of
 from tests.real.truth import spans
 from tests.real.walked import Load, Walked, kcore_loads, walked
 from vmcorefs.core.structures.kallsyms import read_symbols
-from vmcorefs.kernel.log import find_log
+from vmcorefs.core.structures.printk import read_log
 from vmcorefs.kernel.symbols import Symbols, find_btf, find_symbols
 
 if TYPE_CHECKING:
@@ -157,8 +157,7 @@ def test_btf_is_the_guests(snapshot: Snapshot, machine: Walked) -> None:
 
 @each
 def test_the_log_is_what_dmesg_printed(snapshot: Snapshot, machine: Walked) -> None:
-    log, why_not = find_log(machine.vmcoreinfo, machine.kernel)
-    assert log is not None, why_not
+    log = read_log(machine.vmcoreinfo, machine.kernel)
     assert log.decode().startswith(snapshot.text("dmesg"))
 
 

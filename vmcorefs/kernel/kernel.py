@@ -15,9 +15,9 @@ from vmcorefs.core.paging.mappings import Mappings
 from vmcorefs.core.structures.btf import Struct, read_structs
 from vmcorefs.core.structures.kallsyms import SymbolTable, read_symbols
 from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.core.structures.printk import names_log, read_log
 from vmcorefs.core.structures.version import read_banner
 from vmcorefs.errors import FaultError, FormatError, UnsupportedError, VmcorefsError
-from vmcorefs.kernel.log import find_log
 from vmcorefs.kernel.maps import KernelMap, read_kernel_map
 from vmcorefs.kernel.once import once
 from vmcorefs.kernel.page_tables import find_page_tables, locate_page_tables
@@ -224,7 +224,12 @@ class Kernel:
     @once
     def log(self) -> tuple[bytes | None, str]:
         """Its log as text, or None and the reason, if VMCOREINFO promises one."""
-        return find_log(self.vmcoreinfo, self.image)
+        if not names_log(self.vmcoreinfo):
+            return None, ""
+        try:
+            return read_log(self.vmcoreinfo, self.image), ""
+        except VmcorefsError as error:
+            return None, f"no dmesg: {error}"
 
     def symbol(self, name: str) -> int:
         """The address of a symbol.

@@ -5,7 +5,7 @@ from __future__ import annotations
 from vmcorefs.core.space.extents import Kind
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS
-from vmcorefs.tree.file import TreeFile
+from vmcorefs.tree.file import TreeFile, table_file
 from vmcorefs.tree.filtered import Filter, find_left_out
 from vmcorefs.tree.kcore import kcore_files
 from vmcorefs.tree.kdump import kdump_file
@@ -14,7 +14,6 @@ from vmcorefs.tree.symbols import symbol_files
 from vmcorefs.tree.texts import layout_file, text_files
 from vmcorefs.tree.vmcore import (
     cpu_note_files,
-    dump_file,
     lay_out,
     notes_file,
     register_files,
@@ -57,6 +56,6 @@ def build_tree(
 
 def _vmcore(image: MemoryImage, faults: frozenset[Kind], filtered: Filter | None) -> TreeFile:
     if image.vmcore is not None and filtered is None:
-        return dump_file(image, image.vmcore, faults)
+        return table_file("vmcore", image.vmcore, image.sources, faults)  # it is one itself
     filtered = filtered or find_left_out(image)
     return vmcore_file(image, lay_out(image, filtered), faults, filtered)

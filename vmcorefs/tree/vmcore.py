@@ -88,11 +88,6 @@ def vmcore_file(
     return table_file("vmcore", complete(table, layout.size, Kind.HOLE), sources, faults)
 
 
-def dump_file(image: MemoryImage, stored: Extents, faults: frozenset[Kind]) -> TreeFile:
-    """The vmcore of an image that is one: the file itself, byte for byte."""
-    return table_file("vmcore", stored, image.sources, faults)
-
-
 def notes_file(image: MemoryImage) -> TreeFile:
     """``crash_notes``: exactly the bytes of the vmcore's PT_NOTE."""
     return table_file("crash_notes", project_notes(image, 0), image.sources)

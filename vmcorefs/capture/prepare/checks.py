@@ -7,20 +7,15 @@ will most likely be saved all the same), or an error (it will not).
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable
 
 import msgspec
 
 from vmcorefs.capture.prepare.check_system import check_system
 from vmcorefs.capture.prepare.check_target import check_target
 from vmcorefs.capture.prepare.report import Check, error, ok
-from vmcorefs.capture.settings import Settings, load_settings
+from vmcorefs.capture.settings import load_settings
 from vmcorefs.errors import VmcorefsError
-
-_PARTS: tuple[tuple[str, Callable[[Settings], Iterator[Check]]], ...] = (
-    ("target", check_target),
-    ("system", check_system),
-)
 
 
 def check_all(path: str) -> list[Check]:
@@ -35,7 +30,7 @@ def check_all(path: str) -> list[Check]:
     there = os.path.exists(path)
     said = "every key and value is known" if there else "not there, so the defaults hold"
     checks = [ok("settings", f"{path}: {said}")]
-    for what, part in _PARTS:
+    for what, part in (("target", check_target), ("system", check_system)):
         try:
             checks.extend(part(settings))
         except (VmcorefsError, OSError) as problem:

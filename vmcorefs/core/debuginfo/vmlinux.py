@@ -36,6 +36,10 @@ _SHN_ABS = 0xFFF1
 _STB_LOCAL, _STB_GLOBAL, _STB_WEAK = 0, 1, 2
 _STT_OBJECT, _STT_FUNC = 1, 2
 _EHDR, _SHDR = "HHIQQQIHHHHHH", "IIQQQQIIQQ"
+_SYMBOL = (
+    *(("name", "u4"), ("info", "u1"), ("other", "u1")),
+    *(("shndx", "u2"), ("value", "u8"), ("size", "u8")),
+)
 _SHDR_SIZE = struct.calcsize(f"={_SHDR}")
 
 # name, first and end symbol (include/asm-generic/sections.h), flags
@@ -136,19 +140,7 @@ def _make_symtab(
     symbols: SymbolTable, sections: Sequence[_Section], byte_order: ByteOrder
 ) -> tuple[bytes, int]:
     """The symbol table, and the number of its local symbols, which come first (gABI)."""
-    dtype = np.dtype(
-        [
-            (name, byte_order + kind)
-            for name, kind in (
-                ("st_name", "u4"),
-                ("st_info", "u1"),
-                ("st_other", "u1"),
-                ("st_shndx", "u2"),
-                ("st_value", "u8"),
-                ("st_size", "u8"),
-            )
-        ]
-    )
+    dtype = np.dtype([(f"st_{name}", byte_order + kind) for name, kind in _SYMBOL])
     table = np.zeros(len(symbols) + 1, dtype=dtype)  # entry 0 is no symbol
     lengths = np.fromiter(map(len, symbols.names), dtype=np.int64, count=len(symbols))
     info = np.array([_symbol_info(chr(code)) for code in range(256)], dtype=np.uint8)
@@ -178,17 +170,12 @@ def _place_symbols(
     share an address, only the first gets that size: it is the one that the kernel prints in an
     oops (kernel/kallsyms.c, ``get_symbol_pos``), and gdb and elfutils prefer symbols with a size.
     """
-    image = np.array(
-        [
-            (0, 0, _SHN_ABS),
-            *(
-                (section.addr, section.addr + section.size, number)
-                for number, section in enumerate(sections)
-                if section.sh_type == _SHT_NOBITS
-            ),
-        ],
-        dtype=np.uint64,
-    )
+    rows = [
+        (section.addr, section.addr + section.size, number)
+        for number, section in enumerate(sections)
+        if section.sh_type == _SHT_NOBITS
+    ]
+    image = np.array([(0, 0, _SHN_ABS), *rows], dtype=np.uint64)
     row = image[1:, 0].searchsorted(addresses, side="right")
     inside = addresses < image[row, 1]
     section_of = np.where(inside, image[row, 2], _SHN_ABS).astype(np.uint16)

@@ -101,18 +101,10 @@ def _load_ring(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> _Ring:
         _bound(what, size)
         return memory.read(memory.pointer(pointer_at), size)
 
-    descs = read_table(
-        desc_ring + offset("prb_desc_ring.descs"),
-        "the log's descriptors",
-        vmcoreinfo.size("prb_desc"),
-        count_bits,
-    )
-    infos = read_table(
-        desc_ring + offset("prb_desc_ring.infos"),
-        "the log's infos",
-        vmcoreinfo.size("printk_info"),
-        count_bits,
-    )
+    at, size = desc_ring + offset("prb_desc_ring.descs"), vmcoreinfo.size("prb_desc")
+    descs = read_table(at, "the log's descriptors", size, count_bits)
+    at, size = desc_ring + offset("prb_desc_ring.infos"), vmcoreinfo.size("printk_info")
+    infos = read_table(at, "the log's infos", size, count_bits)
     text = read_table(data_ring + offset("prb_data_ring.data"), "the log's text", 1, size_bits)
     counter = offset("atomic_long_t.counter")
     tail = memory.pointer(desc_ring + offset("prb_desc_ring.tail_id") + counter)
