@@ -238,7 +238,7 @@ def _open_dump(
         plan=plan,
         notes=notes,
         missing=dump.missing,
-        warnings=dump.warnings,
+        warnings=(*dump.warnings, *plan.warnings),
         findings=make_dump_findings(explorer, dump, memory_map, plan, notes),
         vmcore=dump.vmcore if as_it_is else None,
     )

@@ -169,6 +169,8 @@ def make_kernel(
     _put_memblock(image, kernel.ram)
     _put_cpus(image, kernel, cpus, saved=crashed)
     image.name("vmcoreinfo_note", image.put(_words(kernel.distance + base + NOTE_AT)))
+    if arch.number == X86.number:
+        image.name("page_offset_base", image.put(_words(arch.direct)))
     # ELFCORE_ADDR_MAX, or what vmcore_init leaves: ELFCORE_ADDR_ERR
     image.name("elfcorehdr_addr", image.put(_words(-2 if captures else -1)))
     image.name("_text", arch.text)

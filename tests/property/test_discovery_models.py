@@ -13,7 +13,7 @@ from tests.builders.page_tables import TOP, Tables
 from tests.property.strategies import mapped_tables, spans
 from vmcorefs.core.elf.elf import pack_headers
 from vmcorefs.core.elf.elfcorehdr import make_elfcorehdr, parse_elfcorehdr
-from vmcorefs.core.paging.direct_map import directly_mapped, find_direct_map, image_span
+from vmcorefs.core.paging.direct_map import directly_mapped, image_span, weigh
 from vmcorefs.core.paging.lookup import translate
 from vmcorefs.core.space.placement import Placement, concatenated, iter_placements
 from vmcorefs.core.space.ranges import make_ranges
@@ -120,24 +120,37 @@ def _apart(rows: list[tuple[int, int, int]]) -> list[tuple[int, int, int]]:
     return kept
 
 
-@given(RUNS, st.integers(0, 12))
-def test_the_direct_map_is_the_distance_at_which_most_is_mapped(
-    runs: list[tuple[int, int, int]], root_page: int
+@given(RUNS, st.integers(0, 12), st.integers(0, 40), st.integers(0, 40) | st.none())
+def test_the_direct_map_is_the_distance_on_which_everything_agrees(
+    runs: list[tuple[int, int, int]], root_page: int, image_page: int, told_page: int | None
 ) -> None:
-    root = root_page * PAGE
-    shown: dict[int, int] = defaultdict(int)
+    base, memory = TOP - (1 << 30), {*range(8), *range(10, 14)}
+    root, image = root_page * PAGE, base + image_page * PAGE
+    shown: dict[int, set[int]] = defaultdict(set)
     for vaddr, paddr, size in runs:
-        shown[vaddr - paddr] += size
-    fit = {v - p for v, p, s in runs if p <= root < p + s}
-    found = find_direct_map(mappings(*runs, root=root))
-    if not fit:
-        assert found is None
-        return
-    assert found in fit
-    assert shown[found] == max(shown[distance] for distance in fit)
-    pages = {n for v, p, s in runs if v - p == found for n in range(p // PAGE, (p + s) // PAGE)}
-    ranges = directly_mapped(mappings(*runs, root=root), found).tolist()
-    assert {n for a, b in ranges for n in range(a // PAGE, b // PAGE)} == pages
+        if vaddr - paddr != image:
+            shown[vaddr - paddr] |= memory & {*range(paddr // PAGE, (paddr + size) // PAGE)}
+    counts = {distance: len(pages) for distance, pages in shown.items() if pages}
+    fit = {v - p for v, p, s in runs if p <= root < p + s} & counts.keys()
+    said = {base + told_page * PAGE} if told_page is not None else set()
+    most = {distance for distance, count in counts.items() if 2 * count > len(memory)}
+    at_root = {max(fit, key=lambda d: counts[d])} if fit else set()
+    found = weigh(
+        mappings(*runs, root=root),
+        image=image,
+        memory=make_ranges([(0, 8 * PAGE), (10 * PAGE, 14 * PAGE)]),
+        told=[(distance, "it", True) for distance in said],
+    )
+    assert found.distance is None or found.distance % TOP != image or image in said
+    if len(said | most) > 1 or not said | most | at_root:
+        assert found.distance is None
+    if found.distance is not None:
+        assert {found.distance} >= said | most
+        assert found.distance in said | most | fit
+        pages = {n for v, p, s in runs if v - p == found.distance
+                 for n in range(p // PAGE, (p + s) // PAGE)}  # fmt: skip
+        ranges = directly_mapped(mappings(*runs, root=root), found.distance).tolist()
+        assert {n for a, b in ranges for n in range(a // PAGE, b // PAGE)} == pages
 
 
 @given(RUNS, st.integers(-10, 40))

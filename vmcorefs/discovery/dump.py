@@ -27,7 +27,7 @@ from vmcorefs.core.maps.memory_map import (
 from vmcorefs.core.space.ranges import Ranges, intersect, make_ranges, round_out, subtract
 from vmcorefs.core.space.units import format_range
 from vmcorefs.discovery.explore import Explorer
-from vmcorefs.discovery.plan import Plan, image_in_ram
+from vmcorefs.discovery.plan import Plan, image_in_ram, no_vaddrs
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FormatError, LayoutError, TruncatedError
 from vmcorefs.kernel.notes import CrashNotes, NoteSlot
@@ -122,7 +122,7 @@ def find_dump_plan(config: CaptureConfig, dump: DumpFile, explorer: Explorer) ->
         ConfigError: if a VMCOREINFO is given but cannot be read.
         SourceIOError: if the dump cannot be read.
     """
-    as_it_is = Plan(dump.plan, f"those of {dump.format}")
+    as_it_is = Plan(dump.plan, f"those of {dump.format}", is_given=True)
     if dump.has_vaddrs and (explorer.known is not None or not config.use_vmcoreinfo):
         return as_it_is
     kernel = explorer.found.kernel if explorer.found is not None else None
@@ -134,10 +134,11 @@ def find_dump_plan(config: CaptureConfig, dump: DumpFile, explorer: Explorer) ->
         e_machine=kernel.machine,
         byte_order=dump.header.byte_order,
         text=image_in_ram(kernel, ram),
-        direct_map=kernel.direct_map,
+        direct_map=kernel.direct_map.distance,
     )
     origin = "built from the RAM of the dump and the kernel's own data"
-    return Plan(elfcorehdr, origin, is_built=True)
+    doubt = no_vaddrs(kernel)
+    return Plan(elfcorehdr, origin, is_built=True, warnings=(doubt,) if doubt else ())
 
 
 def find_dump_notes(

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
+from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.findings import MEMORY_MAP, PLACEMENT, Finding, Sureness
 from vmcorefs.core.maps.memory_map import MemoryMap
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.placement import FLAT
-from vmcorefs.core.space.ranges import Ranges, subtract, total_size
+from vmcorefs.core.space.ranges import Ranges, make_ranges, subtract, total_size
 from vmcorefs.core.space.units import format_range, format_size
 from vmcorefs.discovery.backup import Backup
 from vmcorefs.discovery.explore import TOO_MANY, Explorer
 from vmcorefs.discovery.found import FoundKernel
 from vmcorefs.discovery.low_memory import LowMemory
+from vmcorefs.discovery.map_and_placement import FROM_ELFCOREHDR
 from vmcorefs.discovery.plan import Plan
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.kernel.notes import CrashNotes
+from vmcorefs.kernel.page_tables import START_KERNEL_MAP
 from vmcorefs.sources.dump import DumpFile
 
 _SHOWN = 4
@@ -47,9 +50,10 @@ def make_findings(  # one argument per fact
         _memory_map(explorer, given, memory_map),
         _vmcoreinfo(explorer, plan, notes),
         _kaslr(explorer, notes),
-        _headers(plan),
-        _notes(notes),
-        _low_memory(low.backup, given=low.source is not None),
+        *_direct_map(explorer, plan),
+        _headers(plan, memory_map, notes),
+        _notes(plan, notes),
+        _low_memory(low.backup, plan, memory_map, given=low.source is not None),
         *_symbols(explorer),
     )
 
@@ -68,11 +72,17 @@ def make_dump_findings(
         Finding(MEMORY_MAP, ram, Sureness.GIVEN),
         _vmcoreinfo(explorer, plan, notes),
         _kaslr(explorer, notes),
-        _headers(plan),
-        _notes(notes),
+        *_direct_map(explorer, plan),
+        _headers(plan, memory_map, notes),
+        _notes(plan, notes),
         Finding("low memory", told, Sureness.GIVEN),
         *_symbols(explorer),
     )
+
+
+def _sureness(facts: Sequence[str], contradictions: Sequence[str] = ()) -> Sureness:
+    """Sure is what two facts agree on, and nothing contradicts."""
+    return Sureness.SURE if len(facts) > 1 and not contradictions else Sureness.LIKELY
 
 
 def _placement(explorer: Explorer, given: MemoryMap | None, captured: Extents) -> Finding:
@@ -82,9 +92,8 @@ def _placement(explorer: Explorer, given: MemoryMap | None, captured: Extents) -
         return Finding(PLACEMENT, "the pieces as they are given", Sureness.GIVEN, *_support(found))
     placement = found.placement if found is not None else None
     if found is not None and placement is not None and found.captured.is_same(captured):
-        fits = found.faults == (0, 0)
-        sure = Sureness.SURE if fits else Sureness.LIKELY
-        return Finding(PLACEMENT, placement.name, sure, *_support(found))
+        reasons, against = _support(found)
+        return Finding(PLACEMENT, placement.name, _sureness(reasons, against), reasons, against)
     reasons = (
         (f"the memory map ends at {given.end:#x}, the image at {explorer.size:#x}",)
         if given is not None
@@ -111,7 +120,7 @@ def _support(found: FoundKernel | None) -> tuple[tuple[str, ...], tuple[str, ...
         first = format_range(*found.missing[0].tolist())
         size = format_size(total_size(found.missing))
         against.append(f"{size} of the kernel's RAM are not in the image, the first at {first}")
-    elif found.missing is not None:
+    elif found.kernel_map is not None and not found.kernel_map.is_of_page_tables:
         reasons.append("all RAM of the kernel's own map is in the image")
     return tuple(reasons), tuple(against)
 
@@ -133,13 +142,13 @@ def _memory_map(explorer: Explorer, given: MemoryMap | None, memory_map: MemoryM
         return Finding(MEMORY_MAP, value, sure, tuple(reasons), tuple(against))
     if read is None:
         return Finding(MEMORY_MAP, value, Sureness.GUESS, ("its PT_LOADs are RAM",))
-    whole = read.memory_map.dialect == "iomem_resource"
-    reasons = ["it is the tree that /proc/iomem prints, read from the kernel's memory"]
-    if not whole:
+    if read.memory_map.dialect != "iomem_resource":
         reasons = [f"read from the kernel's {read.memory_map.dialect}"]
-    fits = found is not None and found.faults == (0, 0)
-    sure = Sureness.SURE if whole and fits else Sureness.LIKELY
-    return Finding(MEMORY_MAP, value, sure, tuple(reasons), read.refused)
+        return Finding(MEMORY_MAP, value, Sureness.LIKELY, tuple(reasons), read.refused)
+    reasons = ["it is the tree that /proc/iomem prints, read from the kernel's memory"]
+    if found is not None and found.faults == (0, 0):
+        reasons.append("the image has all of that RAM")
+    return Finding(MEMORY_MAP, value, _sureness(reasons), tuple(reasons), read.refused)
 
 
 def _describe_difference(ours: Ranges, theirs: Ranges) -> str:
@@ -155,11 +164,7 @@ def _vmcoreinfo(explorer: Explorer, plan: Plan, notes: CrashNotes) -> Finding:
     """Which VMCOREINFO is in use, and which others there are."""
     vmcoreinfo = notes.vmcoreinfo
     ranking = explorer.ranking if explorer.has_looked else ()
-    others = tuple(
-        _describe_other(one, ranking)
-        for one in ranking
-        if vmcoreinfo is None or one.candidate.vmcoreinfo.text != vmcoreinfo.text
-    )
+    others = tuple(_describe_other(one, ranking) for one in ranking if not _is_in_use(one, notes))
     if explorer.has_passed_over:
         others = (*others, TOO_MANY)
     if vmcoreinfo is None:
@@ -167,7 +172,9 @@ def _vmcoreinfo(explorer: Explorer, plan: Plan, notes: CrashNotes) -> Finding:
     places = [slot.start for slot in notes.slots if slot.is_vmcoreinfo]
     where = f" at {places[-1]:#x}" if places and notes.space is None else ""
     value = f"Linux {vmcoreinfo.release}{where}"
-    reasons, against = [], []
+    reasons: list[str] = []
+    against: list[str] = []
+    contradictions: list[str] = []
     if notes.given and explorer.given is not None:
         return Finding("VMCOREINFO", value, Sureness.GIVEN, (), others)
     if plan.paddr is not None:
@@ -175,11 +182,19 @@ def _vmcoreinfo(explorer: Explorer, plan: Plan, notes: CrashNotes) -> Finding:
     elif notes.space is not None and places:
         reasons.append("it is among the notes of the dump")
     for one in ranking:
-        if one.candidate.vmcoreinfo.text == vmcoreinfo.text:
+        if _is_in_use(one, notes):
             reasons += one.reasons()
             against += one.objections()
-    sure = Sureness.SURE if len(reasons) > 1 or plan.paddr is not None else Sureness.LIKELY
+            contradictions += one.contradictions()
+    sure = _sureness(reasons, contradictions)
+    # a copy has the time of the crash too
+    reasons += [line for one in ranking if _is_in_use(one, notes) for line in one.crash_time()]
     return Finding("VMCOREINFO", value, sure, tuple(reasons), (*against, *others))
+
+
+def _is_in_use(one: FoundKernel, notes: CrashNotes) -> bool:
+    vmcoreinfo = notes.vmcoreinfo
+    return vmcoreinfo is not None and one.candidate.vmcoreinfo.text == vmcoreinfo.text
 
 
 def _describe_other(one: FoundKernel, ranking: tuple[FoundKernel, ...]) -> str:
@@ -199,42 +214,113 @@ def _kaslr(explorer: Explorer, notes: CrashNotes) -> Finding:
         return Finding("KASLR offset", "", Sureness.NONE)
     value, reasons = f"0x{offset}", ["VMCOREINFO: KERNELOFFSET"]
     found = explorer.found if explorer.has_looked else None
+    text = found.kernel.text if found is not None and found.kernel is not None else None
+    if found is None or found.kernel is None or text is None:
+        return Finding("KASLR offset", value, Sureness.LIKELY, tuple(reasons))
+    vaddr, paddr, size = text
+    shown = f"its image, {vaddr:#x}, to {paddr:#x}, {format_size(size)} on"
+    if not _was_linked_at(found.kernel.machine, vaddr, offset):
+        against = (
+            f"page tables map {shown}: by that offset it was linked for no address it can be",
+        )
+        return Finding("KASLR offset", value, Sureness.LIKELY, tuple(reasons), against)
+    reasons.append(f"page tables map {shown}")
+    return Finding("KASLR offset", value, _sureness(reasons), tuple(reasons))
+
+
+def _was_linked_at(machine: int, vaddr: int, offset: str) -> bool:
+    """Whether an image at ``vaddr`` can have been moved this far."""
+    try:
+        linked = vaddr - int(offset, 16)
+    except ValueError:
+        return False
+    if machine != EM_X86_64:
+        return linked >= 1 << 63
+    # CONFIG_PHYSICAL_START above __START_KERNEL_map, aligned to CONFIG_PHYSICAL_ALIGN
+    return not linked % (2 << 20) and 0 <= linked - START_KERNEL_MAP < 1 << 30
+
+
+def _direct_map(explorer: Explorer, plan: Plan) -> Iterator[Finding]:
+    """Where all of RAM is mapped."""
+    found = explorer.found if explorer.has_looked else None
     if found is None or found.kernel is None:
-        return Finding("KASLR offset", value, Sureness.LIKELY, tuple(reasons))
-    kernel = found.kernel
-    if kernel.direct_map is not None:
-        value += f", direct map at {kernel.direct_map:#x}"
-    if kernel.text is None:
-        return Finding("KASLR offset", value, Sureness.LIKELY, tuple(reasons))
-    vaddr, paddr, size = kernel.text
-    reasons.append(f"page tables map _text, {vaddr:#x}, to {paddr:#x}, {format_size(size)} on")
-    return Finding("KASLR offset", value, Sureness.SURE, tuple(reasons))
+        return
+    direct = found.kernel.direct_map
+    if direct.distance is None:
+        yield Finding("direct map", "", Sureness.NONE, (), direct.against)
+        return
+    reasons, against = list(direct.reasons), list(direct.against)
+    if not plan.is_built:
+        others = _other_distances(plan, direct.distance, found.kernel.image_distance)
+        against += (f"the headers have memory at {other:#x}" for other in others[:_SHOWN])
+    yield Finding(
+        "direct map", f"{direct.distance:#x}", _sureness(reasons, against), tuple(reasons),
+        tuple(against),
+    )  # fmt: skip
 
 
-def _headers(plan: Plan) -> Finding:
+def _other_distances(plan: Plan, direct_map: int, image: int) -> list[int]:
+    loads = plan.elfcorehdr.loads
+    loads = loads[loads["p_vaddr"] != 0]
+    found = set((loads["p_vaddr"] - loads["p_paddr"]).tolist())
+    return sorted(found - {direct_map, image % (1 << 64)})
+
+
+def _headers(plan: Plan, memory_map: MemoryMap, notes: CrashNotes) -> Finding:
     """Which headers the vmcore is laid out by."""
     if plan.paddr is None and plan.is_built:
-        reasons = (f"the headers are {plan.origin}",)
+        reasons: tuple[str, ...] = (f"the headers are {plan.origin}",)
         return Finding("elfcorehdr", "", Sureness.NONE, reasons, plan.warnings)
-    sure = Sureness.SURE if plan.paddr is not None else Sureness.GIVEN
-    return Finding("elfcorehdr", plan.origin, sure, (), plan.warnings)
+    if plan.is_given:
+        return Finding("elfcorehdr", plan.origin, Sureness.GIVEN, (), plan.warnings)
+    facts, against = [], []
+    if memory_map.dialect != FROM_ELFCOREHDR:
+        difference = _describe_difference(memory_map.crashed_ram, plan.elfcorehdr.ram)
+        if difference:
+            against.append(f"of the memory map's RAM it {difference}")
+        else:
+            facts.append("its PT_LOADs are the RAM of the memory map")
+    if any(slot.is_vmcoreinfo for slot in notes.slots):
+        facts.append("one of its PT_NOTEs is VMCOREINFO")
+    sure = _sureness(facts, against)
+    return Finding("elfcorehdr", plan.origin, sure, tuple(facts), (*against, *plan.warnings))
 
 
-def _notes(notes: CrashNotes) -> Finding:
+def _notes(plan: Plan, notes: CrashNotes) -> Finding:
     """How many CPUs saved their registers."""
     slots = notes.cpu_slots
     filled = sum(bool(slot.notes) for slot in slots)
     value = f"{filled} of {len(slots)} CPUs saved their registers" if slots else ""
-    sure = Sureness.SURE if filled else Sureness.NONE
-    return Finding("crash notes", value, sure, (), notes.warnings)
+    if not filled:
+        return Finding("crash notes", value, Sureness.NONE, (), notes.warnings)
+    if notes.space is not None:
+        reasons: tuple[str, ...] = ("they are the notes of the dump",)
+        return Finding("crash notes", value, Sureness.GIVEN, reasons, notes.warnings)
+    who = "the kernel's crash_notes say" if plan.is_built else "the elfcorehdr says"
+    reasons = (f"{who} where they are", "what lies there are whole notes")
+    sure = _sureness(reasons, notes.warnings)
+    return Finding("crash notes", value, sure, reasons, notes.warnings)
 
 
-def _low_memory(backup: Backup | None, *, given: bool) -> Finding:
+def _low_memory(
+    backup: Backup | None, plan: Plan, memory_map: MemoryMap, *, given: bool
+) -> Finding:
     """Which copy of low memory is used."""
     if backup is None:
         return Finding("low memory", "as it is in the image", Sureness.LIKELY)
     value = f"{format_range(backup.start, backup.end)} from {backup.origin}"
-    return Finding("low memory", value, Sureness.GIVEN if given else Sureness.SURE)
+    if given:
+        return Finding("low memory", value, Sureness.GIVEN)
+    reasons, against = ["a PT_LOAD of the elfcorehdr has its bytes there"], []
+    moved, crash_kernel = plan.elfcorehdr.backup, memory_map.crash_kernel
+    if moved is not None and len(crash_kernel):
+        region = make_ranges([(moved[2], moved[2] + moved[1])])
+        if len(subtract(region, crash_kernel)):
+            against.append("that is outside the crash kernel's memory")
+        else:
+            reasons.append("that is in the crash kernel's memory")
+    sure = _sureness(reasons, against)
+    return Finding("low memory", value, sure, tuple(reasons), tuple(against))
 
 
 def _symbols(explorer: Explorer) -> Iterator[Finding]:
@@ -247,4 +333,5 @@ def _symbols(explorer: Explorer) -> Iterator[Finding]:
     except VmcorefsError as error:
         yield Finding("kallsyms", "", Sureness.NONE, (), (str(error),))
         return
-    yield Finding("kallsyms", f"{len(symbols)} symbols", Sureness.SURE, ("_stext fits VMCOREINFO",))
+    reasons = ("its tables, which VMCOREINFO names, decode", "_stext is where VMCOREINFO has it")
+    yield Finding("kallsyms", f"{len(symbols)} symbols", _sureness(reasons), reasons)

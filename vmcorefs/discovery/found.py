@@ -132,27 +132,35 @@ class FoundKernel(msgspec.Struct, frozen=True, dict=True):
             lines.append(f"the kernel's vmcoreinfo_note points to it, {self.own_note:#x}")
         if self._is_in_ram():
             lines.append("it is in System RAM by the kernel's own map")
+        return lines
+
+    def crash_time(self) -> list[str]:
+        """When it crashed, by its own word, in a line; empty if it does not say."""
         seconds = self.candidate.vmcoreinfo.crash_time
-        if seconds is not None:
-            lines.append(
-                f"CRASHTIME is {datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"
-            )
+        if seconds is None:
+            return []
+        return [f"CRASHTIME is {datetime.fromtimestamp(seconds, UTC):%Y-%m-%d %H:%M:%S} UTC"]
+
+    def contradictions(self) -> list[str]:
+        """What speaks against its being the note of a kernel that crashed, a line each."""
+        lines = []
+        if self.is_capture_kernel:
+            lines.append("it is a capture kernel: its elfcorehdr_addr is set")
+        if self.own_note is not None and self.own_note not in self.note_at and self.note_at:
+            lines.append(f"the kernel's vmcoreinfo_note points elsewhere, to {self.own_note:#x}")
+        if self.note is not None and self.kernel_map is not None and not self._is_in_ram():
+            lines.append("it is outside System RAM by the kernel's own map")
         return lines
 
     def objections(self) -> list[str]:
         """The evidence against it, a line each."""
         lines = [self.why_not] if self.why_not else []
-        if self.is_capture_kernel:
-            lines.append("it is a capture kernel: its elfcorehdr_addr is set")
+        lines += self.contradictions()
         if self.kernel is not None:
             lines += [str(problem) for problem in self.kernel.mappings.problems]
         lacking = self._lacking()
         if lacking:
             lines.append(f"{format_size(lacking)} of the kernel's RAM are not in the image")
-        if self.own_note is not None and self.own_note not in self.note_at and self.note_at:
-            lines.append(f"the kernel's vmcoreinfo_note points elsewhere, to {self.own_note:#x}")
-        if self.note is not None and self.kernel_map is not None and not self._is_in_ram():
-            lines.append("it is outside System RAM by the kernel's own map")
         if self.candidate.vmcoreinfo.crash_time is None:
             lines.append("no CRASHTIME: it had not crashed yet")
         return lines

@@ -25,6 +25,9 @@ from vmcorefs.errors import ConfigError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import Source
 
+FROM_ELFCOREHDR = "the elfcorehdr in the image"
+"""The dialect of a map that is made from an elfcorehdr."""
+
 
 def find_map_and_placement(
     config: CaptureConfig, given: MemoryMap | None, explorer: Explorer, sources: tuple[Source, ...]
@@ -94,7 +97,7 @@ def map_around(elfcorehdr: Elfcorehdr, paddr: int) -> MemoryMap:
     inside = gaps[(gaps[:, 0] <= paddr) & (paddr < gaps[:, 1])]
     rows = make_ranges([*map(tuple, ram.tolist()), *map(tuple, inside.tolist())]).tolist()
     memory_map = make_memory_map(
-        (Region(start, end, SYSTEM_RAM) for start, end in rows), "the elfcorehdr in the image"
+        (Region(start, end, SYSTEM_RAM) for start, end in rows), FROM_ELFCOREHDR
     )
     return with_crash_kernel(memory_map, inside)
 

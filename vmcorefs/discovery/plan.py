@@ -41,6 +41,7 @@ class Plan(msgspec.Struct, frozen=True):
         origin: Where they come from, for people.
         paddr: Where it is in memory; None if it is not there.
         is_built: Whether they were built because there is no elfcorehdr.
+        is_given: Whether the user gave them, or their address, or they are a dump's own.
         warnings: What a person should know about the choice.
     """
 
@@ -48,6 +49,7 @@ class Plan(msgspec.Struct, frozen=True):
     origin: str
     paddr: int | None = None
     is_built: bool = False
+    is_given: bool = False
     warnings: tuple[str, ...] = ()
 
 
@@ -101,7 +103,7 @@ def _choose(
     if config.elfcorehdr is not None:
         return _read(memory, config.elfcorehdr)
     if memory_map.elfcorehdr is not None:
-        return Plan(memory_map.elfcorehdr, "the elfcorehdr given as the memory map")
+        return Plan(memory_map.elfcorehdr, "the elfcorehdr given as the memory map", is_given=True)
     # with a map that lacks the crash kernel's ranges, all RAM has to be searched
     where = memory_map.crash_kernel if len(memory_map.crash_kernel) else memory_map.ram
     if explorer.has_scanned:  # memory is scanned only once
@@ -141,7 +143,7 @@ def _read(memory: Reader, paddr: int) -> Plan:
         found = read_elfcorehdr(memory, paddr)
     except (FormatError, FaultError) as error:
         raise FormatError(f"no elfcorehdr at {paddr:#x}: {error}") from error
-    return Plan(found.elfcorehdr, f"the elfcorehdr given at {paddr:#x}", paddr)
+    return Plan(found.elfcorehdr, f"the elfcorehdr given at {paddr:#x}", paddr, is_given=True)
 
 
 def only_elfcorehdr(search: Search) -> Found:
@@ -182,13 +184,13 @@ def build_plan(config: CaptureConfig, memory_map: MemoryMap, found: FoundKernel 
         e_machine=kernel.machine,
         notes=(*slots, *_vmcoreinfo_slot(found)),
         text=image_in_ram(kernel, memory_map.ram),
-        direct_map=kernel.direct_map,
+        direct_map=kernel.direct_map.distance,
     )
     return Plan(
         elfcorehdr,
         "built from the memory map and the kernel's own data",
         is_built=True,
-        warnings=(no_slots,) if no_slots else (),
+        warnings=tuple(filter(None, (no_slots, no_vaddrs(kernel)))),
     )
 
 
@@ -199,6 +201,14 @@ def image_in_ram(kernel: Kernel, ram: Ranges) -> tuple[int, int, int] | None:
     _, paddr, size = kernel.text
     held = intersect(ram, make_ranges([(paddr, paddr + size)]))
     return kernel.text if total_size(held) == size else None
+
+
+def no_vaddrs(kernel: Kernel) -> str:
+    """Why headers that are built have no virtual address of RAM; empty if they have."""
+    direct = kernel.direct_map
+    if direct.distance is not None:
+        return ""
+    return f"p_vaddr of RAM is 0, as its place is not known: {'; '.join(direct.against)}"
 
 
 def _vmcoreinfo_slot(found: FoundKernel | None) -> tuple[tuple[int, int], ...]:

@@ -10,7 +10,7 @@ from vmcorefs.core.elf.elf import ELFCLASS64, EM_AARCH64, EM_RISCV, EM_X86_64
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
-from vmcorefs.core.paging.direct_map import find_direct_map, image_span
+from vmcorefs.core.paging.direct_map import DirectMap, image_span
 from vmcorefs.core.paging.mappings import Mappings
 from vmcorefs.core.structures.btf import Struct, read_structs
 from vmcorefs.core.structures.kallsyms import SymbolTable, read_symbols
@@ -18,6 +18,7 @@ from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.core.structures.printk import names_log, read_log
 from vmcorefs.core.structures.version import read_banner
 from vmcorefs.errors import FaultError, FormatError, UnsupportedError, VmcorefsError
+from vmcorefs.kernel.direct_map import find_direct_map
 from vmcorefs.kernel.maps import KernelMap, read_kernel_map
 from vmcorefs.kernel.once import once
 from vmcorefs.kernel.page_tables import find_page_tables, locate_page_tables
@@ -171,9 +172,9 @@ class Kernel:
         return read_banner(self.image, self.symbol("linux_banner"))
 
     @once
-    def direct_map(self) -> int | None:
-        """How far its direct map is above physical addresses, modulo 2**64."""
-        return find_direct_map(self.mappings)
+    def direct_map(self) -> DirectMap:
+        """Its direct map, and the evidence for it; the errors are those of ``mappings``."""
+        return find_direct_map(self)
 
     @property
     def image_distance(self) -> int:

@@ -32,6 +32,9 @@ from vmcorefs.kernel.iomem_resource import find_iomem_resource
 if TYPE_CHECKING:
     from vmcorefs.kernel.kernel import Kernel
 
+_BY_SECTIONS = "mem_section and the direct map of the page tables"
+_BY_PAGE_TABLES = "the direct map of the page tables"
+
 
 class KernelMap(msgspec.Struct, frozen=True):
     """A memory map that was read from a kernel.
@@ -43,6 +46,11 @@ class KernelMap(msgspec.Struct, frozen=True):
 
     memory_map: MemoryMap
     refused: tuple[str, ...]
+
+    @property
+    def is_of_page_tables(self) -> bool:
+        """Whether it was only told from what the page tables map."""
+        return self.memory_map.dialect in (_BY_SECTIONS, _BY_PAGE_TABLES)
 
 
 def read_kernel_map(kernel: Kernel) -> KernelMap | None:
@@ -105,22 +113,21 @@ def _memblock(kernel: Kernel) -> MemoryMap:
 
 def _sections(kernel: Kernel) -> MemoryMap:
     present = read_sections(kernel.vmcoreinfo, kernel.virtual)
-    return _from_ranges(
-        intersect(present, _mapped(kernel)), "mem_section and the direct map of the page tables"
-    )
+    return _from_ranges(intersect(present, _mapped(kernel)), _BY_SECTIONS)
 
 
 def _direct_map(kernel: Kernel) -> MemoryMap:
-    return _from_ranges(_mapped(kernel), "the direct map of the page tables")
+    return _from_ranges(_mapped(kernel), _BY_PAGE_TABLES)
 
 
 _ALL = (_iomem_resource, _e820_table, _boot_params, _memblock, _sections, _direct_map)
 
 
 def _mapped(kernel: Kernel) -> Ranges:
-    if kernel.direct_map is None:
-        raise FormatError("page tables: nothing is mapped")
-    return directly_mapped(kernel.mappings, kernel.direct_map)
+    found = kernel.direct_map
+    if found.distance is None:
+        raise FormatError(f"no direct map: {'; '.join(found.against)}")
+    return directly_mapped(kernel.mappings, found.distance)
 
 
 def _from_ranges(ranges: Ranges, dialect: str) -> MemoryMap:

@@ -26,7 +26,9 @@ from vmcorefs.errors import FaultError, UnsupportedError
 from vmcorefs.kernel.lru_cache import LruCache
 from vmcorefs.reader import Reader
 
-_X86_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map (arch/x86/include/asm/page_64_types.h)
+START_KERNEL_MAP = 0xFFFFFFFF80000000
+"""__START_KERNEL_map of x86-64 (arch/x86/include/asm/page_64_types.h)."""
+
 _ADDRESSES = 1 << 64
 _KEPT_TABLES = 256  # of 4 KiB; those near the root are used again and again
 
@@ -86,7 +88,7 @@ def _locate_x86_64(vmcoreinfo: Vmcoreinfo) -> tuple[PageTableFormat, int]:
     # arch/x86/kernel/vmcore_info_64.c; the keys came with 4.17 and 5.1, with what they describe
     levels = 5 if vmcoreinfo.number("pgtable_l5_enabled", default=0) else 4
     fmt = x86_64(levels=levels, sme_mask=vmcoreinfo.number("sme_mask", default=0) % _ADDRESSES)
-    offset = vmcoreinfo.number("phys_base") - _X86_KERNEL_MAP
+    offset = vmcoreinfo.number("phys_base") - START_KERNEL_MAP
     return fmt, (vmcoreinfo.symbol("swapper_pg_dir") + offset) % _ADDRESSES
 
 

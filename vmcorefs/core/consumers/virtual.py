@@ -16,11 +16,15 @@ from vmcorefs.core.elf.elf import (
     PT_NOTE,
 )
 from vmcorefs.core.elf.notes import find_vmcoreinfo
+from vmcorefs.core.space.units import format_size
 
 START_KERNEL_MAP = 0xFFFFFFFF80000000
 """__START_KERNEL_map of x86-64 (arch/x86/include/asm/page_64_types.h): text is above it."""
 
 _MACHINES = {EM_386: "i386", EM_PPC64: "ppc64", EM_AARCH64: "aarch64", EM_RISCV: "riscv"}
+
+_KERNEL_HALF = 1 << 63
+_UPPER_HALF = (EM_X86_64, EM_AARCH64, EM_RISCV, EM_PPC64)
 
 _NOTE_TAIL = 32
 """makedumpfile reads a note's header and 15 bytes of its name whatever the note's size."""
@@ -137,6 +141,13 @@ def _gdb_reads_virtual_addresses(dump: DumpHeaders) -> Iterator[Objection]:
         )
     else:
         kcore = "kcore, with gdb -x gdbinit"
+        bare = int(loads["p_memsz"][loads["p_vaddr"] == 0].sum())
+        if bare:
+            yield Objection(
+                f"it reads by virtual address, and PT_LOADs of {format_size(bare)} have none",
+                "bminor/binutils-gdb:bfd/elf.c bfd_section_from_phdr",
+                kcore if dump.vmcoreinfo is not None else GIVE_VMCOREINFO,
+            )
         yield Objection(
             "it cannot follow stacks and modules, which are in vmalloc space",
             'seen: "Cannot access memory at address 0xff3d8e6880013948"',
@@ -194,12 +205,18 @@ def _drgn_wants_address_bits(dump: DumpHeaders) -> Iterator[Objection]:
 
 
 def _drgn_believes_p_vaddr(dump: DumpHeaders) -> Iterator[Objection]:
-    if dump.vmcoreinfo is not None and (dump.loads["p_vaddr"] == 0).any():
-        yield Objection(
-            "it trusts p_vaddr 0, and so reads memory near address 0, where there is none",
-            f"{_DRGN}/program.c drgn_program_set_core_dump; osandov/drgn#461",
-            "DRGN_PREFER_PGTABLE_READER=1 in its environment",
-        )
+    if dump.vmcoreinfo is None:
+        return
+    source = f"{_DRGN}/program.c drgn_program_set_core_dump; osandov/drgn#461"
+    remedy = "DRGN_PREFER_PGTABLE_READER=1 in its environment"
+    vaddrs = dump.loads["p_vaddr"]
+    if (vaddrs == 0).any():
+        rule = "it trusts p_vaddr 0, and so reads memory near address 0, where there is none"
+        yield Objection(rule, source, remedy)
+    wrong = vaddrs[(vaddrs > 0) & (vaddrs < _KERNEL_HALF)]
+    if len(wrong) and dump.header.e_machine in _UPPER_HALF:
+        rule = f"it trusts p_vaddr {int(wrong[0]):#x}, which is no address of a kernel"
+        yield Objection(rule, source, remedy)
 
 
 # --- makedumpfile --------------------------------------------------------------------------------

@@ -1,32 +1,132 @@
 """Where the kernel maps physical memory, and its own image: ``p_vaddr`` of a PT_LOAD.
 
 A kernel maps all of RAM at one distance (``page_offset_base`` on x86, ``PAGE_OFFSET`` elsewhere).
-KASLR changes it, and VMCOREINFO does not have it on every architecture; the page tables do.
+KASLR changes it, and page tables may be lost, so one trace alone is not trusted: ``weigh`` puts
+together all that is known.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
+
+import msgspec
 import numpy as np
 
 from vmcorefs.core.paging.mappings import Mappings
 from vmcorefs.core.space.columns import BoolArray
-from vmcorefs.core.space.ranges import Ranges, normalise
+from vmcorefs.core.space.ranges import Int64Array, Ranges, normalise, total_size
+from vmcorefs.core.space.units import format_size
 
 _ADDRESSES = 1 << 64
 
+Told = tuple[int, str, bool]
+"""A distance; who says so; whether it counts even where the page tables have nothing at it."""
 
-def find_direct_map(mappings: Mappings) -> int | None:
-    """How far virtual addresses of the direct map are above physical ones, modulo 2**64.
+Check = Callable[[int], str]
+"""Says what else fits a distance, in a line; empty if nothing does."""
 
-    Of the distances at which the page tables map their own root, it is the one at which most is
-    mapped: the other one, of the kernel's image, covers a small part of RAM. None if there is none.
+
+class DirectMap(msgspec.Struct, frozen=True):
+    """The direct map, and the evidence for it.
+
+    Attributes:
+        distance: How far it is above physical addresses, modulo 2**64; None if nothing tells, or
+            the evidence contradicts itself.
+        reasons: The facts that agree on it, a line each.
+        against: What contradicts it, or why there is none, a line each.
     """
+
+    distance: int | None
+    reasons: tuple[str, ...] = ()
+    against: tuple[str, ...] = ()
+
+
+def weigh(
+    mappings: Mappings,
+    *,
+    image: int,
+    memory: Ranges,
+    told: Sequence[Told] = (),
+    checks: Sequence[Check] = (),
+) -> DirectMap:
+    """Find the distance on which all the evidence agrees.
+
+    A distance is proposed by what is told; by page tables that map their own root at it, as the
+    root is in RAM; and by page tables that map more than half of memory at it. The kernel's image
+    is mapped as well, and the root is a part of it: that distance is never the direct map's.
+
+    Args:
+        mappings: The kernel's.
+        image: How far its image is above physical addresses, modulo 2**64.
+        memory: What is known to be memory, a normal set.
+        told: What the kernel itself says.
+        checks: What else can be asked about a distance.
+    """
+    shown = _count(mappings, image, memory)
+    found = _propose(mappings, shown, total_size(memory), told)
+    if not found:
+        return DirectMap(None, against=("neither page tables nor symbols tell where it is",))
+    if len(found) > 1:
+        against = (f"{distance:#x}: {'; '.join(facts)}" for distance, facts in found.items())
+        return DirectMap(None, against=tuple(against))
+    ((distance, facts),) = found.items()
+    other = _elsewhere(mappings, distance, int(memory[-1, 1]) if len(memory) else 0)
+    if other:
+        return DirectMap(None, against=(f"{distance:#x}: {'; '.join(facts)}; but {other}",))
+    if distance in shown and not any("page tables" in fact for fact in facts):
+        facts.append(f"the page tables map {format_size(shown[distance])} of memory at it")
+    facts += filter(None, (check(distance) for check in checks))
+    return DirectMap(distance, tuple(facts))
+
+
+def _propose(
+    mappings: Mappings, shown: dict[int, int], total: int, told: Sequence[Told]
+) -> dict[int, list[str]]:
+    """Each distance that something speaks for, and what does."""
+    found: dict[int, list[str]] = {}
+    for distance, who, alone in told:
+        if alone or distance in shown:
+            found.setdefault(distance, []).append(f"{who} says so")
     sees_root = (mappings.paddr <= mappings.root) & (mappings.root < mappings.paddr + mappings.size)
+    roots = set((mappings.vaddr - mappings.paddr)[sees_root].view(np.uint64).tolist())
+    best = max(roots & shown.keys(), key=shown.__getitem__, default=None)
+    if best is not None:
+        found.setdefault(best, []).append("the page tables map their own root at it")
+    best = max(shown, key=shown.__getitem__, default=None)
+    if best is not None and 2 * shown[best] > total:
+        size = f"{format_size(shown[best])} of {format_size(total)}"
+        found.setdefault(best, []).append(f"the page tables map {size} of memory at it")
+    return found
+
+
+def _count(mappings: Mappings, image: int, memory: Ranges) -> dict[int, int]:
+    """Bytes of memory that are mapped at each distance but the image's, if there are any."""
+    if not len(memory) or not len(mappings):
+        return {}
+    before = np.concatenate(([0], np.cumsum(memory[:, 1] - memory[:, 0])))
+
+    def below(paddr: Int64Array) -> Int64Array:
+        row = np.searchsorted(memory[:, 0], paddr, side="right") - 1
+        inside = np.minimum(paddr, memory[row, 1]) - memory[row, 0]
+        size: Int64Array = np.where(row >= 0, before[row] + inside, 0)
+        return size
+
     distance, run = np.unique(mappings.vaddr - mappings.paddr, return_inverse=True)
-    mapped = np.bincount(run, weights=mappings.size) * np.isin(
-        np.arange(len(distance)), run[sees_root]
-    )
-    return int(distance[int(np.argmax(mapped))]) % _ADDRESSES if mapped.any() else None
+    shown = np.zeros(len(distance), dtype=np.int64)
+    np.add.at(shown, run, below(mappings.paddr + mappings.size) - below(mappings.paddr))
+    kept = (shown > 0) & (distance.view(np.uint64) != np.uint64(image % _ADDRESSES))
+    return dict(zip(distance[kept].view(np.uint64).tolist(), shown[kept].tolist(), strict=True))
+
+
+def _elsewhere(mappings: Mappings, distance: int, end: int) -> str:
+    """What the page tables map where the direct map would be, but to other memory."""
+    start = distance - _ADDRESSES if distance >= _ADDRESSES // 2 else distance
+    inside = (mappings.vaddr + mappings.size > start) & (mappings.vaddr < start + end)
+    rows = np.flatnonzero(inside & ~_at_distance(mappings, distance))
+    if not len(rows):
+        return ""
+    vaddr, paddr = int(mappings.vaddr[rows[0]]), int(mappings.paddr[rows[0]])
+    return f"the page tables map {vaddr % _ADDRESSES:#x} to {paddr:#x}"
 
 
 def directly_mapped(mappings: Mappings, distance: int) -> Ranges:
@@ -34,7 +134,7 @@ def directly_mapped(mappings: Mappings, distance: int) -> Ranges:
 
     Args:
         mappings: The kernel's.
-        distance: As ``find_direct_map`` returns it.
+        distance: As in ``DirectMap``.
     """
     rows = _at_distance(mappings, distance)
     start = mappings.paddr[rows]

@@ -217,6 +217,23 @@ def test_no_virtual_addresses() -> None:
     assert verdicts["gdb"].objections[0].remedy == "--vmcoreinfo FILE"
 
 
+def test_a_virtual_address_that_no_kernel_has() -> None:
+    dump = Dump()
+    dump.loads[1] = ram(0xA3000, 0x100000, 16 * MIB, p_vaddr=0x47400000)
+    assert changed(dump.verdicts()) == {"drgn": "yes, but"}
+    (rule,) = rules(dump.verdicts()["drgn"])
+    assert rule == "it trusts p_vaddr 0x47400000, which is no address of a kernel"
+
+
+def test_memory_without_virtual_addresses_beside_the_image() -> None:
+    dump = Dump()
+    dump.loads[1] = ram(0xA3000, 0x100000, 16 * MIB, p_vaddr=0)
+    assert changed(dump.verdicts()) == {"drgn": "yes, but"}
+    assert rules(dump.verdicts()["gdb"])[0] == (
+        "it reads by virtual address, and PT_LOADs of 16 MiB have none"
+    )
+
+
 def test_program_headers_that_do_not_follow_the_elf_header() -> None:
     dump = Dump()
     packed = dump.pack()

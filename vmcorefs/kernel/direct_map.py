@@ -1,0 +1,84 @@
+"""What a kernel itself says of its direct map, and what else in its memory shows where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from vmcorefs.core.elf.elf import EM_AARCH64, EM_RISCV, EM_X86_64
+from vmcorefs.core.paging.direct_map import DirectMap, Told, weigh
+from vmcorefs.core.space.extents import Kind
+from vmcorefs.errors import VmcorefsError
+
+if TYPE_CHECKING:
+    from vmcorefs.kernel.kernel import Kernel
+
+_ADDRESSES = 1 << 64
+_KERNEL_HALF = 1 << 63
+_PUD_SIZE = 1 << 30  # KASLR moves x86-64's direct map by multiples of this (arch/x86/mm/kaslr.c)
+_MAX_ROOTS = 1 << 9
+
+
+def find_direct_map(kernel: Kernel) -> DirectMap:
+    """Weigh the evidence for the place of a kernel's direct map.
+
+    Raises:
+        FormatError, UnsupportedError: if its page tables cannot be walked.
+    """
+    table = kernel.memory.table
+    return weigh(
+        kernel.mappings,
+        image=kernel.image_distance,
+        memory=table.rows(table.kind != Kind.HOLE).ranges,
+        told=tuple(_iter_told(kernel)),
+        checks=(partial(_note_fits, kernel), partial(_sections_fit, kernel)),
+    )
+
+
+def _iter_told(kernel: Kernel) -> Iterator[Told]:
+    info = kernel.vmcoreinfo
+    with suppress(VmcorefsError):  # no such symbol, or its page is lost
+        if kernel.machine == EM_X86_64:
+            # without CONFIG_DYNAMIC_MEMORY_LAYOUT it is a constant, which depends on the version
+            value = kernel.image.pointer(kernel.symbol("page_offset_base"))
+            if value >= _KERNEL_HALF and not value % _PUD_SIZE:
+                yield value, "page_offset_base", True
+        elif kernel.machine == EM_AARCH64:
+            # PAGE_OFFSET of 5.4 and later (arch/arm64/include/asm/memory.h)
+            distance = -(1 << info.number("VA_BITS")) - info.number("PHYS_OFFSET")
+            yield distance % _ADDRESSES, "VMCOREINFO (VA_BITS, PHYS_OFFSET)", False
+        elif kernel.machine == EM_RISCV:
+            distance = info.number("PAGE_OFFSET") - info.number("phys_ram_base")
+            yield distance % _ADDRESSES, "VMCOREINFO (PAGE_OFFSET, phys_ram_base)", False
+
+
+def _note_fits(kernel: Kernel, distance: int) -> str:
+    """``vmcoreinfo_note`` is allocated, so the direct map shows it (kernel/vmcore_info.c)."""
+    with suppress(VmcorefsError):
+        vaddr = kernel.image.pointer(kernel.symbol("vmcoreinfo_note"))
+        text = kernel.vmcoreinfo.text
+        # a note's header, and its name
+        note = kernel.memory.pread(24 + len(text), (vaddr - distance) % _ADDRESSES)
+        if note.endswith(text):
+            return "vmcoreinfo_note points to VMCOREINFO by it"
+    return ""
+
+
+def _sections_fit(kernel: Kernel, distance: int) -> str:
+    """Since 4.15 ``mem_section`` is allocated, as what it points to has always been."""
+    info = kernel.vmcoreinfo
+    with suppress(VmcorefsError):
+        count = min(info.length("mem_section"), _MAX_ROOTS)
+        at = (info.symbol("mem_section") - distance) % _ADDRESSES
+        pointers = np.frombuffer(kernel.memory.pread(count * 8, at), dtype="<u8")
+        roots = pointers[pointers != 0].tolist()
+        # each is where something is held
+        for root in roots:
+            kernel.memory.pread(8, (root - distance) % _ADDRESSES)
+        if roots:
+            return "mem_section and what it points to are in memory by it"
+    return ""
