@@ -89,6 +89,9 @@ class Watch:
     def pages(self, done: int, total: int) -> None:
         self.steps.append((done, total))
 
+    def compared(self, done: int, total: int) -> None:
+        pass
+
     def lost(self, paddr: int, size: int, reason: str) -> None:
         self.losses.append((paddr, size, reason))
 

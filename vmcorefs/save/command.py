@@ -21,6 +21,7 @@ from vmcorefs.save.dump import Dump
 from vmcorefs.save.formats.elf import ElfFormat
 from vmcorefs.save.formats.flattened import FlattenedFormat
 from vmcorefs.save.formats.kdump import KdumpFormat
+from vmcorefs.save.origin import find_origin
 from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console, Order, Write, save
 
@@ -159,6 +160,7 @@ def make_dump(capture: Capture, warnings: list[str]) -> tuple[Dump, int]:
         notes=notes.pread(notes.size, 0),
         vmcoreinfo=image.notes.vmcoreinfo,
         elfcorehdr=image.plan.elfcorehdr,
+        origin=find_origin(image.inputs, image.memory),
     )
     return dump, total_size(image.missing)
 

@@ -11,6 +11,7 @@ from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.pages.selection import PageKinds
 from vmcorefs.core.space.ranges import Ranges
 from vmcorefs.reader import Reader
+from vmcorefs.save.origin import Origin
 
 
 class Dump(msgspec.Struct, frozen=True):
@@ -25,6 +26,7 @@ class Dump(msgspec.Struct, frozen=True):
         notes: The vmcore's whole PT_NOTE.
         vmcoreinfo: Its VMCOREINFO, or None.
         elfcorehdr: The vmcore's headers: machine, and where each PT_LOAD was mapped.
+        origin: Which bytes its memory is.
     """
 
     ram: Ranges
@@ -34,6 +36,7 @@ class Dump(msgspec.Struct, frozen=True):
     notes: bytes
     vmcoreinfo: Vmcoreinfo | None
     elfcorehdr: Elfcorehdr
+    origin: Origin = Origin()
 
 
 class Output(Protocol):
@@ -52,6 +55,9 @@ class Observer(Protocol):
 
     def pages(self, done: int, total: int) -> None:
         """``done`` of ``total`` pages that are kept have been dealt with."""
+
+    def compared(self, done: int, total: int) -> None:
+        """``done`` of ``total`` pages that an earlier try wrote have been compared."""
 
     def lost(self, paddr: int, size: int, reason: str) -> None:
         """These bytes could not be read: the dump says that they are not in it."""

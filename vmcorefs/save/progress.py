@@ -87,8 +87,19 @@ class Progress:
         Raises:
             StoppedError: if a signal has asked for it.
         """
+        self._prepare("looking at pages", done, total)
+
+    def compared(self, done: int, total: int) -> None:
+        """See ``Observer.compared``.
+
+        Raises:
+            StoppedError: if a signal has asked for it.
+        """
+        self._prepare("comparing what is there with the image", done, total)
+
+    def _prepare(self, what: str, done: int, total: int) -> None:
         self.check()
-        line = f"{self._name}: looking at pages, {100 * done // max(total, 1)} %"
+        line = f"{self._name}: {what}, {100 * done // max(total, 1)} %"
         if self._bar is not None:
             self._bar.set_description_str(line)
         elif self._is_time_for_a_line():

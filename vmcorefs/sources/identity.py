@@ -28,11 +28,12 @@ class Identity(msgspec.Struct, frozen=True):
     def __str__(self) -> str:
         return (
             f"{self.size} bytes, device {self.device}, inode {self.inode},"
-            f" written {_format_time(self.mtime_ns)}"
+            f" written {format_time(self.mtime_ns)}"
         )
 
 
-def _format_time(time_ns: int) -> str:
+def format_time(time_ns: int) -> str:
+    """A time of a file, in nanoseconds since 1970, for people."""
     seconds, rest = divmod(time_ns, 1_000_000_000)
     try:
         return f"{datetime.fromtimestamp(seconds, UTC):%Y-%m-%dT%H:%M:%S}.{rest:09d}Z"

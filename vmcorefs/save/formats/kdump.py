@@ -24,8 +24,10 @@ from vmcorefs.errors import OutputError
 from vmcorefs.save.codecs import Codec
 from vmcorefs.save.dump import Dump, Observer, Output
 from vmcorefs.save.formats.append import Appender
+from vmcorefs.save.formats.kdump_compare import Comparison, Resumable
 from vmcorefs.save.formats.kdump_plan import bitmaps, plan_parts
-from vmcorefs.save.formats.kdump_resume import Resumable, find_done
+from vmcorefs.save.formats.kdump_resume import ORIGIN, find_done
+from vmcorefs.save.origin import Origin
 from vmcorefs.save.pages import Batch, PageReader, Pages, batch_pages, batches, find_runs
 from vmcorefs.save.pipeline import map_in_order
 from vmcorefs.save.survey import Survey
@@ -88,7 +90,7 @@ class KdumpFormat(msgspec.Struct, frozen=True):
             done, size, resumed = 0, 0, 0
             for part, output in zip(parts, outputs, strict=True):
                 writer = _Writer(dump, survey, part, output, self.codec)
-                resumed += writer.begin(once=self.once)
+                resumed += writer.begin(self.threads, observer, once=self.once)
                 writer.write(self.threads, observer, done, once=self.once)
                 move_zeros(counts, writer.zero_kinds, left_out=no_zeros)
                 done += part.pages
@@ -112,6 +114,7 @@ class _Writer:
         self._part = part
         self._output = output
         self._codec = codec
+        self._origin = dump.origin
         self._reader = PageReader(dump)
         self._dtype = desc_dtype(part.main.abi.byte_order)
         self._data = Appender(output, part.data)
@@ -125,14 +128,19 @@ class _Writer:
         """Bytes in the file."""
         return self._data.end
 
-    def begin(self, *, once: bool) -> int:
+    def begin(self, threads: int, observer: Observer, *, once: bool) -> int:
         """Write everything in front of the pages, unless an earlier try did.
+
+        Args:
+            threads: That compare what an earlier try wrote.
+            observer: Follows how far that is.
+            once: Nothing is changed later.
 
         Returns:
             How many of the first pages are there already.
         """
-        if not self._resume():
-            self._output.pwrite(self._part.front(incomplete=not once), 0)
+        if not self._resume(threads, observer):
+            self._write_front(incomplete=not once)
             maps = Appender(self._output, self._part.where.ram)
             for piece in bitmaps(self._survey, self._part):
                 maps.append(piece)
@@ -176,18 +184,32 @@ class _Writer:
                 self._settle_descriptors()
             raise
         if self._has_losses or not once:
-            self._output.pwrite(part.front(incomplete=self._has_losses), 0)
+            self._write_front(incomplete=self._has_losses)
 
-    def _resume(self) -> bool:
+    def _write_front(self, *, incomplete: bool) -> None:
+        front = self._part.front(incomplete=incomplete)
+        if incomplete and isinstance(self._output, Resumable):
+            block = self._part.main.block_size
+            front = front[:ORIGIN] + self._origin.pack(block - ORIGIN) + front[block:]
+        self._output.pwrite(front, 0)
+
+    def _resume(self, threads: int, observer: Observer) -> bool:
         """Resume an earlier try; False if there is none."""
         output, part = self._output, self._part
         if not isinstance(output, Resumable) or not output.present:
             return False
-        done = find_done(output, self._survey, part)
+        comparison = Comparison(output, self._survey, part, self._reader)
+
+        def count_same(made_of: Origin, pages: int) -> int:
+            if made_of.is_same(self._origin):
+                return pages
+            return comparison.count_same(pages, made_of, threads, observer)
+
+        done = find_done(output, self._survey, part, count_same)
         if done is None:
             output.truncate(0)
             return False
-        output.pwrite(part.front(incomplete=True), 0)
+        self._write_front(incomplete=True)
         # first the descriptors: what they point to is about to be overwritten
         self._reserve(done.pages)
         output.truncate(done.end)

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable, Iterator
 
 import msgspec
 import numpy as np
@@ -18,9 +17,10 @@ from vmcorefs.core.formats.kdump.headers import (
 )
 from vmcorefs.core.formats.kdump.plan import Part
 from vmcorefs.core.pages.dump_level import KindArray, PageKind
-from vmcorefs.errors import ConfigError, FormatError
-from vmcorefs.save.dump import Output
+from vmcorefs.errors import FormatError
+from vmcorefs.save.formats.kdump_compare import Resumable, cannot_resume
 from vmcorefs.save.formats.kdump_plan import bitmaps
+from vmcorefs.save.origin import Origin, parse_origin
 from vmcorefs.save.survey import Survey
 from vmcorefs.save.written import Counts, no_counts
 
@@ -28,15 +28,9 @@ STEP_BACK = 64 << 20
 """Bytes of memory that are written once more: a machine that went down may have kept a descriptor
 and lost the page, which was on its way to the disk at the same time."""
 
-
-@runtime_checkable
-class Resumable(Output, Protocol):
-    """An output that an earlier try may have left something in; see ``output.target.Target``."""
-
-    @property
-    def present(self) -> int: ...  # noqa: D102  # see above
-    def pread(self, size: int, offset: int) -> bytes: ...  # noqa: D102
-    def truncate(self, size: int) -> None: ...  # noqa: D102
+ORIGIN = 512
+"""Where an incomplete file says which bytes it is made of (``save.origin``): between the main
+header and the end of its block, which readers pass over."""
 
 
 class Done(msgspec.Struct, frozen=True):
@@ -53,12 +47,21 @@ class Done(msgspec.Struct, frozen=True):
     zero_kinds: Counts
 
 
-def find_done(output: Resumable, survey: Survey, part: Part) -> Done | None:
+def find_done(
+    output: Resumable, survey: Survey, part: Part, count_same: Callable[[Origin, int], int]
+) -> Done | None:
     """Find out how far an earlier try got.
 
     Only a file with the same headers, but for its time and whether it is complete, and the same
     bitmaps is one of the same dump. Of it counts what was written in one go from the first page on,
     up to a page that was lost: that one may be readable now.
+
+    Args:
+        output: Where it is.
+        survey: Which pages are kept now.
+        part: The file that is wanted.
+        count_same: Says of how many of the first pages it is sure that they are the image's, given
+            what the file says that it is made of, and how many pages it has.
 
     Returns:
         What is there; None if nothing is that could be lost.
@@ -68,14 +71,17 @@ def find_done(output: Resumable, survey: Survey, part: Part) -> Done | None:
             message says what differs.
         OutputError: if it cannot be read.
     """
-    _refuse_other(output.pread(part.where.ram, 0), part)
+    front = output.pread(part.where.ram, 0)
+    _refuse_other(front, part)
     if output.present < part.data + part.main.block_size:
         return None
     if not _same_bitmaps(output, survey, part):
-        raise _cannot_resume("it is a dump of the same machine, but of other pages")
+        raise cannot_resume("it is a dump of the same machine, but of other pages")
     back = STEP_BACK // part.main.block_size
     pages = max(sum(len(rows) for rows, _kinds in _good_rows(output, survey, part)) - back, 0)
     block = part.main.block_size
+    if pages:
+        pages = count_same(parse_origin(front[ORIGIN:block]), pages)
     left, end, zero_kinds = pages, part.data + block, no_counts()
     for rows, kinds in _good_rows(output, survey, part):
         mine = rows[:left]
@@ -96,7 +102,7 @@ def _refuse_other(found: bytes, part: Part) -> None:
         block = main.block_size
         sub = parse_sub_header(main, found[block : block + MAX_SUB_HEADER_SIZE])
     except FormatError:
-        raise _cannot_resume("it is no kdump-compressed dump") from None
+        raise cannot_resume("it is no kdump-compressed dump") from None
     theirs, ours = ((one.split, one.start_pfn_64, one.end_pfn_64) for one in (sub, part.sub))
     level, pages = part.sub.dump_level, part.main.block_size
     codecs = (main.status ^ part.main.status) & COMPRESSED
@@ -112,11 +118,7 @@ def _refuse_other(found: bytes, part: Part) -> None:
     )
     for differs, words in differences:
         if differs:
-            raise _cannot_resume(words)
-
-
-def _cannot_resume(reason: str) -> ConfigError:
-    return ConfigError(f"{reason}, so it cannot be resumed; pass --force to start over")
+            raise cannot_resume(words)
 
 
 def _same_bitmaps(output: Resumable, survey: Survey, part: Part) -> bool:
