@@ -82,9 +82,14 @@ class CaptureConfig(msgspec.Struct, frozen=True):
 
     The options of the commands and the keys of a TOML file are made from this. Addresses, sizes and
     half-open ranges are in bytes.
+
+    Attributes:
+        images: What holds the memory.
+        description: The TOML file that this was read from, if it was.
     """
 
     images: tuple[Piece, ...]
+    description: str | None = None
     memory_map: Annotated[
         str | None,
         Option(
@@ -235,7 +240,8 @@ def make_config(images: Sequence[StrPath | Piece], **given: Unpack[Options]) -> 
     if not images:
         raise ConfigError("no image: expected at least one file that holds physical memory")
     if is_capture_file(images):
-        return override(load_capture_file(str(images[0])), **given)
+        path = str(images[0])
+        return override(replace(load_capture_file(path), description=path), **given)
     return override(CaptureConfig(tuple(_read_piece(image) for image in images)), **given)
 
 

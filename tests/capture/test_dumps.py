@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import fsspec
 import pytest
 from hypothesis import given, strategies as st
 
+from tests.capture.conftest import Programs
 from vmcorefs.capture.run.dumps import (
     DumpDirectory,
     beyond_count,
@@ -16,14 +18,17 @@ from vmcorefs.capture.run.dumps import (
     list_dumps,
     removable,
 )
-from vmcorefs.capture.run.place import LocalPlace
+from vmcorefs.capture.run.place import LocalPlace, RemotePlace
 from vmcorefs.capture.settings import KeepSettings
-from vmcorefs.errors import DiskFullError
+from vmcorefs.errors import DiskFullError, OutputError
 
 
 def put(directory: Path, name: str, *, complete: bool) -> None:
-    dump = directory / name
-    dump.mkdir()
+    (directory / name).mkdir()
+    put_into(directory / name, complete=complete)
+
+
+def put_into(dump: Path, *, complete: bool) -> None:
     (dump / "dmesg").write_text("log")
     (dump / ("vmcore" if complete else "vmcore.incomplete")).write_text("dump")
     if complete:
@@ -114,6 +119,41 @@ def test_a_complete_dump_lets_go_of_those_beyond_the_count(tmp_path: Path) -> No
     for day in range(1, 5):
         put(tmp_path, f"2026-01-0{day}-000000", complete=day != 2)
     place = LocalPlace(str(tmp_path), KeepSettings(dumps=2), lambda _: None)
-    place.make("2026-01-04-000000")
+    assert place.make("2026-01-04-000000") == f"{tmp_path}/2026-01-04-000000-2"
+    put_into(tmp_path / "2026-01-04-000000-2", complete=True)
     place.prune()
-    assert names(tmp_path) == ["2026-01-03-000000", "2026-01-04-000000"]
+    assert names(tmp_path) == ["2026-01-04-000000", "2026-01-04-000000-2"]
+
+
+def test_dumps_of_one_time_are_in_the_order_in_which_they_were_made(tmp_path: Path) -> None:
+    place = LocalPlace(str(tmp_path), KeepSettings(), lambda _: None)
+    made = [Path(place.make("1970-01-01-000021")).name for _ in range(11)]
+    assert made[:2] == ["1970-01-01-000021", "1970-01-01-000021-2"]
+    for name in made:
+        put_into(tmp_path / name, complete=True)
+    found = list_dumps(str(tmp_path))
+    assert [dump.name for dump in found] == made
+    assert [dump.name for dump in beyond_count(found, 1)] == made[:-1]
+
+
+def test_another_machine_gets_a_new_directory_for_each_dump(
+    tmp_path: Path, programs: Programs
+) -> None:
+    programs.add("ssh", 'for last; do :; done; echo welcome; exec sh -c "$last"')
+    url = f"ssh://crash@host{tmp_path}/it's/here"
+    place = RemotePlace(f"{url}/", wait=0)
+    made = [place.make("1970-01-01-000021") for _ in range(3)]
+    assert made == [f"{url}/1970-01-01-000021{number}" for number in ("", "-2", "-3")]
+    assert names(tmp_path / "it's" / "here") == [path.rpartition("/")[2] for path in made]
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OutputError, match=r"^ssh://host/.*/file/1970: cannot make it: mkdir: .*$"):
+        RemotePlace(f"ssh://host{tmp_path}/file", wait=0).make("1970")
+
+
+def test_a_store_gets_new_names_for_each_dump() -> None:
+    store = fsspec.filesystem("memory")
+    for number in ("", "-2", "-3"):
+        prefix = RemotePlace("memory://one time", wait=0).make("1970-01-01-000021")
+        assert prefix == f"memory://one time/1970-01-01-000021{number}"
+        store.pipe_file(f"{prefix}/dmesg", b"log")
+    store.rm("memory://one time", recursive=True)

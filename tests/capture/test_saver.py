@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from vmcorefs.capture.run.dumps import list_dumps
 from vmcorefs.capture.run.saver import check_memory, save
 from vmcorefs.capture.settings import (
     DumpSettings,
@@ -80,10 +81,38 @@ def test_a_kdump_file_says_what_is_in_it(vmcore: Path, tmp_path: Path) -> None:
     assert (summary["dmesg"], summary["release"]) == (None, None)
 
 
-def test_to_save_again_replaces_what_is_there(vmcore: Path, tmp_path: Path) -> None:
-    for _ in range(2):
-        save(settings(tmp_path / "crash"), str(vmcore), lambda _: None)
-    assert len(list((tmp_path / "crash").iterdir())) == 1
+def files_of(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
+def test_a_second_crash_at_the_same_time_replaces_nothing(vmcore: Path, tmp_path: Path) -> None:
+    """A board without a clock crashes at one time always."""
+    crash = tmp_path / "crash"
+    first = Path(save(settings(crash), str(vmcore), lambda _: None).path)
+    before = files_of(first)
+    (first / "vmcore").chmod(0o400)
+    second = save(settings(crash), str(vmcore), lambda _: None)
+    assert second.path == f"{first}-2"
+    assert files_of(first) == before
+    assert files_of(Path(second.path)).keys() == before.keys()
+
+
+def test_a_second_save_that_fails_is_nowhere_said_to_be_complete(
+    vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    crash = tmp_path / "crash"
+    first = Path(save(settings(crash, kind="vmcore"), str(vmcore), lambda _: None).path)
+    before = files_of(first)
+
+    def full(_self: object) -> None:
+        raise DiskFullError("no room")
+
+    monkeypatch.setattr("vmcorefs.capture.run.place.LocalPlace.check_room", full)
+    with pytest.raises(DiskFullError):
+        save(settings(crash, kind="vmcore"), str(vmcore), lambda _: None)
+    assert files_of(first) == before
+    assert not (crash / f"{first.name}-2" / "summary.json").exists()
+    assert [dump.is_complete for dump in list_dumps(str(crash))] == [True, False]
 
 
 def test_a_target_that_is_not_there_is_no_target(vmcore: Path, tmp_path: Path) -> None:
@@ -125,9 +154,10 @@ def test_a_killed_saver_leaves_no_complete_dump(vmcore: Path, tmp_path: Path) ->
     assert done.returncode == -9, done.stderr
     dump = only(tmp_path / "crash")
     assert [path.name for path in dump.iterdir()] == ["vmcore.incomplete"]
-    # and the next one takes over
-    save(settings(tmp_path / "crash", kind="vmcore"), str(vmcore), lambda _: None)
-    assert filecmp.cmp(only(tmp_path / "crash") / "vmcore", vmcore, shallow=False)
+    # and the next one has a place of its own
+    saved = save(settings(tmp_path / "crash", kind="vmcore"), str(vmcore), lambda _: None)
+    assert saved.path == f"{dump}-2"
+    assert filecmp.cmp(f"{saved.path}/vmcore", vmcore, shallow=False)
 
 
 def test_a_file_system_is_mounted_for_the_dump_and_unmounted(

@@ -6,7 +6,7 @@ from contextlib import closing
 
 import click
 
-from vmcorefs.commands.opening import IMAGES_HELP, capture_options, open_capture
+from vmcorefs.commands.opening import IMAGES_HELP, capture_options, find_evidence, open_capture
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError
@@ -32,6 +32,7 @@ def extract(file: str, config: CaptureConfig, verify: str | None, output: str, f
     The output is sparse. It is written as OUTPUT.incomplete and renamed when it is whole; the same
     command resumes an incomplete one.
     """
+    evidence = find_evidence(config, verify)
     with open_capture(config, verify) as capture:
         wanted = capture.files.get(file.strip("/"))
         if wanted is None:
@@ -39,9 +40,13 @@ def extract(file: str, config: CaptureConfig, verify: str | None, output: str, f
         with progress_bar(wanted.path, at_once=True) as progress:
             if is_local(output):
                 path = local_path(output)
-                outcome = extract_file(wanted, path, force=force, progress=progress)
+                outcome = extract_file(
+                    wanted, path, force=force, evidence=evidence, progress=progress
+                )
             else:
-                target = open_target(output, force=force, reach=wanted.size, hashed=False)
+                target = open_target(
+                    output, force=force, evidence=evidence, reach=wanted.size, hashed=False
+                )
                 with closing(target):
                     outcome = stream(wanted, target, progress)
     click.echo(_describe(output, outcome), err=True)

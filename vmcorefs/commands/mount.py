@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from vmcorefs.commands.opening import IMAGES_HELP, capture_options, open_capture
+from vmcorefs.commands.opening import IMAGES_HELP, capture_options, find_evidence, open_capture
 from vmcorefs.config import CaptureConfig
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
 from vmcorefs.fuse.mounts import check_mountpoint
@@ -54,6 +54,10 @@ def mount(
     target = parse_mount_options(
         check_mountpoint(mountpoint), mount_options, allow_other=allow_other
     )
+    evidence = find_evidence(config, verify)
+    evidence.refuse_to_hide(mountpoint)
+    if log_path is not None:
+        evidence.refuse(log_path)
     capture = open_capture(config, verify, target.mountpoint)
     for warning in capture.image.warnings:
         click.echo(f"vmcorefs: warning: {warning}", err=True)

@@ -6,6 +6,7 @@ The options are made from ``config.CaptureConfig``.
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
@@ -15,8 +16,11 @@ from vmcorefs import api
 from vmcorefs.api import Capture
 from vmcorefs.config import CaptureConfig, DumpLevel, make_config, options
 from vmcorefs.confine import process
+from vmcorefs.core.digests import ALGORITHMS, AUTO
 from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL
+from vmcorefs.errors import ConfigError
 from vmcorefs.options import Option
+from vmcorefs.sources.evidence import Evidence, gather
 from vmcorefs.sources.file import FileSource
 from vmcorefs.system.bars import progress_bar
 
@@ -30,6 +34,7 @@ bytes from OFFSET on are the memory at physical address PADDR. Numbers are writt
 or a mounted tree. Instead of images, one FILE.toml can describe a whole capture."""
 
 _LEVEL = DumpLevel | None
+_STDOUT, _STDERR = 1, 2  # whatever sys.stdout is
 _images_argument = click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 _verify_option = click.option(
     "--verify",
@@ -56,7 +61,9 @@ def _with_options(command: Command, described: Mapping[str, Option]) -> Command:
         given = {field: values.pop(field) for field in described}
         # a flag or a list that is not given leaves what the TOML file says
         given = {f: value for f, value in given.items() if value is not False and value != ()}
-        command(config=make_config(images, **given), **values)
+        config = make_config(images, **given)
+        refuse_streams(find_evidence(config, values["verify"]))
+        command(config=config, **values)
 
     decorated = _verify_option(run)
     for field, option in reversed([*described.items()]):
@@ -74,6 +81,34 @@ def _make_option(field: str, option: Option) -> Callable[[Decorated], Decorated]
         how["type"] = click.IntRange(0, MAX_DUMP_LEVEL)
     name = f"--{option.name.replace('_', '-')}"
     return click.option(name, field, multiple=get_origin(option.toml) is list, **how)
+
+
+def find_evidence(config: CaptureConfig, sums: str | None) -> Evidence:
+    """What a command reads, and may not write to.
+
+    Args:
+        config: What it opens.
+        sums: What it verifies the inputs against, if anything.
+    """
+    if sums != AUTO:
+        return gather(config, *([sums] if sums is not None else []))
+    paths = [piece.path for piece in (*config.images, config.backup) if piece is not None]
+    return gather(config, *(f"{path}.{algorithm}" for path in paths for algorithm in ALGORITHMS))
+
+
+def refuse_streams(evidence: Evidence) -> None:
+    """Refuse to print into an input, as with ``>>``.
+
+    Raises:
+        ConfigError: if standard output or standard error is one.
+    """
+    try:
+        evidence.refuse_open("standard error", _STDERR)
+    except ConfigError:
+        # nothing can be said without writing there
+        os.dup2(os.open(os.devnull, os.O_WRONLY), _STDERR)
+        raise
+    evidence.refuse_open("standard output", _STDOUT)
 
 
 def open_capture(

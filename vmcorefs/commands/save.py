@@ -8,7 +8,7 @@ import sys
 import click
 from msgspec.structs import replace
 
-from vmcorefs.commands.opening import IMAGES_HELP, image_options, open_capture
+from vmcorefs.commands.opening import IMAGES_HELP, find_evidence, image_options, open_capture
 from vmcorefs.config import CaptureConfig
 from vmcorefs.errors import ConfigError, IncompleteError
 from vmcorefs.output.places import STDOUT
@@ -107,7 +107,9 @@ def save(
     say = _say if not quiet else None
     console = Console(bar=sys.stderr.isatty() and not quiet, say=say, warn=_say)
     with open_capture(replace(config, dump_level=None), verify) as capture:
-        report = save_capture(capture, order, threads or default_threads(), console)
+        report = save_capture(
+            capture, order, threads or default_threads(), console, find_evidence(config, verify)
+        )
     if as_json:
         click.echo(json.dumps(as_dict(report), indent=1))
     elif not quiet:

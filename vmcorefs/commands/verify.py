@@ -6,10 +6,10 @@ from contextlib import ExitStack
 
 import click
 
-from vmcorefs.commands.opening import verify_inputs
+from vmcorefs.commands.opening import find_evidence, refuse_streams, verify_inputs
 from vmcorefs.config import make_config
 from vmcorefs.confine import process
-from vmcorefs.reports.verify import AUTO
+from vmcorefs.core.digests import AUTO
 from vmcorefs.sources.file import FileSource
 
 
@@ -31,6 +31,7 @@ def verify(images: tuple[str, ...], sums: str) -> None:
     """
     process.forbid_dumps()
     config = make_config(images)
+    refuse_streams(find_evidence(config, sums))
     pieces = [(piece, "image") for piece in config.images]
     pieces += [(config.backup, "backup")] if config.backup is not None else []
     with ExitStack() as stack:

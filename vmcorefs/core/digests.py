@@ -13,6 +13,9 @@ from vmcorefs.errors import FormatError
 ALGORITHMS: Final = {"sha512": 128, "sha384": 96, "sha256": 64, "sha224": 56, "sha1": 40, "md5": 32}
 """hashlib's names, the strongest first, and how many hexadecimal digits each has."""
 
+AUTO: Final = "auto"
+"""In place of a file of digests: one stands beside each input, ``FILE.sha256`` or of another."""
+
 _OF_LENGTH: Final = {length: name for name, length in ALGORITHMS.items()}
 # sha256sum(1): two spaces, or a space and an asterisk; a backslash in front of an escaped name
 _LINE: Final = re.compile(r"(?P<escaped>\\?)(?P<value>[0-9a-fA-F]{32,128}) [ *](?P<name>.+)")

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from vmcorefs.errors import FaultError
 from vmcorefs.output.local import LocalTarget
 from vmcorefs.output.target import Target
+from vmcorefs.sources.evidence import NOTHING, Evidence
 from vmcorefs.system.progress import Progress
 from vmcorefs.tree.file import TreeFile
 
@@ -37,24 +38,32 @@ class Outcome(msgspec.Struct, frozen=True):
     resumed: int
 
 
-def extract(file: TreeFile, path: str, *, force: bool, progress: Progress) -> Outcome:
+def extract(
+    file: TreeFile,
+    path: str,
+    *,
+    force: bool,
+    evidence: Evidence = NOTHING,
+    progress: Progress,
+) -> Outcome:
     """Write ``file`` to ``path``.
 
     Args:
         file: A file of the tree.
         path: Where to; its directory must exist.
         force: Replace an existing file.
+        evidence: What may not be written to.
         progress: Called for each chunk, with bytes.
 
     Raises:
-        ConfigError: if ``path`` exists and ``force`` is false, another process writes it, or
-            ``path.incomplete`` is another user's.
+        ConfigError: if ``path`` is an input, it exists and ``force`` is false, another process
+            writes it, or ``path.incomplete`` is another user's.
         OutputError: if it cannot be written.
         FaultError: if bytes are in no input; what precedes them is in ``path.incomplete``.
         SourceIOError: if an input cannot be read.
     """
     with closing(
-        LocalTarget(path, force=force, resume=True, compared=True, hashed=False)
+        LocalTarget(path, force=force, resume=True, compared=True, hashed=False, evidence=evidence)
     ) as target:
         outcome = _copy(file, target, progress)
         target.truncate(file.size)

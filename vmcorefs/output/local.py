@@ -15,6 +15,7 @@ from contextlib import suppress
 from vmcorefs.errors import ConfigError, OutputError
 from vmcorefs.output.stream import RunningHash
 from vmcorefs.output.target import INCOMPLETE, output_error
+from vmcorefs.sources.evidence import NOTHING, Evidence
 
 _CHUNK = 256 << 10
 """Bytes that are read together for the sum; more would be memory, and no faster."""
@@ -42,6 +43,7 @@ class LocalTarget:
         resume: bool = False,
         compared: bool = False,
         hashed: bool = True,
+        evidence: Evidence = NOTHING,
     ) -> None:
         """Make ``path.incomplete``, or open the one that an earlier try has left.
 
@@ -51,10 +53,11 @@ class LocalTarget:
             resume: Keep what ``path.incomplete`` holds.
             compared: The caller compares everything that it holds, and need not trust it.
             hashed: Its sum will be asked for.
+            evidence: What neither may be.
 
         Raises:
-            ConfigError: if ``path`` exists, or another process writes it, or an earlier try has
-                left its file and neither ``force`` nor ``resume`` is given.
+            ConfigError: if either is an input, ``path`` exists, or another process writes it, or an
+                earlier try has left its file and neither ``force`` nor ``resume`` is given.
             OutputError: if it cannot be made.
         """
         if not os.path.basename(path):
@@ -64,6 +67,8 @@ class LocalTarget:
         self._force = force
         self._published = False
         self._hash = RunningHash(wanted=hashed)
+        for name in (self.name, self.incomplete):
+            evidence.refuse(name)
         self._refuse_existing()
         try:
             self._fd, self._is_new = self._open()

@@ -13,6 +13,7 @@ from vmcorefs.output.ssh import SshTarget
 from vmcorefs.output.store import StoreTarget
 from vmcorefs.output.stream import StreamTarget
 from vmcorefs.output.target import Target
+from vmcorefs.sources.evidence import NOTHING, Evidence
 
 STDOUT = "-"
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE | re.ASCII)
@@ -47,13 +48,20 @@ def local_path(output: str) -> str:
 
 
 def open_target(
-    output: str, *, force: bool, resume: bool = False, reach: int = 0, hashed: bool = True
+    output: str,
+    *,
+    force: bool,
+    evidence: Evidence = NOTHING,
+    resume: bool = False,
+    reach: int = 0,
+    hashed: bool = True,
 ) -> Target:
     """Open the place that ``output`` names, as its module says.
 
     Args:
         output: A path, ``-``, ``ssh://...``, or a URL that fsspec knows.
         force: Replace what is there.
+        evidence: What it may not be.
         resume: Continue what an earlier try has left.
         reach: Bytes that the file may get at most.
         hashed: Its sum will be asked for.
@@ -65,19 +73,21 @@ def open_target(
     """
     scheme = scheme_of(output)
     if output == STDOUT:
-        return _open_stdout(resume=resume, hashed=hashed)
+        return _open_stdout(evidence, resume=resume, hashed=hashed)
     if scheme is None or scheme in _LOCAL_SCHEMES:
-        return LocalTarget(local_path(output), force=force, resume=resume, hashed=hashed)
+        path = local_path(output)
+        return LocalTarget(path, force=force, resume=resume, hashed=hashed, evidence=evidence)
     if scheme == "ssh":
         return SshTarget(output, force=force, resume=resume, hashed=hashed)
     return StoreTarget(output, force=force, resume=resume, reach=reach, hashed=hashed)
 
 
-def _open_stdout(*, resume: bool, hashed: bool) -> StreamTarget:
+def _open_stdout(evidence: Evidence, *, resume: bool, hashed: bool) -> StreamTarget:
     if resume:
         raise ConfigError("standard output cannot be resumed: name a file for --resume")
     if sys.stdout.isatty():
         raise ConfigError("standard output is a terminal: name a file, or use a pipe")
+    evidence.refuse_open("standard output", sys.stdout.fileno())
     return StreamTarget("standard output", sys.stdout.fileno(), hashed=hashed)
 
 

@@ -132,6 +132,20 @@ class StoreTarget(SequentialTarget):
         return OutputError(f"{self.name}: {words}")
 
 
+def exists(url: str) -> bool:
+    """Whether anything has that name, or one that begins with it as with a directory's.
+
+    Raises:
+        UnsupportedError: if fsspec, or its package for this store, is missing.
+        OutputError: if the store refuses.
+    """
+    store, key = _find_store(url)
+    try:
+        return bool(store.exists(key))
+    except Exception as error:  # each store has its own
+        raise OutputError(f"{url}: {error}") from error
+
+
 def _find_store(url: str) -> tuple[Any, str]:
     try:
         from fsspec.core import url_to_fs  # noqa: PLC0415  # optional, and slow to import

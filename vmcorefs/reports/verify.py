@@ -12,14 +12,11 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Final
 
-from vmcorefs.core.digests import ALGORITHMS, Digest, parse_sidecar, parse_sums
+from vmcorefs.core.digests import ALGORITHMS, AUTO, Digest, parse_sidecar, parse_sums
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError, DigestError, FormatError
 from vmcorefs.sources.file import FileSource
 from vmcorefs.system.progress import Progress
-
-AUTO: Final = "auto"
-"""In place of a file of sums: a digest stands beside each input."""
 
 _AT_ONCE: Final = 4 << 20
 _MAX_SUMS: Final = 16 << 20

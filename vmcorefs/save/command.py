@@ -24,6 +24,7 @@ from vmcorefs.save.formats.kdump import KdumpFormat
 from vmcorefs.save.origin import find_origin
 from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console, Order, Write, save
+from vmcorefs.sources.evidence import NOTHING, Evidence
 
 MAX_DEFAULT_THREADS = 8
 """Threads that 128 MiB are enough for (docs/save.md)."""
@@ -197,7 +198,13 @@ def make_writer(chosen: str, codec: str, threads: int) -> Write:
     return KdumpFormat(found, threads)
 
 
-def save_capture(capture: Capture, order: Order, threads: int, console: Console) -> Report:
+def save_capture(
+    capture: Capture,
+    order: Order,
+    threads: int,
+    console: Console,
+    evidence: Evidence = NOTHING,
+) -> Report:
     """Save an opened capture as ``order`` says.
 
     Args:
@@ -205,6 +212,7 @@ def save_capture(capture: Capture, order: Order, threads: int, console: Console)
         order: What is asked for.
         threads: Threads that compress.
         console: Where messages go.
+        evidence: What may not be written to.
 
     Raises:
         VmcorefsError: as ``make_writer``, ``make_dump`` and ``saver.save`` say.
@@ -215,5 +223,5 @@ def save_capture(capture: Capture, order: Order, threads: int, console: Console)
     for warning in warnings:
         console.warn(f"warning: {warning}")
     log = read_log(capture) if order.log else None
-    report = save(dump, log, order, write, console, missing=missing)
+    report = save(dump, log, order, write, console, missing=missing, evidence=evidence)
     return replace(report, warnings=(*warnings, *report.warnings))

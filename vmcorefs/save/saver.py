@@ -27,6 +27,7 @@ from vmcorefs.save.report import Report
 from vmcorefs.save.stop import Stop
 from vmcorefs.save.watched import WatchedKinds
 from vmcorefs.save.written import Written
+from vmcorefs.sources.evidence import NOTHING, Evidence
 
 
 class Write(Protocol):
@@ -83,7 +84,14 @@ class Console(msgspec.Struct, frozen=True):
 
 
 def save(
-    dump: Dump, log: bytes | None, order: Order, write: Write, console: Console, *, missing: int = 0
+    dump: Dump,
+    log: bytes | None,
+    order: Order,
+    write: Write,
+    console: Console,
+    *,
+    missing: int = 0,
+    evidence: Evidence = NOTHING,
 ) -> Report:
     """Write a dump where ``order`` wants it.
 
@@ -94,12 +102,13 @@ def save(
         write: The format.
         console: Where messages go.
         missing: Bytes of RAM that no input holds, for the report.
+        evidence: What may not be written to.
 
     Returns:
         What was done. If it is not complete, the files keep their incomplete names.
 
     Raises:
-        ConfigError: if something is there that is not to be replaced.
+        ConfigError: if something is there that is not to be replaced, or is an input.
         OutputError: if it cannot be written.
         StoppedError: if a signal came.
         SourceIOError: if the page array cannot be read.
@@ -114,8 +123,8 @@ def save(
 
     with ExitStack() as stack:
         stop = stack.enter_context(Stop())
-        targets = _open_targets(order, dump, warn, stack)
-        saved_log = _save_log(order, log, warn)
+        targets = _open_targets(order, dump, evidence, warn, stack)
+        saved_log = _save_log(order, log, evidence, warn)
         progress = Progress(
             order.output,
             dump.kinds.page_size,
@@ -151,14 +160,23 @@ def save(
 
 
 def _open_targets(
-    order: Order, dump: Dump, warn: Callable[[str], None], stack: ExitStack
+    order: Order,
+    dump: Dump,
+    evidence: Evidence,
+    warn: Callable[[str], None],
+    stack: ExitStack,
 ) -> list[Target]:
     """All parts, or none: what was made for the first goes away if the last cannot be made."""
     reach = int((dump.ram[:, 1] - dump.ram[:, 0]).sum()) if len(dump.ram) else 0
     targets = []
     for name in part_names(order.output, order.parts):
         target = open_target(
-            name, force=order.force, resume=order.resume, reach=reach, hashed=order.sha256
+            name,
+            force=order.force,
+            evidence=evidence,
+            resume=order.resume,
+            reach=reach,
+            hashed=order.sha256,
         )
         stack.callback(target.close)
         targets.append(target)
@@ -167,7 +185,9 @@ def _open_targets(
     return targets
 
 
-def _save_log(order: Order, log: bytes | None, warn: Callable[[str], None]) -> str | None:
+def _save_log(
+    order: Order, log: bytes | None, evidence: Evidence, warn: Callable[[str], None]
+) -> str | None:
     """Write the kernel's log beside the dump, to the last sync; a pipe has no place for it."""
     if order.output == STDOUT or not order.log:
         return None
@@ -180,7 +200,8 @@ def _save_log(order: Order, log: bytes | None, warn: Callable[[str], None]) -> s
         if Path(name).read_bytes() != log:
             raise ConfigError(f"{name}: is not this machine's log; pass --force to replace it")
         return name
-    with closing(open_target(name, force=order.force or order.resume)) as target:
+    force = order.force or order.resume
+    with closing(open_target(name, force=force, evidence=evidence)) as target:
         target.pwrite(log, 0)
         target.sync()
         target.publish()

@@ -16,7 +16,8 @@ from tests.conftest import Opener
 from tests.matching import exactly
 from vmcorefs import ConfigError, DigestError, FormatError
 from vmcorefs.cli import main
-from vmcorefs.reports.verify import AUTO, expected_digests, verify
+from vmcorefs.core.digests import AUTO
+from vmcorefs.reports.verify import expected_digests, verify
 from vmcorefs.sources.file import FileSource
 
 NAMES = "sha512, sha384, sha256, sha224, sha1, md5"

@@ -5,6 +5,7 @@
     /var/crash/2026-11-25-021937/   the time of the crash, UTC
         dmesg  vmcore  layout.json
         summary.json                written last: with it, the dump is whole
+    /var/crash/2026-11-25-021937-2/ another one: a board without a clock crashes at one time always
 
 Nothing else in the target's directory is ever touched: other tools keep theirs there too.
 """
@@ -16,6 +17,7 @@ import os
 import re
 import shutil
 import time
+from collections.abc import Iterator
 
 import msgspec
 
@@ -26,7 +28,10 @@ DMESG = "dmesg"
 VMCORE = "vmcore"
 LAYOUT = "layout.json"
 SUMMARY = "summary.json"
-_NAME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{6}")
+MAX_ALIKE = 10000
+"""Dumps of one second, at most."""
+
+_NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{6})(?:-([0-9]{1,5}))?")
 _OURS = frozenset({DMESG, VMCORE, LAYOUT, SUMMARY})
 _MAX_SUMMARY = 1 << 20
 
@@ -44,13 +49,29 @@ class DumpDirectory(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """The last part of its path; names sort by the time of the crash."""
+        """The last part of its path."""
         return os.path.basename(self.path)
+
+    @property
+    def order(self) -> tuple[str, int]:
+        """Sorts dumps by the time of the crash, and those of one time as they were made."""
+        return _order(self.name)
 
 
 def dump_name(crash_time: float) -> str:
     """The name of the directory for a crash at ``crash_time``, in seconds since 1970."""
     return time.strftime("%Y-%m-%d-%H%M%S", time.gmtime(crash_time))
+
+
+def names_like(name: str) -> Iterator[str]:
+    """The name, and those to try next where a dump has it already: none is ever written over."""
+    yield name
+    yield from (f"{name}-{number}" for number in range(2, MAX_ALIKE + 1))
+
+
+def _order(name: str) -> tuple[str, int]:
+    match = _NAME.fullmatch(name)
+    return (match[1], int(match[2] or 1)) if match else (name, 1)
 
 
 def list_dumps(directory: str) -> list[DumpDirectory]:
@@ -68,7 +89,7 @@ def list_dumps(directory: str) -> list[DumpDirectory]:
                 for entry in entries
                 if _NAME.fullmatch(entry.name) and entry.is_dir(follow_symlinks=False)
             ]
-        paths = [os.path.join(directory, name) for name in sorted(names)]
+        paths = [os.path.join(directory, name) for name in sorted(names, key=_order)]
         return [DumpDirectory(path, _is_complete(path)) for path in paths if _is_ours(path)]
     except OSError as error:
         raise OutputError(f"{directory}: cannot list its dumps: {error.strerror}") from error
@@ -95,7 +116,7 @@ def removable(dumps: list[DumpDirectory]) -> list[DumpDirectory]:
     complete = [dump for dump in dumps if dump.is_complete]
     newest = complete[-1] if complete else None
     superseded = [
-        dump for dump in dumps if not dump.is_complete and newest and dump.name < newest.name
+        dump for dump in dumps if not dump.is_complete and newest and dump.order < newest.order
     ]
     others = [dump for dump in dumps if dump not in superseded and dump is not newest]
     return superseded + others

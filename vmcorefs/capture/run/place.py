@@ -7,6 +7,7 @@ Room is made only when it is needed: how large a dump gets is known when it is w
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -14,13 +15,23 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from vmcorefs.capture.programs import complaint, run
-from vmcorefs.capture.run.dumps import DumpDirectory, beyond_count, delete, list_dumps, removable
+from vmcorefs.capture.run.dumps import (
+    MAX_ALIKE,
+    DumpDirectory,
+    beyond_count,
+    delete,
+    list_dumps,
+    names_like,
+    removable,
+)
 from vmcorefs.capture.run.filesystem import free_bytes, open_directory
 from vmcorefs.capture.settings import KeepSettings, TargetSettings
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import DiskFullError, OutputError
 from vmcorefs.output.local import sync_directory
 from vmcorefs.output.ssh import parse_place
+from vmcorefs.output.store import exists
+from vmcorefs.sources.evidence import NOTHING, Evidence
 
 Say = Callable[[str], None]
 
@@ -30,12 +41,26 @@ LEAST_FREE = 16 << 20
 _SSH_SECONDS = 120
 _NO_CONNECTION = 255  # ssh(1), EXIT STATUS
 
+# mkdir is what tells two machines apart that crash in one second
+_MAKE = """
+umask 077
+mkdir -p -- {above} || exit 1
+number=1
+path={path}
+until mkdir -- "$path" 2>/dev/null; do
+  if [ $number -eq {most} ] || ! [ -d "$path" ]; then exec mkdir -- "$path"; fi
+  number=$((number + 1))
+  path={path}-$number
+done
+echo "made $number"
+"""
+
 
 class Place(Protocol):
     """Where dumps go."""
 
     def make(self, name: str) -> str:
-        """Make the place for one dump; give what the names of its files begin with.
+        """Make a new place for one dump; give what the names of its files begin with.
 
         Raises:
             OutputError: if that fails.
@@ -59,22 +84,29 @@ class Place(Protocol):
 class LocalPlace:
     """A directory of this machine."""
 
-    def __init__(self, directory: str, keep: KeepSettings, say: Say) -> None:
+    def __init__(
+        self, directory: str, keep: KeepSettings, say: Say, evidence: Evidence = NOTHING
+    ) -> None:
         self._directory = directory
+        self._evidence = evidence
         self._keep = keep
         self._say = say
         self._name = ""
 
     def make(self, name: str) -> str:
         """See ``Place.make``."""
-        self._name = name
-        path = os.path.join(self._directory, name)
-        try:
-            os.makedirs(path, mode=0o700, exist_ok=True)
-            sync_directory(path)
-        except OSError as error:
-            raise OutputError(f"{path}: cannot make it: {error.strerror}") from error
-        return path
+        for self._name in names_like(name):
+            path = os.path.join(self._directory, self._name)
+            self._evidence.refuse(path)
+            try:
+                os.mkdir(path, mode=0o700)
+                sync_directory(path)
+            except FileExistsError:
+                continue
+            except OSError as error:
+                raise OutputError(f"{path}: cannot make it: {error.strerror}") from error
+            return path
+        raise OutputError(f"{self._directory}/{name}: exists, and so do {MAX_ALIKE} like it")
 
     def check_room(self) -> None:
         """See ``Place.check_room``."""
@@ -109,20 +141,28 @@ class RemotePlace:
 
     def make(self, name: str) -> str:
         """See ``Place.make``; a store has no directories to make."""
-        prefix = f"{self._url}/{name}"
-        if prefix.startswith("ssh://"):
-            self._make_directory(prefix)
-        return prefix
+        if self._url.startswith("ssh://"):
+            return f"{self._url}/{self._make_directory(name)}"
+        for one in names_like(name):
+            if not exists(f"{self._url}/{one}"):
+                return f"{self._url}/{one}"
+        raise OutputError(f"{self._url}/{name}: exists, and so do {MAX_ALIKE} like it")
 
-    def _make_directory(self, prefix: str) -> None:
-        """Make it by ssh; a network that is not up yet is waited for."""
+    def _make_directory(self, name: str) -> str:
+        """Make it by ssh, and give its name; a network that is not up yet is waited for."""
+        prefix = f"{self._url}/{name}"
         place = parse_place(prefix)
         end = time.monotonic() + self._wait
-        command = place.command(f"umask 077; mkdir -p -- {shlex.quote(place.path)}")
+        above, _, _ = place.path.rpartition("/")
+        script = _MAKE.format(
+            above=shlex.quote(above or "/"), path=shlex.quote(place.path), most=MAX_ALIKE
+        )
+        command = place.command(script)
         while True:
             done = run(command, f"{prefix}: cannot make it", _SSH_SECONDS)
-            if done.returncode == 0:
-                return
+            made = re.search(r"^made ([0-9]+)$", done.stdout, re.MULTILINE)
+            if done.returncode == 0 and made is not None:
+                return name if made[1] == "1" else f"{name}-{made[1]}"
             if done.returncode != _NO_CONNECTION or time.monotonic() > end:
                 raise OutputError(f"{prefix}: cannot make it: {complaint(done)}")
             time.sleep(1)
@@ -135,7 +175,9 @@ class RemotePlace:
 
 
 @contextmanager
-def open_place(target: TargetSettings, keep: KeepSettings, say: Say) -> Iterator[Place]:
+def open_place(
+    target: TargetSettings, keep: KeepSettings, evidence: Evidence, say: Say
+) -> Iterator[Place]:
     """Open the place that the settings name; what has been mounted for it is unmounted at the end.
 
     Raises:
@@ -145,4 +187,4 @@ def open_place(target: TargetSettings, keep: KeepSettings, say: Say) -> Iterator
         yield RemotePlace(target.url, target.wait_seconds)
         return
     with open_directory(target) as directory:
-        yield LocalPlace(directory, keep, say)
+        yield LocalPlace(directory, keep, say, evidence)

@@ -28,6 +28,7 @@ from vmcorefs.output.places import is_local, open_target
 from vmcorefs.save.command import choose_format, default_threads, parse_levels, save_capture
 from vmcorefs.save.report import Report, as_dict
 from vmcorefs.save.saver import Console, Order
+from vmcorefs.sources.evidence import gather
 from vmcorefs.tree.texts import layout_file
 
 _REPORT_SECONDS = 5.0
@@ -62,9 +63,10 @@ def save(settings: Settings, vmcore: str, say: Say) -> Saved:
     """
     start = time.monotonic()
     check_memory(say)
+    config = CaptureConfig(images=(Piece(vmcore),))
     with (
-        open_place(settings.target, settings.keep, say) as place,
-        open_capture(CaptureConfig(images=(Piece(vmcore),))) as capture,
+        open_place(settings.target, settings.keep, gather(config), say) as place,
+        open_capture(config) as capture,
     ):
         path = place.make(dump_name(capture.image.time))
         say(f"{path}: saving the memory of Linux {_release(capture) or 'of an unknown release'}")

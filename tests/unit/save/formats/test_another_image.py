@@ -183,11 +183,16 @@ def test_the_image_itself_is_not_read_again(half: Path, ram: Path) -> None:
     reads: list[int] = []
     with image(ram) as dump:
         really_read = dump.memory.pread_into
+
+        def read(at: int, view: memoryview) -> None:
+            reads.append(at)
+            really_read(at, view)
+
         watched = SimpleNamespace(
             is_zero=dump.memory.is_zero,
             table=dump.memory.table,
             pread=dump.memory.pread,
-            pread_into=lambda at, view: (reads.append(at), really_read(at, view)),
+            pread_into=read,
         )
         resumed = save_to(half, replace(dump, memory=cast(Reader, watched)), resume=True).resumed
     assert resumed > PAGES // 4
