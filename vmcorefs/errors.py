@@ -67,15 +67,32 @@ class SourceIOError(VmcorefsError):
         source: Name of the input, as the user gave it.
         offset: First byte of the failed read, in bytes from the start of the input.
         size: Bytes asked for from ``offset`` on.
+        position: The same place in what the input is read as, which tables point into: a dump's
+            pages as they are in memory, say, where ``offset`` is that of compressed bytes.
+        is_page: Whether one stored page is at fault, and its neighbours may be whole.
+        holder: What was read, as one of the sources that a table points into; None if no table
+            was read.
     """
 
     exit_code = 6
 
-    def __init__(self, source: str, offset: int, size: int, reason: str) -> None:
+    def __init__(
+        self,
+        source: str,
+        offset: int,
+        size: int,
+        reason: str,
+        *,
+        position: int | None = None,
+        is_page: bool = False,
+    ) -> None:
         super().__init__(f"{source}: cannot read {size} bytes at offset {offset:#x}: {reason}")
         self.source = source
         self.offset = offset
         self.size = size
+        self.position = offset if position is None else position
+        self.is_page = is_page
+        self.holder: object | None = None
 
 
 class OutputError(VmcorefsError):

@@ -20,7 +20,7 @@ from vmcorefs.core.space.extents import (
     validate,
 )
 from vmcorefs.core.space.ranges import Ranges, distinct, make_ranges, normalise
-from vmcorefs.errors import FaultError
+from vmcorefs.errors import FaultError, SourceIOError
 from vmcorefs.sources.base import Source
 from vmcorefs.sources.file import FileSource
 
@@ -112,20 +112,24 @@ class Reader:
         rows = self.table.rows(np.arange(first, last + 1)).only(Kind.DATA)
         return [self.sources[n] for n in distinct(rows.source.astype(np.int64)).tolist()]
 
-    def offset_of(self, source: str, offset: int) -> int | None:
-        """Where in the table's address space a byte of a source appears; None if nowhere.
+    def address_of(self, error: SourceIOError, since: int = 0) -> int | None:
+        """Where in the table's address space the byte appears that could not be read.
 
         Args:
-            source: The source's name.
-            offset: In it.
+            error: Raised by this reader, or by another one of the same sources.
+            since: Of several places, the first from here on is meant.
+
+        Returns:
+            None if it appears nowhere.
         """
         table = self.table
-        numbers = [n for n, held in enumerate(self.sources) if held.name == source]
-        inside = (table.offset <= offset) & (offset - table.offset < table.size)
+        numbers = [n for n, held in enumerate(self.sources) if held is error.holder]
+        inside = (table.offset <= error.position) & (error.position - table.offset < table.size)
         rows = np.flatnonzero((table.kind == Kind.DATA) & np.isin(table.source, numbers) & inside)
         if not len(rows):
             return None
-        return int(table.start[rows[0]] + (offset - table.offset[rows[0]]))
+        found = table.start[rows] + (error.position - table.offset[rows])
+        return int(found[np.argmax(found >= since)])
 
     def is_zero(self, offset: int, size: int) -> bool:
         """Whether ``[offset, offset + size)`` is known to read as zeros without reading it."""
@@ -169,7 +173,11 @@ class Reader:
         kind = int(table.kind[row])
         if kind == Kind.DATA:
             source = self.sources[int(table.source[row])]
-            source.pread_into(int(table.offset[row]) + inside, buffer)
+            try:
+                source.pread_into(int(table.offset[row]) + inside, buffer)
+            except SourceIOError as error:
+                error.holder = source
+                raise
         elif kind in self.faults:
             at = int(table.start[row]) + inside
             raise FaultError(self.name, at, len(buffer), Kind(kind).name.lower())

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Mapping
 import numpy as np
 
 from vmcorefs.core.space.extents import Kind
-from vmcorefs.errors import VmcorefsError
+from vmcorefs.errors import SourceIOError, VmcorefsError
 from vmcorefs.fuse import wire
 from vmcorefs.fuse.deadlines import HungReads, Pending
 from vmcorefs.fuse.faults import FaultLog, input_names
@@ -254,10 +254,12 @@ class FileAnswers:
         if not self.try_read(file, offset, memoryview(bytearray(count))):
             log.error("%s at %#x: %d bytes could not be read", file.path, offset, count)
 
-    def _find_paddr(self, source: str, offset: int) -> int | None:
+    def _find_paddr(self, error: SourceIOError, file: TreeFile, place: int) -> int | None:
         for inode in self._inodes.values():
             if inode.file is not None and inode.file.path == "oldmem":
-                return inode.file.reader.offset_of(source, offset)  # an offset is an address
+                # an offset is an address
+                since = place if inode.file is file else 0
+                return inode.file.reader.address_of(error, since)
         return None
 
     def _file(self, node: int) -> TreeFile:

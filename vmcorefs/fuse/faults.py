@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
+from bisect import bisect_right
 from collections.abc import Callable
 from threading import Lock
 
@@ -12,12 +13,17 @@ from vmcorefs.tree.file import TreeFile
 
 log = logging.getLogger(__name__)
 
+FindPaddr = Callable[[SourceIOError, TreeFile, int], int | None]
+"""From ``(error, file, offset)`` to the physical address of what could not be read of a file of the
+tree; None if there is no memory at it."""
+
 _BURST = 20
 _SECONDS_EACH = 6.0
 _MOST_KEPT = 10_000
 """Most logged faults to remember."""
 _NEIGHBOURS = 1 << 20
-"""Faults of one input this close together count as one: readers go on page by page."""
+"""Late reads of one file this close together count as one: readers go on page by page."""
+_PAGE = 4096
 
 
 class RateLimit:
@@ -55,18 +61,14 @@ class RateLimit:
 class FaultLog:
     """Logs failed reads; any number of threads may call it."""
 
-    def __init__(self, find_paddr: Callable[[str, int], int | None]) -> None:
-        """Start with nothing logged.
-
-        Args:
-            find_paddr: Returns the physical address of an offset in an input, which is given by
-                name; None if there is no memory at it.
-        """
+    def __init__(self, find_paddr: FindPaddr) -> None:
+        """Start with nothing logged."""
         self._find_paddr = find_paddr
         self._lock = Lock()
         # expected errors, such as a walk through holes, must not hold back unexpected ones
         self._limits = {level: RateLimit() for level in (logging.ERROR, logging.INFO)}
         self._told: set[tuple[str, str, int]] = set()
+        self._runs: dict[tuple[str, str], Runs] = {}
 
     def report(self, file: TreeFile, offset: int, error: VmcorefsError) -> None:
         """Log an error of a read of ``file`` at ``offset``, unless it has been logged already."""
@@ -74,9 +76,10 @@ class FaultLog:
         # into pages that were left out of a dump
         expected = isinstance(error, FaultError) and error.kind in ("hole", "excluded")
         level = logging.INFO if expected else logging.ERROR
-        if self._is_new(_key(file, offset, error), level):
+        if self._is_new(_key(file, offset, error), level, error):
             at = _place(file, offset, error)
-            log.log(level, "%s at %#x: %s%s", file.path, at, error, self._address(error))
+            paddr = self._address(error, file, at)
+            log.log(level, "%s at %#x: %s%s", file.path, at, error, paddr)
 
     def out_of_memory(self) -> None:
         """Log that there was no memory for a request, unless that has been logged already."""
@@ -99,19 +102,58 @@ class FaultLog:
             if count:
                 log.log(level, "%d more read errors, which are not listed here", count)
 
-    def _is_new(self, key: tuple[str, str, int], level: int = logging.ERROR) -> bool:
+    def _is_new(
+        self,
+        key: tuple[str, str, int],
+        level: int = logging.ERROR,
+        error: VmcorefsError | None = None,
+    ) -> bool:
         with self._lock:
             if key in self._told:
                 return False
-            if len(self._told) < _MOST_KEPT:
+            if isinstance(error, SourceIOError) and not error.is_page:
+                # readers go on page by page: pages in a row are one fault
+                if not self._runs.setdefault(key[:2], Runs()).add(error.position):
+                    return False
+            elif len(self._told) < _MOST_KEPT:
                 self._told.add(key)
             return self._limits[level].allow()
 
-    def _address(self, error: VmcorefsError) -> str:
+    def _address(self, error: VmcorefsError, file: TreeFile, place: int) -> str:
         if not isinstance(error, SourceIOError):
             return ""
-        paddr = self._find_paddr(error.source, error.offset)
+        paddr = self._find_paddr(error, file, place)
         return "" if paddr is None else f" (physical address {paddr:#x})"
+
+
+class Runs:
+    """Pages that could not be read; those in a row are one run, and no more than so many are kept.
+
+    The runs lie apart, in order.
+    """
+
+    def __init__(self, most: int = _MOST_KEPT) -> None:
+        self._most = most
+        self._starts: list[int] = []
+        self._ends: list[int] = []
+
+    def add(self, position: int) -> bool:
+        """Add the page that holds ``position``; return whether a run begins with it."""
+        start = position // _PAGE
+        row = bisect_right(self._starts, start)
+        follows = row > 0 and start <= self._ends[row - 1]
+        leads = row < len(self._starts) and start + 1 == self._starts[row]
+        if follows:
+            self._ends[row - 1] = max(self._ends[row - 1], start + 1)
+            if self._ends[row - 1 : row] == self._starts[row : row + 1]:
+                self._ends[row - 1] = self._ends.pop(row)
+                del self._starts[row]
+        elif leads:
+            self._starts[row] = start
+        elif len(self._starts) < self._most:
+            self._starts.insert(row, start)
+            self._ends.insert(row, start + 1)
+        return not (follows or leads)
 
 
 def names_at(file: TreeFile, offset: int, size: int) -> str:
@@ -130,13 +172,13 @@ def _place(file: TreeFile, offset: int, error: VmcorefsError) -> int:
     if isinstance(error, FaultError):
         return error.offset
     if isinstance(error, SourceIOError) and file.is_made:
-        found = file.reader.offset_of(error.source, error.offset)
+        found = file.reader.address_of(error, since=offset)
         return offset if found is None else found
     return offset
 
 
 def _key(file: TreeFile, offset: int, error: VmcorefsError) -> tuple[str, str, int]:
     if isinstance(error, SourceIOError):
-        return file.path, error.source, error.offset // _NEIGHBOURS
+        return file.path, error.source, error.position
     at = error.offset if isinstance(error, FaultError) else offset
     return file.path, type(error).__name__, file.reader.row_of(at) if file.is_made else -1

@@ -72,7 +72,12 @@ class Unflattened(WithoutHoles):
             elif done < start + size:
                 step = min(start + size, end) - done
                 piece = buffer[done - offset : done - offset + step]
-                self._file.pread_into(int(self._at[row]) + done - start, piece)
+                at = int(self._at[row]) + done - start
+                try:
+                    self._file.pread_into(at, piece)
+                except SourceIOError as error:
+                    error.position += done - at  # in the dump, not in the stream
+                    raise
                 done += step
             elif row + 1 < len(self._to):
                 row += 1

@@ -175,7 +175,12 @@ class DumpPages(WithoutHoles):
                 self._loading.pop(batch, None)
 
     def _decompress(self, first: int, end: int) -> list[Page]:
-        raw = _pread(self._file, self._descriptors + first * DESC_SIZE, (end - first) * DESC_SIZE)
+        try:
+            at = self._descriptors + first * DESC_SIZE
+            raw = _pread(self._file, at, (end - first) * DESC_SIZE)
+        except SourceIOError as error:
+            error.position = (error.position - self._descriptors) // DESC_SIZE * self.page_size
+            raise
         descs = np.frombuffer(raw, dtype=self._dtype)
         offsets: Sequence[int] = descs["offset"].tolist()
         sizes: Sequence[int] = descs["size"].tolist()
@@ -184,15 +189,29 @@ class DumpPages(WithoutHoles):
             if offset <= 0 or not 0 < size <= self.page_size:
                 what = "was lost" if offset == 0 else f"has {size} bytes at {offset:#x}"
                 where = self._descriptors + number * DESC_SIZE
-                raise SourceIOError(self.name, where, DESC_SIZE, f"stored page {number} {what}")
+                raise self._bad_page(number, where, DESC_SIZE, f"stored page {number} {what}")
         done: dict[tuple[int, int, int], Page] = {}
-        data = dict(self._read(offsets, sizes))
+        try:
+            data = dict(self._read(offsets, sizes))
+        except SourceIOError as error:
+            at = error.position
+            stored = zip(offsets, sizes, range(first, end), strict=True)
+            _, number = min((offset, n) for offset, size, n in stored if offset + size > at)
+            error.position = number * self.page_size
+            raise
         wanted = list(zip(offsets, sizes, flags, strict=True))
-        for offset, size, flag in wanted:
+        for number, (offset, size, flag) in enumerate(wanted, first):
             if (offset, size, flag) not in done:  # all pages of zeros are stored as one
-                page = self._page(data[offset][:size], offset, flag)
+                try:
+                    page = self._page(data[offset][:size], flag)
+                except ValueError as error:
+                    raise self._bad_page(number, offset, size, str(error)) from error
                 done[offset, size, flag] = page
         return [done[desc] for desc in wanted]
+
+    def _bad_page(self, number: int, offset: int, size: int, reason: str) -> SourceIOError:
+        at = number * self.page_size
+        return SourceIOError(self.name, offset, size, reason, position=at, is_page=True)
 
     def _read(
         self, offsets: Sequence[int], sizes: Sequence[int]
@@ -211,7 +230,8 @@ class DumpPages(WithoutHoles):
                 yield offset, span[offset - start :]
             order = order[count:]
 
-    def _page(self, data: memoryview, offset: int, flags: int) -> Page:
+    def _page(self, data: memoryview, flags: int) -> Page:
+        """The page; ValueError, with the reason, if this is none."""
         codec = flags & _CODEC
         try:
             decompress = self._codecs.get(codec)
@@ -219,10 +239,9 @@ class DumpPages(WithoutHoles):
                 decompress = self._codecs[codec] = find_decompressor(flags)
             page = decompress(bytes(data), self.page_size)
         except ValueError as error:
-            raise SourceIOError(self.name, offset, len(data), f"a page, but {error}") from error
+            raise ValueError(f"a page, but {error}") from error
         if len(page) != self.page_size:
-            reason = f"a page of {len(page)} bytes, expected {self.page_size}"
-            raise SourceIOError(self.name, offset, len(data), reason)
+            raise ValueError(f"a page of {len(page)} bytes, expected {self.page_size}")
         return page
 
 
