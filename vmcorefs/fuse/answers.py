@@ -19,7 +19,7 @@ from vmcorefs.fuse.inodes import Inode
 from vmcorefs.fuse.planes.choose import PLANES, SMALL, OpenBacking, PlaneName, Served, choose_plane
 from vmcorefs.fuse.planes.linux import trim_heap
 from vmcorefs.fuse.planes.mapping import Mapping as FileMapping
-from vmcorefs.fuse.planes.seek import seek
+from vmcorefs.fuse.planes.seek import Seeker
 from vmcorefs.sources.base import Source
 from vmcorefs.tree.file import TreeFile
 
@@ -50,6 +50,7 @@ class FileAnswers:
         self._best = best
         self._may_wait = may_wait
         self._served: dict[int, Served] = {}
+        self._seekers: dict[int, Seeker] = {}
         # one per file: an input that hangs must not keep other files from being opened
         self._choosing = {node: threading.Lock() for node in inodes}
         self._buffers: list[memoryview] = []
@@ -130,7 +131,10 @@ class FileAnswers:
 
     def seek(self, node: int, offset: int, whence: int) -> int:
         """See ``switch.Answers``."""
-        return seek(self._file(node).reader, offset, whence)
+        seeker = self._seekers.get(node)
+        if seeker is None:
+            seeker = self._seekers.setdefault(node, Seeker(self._file(node).reader))
+        return seeker.seek(offset, whence)
 
     def give_up(self, late: Pending, seconds: float) -> None:
         """See ``switch.Answers``."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
+from threading import Lock
 
 import msgspec
 
@@ -27,6 +27,7 @@ class Pending(msgspec.Struct, eq=False):
         offset: First byte asked for.
         size: Bytes asked for; 0 for a seek.
         since: When it was received, by ``time.monotonic``.
+        is_back: Whether the work on it has ended, though it was late.
     """
 
     unique: int
@@ -34,20 +35,19 @@ class Pending(msgspec.Struct, eq=False):
     offset: int
     size: int
     since: float
+    is_back: bool = False
 
 
 class Deadlines:
     """The requests being handled, and when each is late."""
 
-    def __init__(self, timeout: float, give_up: Callable[[Pending], None]) -> None:
+    def __init__(self, timeout: float) -> None:
         """Start with none.
 
         Args:
             timeout: Seconds that a request may take; 0 for any time.
-            give_up: Called for each that has taken longer.
         """
         self._timeout = timeout
-        self._give_up = give_up
         self._pending: dict[int, Pending] = {}
 
     def begin(self, unique: int, node: int, offset: int, size: int) -> Pending:
@@ -58,21 +58,19 @@ class Deadlines:
         return pending
 
     def end(self, pending: Pending) -> bool:
-        """Record that a request is finished; return whether it was in time."""
+        """Record that a request is finished or given up; return whether it was neither before."""
         return self._pending.pop(pending.unique, None) is not None
 
-    def expire(self) -> None:
-        """Give up requests that are late."""
+    def late(self) -> list[Pending]:
+        """The requests that have taken too long."""
         if not self._timeout:
-            return
+            return []
         latest = time.monotonic() - self._timeout
-        for pending in list(self._pending.values()):
-            if pending.since <= latest and self._pending.pop(pending.unique, None) is not None:
-                self._give_up(pending)
+        return [pending for pending in list(self._pending.values()) if pending.since <= latest]
 
     @property
     def interval(self) -> float:
-        """How often ``expire`` should be called, in seconds."""
+        """How often to look for late ones, in seconds."""
         return min(max(self._timeout / 10, 0.1), 5.0) if self._timeout else 5.0
 
 
@@ -81,17 +79,22 @@ class HungReads:
 
     def __init__(self) -> None:
         self._late: dict[int, tuple[Pending, frozenset[str]]] = {}
+        self._lock = Lock()
 
     def __bool__(self) -> bool:
         return bool(self._late)
 
     def add(self, late: Pending, inputs: frozenset[str]) -> None:
-        """Record one, and the names of the inputs that it reads."""
-        self._late[late.unique] = late, inputs
+        """Record one, unless it has come back already, and the names of the inputs it reads."""
+        with self._lock:
+            if not late.is_back:
+                self._late[late.unique] = late, inputs
 
     def remove(self, late: Pending) -> None:
-        """Record that one has come back after all."""
-        self._late.pop(late.unique, None)
+        """Record that one has come back after all, which may be before it is added."""
+        with self._lock:
+            late.is_back = True
+            self._late.pop(late.unique, None)
 
     def blocks(self, node: int, offset: int, size: int, inputs: frozenset[str]) -> bool:
         """Whether to give up a read at once.

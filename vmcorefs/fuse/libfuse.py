@@ -72,20 +72,20 @@ class Libfuse:
             request[wire.SIZE_AT : wire.SIZE_AT + 4] = cut
         self._socket.send(request, flags)
 
-    def pass_answers_on(self, fail: Callable[[int, Exception], None]) -> None:
+    def pass_answers_on(self, fail: Callable[[memoryview, Exception], None]) -> None:
         """Pass libfuse's answers to the kernel until libfuse is gone.
 
         Args:
-            fail: Called with the number of a request whose answer could not be passed, and why.
+            fail: Called with an answer that could not be passed, and why.
         """
         buffer = bytearray(_LONGEST_ANSWER)
+        whole = memoryview(buffer)
         while count := self._socket.recv_into(buffer):
             try:
                 self._patch(buffer, count)
-                os.write(self._device, memoryview(buffer)[:count])
+                os.write(self._device, whole[:count])
             except Exception as error:  # noqa: BLE001  # this thread must go on
-                _, _, unique = wire.OUT_HEADER.unpack_from(buffer)
-                fail(unique, error)
+                fail(whole, error)
 
     def forget_passed_on(self) -> Iterator[int]:
         """The numbers of all requests that libfuse has not answered, and so has dropped."""

@@ -23,7 +23,8 @@ The locking rules::
     | Order   _lead, then _lock. Nobody acquires _lead with _lock held.                     |
     |-- State ------------------------------------------------------------------------------|
     | _lock   _waiting         workers that lead or wait to lead                            |
-    |         _workers         workers that are not late                                    |
+    |         _workers         workers that are not late; each gives back its own count     |
+    |                          when it ends, unless tick() has, because it was late         |
     |         _lacks_threads   the last attempt to start a worker failed                    |
     |         _hanging         leaders replaced by tick(), not back yet; the leader reads   |
     |                          it without the lock                                          |
@@ -117,7 +118,7 @@ class Switch:
         """
         self._answers = answers
         self._timeout = timeout
-        self.deadlines = Deadlines(timeout, self._give_up)
+        self.deadlines = Deadlines(timeout)
         self._ended: Callable[[], None] = lambda: None
         self._descriptor = descriptor
         self._device = os.dup(descriptor)
@@ -211,7 +212,7 @@ class Switch:
 
         If all workers read the device, they would fight for the interpreter at each system call.
         """
-        leads = False
+        leads, pending = False, None
         try:
             while not self._stopped:
                 if not leads:
@@ -227,29 +228,39 @@ class Switch:
                 if pending is not None and not self.deadlines.end(pending):
                     self._answers.came_back(pending)
                     return  # it was late, and another worker has replaced it
+                pending = None
                 if not leads:
                     with self._lock:
                         self._waiting += 1
         finally:
+            self._leave(pending, leads=leads)
+
+    def _leave(self, pending: Pending | None, *, leads: bool) -> None:
+        is_late = pending is not None and not self.deadlines.end(pending)
+        with self._lock:
+            self._workers -= not is_late
             if leads:
-                with self._lock:
-                    self._pass_on_lead()
+                self._pass_on_lead()
 
     def _receive(self, buffer: memoryview) -> tuple[memoryview, Pending | None] | None:
         """Wait for a request and record it; None if there is nothing to do for it."""
+        pending = None
         try:
             request = buffer[: self._read_device(buffer)]
+            pending = self._begin(request)
+            taken = request, pending
         except OSError as error:
             # these errors: the request was withdrawn while it was handed over
             if error.errno not in (errno.ENOENT, errno.EINTR, errno.EAGAIN):
                 self._end(error)
             return None
-        try:
-            pending = self._at_once = self._begin(request)
         except MemoryError as error:
-            self._fail(wire.unique_of(request), error)
+            if pending is not None:
+                self.deadlines.end(pending)
+            self._fail(buffer, error)  # if none was read, the last one, which has its answer
             return None
-        return request, pending
+        self._at_once = pending
+        return taken
 
     def _read_device(self, buffer: memoryview) -> int:
         """Wait for a request; poll at first, if the last one came soon enough for that.
@@ -280,7 +291,7 @@ class Switch:
         try:
             return work(request)
         except Exception as error:  # noqa: BLE001  # a worker must not end
-            self._fail(wire.unique_of(request), error)
+            self._fail(request, error)
             return True
 
     def _begin(self, request: memoryview) -> Pending | None:
@@ -296,6 +307,8 @@ class Switch:
     def _give_up(self, late: Pending) -> None:
         with suppress(OSError):  # it has just been answered
             self._refuse(late.unique, -errno.EIO)
+        if not self.deadlines.end(late):  # only now: without memory for that, the next tick() tries
+            return
         with self._lock:
             self._workers -= 1  # tick() starts another; the late one ends when it comes back
         self._answers.give_up(late, self._timeout)
@@ -310,19 +323,20 @@ class Switch:
                 self._at_once = None
                 self._hanging += 1
                 self._pass_on_lead()
-        self.deadlines.expire()
+        for late in self.deadlines.late():
+            self._give_up(late)
         self._has_cpus = has_cpus()
         with self._lock:
             self._keep_one_waiting()  # also if a thread could not be started before
 
-    def _fail(self, unique: int, error: Exception) -> None:
+    def _fail(self, message: memoryview, error: Exception) -> None:
         # nobody waits for the answer any more, or libfuse is gone
         gone = (errno.ENOENT, errno.ENODEV, errno.EPIPE)
         if isinstance(error, OSError) and error.errno in gone:
             return
         # answer first: without an answer the kernel waits, and gives up the daemon in the end
         with suppress(OSError):
-            while not self._refused(unique):
+            while not self._refused(message):
                 time.sleep(_RETRY_AFTER)
         with suppress(MemoryError):
             if isinstance(error, MemoryError):
@@ -330,9 +344,9 @@ class Switch:
             else:
                 log.error("a bug in vmcorefs: a request could not be answered", exc_info=error)
 
-    def _refused(self, unique: int) -> bool:
+    def _refused(self, message: memoryview) -> bool:
         try:
-            self._refuse(unique, -errno.EIO)
+            self._refuse(wire.unique_of(message), -errno.EIO)
         except MemoryError:
             return False
         return True

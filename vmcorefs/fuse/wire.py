@@ -58,10 +58,10 @@ _NOTIFY_INVAL_ENTRY = 3
 _INVAL_ENTRY = struct.Struct("=QII")
 
 
-def unique_of(request: memoryview) -> int:
-    """The kernel's number of a request."""
+def unique_of(message: memoryview) -> int:
+    """The kernel's number of a request, which is at the same place in the answer to it."""
     unique: int
-    _, _, unique, _ = IN_HEADER.unpack_from(request)
+    _, _, unique = OUT_HEADER.unpack_from(message)
     return unique
 
 

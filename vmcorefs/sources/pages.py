@@ -3,6 +3,10 @@
 Its bytes are the stored pages, one after another, in the order of their descriptors; the table says
 where each belongs in memory. Decompressed pages are kept in a bounded cache. For a reader that goes
 through them in order, a thread reads ahead.
+
+Threads may hang in the file, for good. So nobody waits for a thread that has not begun, nor long
+for one that reads ahead: each reader can do all of its work by itself, and hangs only where the
+file does.
 """
 
 from __future__ import annotations
@@ -11,8 +15,9 @@ import os
 import threading
 import weakref
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
+from typing import TypeVar
 
 import numpy as np
 
@@ -37,8 +42,11 @@ _CODEC = int(COMPRESSED)
 _AT_ONCE = 512  # pages of one answer that are held in addition to the cache
 _MAX_SPAN = 4 << 20
 _GAP = 4096
+_PATIENCE = 1.0
+"""Seconds that a reader waits for pages that are being read ahead, before it reads them itself."""
 
 Page = bytes | bytearray
+T = TypeVar("T")
 
 
 class DumpPages(WithoutHoles):
@@ -76,9 +84,10 @@ class DumpPages(WithoutHoles):
         self._codecs: dict[int, Decompress] = {}
         self._lock = threading.Lock()
         self._pages: OrderedDict[int, Page] = OrderedDict()
-        self._loading: dict[int, Future[None]] = {}
+        # the batches that are being read ahead; None if that takes so long that nobody waits for it
+        self._loading: dict[int, Future[None] | None] = {}
         self._expected = -1
-        self._workers = _workers()
+        self._helpers, self._ahead = _Helpers(), _Helpers()
         # a daemon opens its dump before it goes to the background, and threads do not survive that
         alive = weakref.ref(self)
         os.register_at_fork(before=lambda: _stop_threads(alive))
@@ -104,7 +113,8 @@ class DumpPages(WithoutHoles):
 
     def close(self) -> None:
         """See ``Source.close``."""
-        self._workers.shutdown(cancel_futures=True)
+        self._helpers.stop()
+        self._ahead.stop()
         self._file.close()
 
     def _get(self, first: int, end: int) -> list[Page]:
@@ -112,7 +122,7 @@ class DumpPages(WithoutHoles):
         found: dict[int, Page] = {}
         self._take(first, end, found)
         if len(found) < end - first:
-            wait(self._loading_of(first, end, found))  # a failure is met again below
+            self._wait_for(self._loading_of(first, end, found))
             self._take(first, end, found)
         missing = np.array([n for n in range(first, end) if n not in found], dtype=np.int64)
         for run in np.split(missing, np.flatnonzero(np.diff(missing) != 1) + 1):
@@ -128,19 +138,28 @@ class DumpPages(WithoutHoles):
                     self._pages.move_to_end(number)
                     found[number] = page
 
-    def _loading_of(self, first: int, end: int, found: dict[int, Page]) -> list[Future[None]]:
+    def _loading_of(self, first: int, end: int, found: dict[int, Page]) -> dict[Future[None], int]:
         missing = {number // BATCH for number in range(first, end) if number not in found}
         with self._lock:
-            return [self._loading[batch] for batch in missing if batch in self._loading]
+            loading = {self._loading.get(batch): batch for batch in missing}
+        return {future: batch for future, batch in loading.items() if future is not None}
+
+    def _wait_for(self, loading: dict[Future[None], int]) -> None:
+        """Wait for what is being read ahead; a failure is met again by who reads it himself."""
+        late = wait(loading, timeout=_PATIENCE).not_done
+        with self._lock:
+            for future in late:
+                if self._loading.get(loading[future]) is future:
+                    self._loading[loading[future]] = None
 
     def _load(self, first: int, end: int) -> dict[int, Page]:
-        """Decompress the pages ``[first, end)``, in several threads if there are many."""
-        if end - first <= BATCH:
-            pages = self._decompress(first, end)
-        else:
-            starts = range(first, end, BATCH)
-            parts = self._workers.map(lambda n: self._decompress(n, min(n + BATCH, end)), starts)
-            pages = [page for part in parts for page in part]
+        """Decompress the pages ``[first, end)``, with the help of idle threads."""
+        parts = [(start, min(start + BATCH, end)) for start in range(first, end, BATCH)]
+        helped = {part: self._helpers.start(self._decompress, *part) for part in parts[1:]}
+        pages: list[Page] = []
+        for part in parts:
+            future = helped.get(part)
+            pages += self._decompress(*part) if future is None else future.result()
         loaded = dict(enumerate(pages, first))
         self._keep(loaded)
         return loaded
@@ -162,7 +181,9 @@ class DumpPages(WithoutHoles):
             for batch in range(next_batch, next_batch + AHEAD):
                 known = batch in self._loading or batch * BATCH in self._pages
                 if not known and batch * BATCH * self.page_size < self.size:
-                    future = self._workers.submit(self._load_batch, batch)
+                    future = self._ahead.start(self._load_batch, batch)
+                    if future is None:
+                        return
                     self._loading[batch] = future
 
     def _load_batch(self, batch: int) -> None:
@@ -245,18 +266,40 @@ class DumpPages(WithoutHoles):
         return page
 
 
-def _workers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(
-        min(os.cpu_count() or 1, 4), "pages"
-    )  # starts none before it is asked
+class _Helpers:
+    """A few threads that do work at once or not at all: nothing waits for one that hangs."""
+
+    def __init__(self) -> None:
+        count = min(os.cpu_count() or 1, AHEAD)
+        self._idle = threading.Semaphore(count)
+        self._threads = ThreadPoolExecutor(count, "pages")  # starts none before it is asked
+
+    def start(self, work: Callable[..., T], *args: int) -> Future[T] | None:
+        """Have a thread do ``work``; None if none is idle."""
+        if not self._idle.acquire(blocking=False):
+            return None
+        try:
+            future = self._threads.submit(work, *args)
+        except BaseException as error:
+            self._idle.release()
+            if isinstance(error, RuntimeError):  # no thread can be started
+                return None
+            raise
+        future.add_done_callback(lambda _: self._idle.release())
+        return future
+
+    def stop(self) -> None:
+        """Wait for the end of what has begun."""
+        self._threads.shutdown(cancel_futures=True)
 
 
 def _stop_threads(alive: weakref.ref[DumpPages]) -> None:
     pages = alive()
     if pages is not None:
-        pages._workers.shutdown(cancel_futures=True)  # noqa: SLF001  # its own
+        pages._helpers.stop()  # noqa: SLF001  # its own
+        pages._ahead.stop()  # noqa: SLF001
         pages._loading.clear()  # noqa: SLF001  # cancelled loads never leave it by themselves
-        pages._workers = _workers()  # noqa: SLF001
+        pages._helpers, pages._ahead = _Helpers(), _Helpers()  # noqa: SLF001
 
 
 def _pread(file: Source, offset: int, size: int) -> bytearray:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import socket
 from pathlib import Path
@@ -10,7 +11,9 @@ import pytest
 
 from tests.builders.extents import table
 from vmcorefs.core.space.extents import Kind
+from vmcorefs.fuse import wire
 from vmcorefs.fuse.answers import FileAnswers
+from vmcorefs.fuse.deadlines import Pending
 from vmcorefs.fuse.inodes import Inode
 from vmcorefs.fuse.planes.mapping import Mapping
 from vmcorefs.sources.file import FileSource
@@ -84,6 +87,29 @@ def test_what_the_kernel_passed_on_is_taken_back_however_it_was_found_out(ram: P
     assert answers.choose(2).plane == "mapped"  # somebody opened it before the watch woke up
     assert answers.take_back(source) == [2]
     assert answers.take_back(source) == []
+
+
+def test_a_range_is_read_again_once_a_late_read_of_it_has_come_back(ram: Path) -> None:
+    answers = FileAnswers({2: Inode(2, 1, oldmem(ram))}, "plain")
+    answers.choose(2)
+    for come_back_first in (False, True):
+        late = Pending(7, 2, MIB, 4096, 0.0)
+        if come_back_first:  # just at its deadline
+            answers.came_back(late)
+            answers.give_up(late, 30.0)
+        else:
+            answers.give_up(late, 30.0)
+            assert answered(answers, MIB) == -errno.EIO
+            answers.came_back(late)
+        assert answered(answers, MIB) == 0
+
+
+def answered(answers: FileAnswers, offset: int) -> int:
+    device = os.memfd_create("device")
+    answer(answers, device, offset, 4096)
+    _, error, _ = wire.OUT_HEADER.unpack(os.pread(device, 16, 0))
+    os.close(device)
+    return int(error)
 
 
 def at_once(answers: FileAnswers, device: int, offset: int, size: int) -> bool:

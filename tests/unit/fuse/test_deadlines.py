@@ -17,29 +17,25 @@ def late(unique: int, offset: int, size: int, node: int = 3) -> Pending:
 
 
 def test_a_read_is_given_up_once_and_only_when_it_is_late(clock: Clock) -> None:
-    given_up: list[int] = []
-    deadlines = Deadlines(60, lambda pending: given_up.append(pending.unique))
+    deadlines = Deadlines(60)
     slow = deadlines.begin(1, 3, 0, 4096)
     quick = deadlines.begin(2, 3, 0, 4096)
-    deadlines.expire()
-    assert given_up == []
+    assert deadlines.late() == []
     assert deadlines.end(quick)
     clock.passed += 61
     fresh = deadlines.begin(4, 3, 0, 4096)
-    deadlines.expire()
-    deadlines.expire()
-    assert given_up == [1]
+    assert deadlines.late() == [slow]
+    assert deadlines.end(slow)
+    assert deadlines.late() == []
     assert not deadlines.end(slow)
     assert deadlines.end(fresh)
 
 
 def test_without_a_timeout_nothing_is_given_up(clock: Clock) -> None:
-    given_up: list[Pending] = []
-    deadlines = Deadlines(0, given_up.append)
+    deadlines = Deadlines(0)
     slow = deadlines.begin(1, 3, 0, 4096)
     clock.passed += 1e6
-    deadlines.expire()
-    assert given_up == []
+    assert deadlines.late() == []
     assert deadlines.end(slow)
 
 
@@ -55,6 +51,15 @@ def test_a_read_that_has_all_of_one_that_hangs_is_not_tried() -> None:
     assert not hung.blocks(3, 0x18000, 0x8000, RAM)
     assert not hung.blocks(4, 0x10000, 0x8000, RAM)
     hung.remove(one)
+    assert not hung.blocks(3, 0x10000, 0x8000, RAM)
+
+
+def test_a_read_that_comes_back_while_it_is_given_up_hangs_no_longer() -> None:
+    hung = HungReads()
+    one = late(1, 0x10000, 0x8000)
+    hung.remove(one)
+    hung.add(one, RAM)
+    assert not hung
     assert not hung.blocks(3, 0x10000, 0x8000, RAM)
 
 

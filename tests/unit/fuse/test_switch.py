@@ -29,6 +29,7 @@ class Answers:
     def __init__(self) -> None:
         self.is_free = threading.Event()
         self.at_once: list[int] = []
+        self.told: list[tuple[str, int]] = []
 
     def read_at_once(self, device: int, unique: int, node: int, offset: int, size: int) -> bool:
         self.at_once.append(offset)
@@ -53,10 +54,10 @@ class Answers:
         return 0
 
     def give_up(self, late: Pending, seconds: float) -> None:
-        pass
+        self.told.append(("given up", late.unique))
 
     def came_back(self, late: Pending) -> None:
-        pass
+        self.told.append(("came back", late.unique))
 
     def out_of_memory(self) -> None:
         raise MemoryError  # what says so needs memory too
@@ -169,6 +170,119 @@ def test_a_request_is_refused_if_there_is_no_memory_for_libfuses_answer(
     for unique, error in ((1, -5), (2, 0)):
         kernel.libfuse.send(wire.OUT_HEADER.pack(16, 0, unique))
         assert kernel.answered() == (unique, error)
+
+
+def read_and_fail(work: Callable[..., Any]) -> Callable[..., Any]:
+    """What has no memory once for what it has read, and then has."""
+    errors = [MemoryError()]
+
+    def once(*args: Any) -> Any:
+        found = work(*args)
+        if errors:
+            raise errors.pop()
+        return found
+
+    return once
+
+
+@pytest.mark.parametrize("name", ["_read_device", "_begin"])
+def test_a_request_for_which_there_was_no_memory_is_refused_and_forgotten(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    switch = kernel.switch
+    monkeypatch.setattr(switch, name, read_and_fail(getattr(switch, name)))
+    monkeypatch.setattr("vmcorefs.fuse.wire.unique_of", fail_first(wire.unique_of))
+    monkeypatch.setattr("vmcorefs.fuse.switch._RETRY_AFTER", 0.001)
+    answers = set()
+    for unique in (1, 2, 3):
+        kernel.ask(unique, CACHED)
+        answers.add(kernel.answered())
+    assert sorted(error for _, error in answers) == [-5, 0, 0]
+    assert {unique for unique, _ in answers} == {1, 2, 3}
+    wait_for(lambda: switch._waiting == 1, "the worker to wait again")
+    assert switch._workers == 1
+
+
+def test_a_lack_of_memory_before_a_request_is_read_refuses_none_of_the_next(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel.ask(1, CACHED)
+    assert kernel.answered() == (1, 0)
+    monkeypatch.setattr(kernel.switch, "_read_device", fail_first(kernel.switch._read_device))
+    kernel.ask(2, CACHED)
+    assert kernel.answered() == (2, 0)
+    assert kernel.answered() == (2, -5)  # the kernel refuses that: it has an answer
+    kernel.ask(3, CACHED)
+    assert kernel.answered() == (3, 0)
+    assert kernel.switch._workers == 1
+
+
+def test_a_worker_that_dies_gives_back_its_count_and_the_lead(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    switch = kernel.switch
+    receive = switch._receive
+    monkeypatch.setattr("sys.unraisablehook", lambda _: None)  # it dies of what nothing catches
+    asked: list[int] = []
+    deaths: list[int] = []
+
+    def die_once(buffer: memoryview) -> Any:
+        if len(deaths) < len(asked):
+            deaths.append(len(asked))
+            raise MemoryError
+        return receive(buffer)
+
+    monkeypatch.setattr(switch, "_receive", die_once)
+    for unique in range(1, 71):  # more than there may be at once
+        asked.append(unique)
+        kernel.ask(unique, CACHED)  # the worker that waits answers, and dies at the next one
+        assert kernel.answered() == (unique, 0)
+        wait_for(lambda: len(deaths) == len(asked), "its death")
+    wait_for(lambda: switch._workers == switch._waiting == 1, "the last one's successor")
+
+
+def test_a_read_that_cannot_be_given_up_for_lack_of_memory_is_the_next_time(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch, clock: Clock
+) -> None:
+    switch, answers = kernel.switch, kernel.answers
+    kernel.ask(1, ON_DISK)
+    wait_for(lambda: answers.at_once == [ON_DISK], "read that hangs")
+    clock.passed += TIMEOUT
+    monkeypatch.setattr(switch, "_refuse", fail_first(switch._refuse))
+    with pytest.raises(MemoryError):
+        switch.tick()
+    assert answers.told == []
+    switch.tick()
+    assert kernel.answered() == (1, -5)
+    assert answers.told == [("given up", 1)]
+    answers.is_free.set()
+    assert kernel.answered() == (1, 0)  # the kernel refuses that one: ENOENT
+    wait_for(lambda: answers.told == [("given up", 1), ("came back", 1)], "its return")
+    kernel.ask(2, CACHED)
+    assert kernel.answered() == (2, 0)
+    assert switch._workers == 1
+
+
+def test_a_lack_of_memory_for_an_answer_of_libfuses_ends_nothing(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libfuse = kernel.switch._libfuse
+    monkeypatch.setattr(libfuse, "_patch", fail_first(libfuse._patch))
+    monkeypatch.setattr(wire, "OUT_HEADER", Failing(wire.OUT_HEADER))
+    monkeypatch.setattr("vmcorefs.fuse.switch._RETRY_AFTER", 0.001)
+    for unique, error in ((1, -5), (2, 0)):
+        kernel.libfuse.send(struct.pack("=IiQ", 16, 0, unique))
+        _, answered, number = struct.unpack("=IiQ", kernel.socket.recv(4096))
+        assert (number, answered) == (unique, error)
+
+
+class Failing:
+    """A format whose first reading has no memory."""
+
+    def __init__(self, of: struct.Struct) -> None:
+        self._of = of
+        self.size, self.pack = of.size, of.pack
+        self.unpack_from = fail_first(of.unpack_from)
 
 
 def test_a_worker_that_waits_takes_no_cpu(kernel: Kernel, monkeypatch: pytest.MonkeyPatch) -> None:
