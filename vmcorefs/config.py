@@ -135,7 +135,8 @@ class CaptureConfig(msgspec.Struct, frozen=True):
     machine: Annotated[
         int | None,
         Option(
-            "ELF machine, such as aarch64, where no elfcorehdr says (default: x86_64).",
+            "Machine, such as aarch64 or i686, if neither an elfcorehdr nor a dump says (default:"
+            " x86_64).",
             "NAME",
             parse_machine,
             toml=str,

@@ -28,6 +28,7 @@ from vmcorefs.discovery.dump import (
     find_dump_notes,
     find_dump_plan,
     make_explorer,
+    with_machine,
 )
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.findings import make_dump_findings, make_findings
@@ -221,6 +222,7 @@ def _open_dump(
 ) -> MemoryImage:
     """Put together what a dump says itself; the errors are those of ``open_image``."""
     check_options(config, dump)
+    dump = with_machine(config, dump)
     memory_map = dump_map(dump, given, make_ranges(config.crash_kernel))
     explorer = make_explorer(config, dump, progress)
     if thorough:

@@ -14,6 +14,7 @@ from typing import Any
 
 import msgspec
 
+from vmcorefs.core.elf.machines import machine_number
 from vmcorefs.core.space.units import parse_range, parse_size
 from vmcorefs.errors import ConfigError
 
@@ -92,11 +93,14 @@ def parse_vmcoreinfo_choice(
 
 
 def parse_machine(text: str, _directory: str = "") -> int:
-    """Read an architecture: its ELF name without ``EM_`` (``x86_64``, ``aarch64``) or its number.
+    """Read an architecture: its name in ``uname -m``, QEMU or ELF (without ``EM_``), or its number.
 
     Raises:
         ConfigError: if there is no such architecture.
     """
+    known = machine_number(text)
+    if known is not None:
+        return known
     for number, name in machine_names().items():
         if text.lower() == name:  # before numbers: Intel's is called 386
             return number

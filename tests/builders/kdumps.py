@@ -49,6 +49,8 @@ class Kdump:
         status: Bits of the main header's status, beside the codec's.
         split: The pages that this part speaks of.
         order: Byte order.
+        bits: In a ``long``.
+        packed: 64-bit members are aligned to 4 bytes, as on i386, and not to 8.
         machine: ``utsname.machine``.
         notes: The ELF notes; None for a header of version 3, which has VMCOREINFO's text alone.
         descs: What descriptors are, in the place of what they should be: number to
@@ -63,6 +65,8 @@ class Kdump:
     status: int = 0
     split: tuple[int, int] | None = None
     order: str = "<"
+    bits: int = 64
+    packed: bool = False
     machine: bytes = b"x86_64"
     notes: bytes | None = NOTES
     mapped: int | None = None
@@ -113,23 +117,28 @@ class Kdump:
             "nr_cpus": 1,
         } | fields
         version = values.pop("header_version", 6 if self.notes is not None else 3)
-        return (
-            b"KDUMP   "
-            + struct.pack(f"{self.order}i", version)
-            + b"".join(name.ljust(65, b"\0") for name in names)
-            + bytes(6)  # up to the alignment of a long
-            + struct.pack(f"{self.order}QQIiiIIIIIIi", *values.values())
-        )
+        head = b"KDUMP   " + struct.pack(f"{self.order}i", version)
+        head += b"".join(name.ljust(65, b"\0") for name in names)
+        return self._members(head, "LLIiiIIIIIIi", values.values())
+
+    def _members(self, head: bytes, kinds: str, values: Iterable[int]) -> bytes:
+        """``head``, and behind it members of a structure; ``L`` is a ``long``."""
+        for kind, value in zip(kinds, values, strict=True):
+            code = kind if kind != "L" else "Q" if self.bits == 64 else "I"
+            align = 4 if self.packed else struct.calcsize(f"={code}")
+            head += bytes(-len(head) % align) + struct.pack(self.order + code, value)
+        return head
 
     def _sub(self, mapped: int) -> bytes:
         first, end = self.split or (0, 0)
         told = vmcoreinfo_text() if self.notes is None else self.notes
-        at = PAGE + 104
+        at = PAGE + 104  # or less, if a long has 32 bits
         vmcoreinfo = (at, len(told)) if self.notes is None else (0, 0)
         notes = (0, 0) if self.notes is None else (at, len(told))
         level, is_split = 31, int(self.split is not None)
         rest = (first, end, *vmcoreinfo, *notes, 0, 0, first, end, mapped)
-        return struct.pack(f"{self.order}Qii11Q", 0, level, is_split, *rest) + told
+        sub = self._members(b"", "LiiLLQLQLQLQQQ", (0, level, is_split, *rest))
+        return sub.ljust(104, b"\0") + told
 
 
 @dataclass

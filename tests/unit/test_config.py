@@ -80,9 +80,19 @@ def test_the_elfcorehdr_is_found_or_ignored_or_given(
 
 
 @pytest.mark.parametrize(
-    ("text", "machine"), [("x86_64", 62), ("AARCH64", 183), ("s390", 22), ("ppc64", 21), ("62", 62)]
+    ("text", "machine"),
+    [
+        ("x86_64", 62),
+        ("AARCH64", 183),
+        ("s390", 22),
+        ("ppc64", 21),
+        ("62", 62),
+        ("armv7l", 40),
+        ("386", 3),
+        ("alpha", 0x9026),
+    ],
 )
-def test_a_machine_is_an_elf_name_or_a_number(text: str, machine: int) -> None:
+def test_a_machine_is_any_of_its_names_or_a_number(text: str, machine: int) -> None:
     assert parse_machine(text) == machine
 
 

@@ -9,6 +9,7 @@ from msgspec.structs import replace
 
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.elf.elfcorehdr import make_elfcorehdr
+from vmcorefs.core.elf.machines import EM_NONE
 from vmcorefs.core.elf.notes import (
     NT_VMCOREINFO,
     Note,
@@ -55,12 +56,19 @@ def check_options(config: CaptureConfig, dump: DumpFile) -> None:
             f"{dump.name}: {dump.format}, with headers of its own; leave out --elfcorehdr"
         )
     machine = dump.header.e_machine
-    if config.machine not in (None, machine):
+    if config.machine not in (None, machine) and machine != EM_NONE:
         raise ConfigError(
             f"the machine is given as {config.machine}, but {dump.name} says {machine}"
         )
     if len(dump.missing) and not config.truncated:
         raise TruncatedError(f"{dump.lost}; pass --truncated to serve the rest, and EIO for these")
+
+
+def with_machine(config: CaptureConfig, dump: DumpFile) -> DumpFile:
+    """The dump, with headers of the given machine if it does not say itself which it is."""
+    if config.machine is None or dump.header.e_machine != EM_NONE:
+        return dump
+    return replace(dump, plan=dump.plan.of_machine(config.machine), vmcore=None)
 
 
 def dump_map(dump: DumpFile, given: MemoryMap | None, crash_kernel: Ranges) -> MemoryMap:
@@ -122,7 +130,8 @@ def find_dump_plan(config: CaptureConfig, dump: DumpFile, explorer: Explorer) ->
         ConfigError: if a VMCOREINFO is given but cannot be read.
         SourceIOError: if the dump cannot be read.
     """
-    as_it_is = Plan(dump.plan, f"those of {dump.format}", is_given=True)
+    origin = f"those of {dump.format}"
+    as_it_is = Plan(dump.plan, origin, is_given=True, warnings=tuple(_machine_warnings(dump)))
     if dump.has_vaddrs and (explorer.known is not None or not config.use_vmcoreinfo):
         return as_it_is
     kernel = explorer.found.kernel if explorer.found is not None else None
@@ -139,6 +148,12 @@ def find_dump_plan(config: CaptureConfig, dump: DumpFile, explorer: Explorer) ->
     origin = "built from the RAM of the dump and the kernel's own data"
     doubt = no_vaddrs(kernel)
     return Plan(elfcorehdr, origin, is_built=True, warnings=(doubt,) if doubt else ())
+
+
+def _machine_warnings(dump: DumpFile) -> Iterator[str]:
+    if dump.header.e_machine == EM_NONE:
+        told = f"it does not say which machine it is of ({dump.machine!r})"
+        yield f"{dump.name}: {told}: pass --machine"
 
 
 def find_dump_notes(

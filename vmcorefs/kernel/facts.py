@@ -7,15 +7,13 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from vmcorefs.core.elf.elf import (
-    ELFCLASS32,
     EM_386,
     EM_AARCH64,
-    EM_MIPS,
-    EM_PPC64,
     EM_RISCV,
     EM_X86_64,
 )
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
+from vmcorefs.core.elf.machines import long_bits, uname_of
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.formats.c_struct import Abi
 from vmcorefs.core.formats.kdump.headers import Utsname
@@ -28,16 +26,6 @@ from vmcorefs.reader import Reader
 _X86_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map (arch/x86/include/asm/page_64_types.h)
 _NAME_SIZE = 65  # __NEW_UTS_LEN and its NUL (include/uapi/linux/utsname.h)
 _UNREADABLE = (FaultError, FormatError, SourceIOError)
-
-# as uname -m has them: crash and libkdumpfile know the machine by this name
-_MACHINES: Final[Mapping[int, bytes]] = {
-    EM_386: b"i686",
-    EM_AARCH64: b"aarch64",
-    EM_MIPS: b"mips64",
-    EM_PPC64: b"ppc64",
-    EM_RISCV: b"riscv64",
-    EM_X86_64: b"x86_64",
-}
 
 # how far the kernel's image is above its physical addresses
 _DISTANCES: Final[Mapping[int, Callable[[Vmcoreinfo], int]]] = {
@@ -60,11 +48,7 @@ def find_facts(
     header = elfcorehdr.header
     crash_time = vmcoreinfo.crash_time if vmcoreinfo else None
     return KernelFacts(
-        abi=Abi(
-            header.byte_order,
-            32 if header.elf_class == ELFCLASS32 else 64,
-            packed=header.e_machine == EM_386,
-        ),
+        abi=Abi(header.byte_order, long_bits(header), packed=header.e_machine == EM_386),
         utsname=_read_utsname(memory, elfcorehdr, vmcoreinfo),
         phys_base=_find_phys_base(elfcorehdr, vmcoreinfo),
         time=int(time.time()) if crash_time is None else crash_time,
@@ -95,19 +79,21 @@ def _find_phys_base(elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None) -> in
 def _read_utsname(memory: Reader, elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None) -> Utsname:
     """The kernel's ``init_uts_ns.name``; where it cannot be read, what is known of it otherwise."""
     info = vmcoreinfo
-    machine = elfcorehdr.header.e_machine
+    header = elfcorehdr.header
     if info is not None:
         for image in _image(memory, elfcorehdr, info):
             names = _read_names(image, info)
             if names is not None and names.sysname == b"Linux":
                 return names
     release = (info.release if info is not None else None) or "unknown"
+    # crash and libkdumpfile know the machine by this name, and so do we
+    machine = uname_of(header.e_machine, long_bits(header), header.byte_order)
     return Utsname(
         sysname=b"Linux",
         nodename=b"unknown",
         release=release.encode("ascii", "replace")[: _NAME_SIZE - 1],
         version=b"unknown",
-        machine=_MACHINES.get(machine, b"unknown"),
+        machine=(machine or "unknown").encode(),
     )
 
 

@@ -6,8 +6,9 @@ from contextlib import suppress
 from threading import RLock
 from typing import Final
 
-from vmcorefs.core.elf.elf import ELFCLASS64, EM_AARCH64, EM_RISCV, EM_X86_64
+from vmcorefs.core.elf.elf import EM_AARCH64, EM_RISCV, EM_X86_64
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
+from vmcorefs.core.elf.machines import long_bits
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.paging.direct_map import DirectMap, image_span
@@ -98,7 +99,7 @@ class Kernel:
     def word_size(self) -> int:
         """Bytes in a ``long`` and in a pointer: 4 or 8."""
         elfcorehdr = self.elfcorehdr
-        return 8 if elfcorehdr is None or elfcorehdr.header.elf_class == ELFCLASS64 else 4
+        return 8 if elfcorehdr is None else long_bits(elfcorehdr.header) // 8
 
     @once
     def mappings(self) -> Mappings:

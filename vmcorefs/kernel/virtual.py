@@ -6,8 +6,8 @@ from typing import Protocol
 
 import numpy as np
 
-from vmcorefs.core.elf.elf import ELFCLASS64
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
+from vmcorefs.core.elf.machines import long_bits
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.paging.mappings import UInt64Array
 from vmcorefs.core.space.ranges import Int64Array
@@ -37,7 +37,7 @@ def through_loads(memory: Reader, elfcorehdr: Elfcorehdr) -> KernelMemory:
                 return memory.pread(size, paddr + vaddr - start)
         raise FormatError(f"no PT_LOAD holds the {size} bytes at vaddr {vaddr:#x}")
 
-    return KernelMemory(read, header.byte_order, 8 if header.elf_class == ELFCLASS64 else 4)
+    return KernelMemory(read, header.byte_order, long_bits(header) // 8)
 
 
 def through_distance(

@@ -4,22 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
-from typing import Final
 
 import msgspec
 import numpy as np
 
 from vmcorefs.core.elf.dump_headers import MAX_NOTES
-from vmcorefs.core.elf.elf import (
-    ELFCLASS32,
-    ELFCLASS64,
-    EM_386,
-    EM_AARCH64,
-    EM_PPC64,
-    EM_RISCV,
-    EM_X86_64,
-)
+from vmcorefs.core.elf.elf import ELFCLASS32, ELFCLASS64
 from vmcorefs.core.elf.elfcorehdr import make_elfcorehdr
+from vmcorefs.core.elf.machines import EM_NONE, machine_number
 from vmcorefs.core.formats.kdump.descriptors import (
     COMPRESSED,
     DESC_SIZE,
@@ -67,20 +59,6 @@ from vmcorefs.sources.pages import DumpPages
 
 MAX_RUNS = 1 << 22
 """Most runs of stored pages accepted. A dump of 1 GiB at level 31 has about thirty."""
-
-_EM_ARM, _EM_S390 = 40, 22
-_MACHINES: Final = {
-    b"x86_64": EM_X86_64,
-    b"aarch64": EM_AARCH64,
-    b"riscv64": EM_RISCV,
-    b"ppc64": EM_PPC64,
-    b"ppc64le": EM_PPC64,
-    b"s390x": _EM_S390,
-    b"i686": EM_386,
-    b"i586": EM_386,
-    b"armv7l": _EM_ARM,
-}
-"""The name from ``uname -m`` (arch/*/include, UTS_MACHINE) to ``e_machine``."""
 
 _CHUNK = 1 << 18  # bytes of a bitmap read at a time: those of 8 GiB
 _DESCS, _DESCS_OF_CUT = 1 << 15, 64
@@ -144,6 +122,7 @@ def open_diskdump(files: Sequence[File]) -> DumpFile:
         held = exclude(held, missing)
     excluded = subtract(ram * page_size, missing)
     notes, vmcoreinfo = _read_notes(first)
+    machine = first.main.utsname.machine.decode("ascii", "replace")
     notes_in = make_extents(make_ranges([(0, first.file.size)]), kind=Kind.DATA, source=len(parts))
     return DumpFile(
         name=first.file.name,
@@ -152,7 +131,7 @@ def open_diskdump(files: Sequence[File]) -> DumpFile:
         memory=fill(held, excluded, Kind.EXCLUDED),
         plan=make_elfcorehdr(
             ram * page_size,
-            e_machine=_MACHINES.get(first.main.utsname.machine, 0),
+            e_machine=machine_number(machine) or EM_NONE,
             byte_order=first.main.abi.byte_order,
             elf_class=ELFCLASS64 if first.main.abi.bits == 64 else ELFCLASS32,
         ),
@@ -162,6 +141,7 @@ def open_diskdump(files: Sequence[File]) -> DumpFile:
         notes=notes,
         notes_in=notes_in,
         vmcoreinfo=vmcoreinfo,
+        machine=machine,
         granule=page_size,
         warnings=tuple(_warnings(parts)),
     )

@@ -55,6 +55,7 @@ class DumpFile(msgspec.Struct, frozen=True):
         notes_in: The address space of their offsets.
         vmcoreinfo: The text of VMCOREINFO, if it is not among the notes.
         vmcore: The table of the vmcore, if the file itself is one.
+        machine: What it calls its machine.
         granule: Bytes that its RAM is rounded to: a format may know only whole pages.
         warnings: What a person should know about it.
     """
@@ -71,6 +72,7 @@ class DumpFile(msgspec.Struct, frozen=True):
     notes_in: Extents
     vmcoreinfo: bytes | None = None
     vmcore: Extents | None = None
+    machine: str = ""
     granule: int = 1
     warnings: tuple[str, ...] = ()
 

@@ -26,6 +26,7 @@ from vmcorefs.core.space.extents import (
 )
 from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.core.space.units import align_up
+from vmcorefs.errors import UnsupportedError
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS
 from vmcorefs.sources.base import BytesSource, Source
@@ -42,10 +43,19 @@ def lay_out(image: MemoryImage, filtered: Filter | None = None) -> VmcoreLayout:
     Args:
         image: The dead machine.
         filtered: What a dump level leaves out of it.
+
+    Raises:
+        LayoutError: if it would be larger than a file can be.
+        UnsupportedError: if the machine's own headers have 32 bits and that is too few, or the
+            universal layout cannot be had.
     """
-    if filtered is None:
-        return _lay_out_all(image, image.plan.elfcorehdr)
-    return leave_out(_lay_out_all(image, image.plan.elfcorehdr.by_address()), filtered.excluded)
+    plan = image.plan.elfcorehdr
+    try:
+        if filtered is None:
+            return _lay_out_all(image, plan)
+        return leave_out(_lay_out_all(image, plan.by_address()), filtered.excluded)
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{image.inputs[0].name}: {error}") from error
 
 
 def _lay_out_all(image: MemoryImage, plan: Elfcorehdr) -> VmcoreLayout:

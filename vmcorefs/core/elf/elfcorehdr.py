@@ -18,7 +18,6 @@ import numpy.typing as npt
 from vmcorefs.core.elf.elf import (
     ELFCLASS32,
     ELFCLASS64,
-    EM_386,
     PF_RWX,
     PHDR_DTYPE,
     PT_LOAD,
@@ -29,8 +28,9 @@ from vmcorefs.core.elf.elf import (
     parse_ehdr,
     parse_phdrs,
 )
+from vmcorefs.core.elf.machines import is_always_32_bit
 from vmcorefs.core.elf.notes import ByteOrder
-from vmcorefs.core.space.ranges import Ranges, normalise
+from vmcorefs.core.space.ranges import Ranges, normalise, total_size
 from vmcorefs.core.space.units import MAX_ADDRESS, format_range
 from vmcorefs.errors import FormatError
 
@@ -40,6 +40,9 @@ longest that a kernel makes, and a page is at most 64 KiB."""
 
 MAX_NOTES = 64 << 20
 """Most bytes of note buffers accepted: those of a hundred thousand CPUs."""
+
+_4_GIB = 1 << 32
+_MAX_BEFORE_RAM = 256 << 20  # headers, notes, and the image of a 32-bit kernel
 
 BACKUP_END = 1 << 20
 """No known architecture backs up memory above this (kexec-tools, kexec/arch/*/crashdump-*.h)."""
@@ -82,6 +85,14 @@ class Elfcorehdr(msgspec.Struct, frozen=True):
             return None
         load = moved[0]
         return int(load["p_paddr"]), int(load["p_memsz"]), int(load["p_offset"])
+
+    def of_machine(self, e_machine: int) -> Elfcorehdr:
+        """The same headers, of this machine."""
+        header = self.header
+        made = make_ehdr(
+            e_machine=e_machine, elf_class=header.elf_class, byte_order=header.byte_order
+        )
+        return Elfcorehdr(made, self.phdrs)
 
     def by_address(self) -> Elfcorehdr:
         """The same headers for memory that is read where it belongs, not in the backup region."""
@@ -206,17 +217,16 @@ def make_elfcorehdr(  # all but the first by name
         ram: RAM without the crash kernel's ranges, a normal set.
         e_machine: ``EM_*``.
         byte_order: Of the crashed machine.
-        elf_class: ``ELFCLASS32`` or ``ELFCLASS64``; 0 chooses as kexec-tools does: 64 bits, but 32
-            for an i386 machine whose RAM ends below 4 GiB.
+        elf_class: ``ELFCLASS64``, or ``ELFCLASS32`` where the machine has 32 bits, which is taken
+            as kexec-tools does: only if RAM ends below 4 GiB. 0 leaves it to ``e_machine``.
         notes: Physical address and size of each note buffer: CPUs first, VMCOREINFO last.
         text: The kernel's image: virtual address, physical address and size.
         direct_map: How far the direct map is above physical addresses, modulo 2**64. If it is not
             known, ``p_vaddr`` is 0: makedumpfile and drgn then use the page tables, whereas they
             would trust a wrong address.
     """
-    if not elf_class:
-        small = e_machine == EM_386 and (not len(ram) or ram[-1, 1] <= 1 << 32)
-        elf_class = ELFCLASS32 if small else ELFCLASS64
+    narrow = is_always_32_bit(e_machine) if not elf_class else elf_class == ELFCLASS32
+    elf_class = ELFCLASS32 if narrow and _fits_elf32(ram) else ELFCLASS64
     phdrs = np.zeros(len(notes) + (text is not None) + len(ram), dtype=PHDR_DTYPE)
     at_notes, at_text, at_ram = np.split(phdrs, (len(notes), len(phdrs) - len(ram)))
     at_notes["p_type"] = PT_NOTE
@@ -235,3 +245,12 @@ def make_elfcorehdr(  # all but the first by name
     phdrs["p_filesz"] = phdrs["p_memsz"]
     header = make_ehdr(e_machine=e_machine, elf_class=elf_class, byte_order=byte_order)
     return Elfcorehdr(header, phdrs)
+
+
+def _fits_elf32(ram: Ranges) -> bool:
+    """Whether addresses, sizes, and the offsets of a vmcore with all of it have 32 bits."""
+    if not len(ram):
+        return True
+    size = ram[:, 1] - ram[:, 0]
+    last_offset = total_size(ram[:-1]) + _MAX_BEFORE_RAM
+    return int(ram[-1, 1]) <= _4_GIB and int(size.max()) < _4_GIB and last_offset < _4_GIB

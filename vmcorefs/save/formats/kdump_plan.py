@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 from msgspec.structs import replace
 
+from vmcorefs.core.elf.machines import EM_ARM
 from vmcorefs.core.formats.kdump.descriptors import pack_bits
 from vmcorefs.core.formats.kdump.headers import U32_MAX
 from vmcorefs.core.formats.kdump.plan import Part, plan_file
@@ -18,7 +19,6 @@ from vmcorefs.save.codecs import Codec
 from vmcorefs.save.dump import Dump
 from vmcorefs.save.survey import Survey
 
-_EM_ARM = 40
 _STEP = 64  # crash counts stored pages of a split file 64 at a time (diskdump.c, read_dump_header)
 _ZEROS = bytes(1 << 20)
 
@@ -36,7 +36,7 @@ def plan_parts(dump: Dump, survey: Survey, codec: Codec, count: int) -> list[Par
         ConfigError: if there are more files than can have pages.
         UnsupportedError: on 32-bit ARM, whose page frame numbers crash counts in its own way.
     """
-    if dump.elfcorehdr.header.e_machine == _EM_ARM:
+    if dump.elfcorehdr.header.e_machine == EM_ARM:
         raise UnsupportedError("kdump-compressed dumps of 32-bit ARM cannot be written; ELF can")
     whole = plan_file(
         find_facts(dump.memory, dump.elfcorehdr, dump.vmcoreinfo),

@@ -258,8 +258,13 @@ def _unpack_sub(main: MainHeader, abi: Abi, data: bytes) -> SubHeader:
 
 
 def _notes_inside(main: MainHeader, sub: SubHeader) -> bool:
-    """Whether VMCOREINFO lies after the sub header: how libkdumpfile tells the alignments apart."""
-    if sub.offset_vmcoreinfo == sub.size_vmcoreinfo == 0:
-        return True
+    """Whether VMCOREINFO and the notes lie behind the sub header: that tells the alignments apart.
+
+    libkdumpfile looks at VMCOREINFO alone, which a dump with notes need not have.
+    """
     end = (1 + main.sub_hdr_size) * main.block_size
-    return main.block_size < sub.offset_vmcoreinfo <= end - sub.size_vmcoreinfo
+    erased = bool(sub.offset_eraseinfo) == bool(sub.size_eraseinfo)
+    places = ((sub.offset_vmcoreinfo, sub.size_vmcoreinfo), (sub.offset_note, sub.size_note))
+    return erased and all(
+        at == size == 0 or main.block_size < at <= end - size for at, size in places
+    )
