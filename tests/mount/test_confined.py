@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -115,6 +116,42 @@ def test_nobody_else_gets_at_its_memory(machine: Machine) -> None:
         subprocess.run([sys.executable, "-c", script, str(pid)], check=True)
 
 
+TRACED = """
+import ctypes, os, signal, sys, time
+from vmcorefs.confine.process import forbid_dumps
+libc = ctypes.CDLL(None, use_errno=True)
+os.setresuid(65534, 65534, 65534)
+libc.prctl(4, 1, 0, 0, 0)  # a change of the user makes a process undumpable too
+child = os.fork()
+if child == 0:
+    if sys.argv[1] == "yes":
+        forbid_dumps()
+    os.kill(os.getpid(), signal.SIGSTOP)
+    os._exit(0)
+os.waitpid(child, os.WUNTRACED)
+PTRACE_SEIZE = 0x4206
+outcome = libc.ptrace(PTRACE_SEIZE, child, None, None)
+try:
+    os.close(os.open(f"/proc/{child}/mem", os.O_RDONLY))
+    opened = "opened"
+except PermissionError:
+    opened = "refused"
+os.kill(child, signal.SIGKILL)
+print("traced" if outcome == 0 else "refused", opened)
+"""
+
+
+@pytest.mark.parametrize(
+    ("forbidden", "outcome"), [("no", "traced opened"), ("yes", "refused refused")]
+)
+def test_its_users_other_processes_do_not_get_at_its_memory(forbidden: str, outcome: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", TRACED, forbidden],
+        capture_output=True, text=True, check=True, cwd=ROOT,
+    )  # fmt: skip
+    assert done.stdout == f"{outcome}\n"
+
+
 CRASH = """
 import ctypes, os, resource, sys
 from vmcorefs.confine.process import forbid_dumps
@@ -151,12 +188,19 @@ def test_the_command_that_reads_an_image_forbids_dumps(machine: Machine) -> None
         " print(ctypes.CDLL(None).prctl(3, 0, 0, 0, 0),"
         " resource.getrlimit(resource.RLIMIT_CORE))"
     )
-    for command in (["inspect"], ["check"], ["extract", "iomem", "--force", "-o", "/dev/null"]):
-        arguments = [*command, *machine.sources]
-        if command[0] == "extract":
-            arguments = ["extract", "-o", str(machine.directory / "out"), "iomem", *machine.sources]
+    out = str(machine.directory / "out")
+    ram = machine.directory / "ram"
+    Path(f"{ram}.sha256").write_text(hashlib.sha256(ram.read_bytes()).hexdigest())
+    for command in (
+        ["inspect", *machine.sources],
+        ["check", *machine.sources],
+        ["extract", "-o", out, "iomem", *machine.sources],
+        ["estimate", *machine.sources],
+        ["save", "-o", f"{out}.dump", *machine.sources],
+        ["verify", str(ram)],
+    ):
         done = subprocess.run(
-            [sys.executable, "-c", script, *arguments],
+            [sys.executable, "-c", script, *command],
             capture_output=True, text=True, check=True, cwd=ROOT,
         )  # fmt: skip
         assert done.stdout.splitlines()[-1] == "0 (0, 0)"
@@ -170,7 +214,10 @@ REFUSED = {
     "the network": "socket.socket(socket.AF_INET)",
     "a file that goes": "os.unlink(sys.argv[1])",
     "a file of another name": "os.rename(sys.argv[1], sys.argv[1] + 'x')",
+    "a link": "os.link(sys.argv[1], sys.argv[1] + 'x')",
+    "a symbolic link": "os.symlink('x', sys.argv[1] + 'x')",
     "a mode": "os.chmod(sys.argv[1], 0o777)",
+    "an owner": "os.chown(sys.argv[1], 65534, 65534)",
     "another mount namespace": "check(libc.unshare(0x20000))",
     "a mount": "check(libc.mount(b'none', b'/mnt', b'tmpfs', 0, None))",
     "tracing": "check(libc.ptrace(0, 0, 0, 0))",
@@ -224,6 +271,8 @@ def test_the_filter_refuses_all_but_what_a_daemon_does(tmp_path: Path) -> None:
     assert json.loads(done.stdout) == {**dict.fromkeys(REFUSED, "EPERM"), "a daemon's work": "done"}
     assert path.read_text() == "text"
     assert path.stat().st_mode & 0o777 != 0o777
+    assert path.stat().st_uid == os.getuid()
+    assert not Path(f"{path}x").is_symlink()
 
 
 WITHOUT = """

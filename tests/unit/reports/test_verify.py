@@ -87,6 +87,17 @@ def test_one_byte_that_is_another_is_told_with_both_digests(
     again.close()
 
 
+def test_the_file_that_is_open_is_verified_whatever_takes_its_name(
+    saved: Saved, source: FileSource
+) -> None:
+    path = sums(saved.ram.parent, "ram")
+    other = saved.ram.parent / "other"
+    other.write_bytes(b"another machine")
+    os.replace(other, saved.ram)
+    (line,) = check(source, path)
+    assert line.endswith(f"sha256 {path.read_text().split()[0]}: as expected")
+
+
 def test_an_input_that_changes_while_it_is_read(saved: Saved, source: FileSource) -> None:
     path = sums(saved.ram.parent, "ram")
 
