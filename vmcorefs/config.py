@@ -29,7 +29,6 @@ import tomllib
 from collections.abc import Sequence
 from functools import cache
 from os import fspath
-from pathlib import Path
 from typing import Annotated, Any, Literal, TypedDict, Unpack, get_type_hints
 
 import msgspec
@@ -47,6 +46,7 @@ from vmcorefs.options import (
     read_path,
     read_ranges,
 )
+from vmcorefs.system.files import read_file
 
 HolesPolicy = Literal["zero", "error"]
 LayoutChoice = Literal["kernel", "universal"]
@@ -310,13 +310,12 @@ def load_capture_file(path: str) -> CaptureConfig:
     Raises:
         ConfigError: naming the file and the key, if it is not one.
     """
+    data = read_file(path, "the capture description", _MAX_DESCRIPTION)
+    if len(data) > _MAX_DESCRIPTION:
+        raise ConfigError(f"{path}: more than 1 MiB, expected a capture description")
     try:
-        with Path(path).open("rb") as file:
-            data = file.read(_MAX_DESCRIPTION + 1)
-        if len(data) > _MAX_DESCRIPTION:
-            raise ConfigError(f"{path}: more than 1 MiB, expected a capture description")
         text = data.decode("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot read the capture description: {error}") from error
     try:
         return _read_table(tomllib.loads(text), os.path.dirname(path))

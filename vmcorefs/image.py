@@ -48,6 +48,7 @@ from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.flattened import Unflattened
 from vmcorefs.sources.pages import DumpPages
 from vmcorefs.sources.registry import open_inputs
+from vmcorefs.system.files import read_file
 from vmcorefs.system.progress import Progress
 
 _MAX_MAP_SIZE = 256 << 20
@@ -314,8 +315,7 @@ def _read_map(path: str) -> bytes:
     if os.path.isdir(path):  # /sys/firmware/memmap, or a copy of it
         files = sorted(Path(path).glob("*/*"))
         return "".join(f"{f.parent.name}/{f.name}:{_read_value(f)}\n" for f in files).encode()
-    with Path(path).open("rb") as file:
-        data = file.read(_MAX_MAP_SIZE + 1)
+    data = read_file(path, "the memory map", _MAX_MAP_SIZE)
     if len(data) > _MAX_MAP_SIZE:
         raise FormatError(f"more than {format_size(_MAX_MAP_SIZE)}, expected a memory map")
     return data

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -135,7 +136,42 @@ def test_a_description_without_end_is_refused(machine: Machine) -> None:
     endless = machine.directory / "zero.toml"
     endless.symlink_to("/dev/zero")
     line = refused(machine, "mount", str(endless), str(machine.mountpoint), status=2)
-    assert "zero.toml: more than 1 MiB, expected a capture description" in line
+    expected = "a character device, expected a file with the capture description"
+    assert line == f"vmcorefs: {endless}: {expected}"
+    (machine.directory / "long.toml").write_bytes(b"#" * ((1 << 20) + 1))
+    line = refused(machine, "check", str(machine.directory / "long.toml"), status=2)
+    assert "long.toml: more than 1 MiB, expected a capture description" in line
+
+
+@pytest.mark.parametrize(
+    ("given", "what"),
+    [
+        (("check", "PIPE.toml"), "the capture description"),
+        (("check", "--map", "PIPE", "ram"), "the memory map"),
+        (("check", "--map", "iomem", "--vmcoreinfo", "PIPE", "ram"), "VMCOREINFO"),
+        (("check", "--map", "iomem", "--verify", "PIPE", "ram"), "the digests"),
+        (("verify", "--sums", "PIPE", "ram"), "the digests"),
+        (("verify", "ram"), "the digests"),
+    ],
+    ids=["TOML", "--map", "--vmcoreinfo", "--verify", "--sums", "IMAGE.sha256"],
+)
+def test_a_pipe_in_place_of_a_text_is_refused_and_not_waited_for(
+    machine: Machine, monkeypatch: pytest.MonkeyPatch, given: tuple[str, ...], what: str
+) -> None:
+    monkeypatch.chdir(machine.directory)
+    pipes = [name.replace("PIPE", "odd") for name in given if "PIPE" in name]
+    (path,) = pipes or [str(machine.directory / "ram.sha256")]
+    os.mkfifo(path)
+    line = refused(machine, *(name.replace("PIPE", "odd") for name in given), status=2)
+    assert line == f"vmcorefs: {path}: a pipe, expected a file with {what}"
+
+
+def test_a_map_that_a_shells_command_writes_is_read(machine: Machine) -> None:
+    ram = machine.directory / "ram"
+    command = " ".join(machine.command("extract", "iomem", "-o", "-", "--map", "MAP", str(ram)))
+    script = command.replace("MAP", f"<(cat {machine.directory}/iomem)")
+    done = subprocess.run(["bash", "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout == (machine.directory / "iomem").read_text()
 
 
 # --- something else in the place of the image ----------------------------------------------------

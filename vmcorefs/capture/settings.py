@@ -28,10 +28,10 @@ for a message.
 
 from __future__ import annotations
 
+import os
 import re
 import tomllib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Annotated, Literal, get_args, get_type_hints
 
 import msgspec
@@ -39,8 +39,11 @@ import msgspec
 from vmcorefs.core.space.units import parse_size
 from vmcorefs.errors import ConfigError
 from vmcorefs.save.command import parse_levels
+from vmcorefs.system.files import read_file
 
 SETTINGS_PATH = "/etc/vmcorefs.toml"
+
+_MAX_SIZE = 1 << 20
 
 Action = Literal["reboot", "poweroff", "halt", "shell"]
 DumpFormat = Literal["kdump", "elf", "vmcore"]
@@ -182,10 +185,12 @@ def load_settings(path: str = SETTINGS_PATH) -> Settings:
         ConfigError: naming the file, the line and the key, if it is not as it should be.
     """
     try:
-        text = Path(path).read_text("utf-8")
-    except FileNotFoundError:
-        text = ""
-    except (OSError, UnicodeDecodeError) as error:
+        there = os.path.exists(path)
+        data = read_file(path, "the settings", _MAX_SIZE) if there else b""
+        if len(data) > _MAX_SIZE:
+            raise ConfigError(f"{path}: more than 1 MiB, expected the settings")
+        text = data.decode("utf-8")
+    except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot read the settings: {error}") from error
     return parse_settings(text, path)
 

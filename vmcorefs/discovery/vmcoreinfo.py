@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from pathlib import Path
 
 from vmcorefs.core.elf.notes import ByteOrder, find_vmcoreinfo, walk_notes
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
@@ -11,6 +10,7 @@ from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.discovery.search.candidates import read_note
 from vmcorefs.errors import ConfigError, FaultError, FormatError
 from vmcorefs.reader import Reader
+from vmcorefs.system.files import read_file
 
 _MAX_SIZE = 1 << 17  # a page of 64 KiB, and a note's header
 _ORDERS: tuple[ByteOrder, ...] = ("<", ">")
@@ -35,12 +35,7 @@ def given_vmcoreinfo(given: str | int) -> Vmcoreinfo | int:
     """
     if isinstance(given, int):
         return given
-    try:
-        with Path(given).open("rb") as file:
-            data = file.read(_MAX_SIZE)
-    except (OSError, ValueError) as error:  # ValueError: a NUL in the path
-        reason = error.strerror if isinstance(error, OSError) else error
-        raise ConfigError(f"{given}: cannot read VMCOREINFO: {reason}") from error
+    data = read_file(given, "VMCOREINFO", _MAX_SIZE)
     address = _ADDRESS.fullmatch(data)
     if address is not None:
         return int(address[1], 16)

@@ -24,6 +24,7 @@ from vmcorefs.core.structures.version import read_uts
 from vmcorefs.errors import ConfigError, FormatError, VmcorefsError
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.options import machine_names
+from vmcorefs.system.files import open_regular
 
 _PLACES = (
     "/usr/lib/debug/boot/vmlinux-{release}",  # Debian
@@ -114,10 +115,8 @@ def read_vmlinux(path: str) -> Vmlinux:
         ConfigError: if it cannot be read.
         FormatError: if it is not the ELF file of a kernel.
     """
-    if not os.path.isfile(path):
-        raise ConfigError(f"{path}: no such file, expected a vmlinux")
     try:
-        with open(path, "rb") as file:
+        with open_regular(path, "a vmlinux") as file:
             header, fields = _read_ehdr(file)
             build_id = _build_id(file, header, fields)
             banners = tuple(_iter_banners(file, header, fields))

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Final
 
 from vmcorefs.core.digests import ALGORITHMS, AUTO, Digest, parse_sidecar, parse_sums
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError, DigestError, FormatError
 from vmcorefs.sources.file import FileSource
+from vmcorefs.system.files import read_file
 from vmcorefs.system.progress import Progress
 
 _AT_ONCE: Final = 4 << 20
@@ -130,11 +130,7 @@ def _is_file(path: str, source: FileSource) -> bool:
 
 
 def _read(path: str) -> str:
-    try:
-        with Path(path).open("rb") as file:
-            data = file.read(_MAX_SUMS + 1)
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the digests: {error.strerror}") from error
+    data = read_file(path, "the digests", _MAX_SUMS)
     if len(data) > _MAX_SUMS:
         raise FormatError(f"more than {format_size(_MAX_SUMS)}, expected digests")
     return data.decode("utf-8", "surrogateescape")

@@ -11,7 +11,6 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
-from pathlib import Path
 from typing import Protocol
 
 import msgspec
@@ -28,6 +27,7 @@ from vmcorefs.save.stop import Stop
 from vmcorefs.save.watched import WatchedKinds
 from vmcorefs.save.written import Written
 from vmcorefs.sources.evidence import NOTHING, Evidence
+from vmcorefs.system.files import read_file
 
 
 class Write(Protocol):
@@ -197,7 +197,7 @@ def _save_log(
     name = log_name(order.output)
     if order.resume and not order.force and os.path.exists(name):
         # it has its final name, so it is complete; but is it of this machine?
-        if Path(name).read_bytes() != log:
+        if read_file(name, "the log", len(log)) != log:
             raise ConfigError(f"{name}: is not this machine's log; pass --force to replace it")
         return name
     force = order.force or order.resume

@@ -14,6 +14,7 @@ import threading
 from vmcorefs.core.digests import Digest
 from vmcorefs.errors import ConfigError, SourceIOError
 from vmcorefs.sources.identity import Identity, identify
+from vmcorefs.system.files import describe, may_hold_memory, open_checked
 
 _KCORE = "/proc/kcore"
 
@@ -64,27 +65,25 @@ class FileSource:
             raise
 
     def _open(self, path: str, *, may_be_character_device: bool) -> int:
-        """Check what it is before opening it: opening a pipe blocks, and a device may react to it.
+        def check(_place: int, status: os.stat_result) -> None:
+            self._refuse(status, may_be_character_device=may_be_character_device)
 
-        The name is looked up once, so the file that was checked is the one that is opened, even if
-        the name has changed hands in between.
-        """
-        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
-        try:
-            self._refuse(os.fstat(place).st_mode, may_be_character_device=may_be_character_device)
-            flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-            return os.open(f"/proc/self/fd/{place}", flags)
-        finally:
-            os.close(place)
+        return open_checked(path, check)
 
-    def _refuse(self, mode: int, *, may_be_character_device: bool) -> None:
+    def _refuse(self, status: os.stat_result, *, may_be_character_device: bool) -> None:
+        mode = status.st_mode
+        if stat.S_ISCHR(mode) and not may_hold_memory(self.name, status.st_rdev):
+            raise ConfigError(
+                f"{self.name}: a character device that is not known to hold memory, expected a file"
+                " or a device such as /dev/mem"
+            )
         if stat.S_ISCHR(mode) and not may_be_character_device:
             raise ConfigError(
                 f"{self.name}: a character device has no size of its own; give one, as in"
                 f" {self.name}@0:0+4G"
             )
         if not (stat.S_ISREG(mode) or stat.S_ISBLK(mode) or stat.S_ISCHR(mode)):
-            raise ConfigError(f"{self.name}: a {_describe(mode)}, expected a file or a device")
+            raise ConfigError(f"{self.name}: a {describe(mode)}, expected a file or a device")
 
     def _examine(self, size_if_unknown: int | None) -> tuple[str, int]:
         status = os.fstat(self._fd)
@@ -199,13 +198,3 @@ def _is_same(descriptor: int, path: str) -> bool:
         return os.path.samestat(os.fstat(descriptor), os.stat(path))
     except OSError:
         return False
-
-
-def _describe(mode: int) -> str:
-    if stat.S_ISDIR(mode):
-        return "directory"
-    if stat.S_ISFIFO(mode):
-        return "pipe"
-    if stat.S_ISSOCK(mode):
-        return "socket"
-    return f"thing of mode {mode:o}"

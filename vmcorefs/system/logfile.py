@@ -21,10 +21,10 @@ class LogFile(logging.Handler):
             ConfigError: if it cannot be opened.
         """
         super().__init__()
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
-            self._descriptor = os.open(
-                path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666
-            )
+            # a pipe that nobody reads, now or later, is not waited for
+            self._descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
         except OSError as error:
             raise ConfigError(f"{path}: cannot open the log: {error.strerror}") from error
         self._lost = 0

@@ -125,6 +125,28 @@ def test_a_character_device_does_not_tell_its_size() -> None:
         FileSource("/dev/zero", role="image")
 
 
+def test_a_device_that_holds_no_memory_is_refused_before_it_is_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    opened: list[object] = []
+    true_open = os.open
+
+    def watched(path: str, flags: int, *rest: int) -> int:
+        if not flags & os.O_PATH:
+            opened.append(path)
+        return true_open(path, flags, *rest)
+
+    monkeypatch.setattr(os, "open", watched)
+    expected = (
+        "/dev/tty: a character device that is not known to hold memory, expected a file or a device"
+        " such as /dev/mem"
+    )
+    for size in (None, 1 << 32):
+        with pytest.raises(ConfigError, match=exactly(expected)):
+            FileSource("/dev/tty", role="image", size_if_unknown=size)
+    assert opened == []
+
+
 def test_a_character_device_is_never_known_to_have_holes() -> None:
     opened = FileSource("/dev/zero", role="image", size_if_unknown=4096)
     assert not opened.is_hole(0, 4096)

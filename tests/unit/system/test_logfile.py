@@ -55,3 +55,9 @@ def test_a_line_that_was_cut_stays_one_line(
 def test_a_log_that_cannot_be_opened_is_a_mistake_of_the_users(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="cannot open the log: No such file"):
         LogFile(str(tmp_path / "nowhere" / "log"))
+
+
+def test_a_log_into_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe")
+    with pytest.raises(ConfigError, match="pipe: cannot open the log: No such device or address"):
+        LogFile(str(tmp_path / "pipe"))

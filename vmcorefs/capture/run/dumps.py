@@ -21,8 +21,9 @@ from collections.abc import Iterator
 
 import msgspec
 
-from vmcorefs.errors import OutputError
+from vmcorefs.errors import ConfigError, OutputError
 from vmcorefs.output.target import INCOMPLETE
+from vmcorefs.system.files import read_file
 
 DMESG = "dmesg"
 VMCORE = "vmcore"
@@ -101,9 +102,9 @@ def _is_ours(path: str) -> bool:
 
 def _is_complete(path: str) -> bool:
     try:
-        with open(os.path.join(path, SUMMARY), "rb") as file:
-            summary = json.loads(file.read(_MAX_SUMMARY))
-    except (OSError, ValueError, RecursionError):
+        data = read_file(os.path.join(path, SUMMARY), "a summary", _MAX_SUMMARY)
+        summary = json.loads(data[:_MAX_SUMMARY])
+    except (ConfigError, ValueError, RecursionError):
         return False
     return isinstance(summary, dict) and summary.get("complete") is True
 
