@@ -12,6 +12,7 @@ from vmcorefs.core.space.extents import Extents, Kind, make_extents, merge
 from vmcorefs.core.space.units import MAX_ADDRESS, format_range
 from vmcorefs.errors import ConfigError, LayoutError, TruncatedError
 from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.foreign import refuse_foreign
 
 
 def lay_out_pieces(pieces: Sequence[Piece], sources: Sequence[FileSource]) -> Extents:
@@ -52,12 +53,15 @@ def open_piece(piece: Piece, *, role: str, ram_end: int | None) -> tuple[FileSou
 
     Raises:
         ConfigError: if it cannot be opened, or is empty.
+        UnsupportedError: if it has no address and is known to be something else than memory.
         TruncatedError: if it ends past the end of its file.
         LayoutError: if it ends beyond ``MAX_ADDRESS``.
     """
     paddr = piece.paddr or 0
     source = open_file(piece, role=role, ram_end=ram_end)
     try:
+        if piece.paddr is None:
+            refuse_foreign(source)
         return source, paddr, _check_piece(piece, source, paddr)
     except BaseException:
         source.close()

@@ -14,12 +14,14 @@ from vmcorefs.core.elf.elf import ELF_MAGIC
 from vmcorefs.core.formats.flattened import SIGNATURE as FLATTENED
 from vmcorefs.core.formats.kdump.headers import SIGNATURE as KDUMP
 from vmcorefs.core.space.extents import Extents
+from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError, UnsupportedError
 from vmcorefs.sources.diskdump import open_diskdump
 from vmcorefs.sources.dump import DumpFile, File
 from vmcorefs.sources.elf import open_elf
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.flattened import Unflattened
+from vmcorefs.sources.foreign import refuse_foreign
 from vmcorefs.sources.pieces import lay_out_pieces, open_file
 
 _VMCORE = "vmcore"
@@ -41,8 +43,7 @@ class RawMemory(msgspec.Struct, frozen=True):
 def open_inputs(pieces: Sequence[Piece], *, ram_end: int | None) -> DumpFile | RawMemory:
     """Open every input once, and recognise it.
 
-    A piece that is given with a physical address, or of which only a part is given, is raw memory,
-    whatever its first bytes are.
+    A piece that is given with a physical address is raw memory, whatever its first bytes are.
 
     Args:
         pieces: What the user gave; parts of a split dump in any order. A directory is a mounted
@@ -53,7 +54,8 @@ def open_inputs(pieces: Sequence[Piece], *, ram_end: int | None) -> DumpFile | R
         ConfigError: if an input cannot be opened, is a dump among others, or is one of several
             pieces and lacks its address.
         FormatError: if it is a damaged dump.
-        UnsupportedError: if it is a dump that cannot be read here.
+        UnsupportedError: if it is a dump that cannot be read here, or is known to be something else
+            than memory.
         LayoutError: if two pieces overlap.
         TruncatedError: if a piece ends past the end of its file.
         SourceIOError: if it cannot be read.
@@ -63,10 +65,11 @@ def open_inputs(pieces: Sequence[Piece], *, ram_end: int | None) -> DumpFile | R
         for piece in pieces:
             place = replace(piece, path=_in_tree(piece.path)) if _is_whole(piece) else piece
             files.append(open_file(place, role="image", ram_end=ram_end))
-        whole: list[File] = [
-            file for file, piece in zip(files, pieces, strict=True) if _is_whole(piece)
+        unplaced = [
+            (file, piece) for file, piece in zip(files, pieces, strict=True) if piece.paddr is None
         ]
-        formats = [_format_of(file) for file in whole]
+        formats = [_recognise(file, piece) for file, piece in unplaced]
+        whole: list[File] = [file for file, _ in unplaced]
         if not any(formats):
             return RawMemory(tuple(files), lay_out_pieces(pieces, files))
         return _open_dump(whole, formats, len(pieces))
@@ -77,6 +80,23 @@ def open_inputs(pieces: Sequence[Piece], *, ram_end: int | None) -> DumpFile | R
 
 def _is_whole(piece: Piece) -> bool:
     return piece.paddr is None and not piece.offset and piece.size is None
+
+
+def _recognise(file: File, piece: Piece) -> _Format | None:
+    """The format of a file that has no address: None if it may be raw memory."""
+    found = _format_of(file)
+    if found is None:
+        refuse_foreign(file)
+        if file.kind != "character device" and 0 < file.size < PAGE_SIZE:
+            raise UnsupportedError(
+                f"{file.name}: {file.size} bytes, less than a page, expected a machine's memory"
+            )
+    elif not _is_whole(piece):
+        raise ConfigError(
+            f"{file.name}: a dump knows where its memory belongs: give all of it, or, if a part of"
+            " it is raw memory, that part's paddr"
+        )
+    return found
 
 
 def _open_dump(files: list[File], formats: list[_Format | None], count: int) -> DumpFile:
