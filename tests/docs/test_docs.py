@@ -25,6 +25,7 @@ FOREIGN_OPTIONS = frozenset(
         "--now",
         "--offline",
         "--bind",
+        "--memory-only",
         "--seed",
         "--cases",
         "--only",

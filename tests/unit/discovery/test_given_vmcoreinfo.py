@@ -83,7 +83,7 @@ def test_a_file_that_cannot_be_read() -> None:
         match=exactly("/nowhere: cannot read VMCOREINFO: No such file or directory"),
     ):
         given_vmcoreinfo("/nowhere")
-    with pytest.raises(ConfigError, match="Is a directory"):
+    with pytest.raises(ConfigError, match="/: a directory, expected a file with VMCOREINFO"):
         given_vmcoreinfo("/")
     with pytest.raises(ConfigError, match="embedded null byte"):
         given_vmcoreinfo("a\0b")

@@ -10,7 +10,7 @@ import pytest
 
 from tests.matching import exactly
 from vmcorefs.errors import ConfigError
-from vmcorefs.system.files import open_regular, describe, may_hold_memory, read_file
+from vmcorefs.system.files import describe, may_hold_memory, open_regular, read_file
 
 
 def test_a_file_is_read_and_one_that_is_longer_shows(tmp_path: Path) -> None:
