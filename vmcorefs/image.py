@@ -16,6 +16,7 @@ from msgspec.structs import replace
 
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.findings import Finding
+from vmcorefs.core.formats.kdump.headers import KdumpHeaders
 from vmcorefs.core.maps.memory_map import MemoryMap, with_crash_kernel
 from vmcorefs.core.maps.text import parse_memory_map
 from vmcorefs.core.space.extents import Extents
@@ -24,6 +25,7 @@ from vmcorefs.core.space.units import PAGE_SIZE, format_range, format_size
 from vmcorefs.discovery.backup import Backup
 from vmcorefs.discovery.dump import (
     check_options,
+    describe_erased,
     dump_map,
     find_dump_notes,
     find_dump_plan,
@@ -76,6 +78,7 @@ class MemoryImage(msgspec.Struct, frozen=True):
         warnings: What a person should know, a line each.
         findings: What was worked out rather than given, how, and how sure it is.
         vmcore: The table of the vmcore, where the image is one and is shown as it stands.
+        kdump: The headers of the image, where it is kdump-compressed.
     """
 
     config: CaptureConfig
@@ -93,6 +96,7 @@ class MemoryImage(msgspec.Struct, frozen=True):
     warnings: tuple[str, ...] = ()
     findings: tuple[Finding, ...] = ()
     vmcore: Extents | None = None
+    kdump: KdumpHeaders | None = None
 
     @property
     def time(self) -> float:
@@ -241,9 +245,10 @@ def _open_dump(
         plan=plan,
         notes=notes,
         missing=dump.missing,
-        warnings=(*dump.warnings, *plan.warnings),
+        warnings=(*dump.warnings, *plan.warnings, *describe_erased(notes)),
         findings=make_dump_findings(explorer, dump, memory_map, plan, notes),
         vmcore=dump.vmcore if as_it_is else None,
+        kdump=dump.headers,
     )
     return _with_kernel(image, explorer, vmlinux)
 
@@ -259,7 +264,7 @@ def _with_kernel(image: MemoryImage, explorer: Explorer, vmlinux: Vmlinux | None
     log, no_log = kernel.log if kernel is not None else (None, "")
     not_verified = check_vmlinux(vmlinux, image.plan.elfcorehdr.header, kernel)
     if notes.given:
-        sources = (*sources, BytesSource("the given VMCOREINFO", notes.given))
+        sources = (*sources, BytesSource("notes that were added", notes.given))
     return replace(
         image,
         sources=sources,

@@ -68,16 +68,24 @@ LOADS = (TEXT, direct(0x1000, 0x9FC00), direct(0x100000, 0x200000), direct(0x2C0
 
 def pack_dump(
     loads: Sequence[Load] = LOADS,
-    notes: bytes = NOTES,
+    notes: bytes | Sequence[bytes] = NOTES,
     flavour: Flavour = X86_64,
     **fields: int,
 ) -> bytes:
-    """A dump: headers, notes, then what the PT_LOADs hold, each from a page on."""
-    count = 1 + len(loads)
+    """A dump: headers, notes, then what the PT_LOADs hold, each from a page on.
+
+    Several ``notes`` have a PT_NOTE each, one right behind the other.
+    """
+    segments = [notes] if isinstance(notes, bytes) else notes
+    notes = b"".join(segments)
+    count = len(segments) + len(loads)
     head = (64 + 56 * count) if flavour.bits == 64 else (52 + 32 * count)
     at_notes = -(-head // PAGE) * PAGE
     end = at_notes + -(-len(notes) // PAGE) * PAGE
-    phdrs = [Phdr(PT_NOTE, at_notes, len(notes), p_paddr=0, p_flags=0)]
+    phdrs, at = [], at_notes
+    for segment in segments:
+        phdrs.append(Phdr(PT_NOTE, at, len(segment), p_paddr=0, p_flags=0))
+        at += len(segment)
     pieces = {at_notes: notes}
     for load in loads:
         offset = load.offset

@@ -53,6 +53,9 @@ class Kdump:
         packed: 64-bit members are aligned to 4 bytes, as on i386, and not to 8.
         machine: ``utsname.machine``.
         notes: The ELF notes; None for a header of version 3, which has VMCOREINFO's text alone.
+        vmcoreinfo: VMCOREINFO's text in a place of its own, beside the notes.
+        erased: What makedumpfile erased.
+        phys_base: Of the sub header.
         descs: What descriptors are, in the place of what they should be: number to
             (offset, size, flags), None for what it should be.
     """
@@ -69,6 +72,9 @@ class Kdump:
     packed: bool = False
     machine: bytes = b"x86_64"
     notes: bytes | None = NOTES
+    vmcoreinfo: bytes = b""
+    erased: bytes = b""
+    phys_base: int = 0
     mapped: int | None = None
 
     def pack(self, **fields: int) -> bytes:
@@ -131,13 +137,14 @@ class Kdump:
 
     def _sub(self, mapped: int) -> bytes:
         first, end = self.split or (0, 0)
-        told = vmcoreinfo_text() if self.notes is None else self.notes
-        at = PAGE + 104  # or less, if a long has 32 bits
-        vmcoreinfo = (at, len(told)) if self.notes is None else (0, 0)
-        notes = (0, 0) if self.notes is None else (at, len(told))
+        text = vmcoreinfo_text() if self.notes is None else self.vmcoreinfo
+        at, told, fields = PAGE + 104, b"", []  # or less, if a long has 32 bits
+        for part in (text, self.notes or b"", self.erased):
+            fields += [at + len(told) if part else 0, len(part)]
+            told += part
         level, is_split = 31, int(self.split is not None)
-        rest = (first, end, *vmcoreinfo, *notes, 0, 0, first, end, mapped)
-        sub = self._members(b"", "LiiLLQLQLQLQQQ", (0, level, is_split, *rest))
+        rest = (first, end, *fields, first, end, mapped)
+        sub = self._members(b"", "LiiLLQLQLQLQQQ", (self.phys_base, level, is_split, *rest))
         return sub.ljust(104, b"\0") + told
 
 

@@ -186,7 +186,7 @@ def test_it_is_in_the_note_segment_of_vmcore_and_in_layout_json(
         "size": size,
         "kind": "data",
         "from": "made",
-        "source": "the given VMCOREINFO",
+        "source": "notes that were added",
         "source_offset": 0,
     }
     # memory is where it was

@@ -11,8 +11,11 @@ from vmcorefs.config import CaptureConfig
 from vmcorefs.core.elf.elfcorehdr import make_elfcorehdr
 from vmcorefs.core.elf.machines import EM_NONE
 from vmcorefs.core.elf.notes import (
+    ERASEINFO,
+    NT_ERASEINFO,
     NT_VMCOREINFO,
     Note,
+    find_eraseinfo,
     find_vmcoreinfo,
     pack_note,
     walk_notes,
@@ -37,6 +40,9 @@ from vmcorefs.sources.dump import DumpFile
 from vmcorefs.system.progress import Progress
 
 _OF_CPU = (b"CORE", b"LINUX")
+
+_SHOWN = 4
+"""Lines of what makedumpfile has erased that a warning has; inspect --json has all."""
 
 
 def check_options(config: CaptureConfig, dump: DumpFile) -> None:
@@ -177,18 +183,32 @@ def find_dump_notes(
             warnings.append(message)
         slots += cut_into_slots(segment.data, segment.offset, walk.notes, walk.size)
     vmcoreinfo = _other_vmcoreinfo(config, dump, explorer, memory)
-    given = b""
+    given, order = b"", dump.header.byte_order
     if vmcoreinfo is not None:
         slots = [slot for slot in slots if not slot.is_vmcoreinfo]
-        order = dump.header.byte_order
         given = pack_note(NOTE_NAME, NT_VMCOREINFO, vmcoreinfo.text, order)
+    if dump.eraseinfo:
+        given += pack_note(ERASEINFO, NT_ERASEINFO, dump.eraseinfo, order)
     return CrashNotes(
         slots=tuple(slots),
         vmcoreinfo=vmcoreinfo or explorer.known,
         given=given,
+        eraseinfo=dump.eraseinfo or find_eraseinfo(tuple(_iter_notes(dump))),
         warnings=tuple(warnings),
         space=dump.notes_in,
     )
+
+
+def describe_erased(notes: CrashNotes) -> Iterator[str]:
+    """A warning, if makedumpfile has erased something."""
+    lines = notes.erased
+    if lines:
+        shown = ", ".join(map(ascii, lines[:_SHOWN]))
+        more = f" and {len(lines) - _SHOWN} more" if len(lines) > _SHOWN else ""
+        yield (
+            f"makedumpfile has erased data in the dump: {shown}{more}; what stands there now is not"
+            " the kernel's own"
+        )
 
 
 def _other_vmcoreinfo(

@@ -6,6 +6,8 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from msgspec.structs import asdict, replace
+
 from vmcorefs.core.elf.elf import (
     EM_386,
     EM_AARCH64,
@@ -16,8 +18,9 @@ from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.elf.machines import long_bits, uname_of
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.formats.c_struct import Abi
-from vmcorefs.core.formats.kdump.headers import Utsname
+from vmcorefs.core.formats.kdump.headers import KdumpHeaders, Utsname
 from vmcorefs.core.formats.kdump.plan import KernelFacts
+from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FaultError, FormatError, SourceIOError
 from vmcorefs.kernel.virtual import through_distance, through_loads
@@ -36,7 +39,10 @@ _DISTANCES: Final[Mapping[int, Callable[[Vmcoreinfo], int]]] = {
 
 
 def find_facts(
-    memory: Reader, elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None
+    memory: Reader,
+    elfcorehdr: Elfcorehdr,
+    vmcoreinfo: Vmcoreinfo | None,
+    told: KdumpHeaders | None = None,
 ) -> KernelFacts:
     """What is known of a kernel, with or without VMCOREINFO.
 
@@ -44,18 +50,40 @@ def find_facts(
         memory: Its memory, by physical address.
         elfcorehdr: The headers that say where its image is.
         vmcoreinfo: Its VMCOREINFO, or None.
+        told: The headers of the dump that the memory is in, if it has such: what they say holds.
     """
     header = elfcorehdr.header
     crash_time = vmcoreinfo.crash_time if vmcoreinfo else None
-    return KernelFacts(
+    facts = KernelFacts(
         abi=Abi(header.byte_order, long_bits(header), packed=header.e_machine == EM_386),
         utsname=_read_utsname(memory, elfcorehdr, vmcoreinfo),
-        phys_base=_find_phys_base(elfcorehdr, vmcoreinfo),
+        phys_base=_find_phys_base(elfcorehdr, vmcoreinfo, told),
         time=int(time.time()) if crash_time is None else crash_time,
     )
+    return facts if told is None else _as_told(facts, told)
 
 
-def _find_phys_base(elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None) -> int:
+def _as_told(facts: KernelFacts, told: KdumpHeaders) -> KernelFacts:
+    """What a dump's own headers say, where they say something."""
+    main = told.main
+    names = asdict(facts.utsname)
+    if main.utsname.sysname:  # QEMU names the machine alone, and that not always rightly
+        names |= {name: value for name, value in asdict(main.utsname).items() if value}
+    facts = replace(
+        facts,
+        utsname=Utsname(**names),
+        current_cpu=main.current_cpu,
+        cpus=max(main.nr_cpus, 1),
+        excluded=told.sub.dump_level & MAX_DUMP_LEVEL,
+    )
+    if main.tv_sec:
+        facts = replace(facts, time=main.tv_sec, microseconds=main.tv_usec)
+    return facts
+
+
+def _find_phys_base(
+    elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None, told: KdumpHeaders | None
+) -> int:
     """``phys_base`` in the sense that each machine gives to it (makedumpfile: arch/*.c).
 
     It may be negative on x86_64, if a kernel runs below the address that it was linked for.
@@ -67,6 +95,8 @@ def _find_phys_base(elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None) -> in
             return vmcoreinfo.number(key)
         except FormatError:
             pass
+    if told is not None:
+        return told.sub.phys_base
     loads = elfcorehdr.loads
     if machine == EM_X86_64:
         for load in loads[loads["p_vaddr"] >= _X86_KERNEL_MAP]:

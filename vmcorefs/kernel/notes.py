@@ -10,6 +10,7 @@ from vmcorefs.core.elf.notes import NT_VMCOREINFO, Note, find_vmcoreinfo, pack_n
 from vmcorefs.core.elf.registers import CpuState, decode_prstatus
 from vmcorefs.core.elf.vmcoreinfo import NOTE_NAME, Vmcoreinfo, parse_vmcoreinfo
 from vmcorefs.core.space.extents import Extents
+from vmcorefs.core.space.units import align_up
 from vmcorefs.errors import FaultError, FormatError
 from vmcorefs.reader import Reader
 
@@ -32,6 +33,11 @@ class NoteSlot(msgspec.Struct, frozen=True):
     may_be_cpu: bool = True
 
     @property
+    def room(self) -> int:
+        """Bytes that they take in the vmcore, where the next slot follows: with their padding."""
+        return align_up(self.size, 4)
+
+    @property
     def is_vmcoreinfo(self) -> bool:
         """Whether this is VMCOREINFO's slot and not a CPU's."""
         return any(note.is_vmcoreinfo for note in self.notes)
@@ -48,8 +54,8 @@ class CrashNotes(msgspec.Struct, frozen=True):
     Attributes:
         slots: Every note buffer, in the order of the elfcorehdr: CPUs first, VMCOREINFO last.
         vmcoreinfo: The text of VMCOREINFO, or None if there is none.
-        given: The whole note of a VMCOREINFO that the user gave, which follows the slots; empty if
-            VMCOREINFO is in memory.
+        given: Whole notes that follow the slots: of a VMCOREINFO or ERASEINFO that is in none.
+        eraseinfo: What makedumpfile erased in the memory, its own text; empty if nothing.
         warnings: What was left out, and why.
         space: The table that the slots are read from, if not from physical memory: the file of a
             dump.
@@ -58,13 +64,20 @@ class CrashNotes(msgspec.Struct, frozen=True):
     slots: tuple[NoteSlot, ...] = ()
     vmcoreinfo: Vmcoreinfo | None = None
     given: bytes = b""
+    eraseinfo: bytes = b""
     warnings: tuple[str, ...] = ()
     space: Extents | None = None
 
     @property
+    def erased(self) -> list[str]:
+        """The lines of ``eraseinfo``."""
+        lines = self.eraseinfo.decode("utf-8", "replace").replace("\0", "").split("\n")
+        return [line for line in lines if line.strip()]
+
+    @property
     def size(self) -> int:
         """Size of all notes, trimmed and joined, in bytes: the size of the vmcore's PT_NOTE."""
-        return sum(slot.size for slot in self.slots) + len(self.given)
+        return sum(slot.room for slot in self.slots) + len(self.given)
 
     @property
     def cpu_slots(self) -> tuple[NoteSlot, ...]:
@@ -107,7 +120,7 @@ def read_crash_notes(
                 raise
             warnings.append(f"note slot at {paddr:#x} is left out: {error}")
             continue
-        walk = walk_notes(data, elfcorehdr.header.byte_order)
+        walk = walk_notes(data, elfcorehdr.header.byte_order, padded=True)
         if walk.torn:
             message = f"note slot at {paddr:#x}: {walk.torn}"
             if not drop_torn:
@@ -119,7 +132,7 @@ def read_crash_notes(
     if given is not None:
         note = pack_note(NOTE_NAME, NT_VMCOREINFO, given.text, elfcorehdr.header.byte_order)
         cpus = tuple(slot for slot in slots if not slot.is_vmcoreinfo)
-        return CrashNotes(cpus, given, note, tuple(warnings))
+        return CrashNotes(cpus, given, note, warnings=tuple(warnings))
     text = find_vmcoreinfo(tuple(note for slot in slots for note in slot.notes))
     return CrashNotes(
         slots=tuple(slots),

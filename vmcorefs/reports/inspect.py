@@ -51,6 +51,7 @@ def make_report(capture: Capture) -> Report:
         "backup": _backup(image),
         "cpus": [_cpu(image, slot) for slot in image.notes.cpu_slots],
         "vmcoreinfo": _vmcoreinfo(image),
+        "erased": image.notes.erased,
         "no_kernel": image.no_kernel or None,
         "dump_level": _dump_level(capture.filtered),
         "missing": image.missing.tolist(),

@@ -161,6 +161,7 @@ def make_dump(capture: Capture, warnings: list[str]) -> tuple[Dump, int]:
         notes=notes.pread(notes.size, 0),
         vmcoreinfo=image.notes.vmcoreinfo,
         elfcorehdr=image.plan.elfcorehdr,
+        told=image.kdump,
         origin=find_origin(image.inputs, image.memory),
     )
     return dump, total_size(image.missing)

@@ -8,6 +8,7 @@ import msgspec
 
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
+from vmcorefs.core.formats.kdump.headers import KdumpHeaders
 from vmcorefs.core.pages.selection import PageKinds
 from vmcorefs.core.space.ranges import Ranges
 from vmcorefs.reader import Reader
@@ -27,6 +28,7 @@ class Dump(msgspec.Struct, frozen=True):
         vmcoreinfo: Its VMCOREINFO, or None.
         elfcorehdr: The vmcore's headers: machine, and where each PT_LOAD was mapped.
         origin: Which bytes its memory is.
+        told: The headers of the kdump-compressed dump that its memory is in, if it is in one.
     """
 
     ram: Ranges
@@ -37,6 +39,7 @@ class Dump(msgspec.Struct, frozen=True):
     vmcoreinfo: Vmcoreinfo | None
     elfcorehdr: Elfcorehdr
     origin: Origin = Origin()
+    told: KdumpHeaders | None = None
 
 
 class Output(Protocol):

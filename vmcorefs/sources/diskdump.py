@@ -12,6 +12,7 @@ from vmcorefs.core.elf.dump_headers import MAX_NOTES
 from vmcorefs.core.elf.elf import ELFCLASS32, ELFCLASS64
 from vmcorefs.core.elf.elfcorehdr import make_elfcorehdr
 from vmcorefs.core.elf.machines import EM_NONE, machine_number
+from vmcorefs.core.elf.notes import find_eraseinfo, find_vmcoreinfo, walk_notes
 from vmcorefs.core.formats.kdump.descriptors import (
     COMPRESSED,
     DESC_SIZE,
@@ -24,6 +25,7 @@ from vmcorefs.core.formats.kdump.descriptors import (
 from vmcorefs.core.formats.kdump.headers import (
     MAX_HEADER_SIZE,
     MAX_SUB_HEADER_SIZE,
+    KdumpHeaders,
     MainHeader,
     SubHeader,
     parse_main_header,
@@ -121,7 +123,7 @@ def open_diskdump(files: Sequence[File]) -> DumpFile:
     if len(missing):
         held = exclude(held, missing)
     excluded = subtract(ram * page_size, missing)
-    notes, vmcoreinfo = _read_notes(first)
+    notes, apart = _read_notes(first)
     machine = first.main.utsname.machine.decode("ascii", "replace")
     notes_in = make_extents(make_ranges([(0, first.file.size)]), kind=Kind.DATA, source=len(parts))
     return DumpFile(
@@ -140,7 +142,9 @@ def open_diskdump(files: Sequence[File]) -> DumpFile:
         lost=_describe_loss(first, missing),
         notes=notes,
         notes_in=notes_in,
-        vmcoreinfo=vmcoreinfo,
+        vmcoreinfo=apart.vmcoreinfo,
+        eraseinfo=apart.eraseinfo,
+        headers=KdumpHeaders(first.main, first.sub),
         machine=machine,
         granule=page_size,
         warnings=tuple(_warnings(parts)),
@@ -298,21 +302,33 @@ def _pages(part: _Part) -> DumpPages:
     )
 
 
-def _read_notes(part: _Part) -> tuple[tuple[NoteSegment, ...], bytes | None]:
-    """The notes; and VMCOREINFO, if it is stored apart from them (version 3)."""
+class _Apart(msgspec.Struct, frozen=True):
+    """What is not among the notes, but in a place of its own that the sub header points to."""
+
+    vmcoreinfo: bytes | None
+    eraseinfo: bytes
+
+
+def _read_notes(part: _Part) -> tuple[tuple[NoteSegment, ...], _Apart]:
     sub, file = part.sub, part.file
     try:
-        if sub.size_note:
-            data = _read_some(file, sub.offset_note, sub.size_note)
-            return (NoteSegment(sub.offset_note, data),), None
-        if sub.size_vmcoreinfo:
-            return (), _read_some(file, sub.offset_vmcoreinfo, sub.size_vmcoreinfo)
+        data = _read_some(file, sub.offset_note, sub.size_note)
+        notes = walk_notes(data, part.main.abi.byte_order).notes
+        vmcoreinfo, erased = None, b""
+        # version 3 has no notes; of a dump that has both, the kernel's own note counts
+        if sub.size_vmcoreinfo and find_vmcoreinfo(notes) is None:
+            vmcoreinfo = _read_some(file, sub.offset_vmcoreinfo, sub.size_vmcoreinfo)
+        if sub.size_eraseinfo and not find_eraseinfo(notes):
+            erased = _read_some(file, sub.offset_eraseinfo, sub.size_eraseinfo)
     except FormatError as error:
         raise FormatError(f"{file.name}: notes: {error}") from error
-    return (), None
+    segments = (NoteSegment(sub.offset_note, data),) if data else ()
+    return segments, _Apart(vmcoreinfo, erased)
 
 
 def _read_some(file: Source, offset: int, size: int) -> bytes:
+    if not size:
+        return b""
     if size > MAX_NOTES:
         raise FormatError(f"{size} bytes, expected at most {MAX_NOTES}")
     return _read(file, offset, size)

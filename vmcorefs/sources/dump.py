@@ -8,6 +8,7 @@ import msgspec
 
 from vmcorefs.core.elf.elf import ElfHeader
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
+from vmcorefs.core.formats.kdump.headers import KdumpHeaders
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.ranges import Ranges
 from vmcorefs.sources.base import Source
@@ -54,6 +55,8 @@ class DumpFile(msgspec.Struct, frozen=True):
         notes: Its notes.
         notes_in: The address space of their offsets.
         vmcoreinfo: The text of VMCOREINFO, if it is not among the notes.
+        eraseinfo: What makedumpfile erased in it, if that is not among the notes.
+        headers: Those of the kdump-compressed format, if it has that.
         vmcore: The table of the vmcore, if the file itself is one.
         machine: What it calls its machine.
         granule: Bytes that its RAM is rounded to: a format may know only whole pages.
@@ -71,6 +74,8 @@ class DumpFile(msgspec.Struct, frozen=True):
     notes: tuple[NoteSegment, ...]
     notes_in: Extents
     vmcoreinfo: bytes | None = None
+    eraseinfo: bytes = b""
+    headers: KdumpHeaders | None = None
     vmcore: Extents | None = None
     machine: str = ""
     granule: int = 1

@@ -100,6 +100,6 @@ def _distinct_pids(image: MemoryImage) -> tuple[Int64Array, bytes]:
                 ids.append(PID_MAX_LIMIT + number)
             elif state is not None:
                 seen.add(state.pid)
-        start += slot.size
+        start += slot.room
     packed = np.array(ids, dtype=f"{header.byte_order}i4").tobytes()
     return np.array(places, dtype=np.int64), packed

@@ -54,7 +54,10 @@ def _make(image: MemoryImage, notes: TreeFile, filtered: Filter, faults: frozens
     kept = subtract(ram, filtered.excluded // page)
     part = plan_file(
         find_facts(
-            Reader("memory", image.memory, image.sources), elfcorehdr, image.notes.vmcoreinfo
+            Reader("memory", image.memory, image.sources),
+            elfcorehdr,
+            image.notes.vmcoreinfo,
+            image.kdump,
         ),
         notes.pread(notes.size, 0),
         page_size=page,

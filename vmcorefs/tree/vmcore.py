@@ -132,10 +132,15 @@ def project_notes(image: MemoryImage, to: int) -> Extents:
     slots = image.notes.slots
     start = np.array([slot.start for slot in slots], dtype=np.int64)
     size = np.array([slot.size for slot in slots], dtype=np.int64)
-    table = project(_space(image), line_up(start, size, to))
+    room = np.array([slot.room for slot in slots], dtype=np.int64)
+    places = to + np.cumsum(room) - room
+    shown = size > 0
+    table = project(_space(image), Windows(start[shown], size[shown], places[shown]))
+    padding = np.stack((places + size, places + room), axis=1)
+    table = fill(table, padding[size < room], Kind.ZERO)
     if not image.notes.given:
         return table
-    at = to + int(size.sum())
+    at = to + int(room.sum())
     span = make_ranges([(at, at + len(image.notes.given))])
     return merge(table, make_extents(span, kind=Kind.DATA, source=len(image.sources) - 1))
 

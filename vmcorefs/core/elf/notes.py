@@ -22,6 +22,9 @@ NT_GNU_BUILD_ID = 3
 NT_VMCOREINFO = 0
 """VMCOREINFO notes have type 0 (include/linux/vmcore_info.h)."""
 
+ERASEINFO = b"ERASEINFO"
+NT_ERASEINFO = 0
+
 _HEADER_SIZE = 12
 
 
@@ -51,6 +54,16 @@ class Note(msgspec.Struct, frozen=True):
         return self.name == b"VMCOREINFO" and self.note_type == NT_VMCOREINFO
 
     @property
+    def is_eraseinfo(self) -> bool:
+        """Whether it is what makedumpfile erased (elf_info.h, ERASEINFO_NOTE_NAME)."""
+        return self.name == ERASEINFO and self.note_type == NT_ERASEINFO
+
+    @property
+    def desc_offset(self) -> int:
+        """Where its descriptor starts, in bytes from the start of the buffer that was walked."""
+        return self.offset + _HEADER_SIZE + align_up(len(self.name) + 1, 4)
+
+    @property
     def is_build_id(self) -> bool:
         """Whether it is the build id of the file that it is in."""
         return self.name == b"GNU" and self.note_type == NT_GNU_BUILD_ID
@@ -61,7 +74,8 @@ class NoteWalk(msgspec.Struct, frozen=True):
 
     Attributes:
         notes: The whole notes, in order.
-        size: Bytes from the start up to the end of the last whole note, padding included.
+        size: Bytes from the start up to the end of the last whole note, padding included as far as
+            it is there.
         torn: Why the walk stopped early, if a note would end past the buffer; empty otherwise.
     """
 
@@ -70,11 +84,17 @@ class NoteWalk(msgspec.Struct, frozen=True):
     torn: str
 
 
-def walk_notes(buffer: bytes, byte_order: ByteOrder) -> NoteWalk:
+def walk_notes(buffer: bytes, byte_order: ByteOrder, *, padded: bool = False) -> NoteWalk:
     """Walk the notes of one buffer, up to a zero ``n_namesz`` or its end.
 
     The kernel does the same for each PT_NOTE of an elfcorehdr, and keeps the notes before one that
-    would end past ``p_memsz`` (fs/proc/vmcore.c, ``update_note_header_size_elf64``).
+    would end past ``p_memsz`` (fs/proc/vmcore.c, ``update_note_header_size_elf64``). What reads
+    dumps does not ask for the padding of the last note: nothing follows it.
+
+    Args:
+        buffer: The notes.
+        byte_order: ``<`` or ``>``.
+        padded: Whether the last note needs its padding too, as for the kernel.
     """
     notes: list[Note] = []
     offset = 0
@@ -85,6 +105,8 @@ def walk_notes(buffer: bytes, byte_order: ByteOrder) -> NoteWalk:
             break
         desc_offset = offset + _HEADER_SIZE + align_up(namesz, 4)
         end = desc_offset + align_up(descsz, 4)
+        if not padded and desc_offset + descsz <= len(buffer):
+            end = min(end, len(buffer))
         if end > len(buffer):
             torn = (
                 f"note {len(notes)} at offset {offset:#x}: n_namesz {namesz} and n_descsz {descsz}"
@@ -121,6 +143,11 @@ def pack_note(name: bytes, note_type: int, desc: bytes, byte_order: ByteOrder = 
         + padded_name
         + padded_desc
     )
+
+
+def find_eraseinfo(notes: tuple[Note, ...]) -> bytes:
+    """The text of all ERASEINFO notes; empty if there is none."""
+    return b"".join(note.desc for note in notes if note.is_eraseinfo)
 
 
 def find_vmcoreinfo(notes: tuple[Note, ...]) -> bytes | None:

@@ -39,7 +39,7 @@ def plan_parts(dump: Dump, survey: Survey, codec: Codec, count: int) -> list[Par
     if dump.elfcorehdr.header.e_machine == EM_ARM:
         raise UnsupportedError("kdump-compressed dumps of 32-bit ARM cannot be written; ELF can")
     whole = plan_file(
-        find_facts(dump.memory, dump.elfcorehdr, dump.vmcoreinfo),
+        find_facts(dump.memory, dump.elfcorehdr, dump.vmcoreinfo, dump.told),
         dump.notes,
         page_size=dump.kinds.page_size,
         ram=survey.ram,

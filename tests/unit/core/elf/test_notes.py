@@ -89,6 +89,23 @@ def test_a_torn_note_and_what_follows_it_is_left_out_with_the_reason(
     )
 
 
+@pytest.mark.parametrize("cut", [1, 2, 3])
+def test_the_last_note_needs_its_padding_for_the_kernel_alone(cut: int) -> None:
+    whole = dead_machines.pack_note(b"CORE", 1, b"desc")
+    last = dead_machines.pack_note(b"VMCOREINFO", 0, b"KEY=value\n"[: 12 - cut])[: -(cut % 4)]
+    buffer = whole + last
+    walk = walk_notes(buffer, "<")
+    assert [note.desc for note in walk.notes] == [b"desc", b"KEY=value\n"[: 12 - cut]]
+    assert (walk.size, walk.torn) == (len(buffer), "")
+    strict = walk_notes(buffer, "<", padded=True)
+    assert [note.desc for note in strict.notes] == [b"desc"]
+    assert strict.torn.startswith(f"note 1 at offset {len(whole):#x}: ")
+
+
+def test_a_note_that_lacks_a_byte_of_its_own_is_torn() -> None:
+    assert walk_notes(dead_machines.pack_note(b"CORE", 1, b"desc")[:-1], "<").torn != ""
+
+
 def test_the_last_vmcoreinfo_note_counts() -> None:
     notes = (
         Note(b"VMCOREINFO", 0, b"first", 0),

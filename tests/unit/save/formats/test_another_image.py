@@ -227,6 +227,7 @@ def test_what_is_saved_of_a_capture_knows_its_inputs(ram: Path) -> None:
             memory=memory,
             sources=(source,),
             missing=make_ranges([]),
+            kdump=None,
             plan=SimpleNamespace(elfcorehdr=dump.elfcorehdr),
             notes=SimpleNamespace(vmcoreinfo=None),
             pages=dump.kinds,

@@ -101,6 +101,13 @@ class SubHeader(msgspec.Struct, frozen=True):
     max_mapnr_64: int = 0
 
 
+class KdumpHeaders(msgspec.Struct, frozen=True):
+    """Both headers of a file."""
+
+    main: MainHeader
+    sub: SubHeader
+
+
 def sub_header_size(abi: Abi) -> int:
     """Bytes in a sub header of version 6."""
     return layout(_SUB, abi).itemsize

@@ -9,7 +9,6 @@ import msgspec
 from msgspec.structs import replace
 
 from vmcorefs.core.elf.notes import walk_notes
-from vmcorefs.core.elf.vmcoreinfo import NOTE_NAME
 from vmcorefs.core.formats.c_struct import Abi
 from vmcorefs.core.formats.kdump.descriptors import DESC_SIZE, Flag, Places, bitmap_blocks, places
 from vmcorefs.core.formats.kdump.headers import (
@@ -22,7 +21,6 @@ from vmcorefs.core.formats.kdump.headers import (
     sub_header_size,
 )
 from vmcorefs.core.space.ranges import Ranges
-from vmcorefs.core.space.units import align_up
 
 
 class KernelFacts(msgspec.Struct, frozen=True):
@@ -33,12 +31,20 @@ class KernelFacts(msgspec.Struct, frozen=True):
         utsname: Its names.
         phys_base: In the sense that its machine gives to it.
         time: When it crashed, or else the dump was written; seconds since 1970.
+        microseconds: Of that time.
+        current_cpu: The CPU that crashed, as far as a header says so.
+        cpus: How many there were at least.
+        excluded: The dump level at which pages are lacking already.
     """
 
     abi: Abi
     utsname: Utsname
     phys_base: int
     time: int
+    microseconds: int = 0
+    current_cpu: int = 0
+    cpus: int = 1
+    excluded: int = 0
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -104,25 +110,29 @@ def plan_file(
     walk = walk_notes(notes, abi.byte_order)
     sub = SubHeader(
         phys_base=facts.phys_base % (1 << abi.bits),
-        dump_level=level,
+        dump_level=level | facts.excluded,
         offset_note=offset_note if notes else 0,
         size_note=len(notes),
         max_mapnr_64=max_mapnr,
     )
     for note in walk.notes:
+        at, size = offset_note + note.desc_offset, len(note.desc)
         if note.is_vmcoreinfo:
-            desc = note.offset + 12 + align_up(len(NOTE_NAME) + 1, 4)
-            sub = replace(sub, offset_vmcoreinfo=offset_note + desc, size_vmcoreinfo=len(note.desc))
+            sub = replace(sub, offset_vmcoreinfo=at, size_vmcoreinfo=size)
+        elif note.is_eraseinfo:
+            sub = replace(sub, offset_eraseinfo=at, size_eraseinfo=size)
     cpus = sum(note.is_prstatus for note in walk.notes)
     main = MainHeader(
         abi=abi,
         utsname=facts.utsname,
         tv_sec=facts.time,
+        tv_usec=facts.microseconds,
         status=codec,
         block_size=page_size,
         sub_hdr_size=-(-(offset_note - page_size + len(notes)) // page_size),
         bitmap_blocks=bitmap_blocks(max_mapnr, page_size),
         max_mapnr=min(max_mapnr, U32_MAX),
-        nr_cpus=max(cpus, 1),
+        current_cpu=facts.current_cpu,
+        nr_cpus=max(cpus, facts.cpus),
     )
     return Part(main, sub, notes, places(main, max_mapnr), 0, max_mapnr, pages)
