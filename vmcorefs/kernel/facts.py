@@ -76,7 +76,7 @@ def _as_told(facts: KernelFacts, told: KdumpHeaders) -> KernelFacts:
         cpus=max(main.nr_cpus, 1),
         excluded=told.sub.dump_level & MAX_DUMP_LEVEL,
     )
-    if main.tv_sec:
+    if 0 < main.tv_sec < 1 << facts.abi.bits and main.tv_usec < 1_000_000:
         facts = replace(facts, time=main.tv_sec, microseconds=main.tv_usec)
     return facts
 
