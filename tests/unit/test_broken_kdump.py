@@ -115,6 +115,7 @@ def test_a_page_that_grows_is_an_error(tmp_path: Path, open_capture: Opener, siz
     oldmem = open_capture(save_dump(tmp_path, bytes(dump)))["oldmem"]
     with pytest.raises(SourceIOError):
         oldmem.pread(1, PAGE)
+    same_bytes(oldmem.pread(PAGE, 2 * PAGE), stamped_page(2))
 
 
 @pytest.mark.parametrize(
