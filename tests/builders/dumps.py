@@ -89,6 +89,9 @@ class Watch:
     def pages(self, done: int, total: int) -> None:
         self.steps.append((done, total))
 
+    def needs(self, sizes: Sequence[int], what: str) -> None:
+        pass
+
     def compared(self, done: int, total: int) -> None:
         pass
 

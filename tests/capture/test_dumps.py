@@ -115,6 +115,24 @@ def test_old_dumps_make_room_until_there_is_enough(
     assert names(tmp_path) == ["2026-01-04-000000", "2026-01-05-000000"]
 
 
+def test_no_dump_is_deleted_for_one_that_never_fits(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a dump takes at least is known before its first byte."""
+    for day in range(1, 4):
+        put(tmp_path, f"2026-01-0{day}-000000", complete=True)
+    monkeypatch.setattr("vmcorefs.capture.run.place.size_of", lambda _: 1 << 30)
+    monkeypatch.setattr(
+        "vmcorefs.capture.run.place.free_bytes", lambda path: (4 - len(names(Path(path)))) << 30
+    )
+    place = LocalPlace(str(tmp_path), KeepSettings(free="1G"), lambda _: None)
+    with pytest.raises(DiskFullError, match=r"^.*: the dump takes so much that 4 GiB would have "):
+        place.check_room(3 << 30)
+    assert len(names(tmp_path)) == 3
+    place.check_room(1 << 30)
+    assert names(tmp_path) == ["2026-01-02-000000", "2026-01-03-000000"]
+
+
 def test_a_complete_dump_lets_go_of_those_beyond_the_count(tmp_path: Path) -> None:
     for day in range(1, 5):
         put(tmp_path, f"2026-01-0{day}-000000", complete=day != 2)

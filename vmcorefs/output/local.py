@@ -13,6 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from vmcorefs.errors import ConfigError, OutputError
+from vmcorefs.output.room import find_room
 from vmcorefs.output.stream import RunningHash
 from vmcorefs.output.target import INCOMPLETE, output_error
 from vmcorefs.sources.evidence import NOTHING, Evidence
@@ -157,6 +158,11 @@ class LocalTarget:
             " holds cannot be trusted; starting over"
         )
         return True
+
+    @property
+    def room(self) -> int | None:
+        """See ``Target.room``."""
+        return find_room(self._fd)
 
     def pread(self, size: int, offset: int) -> bytes:
         """See ``Target.pread``."""

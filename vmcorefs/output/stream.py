@@ -5,10 +5,12 @@ from __future__ import annotations
 import errno
 import hashlib
 import os
+import stat
 from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 from vmcorefs.errors import OutputError
+from vmcorefs.output.room import find_room
 from vmcorefs.output.target import output_error
 
 
@@ -46,6 +48,7 @@ class SequentialTarget(ABC):
     sequential = True
     present = 0
     warning: str | None = None
+    room: int | None = None
 
     def __init__(self, name: str, *, hashed: bool = True) -> None:
         self.name = name
@@ -111,6 +114,8 @@ class StreamTarget(SequentialTarget):
     def __init__(self, name: str, descriptor: int, *, hashed: bool = True) -> None:
         super().__init__(name, hashed=hashed)
         self._fd = descriptor
+        if stat.S_ISREG(os.fstat(descriptor).st_mode):  # the shell's >
+            self.room = find_room(descriptor)
 
     def _send(self, data: memoryview) -> None:
         done = 0

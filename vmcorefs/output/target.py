@@ -41,6 +41,10 @@ class Target(Protocol):
     def warning(self) -> str | None: ...  # noqa: D102
 
     @property
+    def room(self) -> int | None:
+        """Bytes that may still be written there, beside those ``present``; None if not known."""
+
+    @property
     def present(self) -> int:
         """Bytes that an earlier try has left: 0 unless it was opened to resume that."""
 

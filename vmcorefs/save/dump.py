@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Protocol
 
 import msgspec
@@ -58,6 +59,13 @@ class Observer(Protocol):
 
     def pages(self, done: int, total: int) -> None:
         """``done`` of ``total`` pages that are kept have been dealt with."""
+
+    def needs(self, sizes: Sequence[int], what: str) -> None:
+        """Each output will get so many bytes at least; nothing has been written yet.
+
+        Raises:
+            DiskFullError: if there is surely no room for them; it says for ``what``.
+        """
 
     def compared(self, done: int, total: int) -> None:
         """``done`` of ``total`` pages that an earlier try wrote have been compared."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from vmcorefs.core.space.units import format_size
 from vmcorefs.save.report import Losses
@@ -20,6 +20,7 @@ class Progress:
         done: Pages that have been dealt with.
         total: Pages that are to be dealt with; 0 until that is known.
         losses: Bytes that could not be read.
+        needs: See ``Observer.needs``.
     """
 
     def __init__(
@@ -31,6 +32,7 @@ class Progress:
         bar: bool,
         say: Callable[[str], None] | None,
         step: Callable[[], None] = lambda: None,
+        needs: Callable[[Sequence[int], str], None] = lambda _sizes, _what: None,
     ) -> None:
         """Watch the writing of one dump.
 
@@ -41,6 +43,7 @@ class Progress:
             bar: Show a bar on standard error.
             say: Called with a line every few seconds, and at the first loss; None to be quiet.
             step: Called as pages are written; what it raises ends the save.
+            needs: See ``Observer.needs``.
         """
         self.done = self.total = 0
         self.losses = Losses()
@@ -49,6 +52,7 @@ class Progress:
         self._stop = stop
         self._say = say
         self._step = step
+        self.needs = needs
         self._start: float | None = None  # of the writing: the rate is of that alone
         self._last_line = time.monotonic()
         self._bar = make_bar(name, "B") if bar else None

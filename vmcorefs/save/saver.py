@@ -11,6 +11,7 @@ import os
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
+from functools import partial
 from typing import Protocol
 
 import msgspec
@@ -75,12 +76,14 @@ class Console(msgspec.Struct, frozen=True):
         say: Called with each line; None to be quiet.
         warn: Called with each warning, also when quiet.
         step: Called as pages are written; what it raises ends the save.
+        make_room: Called before the first byte with how many will be written at least.
     """
 
     bar: bool
     say: Callable[[str], None] | None
     warn: Callable[[str], None]
     step: Callable[[], None] = lambda: None
+    make_room: Callable[[int], None] = lambda _size: None
 
 
 def save(
@@ -132,6 +135,7 @@ def save(
             bar=console.bar,
             say=console.say,
             step=console.step,
+            needs=partial(_check_room, order, targets, console),
         )
         stack.callback(progress.close)
         with _keeping(order, targets, progress):
@@ -195,17 +199,35 @@ def _save_log(
         warn("the kernel's log was not found, so none is saved beside the dump")
         return None
     name = log_name(order.output)
-    if order.resume and not order.force and os.path.exists(name):
-        # it has its final name, so it is complete; but is it of this machine?
-        if read_file(name, "the log", len(log)) != log:
+    if not order.force and is_local(name) and os.path.isfile(name):
+        # an earlier try has left it, whole: it has its final name
+        if read_file(name, "the log", len(log)) == log:
+            return name
+        if order.resume:
             raise ConfigError(f"{name}: is not this machine's log; pass --force to replace it")
-        return name
     force = order.force or order.resume
     with closing(open_target(name, force=force, evidence=evidence)) as target:
         target.pwrite(log, 0)
         target.sync()
         target.publish()
     return name
+
+
+def _check_room(
+    order: Order, targets: Sequence[Target], console: Console, sizes: Sequence[int], what: str
+) -> None:
+    """See ``Observer.needs``; the parts of a dump are all in one directory."""
+    if targets[0].room is None:
+        return
+    pairs = zip(targets, sizes, strict=True)
+    needed = sum(max(size - target.present, 0) for target, size in pairs)
+    console.make_room(needed)
+    room = targets[0].room
+    if needed > room:
+        raise DiskFullError(
+            f"{order.output}: {what} take {format_size(needed)} at least, and"
+            f" {format_size(room)} are free on its file system: nothing of the dump is written"
+        )
 
 
 @contextmanager

@@ -128,6 +128,19 @@ def beyond_count(dumps: list[DumpDirectory], count: int) -> list[DumpDirectory]:
     return removable(dumps)[: max(len(dumps) - count, 0)]
 
 
+def size_of(dump: DumpDirectory) -> int:
+    """Bytes that deleting a dump frees.
+
+    Raises:
+        OutputError: if that cannot be found out.
+    """
+    try:
+        with os.scandir(dump.path) as entries:
+            return sum(entry.stat(follow_symlinks=False).st_blocks * 512 for entry in entries)
+    except OSError as error:
+        raise OutputError(f"{dump.path}: cannot tell its size: {error.strerror}") from error
+
+
 def delete(dump: DumpDirectory) -> None:
     """Delete a dump; its summary first, so that half of one never passes for a whole one.
 

@@ -23,6 +23,7 @@ from vmcorefs.capture.run.dumps import (
     list_dumps,
     names_like,
     removable,
+    size_of,
 )
 from vmcorefs.capture.run.filesystem import free_bytes, open_directory
 from vmcorefs.capture.settings import KeepSettings, TargetSettings
@@ -66,8 +67,11 @@ class Place(Protocol):
             OutputError: if that fails.
         """
 
-    def check_room(self) -> None:
+    def check_room(self, needed: int = 0) -> None:
         """Called again and again while a dump is written: make room if there is little left.
+
+        Args:
+            needed: Bytes that will be written for certain, beside what is to stay free.
 
         Raises:
             DiskFullError: if none can be made.
@@ -108,9 +112,11 @@ class LocalPlace:
             return path
         raise OutputError(f"{self._directory}/{name}: exists, and so do {MAX_ALIKE} like it")
 
-    def check_room(self) -> None:
+    def check_room(self, needed: int = 0) -> None:
         """See ``Place.check_room``."""
-        least = max(self._keep.free_bytes, LEAST_FREE)
+        least = max(self._keep.free_bytes, LEAST_FREE) + needed
+        if needed:
+            self._refuse_what_never_fits(least)
         while (free := free_bytes(self._directory)) < least:
             old = [dump for dump in removable(list_dumps(self._directory)) if not self._is(dump)]
             if not old:
@@ -120,6 +126,17 @@ class LocalPlace:
                 )
             self._say(f"{old[0].path}: deleted to make room")
             delete(old[0])
+
+    def _refuse_what_never_fits(self, least: int) -> None:
+        """Raise before old dumps are deleted in vain."""
+        old = [dump for dump in removable(list_dumps(self._directory)) if not self._is(dump)]
+        most = free_bytes(self._directory) + sum(map(size_of, old))
+        if most < least:
+            raise DiskFullError(
+                f"{self._directory}: the dump takes so much that {format_size(least)} would have to"
+                f" be free, with what is to stay free; without its {len(old)} old dumps it would"
+                f" be {format_size(most)}; none is deleted"
+            )
 
     def prune(self) -> None:
         """See ``Place.prune``."""
@@ -167,7 +184,7 @@ class RemotePlace:
                 raise OutputError(f"{prefix}: cannot make it: {complaint(done)}")
             time.sleep(1)
 
-    def check_room(self) -> None:
+    def check_room(self, needed: int = 0) -> None:
         """See ``Place.check_room``: it says so itself."""
 
     def prune(self) -> None:

@@ -138,7 +138,9 @@ def _save_dump(
     capture: Capture, path: str, settings: DumpSettings, place: Place, say: Say
 ) -> Mapping[str, object]:
     """Save in one of the formats of ``vmcorefs save``; its report, as JSON has it."""
-    console = Console(bar=False, say=say, warn=say, step=place.check_room)
+    console = Console(
+        bar=False, say=say, warn=say, step=place.check_room, make_room=place.check_room
+    )
     report = save_capture(capture, make_order(settings, path), default_threads(), console)
     say(_describe(report))
     return as_dict(report)

@@ -79,6 +79,8 @@ class ElfFormat(msgspec.Struct, frozen=True):
         with closing(Survey(dump, self.threads)) as survey:
             once = self.once or _is_sequential(outputs[0])
             writer = _Writer(dump, survey, reader, outputs[0], once=once)
+            # elsewhere what it takes is known once it is written: zeros are holes
+            observer.needs([writer.layout.size if once else writer.start], "its bytes")
             writer.write(self.threads, observer)
             counts = survey.kept.copy(), survey.left_out.copy()
             without = bool(left_out(dump.level)[PageKind.ZERO])
@@ -91,6 +93,7 @@ class _Writer:
 
     Attributes:
         layout: Where everything stands in it.
+        start: Where its headers end, in bytes.
         zero_kinds: Zero pages by what they were used for.
     """
 
@@ -110,8 +113,8 @@ class _Writer:
         size = reader.page_size
         self._lost = subtract(round_out(dump.elfcorehdr.ram, size), survey.ram * size)
         notes = self.layout.notes  # none of a machine whose notes were not found
-        start = int(notes[0, 0]) if len(notes) else len(self.layout.head)
-        self._data = Appender(output, start)
+        self.start = int(notes[0, 0]) if len(notes) else len(self.layout.head)
+        self._data = Appender(output, self.start)
 
     def write(self, threads: int, observer: Observer) -> None:
         """Write the file.

@@ -23,7 +23,6 @@ class FlattenedOutput:
         """Begin a stream in ``output``, which is written from its first byte on, in order."""
         self.size = 0
         self._output = output
-        self._send(pack_start())
 
     def pwrite(self, data: bytes | bytearray | memoryview, offset: int) -> None:
         """See ``Output.pwrite``; of bytes that are written twice, readers take one or the other."""
@@ -39,6 +38,8 @@ class FlattenedOutput:
         self._send(END)
 
     def _send(self, data: bytes) -> None:
+        if not self.size:  # not before: what does not fit leaves nothing
+            data = pack_start() + data
         self._output.pwrite(data, self.size)
         self.size += len(data)
 

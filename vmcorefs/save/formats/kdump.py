@@ -85,6 +85,10 @@ class KdumpFormat(msgspec.Struct, frozen=True):
         """
         with closing(Survey(dump, self.threads)) as survey:
             parts = plan_parts(dump, survey, self.codec, len(outputs))
+            observer.needs(
+                [part.data + part.main.block_size for part in parts],
+                f"its bitmaps and the descriptors of {survey.pages} pages",
+            )
             counts = survey.kept.copy(), survey.left_out.copy()
             no_zeros = bool(left_out(dump.level)[PageKind.ZERO])
             done, size, resumed = 0, 0, 0

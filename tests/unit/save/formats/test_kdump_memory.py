@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from msgspec.structs import replace
@@ -35,6 +36,9 @@ class Watch:
         self.written = self.written or 0
         if done == total and self.at_the_end is None:
             self.at_the_end = self.written
+
+    def needs(self, sizes: Sequence[int], what: str) -> None:
+        pass
 
     def compared(self, done: int, total: int) -> None:
         pass
