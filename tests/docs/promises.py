@@ -1,8 +1,9 @@
 """What a document promises, and by which tests it is held.
 
 A promise is a paragraph, an item of a list or a row of a table. Each part of it ends with a
-footnote, which holds everything before it, back to the footnote before; the footnote names tests,
-as ``tests/unit/test_x.py::test_y``, or ``::test_z`` of the file that was named last. No promise is
+footnote, which holds everything before it, back to the footnote before. A row has one anywhere, and
+one in the head of a table holds every row. The footnote names tests, as
+``tests/unit/test_x.py::test_y``, or ``::test_z`` of the file that was named last. No promise is
 what stands in a quotation (``>``: what is behind a promise), or under a heading of `BACKGROUND`,
 and what only leads to a list or a table, with a colon at its end.
 """
@@ -26,6 +27,7 @@ BACKGROUND = {
     },
     # its rows are tests themselves, which make it (test_docs.py)
     "docs/faults.md": {"The table"},
+    "docs/save.md": set(),
 }
 """The documents that promise, and the headings under which they report instead."""
 
@@ -46,6 +48,8 @@ class Promise(NamedTuple):
     @property
     def without_test(self) -> str:
         """What follows the last footnote, if it says something."""
+        if self.text.startswith("|") and self.footnotes:
+            return ""
         rest = _USE.split(self.text)[-1]
         return rest.strip(" |.\n")
 
@@ -84,6 +88,7 @@ def _blocks(document: str) -> Iterator[tuple[int, list[str]]]:
     block: list[str] = []
     first = 0
     fenced = False
+    head = ""
     lines = document.splitlines()
     for number, line in enumerate([*lines, ""], 1):
         if fenced:
@@ -94,11 +99,11 @@ def _blocks(document: str) -> Iterator[tuple[int, list[str]]]:
             block = []
         if line.startswith("```"):
             fenced = True
-        elif line.startswith("|") and (_is_rule(line) or _is_rule("".join(lines[number:][:1]))):
-            continue  # a table's head
-        elif line.strip():
+        elif line.startswith("|") and _is_rule("".join(lines[number:][:1])):
+            head = "".join(f"[^{name}]" for name in _USE.findall(line))
+        elif line.strip() and not _is_rule(line):
             first = first if block else number
-            block.append(line)
+            block.append(line + head if line.startswith("|") else line)
 
 
 def _begins(line: str, block: list[str]) -> bool:

@@ -11,8 +11,10 @@ import pytest
 
 from tests.faults.cases import CASES
 from tests.faults.table import DOCUMENT as FAULTS, read_rows
+from tests.unit.save.test_report import REPORT
 from vmcorefs.cli import main
 from vmcorefs.config import load_capture_file
+from vmcorefs.save.report import as_dict
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -107,3 +109,11 @@ def test_the_table_of_faults_has_a_row_for_each_test_and_no_other() -> None:
 def test_each_fault_of_the_table_is_one_test() -> None:
     tests = "".join(path.read_text() for path in (ROOT / "tests" / "faults").glob("test_*.py"))
     assert sorted(re.findall(r'^@planes\("(.*)"\)$', tests, re.MULTILINE)) == sorted(CASES)
+
+
+def test_the_keys_of_saves_report_are_those_of_its_table() -> None:
+    text = (ROOT / "docs" / "save.md").read_text()
+    table = text.partition("`--json` prints one object:")[2].partition("\n## ")[0]
+    rows = re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
+    named = [key for row in rows for key in re.findall(r"`(\w+)`", row)]
+    assert sorted(named) == sorted(as_dict(REPORT))

@@ -17,6 +17,10 @@ every file.[^closes]
 |---|---|
 | reading | by descriptor[^opens] |
 
+| another | how[^closes] |
+|---|---|
+| writing | at once |
+
 The others:
 
 * writing, in order.[^opens]
@@ -59,9 +63,9 @@ def test_each_heading_without_promises_is_there(document: str) -> None:
 
 def test_a_document_that_names_its_tests_is_taken() -> None:
     found = list(promises(DOCUMENT, {"What was seen"}))
-    assert [each.line for each in found] == [3, 10, 14]
+    assert [each.line for each in found] == [3, 10, 14, 18]
     assert [each.footnotes for each in found] == [
-        ["opens", "closes"], ["opens"], ["opens", "closes"]
+        ["opens", "closes"], ["opens"], ["closes"], ["opens", "closes"]
     ]  # fmt: skip
     assert [each for each in found if each.without_test] == []
     assert footnotes(DOCUMENT)["closes"] == [
@@ -75,10 +79,11 @@ def test_a_document_that_names_its_tests_is_taken() -> None:
     [
         ("every file.[^closes]", 3),
         ("| reading | by descriptor[^opens] |", 10),
-        ("* writing, in order.[^opens]\n  At once.[^closes]", 14),
-        ("At once.[^closes]", 14),
+        ("| another | how[^closes] |", 14),
+        ("* writing, in order.[^opens]\n  At once.[^closes]", 18),
+        ("At once.[^closes]", 18),
     ],
-    ids=["a sentence", "a row", "an item", "the end of an item"],
+    ids=["a sentence", "a row", "a row by its head", "an item", "the end of an item"],
 )
 def test_a_promise_without_a_test_is_found(removed: str, line: int) -> None:
     bare = removed.replace("[^opens]", "").replace("[^closes]", "")

@@ -148,6 +148,20 @@ def test_a_pipe_takes_no_kdump_file_and_no_json(machine: Machine) -> None:
         assert done.stdout == ""
 
 
+def test_a_terminal_is_refused(machine: Machine) -> None:
+    ours, terminal = os.openpty()
+    done = subprocess.run(
+        machine.command("save", *machine.sources, "-o", "-"),
+        stdout=terminal, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert "standard output is a terminal: name a file, or use a pipe\n" in done.stderr
+    os.close(terminal)
+    with pytest.raises(OSError, match="Input/output error"):  # nothing was written
+        os.read(ours, 1)
+    os.close(ours)
+
+
 def test_a_pipe_gets_what_makedumpfile_turns_into_the_same_file(
     machine: Machine, out: Path
 ) -> None:

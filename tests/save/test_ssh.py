@@ -179,6 +179,20 @@ def test_force_begins_anew_and_follows_no_link(out: Path) -> None:
     same_bytes(out.read_bytes(), b"TINY" + MEMORY + b"DONE")
 
 
+def test_force_takes_the_file_of_a_saver_that_still_writes(out: Path) -> None:
+    with closing(SshTarget(f"ssh://there{out}", force=False)) as first:
+        first.pwrite(b"first", 0)
+        with closing(SshTarget(f"ssh://there{out}", force=True)) as second:
+            second.pwrite(b"the second", 0)
+            second.sync()
+            first.sync()
+            with pytest.raises(OutputError, match="5 bytes were sent, but 10 arrived"):
+                first.publish()
+            assert _names(out) == [".incomplete"]
+            second.publish()
+    assert (_names(out), out.read_bytes()) == ([""], b"the second")
+
+
 def test_the_words_of_ssh_are_passed_on(out: Path) -> None:
     with pytest.raises(OutputError, match=r"^ssh://nobody/.*: .*Permission denied"):
         SshTarget(f"ssh://nobody{out}", force=False)
