@@ -20,6 +20,7 @@ from vmcorefs import (
     SourceIOError,
     TruncatedError,
 )
+from vmcorefs.sources import diskdump
 
 
 @pytest.mark.parametrize("truncated", [False, True])
@@ -157,3 +158,14 @@ def test_descriptors_of_the_same_bytes_that_tell_them_otherwise(
     same_bytes(oldmem.pread(2 * PAGE, PAGE), stamped_page(1) + dump[offset : offset + PAGE])
     with pytest.raises(SourceIOError):
         oldmem.pread(PAGE, 3 * PAGE)
+
+
+def test_more_runs_than_can_be_held_are_refused(
+    tmp_path: Path, open_capture: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = save_dump(tmp_path, Kdump(range(1, 400, 2)).pack())
+    monkeypatch.setattr(diskdump, "MAX_RUNS", 200)
+    open_capture(path)
+    monkeypatch.setattr(diskdump, "MAX_RUNS", 199)
+    with pytest.raises(FormatError, match=exactly(f"{path}: more than 199 runs of pages")):
+        open_capture(path)
