@@ -10,7 +10,7 @@ from tests.fuzz.target import target
 from tests.oracles.vmcore import trim_notes
 from vmcorefs.core.consumers.verdicts import judge
 from vmcorefs.core.elf.dump_headers import MAX_NOTES, MAX_PHDRS, read_dump_headers
-from vmcorefs.core.elf.elf import make_ehdr, pack_headers, parse_ehdr, parse_phdrs
+from vmcorefs.core.elf.elf import EM_X86_64, make_ehdr, pack_headers, parse_ehdr, parse_phdrs
 from vmcorefs.core.elf.elfcorehdr import check_found, looks_like_elfcorehdr, parse_elfcorehdr
 from vmcorefs.core.elf.notes import ByteOrder, find_vmcoreinfo, pack_note, walk_notes
 from vmcorefs.core.elf.registers import REGISTER_SETS, decode_prstatus
@@ -184,6 +184,6 @@ def _dump_headers(data: bytes) -> None:
         assert 0 <= size <= MAX_NOTES + MAX_PHDRS * 56
         return data[offset : offset + size]
 
-    verdicts = judge(read_dump_headers(read, len(data)))
+    verdicts = judge(read_dump_headers(read, len(data)), EM_X86_64)
     assert len(verdicts) == 7
     assert all(objection.rule for verdict in verdicts for objection in verdict.objections)

@@ -7,6 +7,7 @@ from hypothesis import example, given, strategies as st
 from tests.builders.dead_machines import Flavour, Phdr, load_phdr, note_phdr, pack_elf
 from vmcorefs.core.consumers.verdicts import RULES, judge
 from vmcorefs.core.elf.dump_headers import read_dump_headers
+from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.errors import FormatError
 
 _U64 = st.one_of(
@@ -40,7 +41,7 @@ def _judge(data: bytes, size: int) -> None:
         return got
 
     try:
-        verdicts = judge(read_dump_headers(pread, size))
+        verdicts = judge(read_dump_headers(pread, size), EM_X86_64)
     except FormatError:
         return
     assert [verdict.tool for verdict in verdicts] == list(RULES)

@@ -30,6 +30,7 @@ from tests.builders.dead_machines import (
 from tests.real import tools
 from vmcorefs.core.consumers.verdicts import Answer, judge
 from vmcorefs.core.elf.dump_headers import read_dump_headers
+from vmcorefs.core.elf.elf import EM_X86_64
 
 MIB: Final = 1 << 20
 NO_PADDR: Final = 2**64 - 1
@@ -200,7 +201,7 @@ def test_rules_are_the_tools(case: Case, tmp_path: Path) -> None:
             file.seek(offset)
             return file.read(size)
 
-        verdicts = judge(read_dump_headers(read, dump.stat().st_size))
+        verdicts = judge(read_dump_headers(read, dump.stat().st_size), EM_X86_64)
     said = {each.tool: each.answer.value for each in verdicts}
     assert said.pop("gdb") == Answer.BUT
     assert said == ALL_GOOD | case.wanted

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import textwrap
 from collections.abc import Iterator
 from typing import Any
@@ -11,6 +12,7 @@ from msgspec.structs import asdict
 from vmcorefs.api import Capture
 from vmcorefs.core.consumers.verdicts import Verdict, judge
 from vmcorefs.core.elf.dump_headers import DumpHeaders, read_dump_headers
+from vmcorefs.core.elf.machines import EM_NONE, machine_number
 from vmcorefs.core.space.units import format_size
 
 Report = dict[str, Any]
@@ -30,11 +32,12 @@ def make_check(capture: Capture) -> Report:
     """
     vmcore = capture["vmcore"]
     dump = read_dump_headers(vmcore.pread, vmcore.size)
+    host = machine_number(os.uname().machine) or EM_NONE
     return {
         "findings": [finding.plain() for finding in capture.image.findings],
         "warnings": list(capture.image.warnings),
         "vmcore": _describe(capture, dump),
-        "tools": [_verdict(verdict) for verdict in judge(dump)],
+        "tools": [_verdict(verdict) for verdict in judge(dump, host)],
     }
 
 

@@ -157,7 +157,7 @@ def format_report(report: Report) -> str:
     rows += [("file", _format_file(path, size)) for path, size in report["files"].items()]
     rows += [("plane", f"{path}  {_format_plane(p)}") for path, p in report["planes"].items()]
     rows += [("warning", warning) for warning in report["warnings"]]
-    return "".join(f"{label + ':':<13}{text}\n" for label, text in rows)
+    return "".join(f"{label + ':':<13} {text}\n" for label, text in rows)
 
 
 def _format_file(path: str, size: int | None) -> str:

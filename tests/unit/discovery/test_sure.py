@@ -27,6 +27,7 @@ from vmcorefs.api import open_capture
 from vmcorefs.config import CaptureConfig, Piece
 from vmcorefs.core.consumers.verdicts import Answer, judge
 from vmcorefs.core.elf.dump_headers import read_dump_headers
+from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.findings import Finding, Sureness
 
 CRASH: Span = (32 * MIB, 40 * MIB)
@@ -50,7 +51,7 @@ class Seen:
             vmcore = capture["vmcore"]
             headers = read_dump_headers(vmcore.pread, vmcore.size)
             self.loads = headers.loads["p_vaddr"].tolist()
-            self.tools = {verdict.tool: verdict for verdict in judge(headers)}
+            self.tools = {verdict.tool: verdict for verdict in judge(headers, EM_X86_64)}
 
     def __getitem__(self, what: str) -> Finding:
         return self.findings[what]

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -40,6 +42,15 @@ def test_the_kernels_layout_is_not_for_every_tool(tmp_path: Path, open_capture: 
         "volatility3": "yes, but",
         "MemProcFS": "no",
     }
+
+
+def test_tools_run_on_the_machine_that_check_runs_on(
+    tmp_path: Path, open_capture: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    capture = opened(open_capture, tmp_path, dead_machine(text=TEXT))
+    monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="aarch64"))
+    (crash,) = (tool for tool in make_check(capture)["tools"] if tool["tool"] == "crash")
+    assert [each["rule"] for each in crash["objections"]] == ["it must be built for x86_64"]
 
 
 def test_the_universal_layout_is(tmp_path: Path, open_capture: Opener) -> None:

@@ -12,6 +12,7 @@ from enum import StrEnum
 import msgspec
 
 from vmcorefs.core.consumers import physical, virtual
+from vmcorefs.core.consumers.built import must_be_built
 from vmcorefs.core.consumers.objection import Objection
 from vmcorefs.core.elf.dump_headers import DumpHeaders
 
@@ -58,9 +59,20 @@ RULES: dict[str, tuple[Rule, ...]] = {
 """The tools, and what each looks at."""
 
 
-def judge(dump: DumpHeaders) -> tuple[Verdict, ...]:
-    """Judge from a dump's headers alone what each tool will make of it."""
+def judge(dump: DumpHeaders, host: int) -> tuple[Verdict, ...]:
+    """Judge from a dump's headers alone what each tool will make of it.
+
+    Args:
+        dump: The headers.
+        host: ``e_machine`` of the machine that the tools run on.
+    """
     return tuple(
-        Verdict(tool, tuple(each for rule in rules for each in rule(dump)))
+        Verdict(
+            tool,
+            (
+                *(each for rule in rules for each in rule(dump)),
+                *must_be_built(tool, dump, host),
+            ),
+        )
         for tool, rules in RULES.items()
     )

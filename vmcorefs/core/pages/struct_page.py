@@ -1,6 +1,6 @@
 """How to read a ``struct page``: by VMCOREINFO, or else by BTF.
 
-VMCOREINFO has had the keys that makedumpfile needs since 2.6.23 (kernel/vmcore_info.c), and each
+VMCOREINFO has had the keys that makedumpfile needs since 2.6.24 (kernel/vmcore_info.c), and each
 rework of ``struct page`` added some. makedumpfile defines their meaning (makedumpfile.c,
 ``__exclude_unnecessary_pages``). A *test* answers one question by some bits of one field.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 
 import pytest
@@ -21,6 +22,7 @@ from tests.builders.dead_machines import (
 )
 from vmcorefs.core.consumers.verdicts import RULES, Answer, Verdict, judge
 from vmcorefs.core.elf.dump_headers import read_dump_headers
+from vmcorefs.core.elf.elf import EM_386, EM_AARCH64, EM_X86_64
 
 NO_PADDR = 2**64 - 1
 INFO = (
@@ -51,6 +53,7 @@ class Dump:
     size: int = 32 * MIB
     flavour: Flavour = X86_64
     note_offset: int = 0x3000
+    host: int = EM_X86_64
 
     @property
     def notes(self) -> bytes:
@@ -73,7 +76,7 @@ class Dump:
         def pread(size: int, offset: int) -> bytes:
             return data[offset : offset + size]
 
-        return {each.tool: each for each in judge(read_dump_headers(pread, self.size))}
+        return {each.tool: each for each in judge(read_dump_headers(pread, self.size), self.host)}
 
 
 def answers(verdicts: dict[str, Verdict]) -> dict[str, str]:
@@ -244,7 +247,7 @@ def test_program_headers_that_do_not_follow_the_elf_header() -> None:
     def pread(size: int, offset: int) -> bytes:
         return data[offset : offset + size]
 
-    verdicts = {each.tool: each for each in judge(read_dump_headers(pread, dump.size))}
+    verdicts = {each.tool: each for each in judge(read_dump_headers(pread, dump.size), EM_X86_64)}
     assert changed(verdicts) == {"makedumpfile": "no"}
     assert rules(verdicts["makedumpfile"]) == ["it looks for program headers at 64; e_phoff is 128"]
 
@@ -355,10 +358,41 @@ def test_volatility3_counts_to_65535() -> None:
     def pread(size: int, offset: int) -> bytes:
         return data[offset : offset + size]
 
-    verdicts = {each.tool: each for each in judge(read_dump_headers(pread, dump.size))}
+    verdicts = {each.tool: each for each in judge(read_dump_headers(pread, dump.size), EM_X86_64)}
     assert rules(verdicts["volatility3"]) == [
         "it knows no extended e_phnum: of 65536 program headers it reads the first 65535"
     ]
+
+
+def test_a_tool_of_the_dumps_own_machine_need_not_be_built() -> None:
+    dump = Dump(flavour=Flavour(64, "<", EM_AARCH64), cpus=0, host=EM_AARCH64)
+    dump.info = INFO + b"NUMBER(VA_BITS)=48\n"
+    assert changed(dump.verdicts()) == {}
+    assert not any("built" in rule for each in dump.verdicts().values() for rule in rules(each))
+
+
+def test_a_dump_of_x86_needs_tools_for_it_on_another_machine() -> None:
+    verdicts = Dump(host=EM_AARCH64).verdicts()
+    assert changed(verdicts) == {"crash": "yes, but", "makedumpfile": "yes, but"}
+    for tool in ("crash", "gdb", "makedumpfile"):
+        assert rules(verdicts[tool])[-1] == "it must be built for x86_64", tool
+
+
+def test_gdb_of_x86_64_reads_a_dump_of_a_32_bit_x86() -> None:
+    verdicts = Dump(flavour=Flavour(32, "<", EM_386), cpus=0, loads=[]).verdicts()
+    assert "it must be built for i686" in rules(verdicts["crash"])
+    assert not any("built" in rule for rule in rules(verdicts["gdb"]))
+
+
+def test_a_dump_that_names_no_machine_needs_none_in_particular() -> None:
+    verdicts = Dump(flavour=Flavour(64, "<", 0), cpus=0).verdicts()
+    assert not any("built" in rule for each in verdicts.values() for rule in rules(each))
+
+
+def test_no_address_of_some_other_machine_is_quoted() -> None:
+    for verdict in Dump().verdicts().values():
+        for each in verdict.objections:
+            assert not re.search("0x[0-9a-f]{9,}", each.rule + each.source)
 
 
 def test_tools_for_one_machine_must_be_built_for_the_dumps() -> None:
