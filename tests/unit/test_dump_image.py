@@ -263,12 +263,52 @@ def test_a_dump_is_given_alone(tmp_path: Path, open_capture: Opener) -> None:
 @pytest.mark.parametrize(
     ("data", "error", "says"),
     [
-        (pack_dump(e_type=2), UnsupportedError, "an ELF file of e_type 2, expected a core (4)"),
+        (
+            pack_dump(e_type=1, e_phnum=0, e_phentsize=0),
+            UnsupportedError,
+            "an ELF object file, such as a module, expected a core (4)",
+        ),
+        (
+            pack_dump(e_type=2),
+            UnsupportedError,
+            "an ELF program, such as vmlinux, expected a core (4): give the memory as IMAGE",
+        ),
+        (pack_dump(e_type=3), UnsupportedError, "an ELF program or shared object, expected a core"),
+        (pack_dump(e_type=77), UnsupportedError, "an ELF file of e_type 77, expected a core"),
+        (
+            pack_elf([], e_phentsize=0, e_shnum=9, e_shentsize=64).ljust(4096, b"\0"),
+            UnsupportedError,
+            "a core of sections alone, as xl dump-core writes it",
+        ),
         (pack_elf([]).ljust(4096, b"\0"), FormatError, "a core with no PT_LOAD"),
         (pack_dump(e_phnum=60_000), FormatError, "60000 program headers take"),
         (pack_dump(e_phentsize=32), FormatError, "e_phentsize is 32, expected 56"),
         (
             pack_dump([Load(0, 0x1000, 1), Load(0, 0x1000, 2)]),
+            FormatError,
+            "2 PT_LOADs, all at p_paddr 0: the core of a process, not of a machine",
+        ),
+        (
+            pack_dump(
+                [
+                    Load(0, 0x1000, vaddr, held=0, paddr=0)
+                    for vaddr in (0xFFFFFFFF81000000, 0xFFFFC90000000000, DIRECT_MAP + 0x1000)
+                ]
+            ),
+            UnsupportedError,
+            "3 PT_LOADs, all at addresses of a kernel and at p_paddr 0: a copy of /proc/kcore",
+        ),
+        (
+            pack_dump(
+                [Load(0, 0x1000, 0xC0000000), Load(0, 0x1000, 0xF8000000)],
+                flavour=Flavour(32, "<", 3),
+            ),
+            UnsupportedError,
+            "2 PT_LOADs, all at addresses of a kernel",
+        ),
+        (
+            # with the vsyscall page, which lies among the kernel's addresses
+            pack_dump([Load(0, 0x1000, 0x400000), Load(0, 0x1000, 0xFFFFFFFFFF600000)]),
             FormatError,
             "2 PT_LOADs, all at p_paddr 0: the core of a process, not of a machine",
         ),

@@ -5,7 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from vmcorefs.core.elf.dump_headers import DumpHeaders, read_dump_headers
-from vmcorefs.core.elf.dump_memory import DUMP_ELF_INCOMPLETE, DumpMemory, read_dump_memory
+from vmcorefs.core.elf.dump_memory import (
+    DUMP_ELF_INCOMPLETE,
+    DumpMemory,
+    check_core,
+    read_dump_memory,
+)
+from vmcorefs.core.elf.elf import MAX_EHDR_SIZE
 from vmcorefs.core.space.extents import Extents, Kind, fill, make_extents
 from vmcorefs.core.space.ranges import make_ranges, total_size
 from vmcorefs.core.space.units import format_range, format_size
@@ -21,10 +27,11 @@ def open_elf(file: File) -> DumpFile:
 
     Raises:
         FormatError: if it is not the core of a machine, or is cut off within its headers.
-        UnsupportedError: if it is an ELF file of another kind.
+        UnsupportedError: if it is an ELF file of another kind, or tells no physical address.
         SourceIOError: if it cannot be read.
     """
     try:
+        check_core(_reader(file)(MAX_EHDR_SIZE, 0))
         dump = read_dump_headers(_reader(file), file.size)
         memory = read_dump_memory(dump)
         notes = tuple(_read_notes(file, dump))

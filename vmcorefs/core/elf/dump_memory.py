@@ -7,11 +7,21 @@ them (fs/proc/vmcore.c).
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 import numpy as np
 
 from vmcorefs.core.elf.dump_headers import DumpHeaders
-from vmcorefs.core.elf.elf import ET_CORE, PT_LOAD, PhdrTable, make_ehdr
+from vmcorefs.core.elf.elf import (
+    ELFCLASS32,
+    ELFCLASS64,
+    ET_CORE,
+    PT_LOAD,
+    PhdrTable,
+    decode_ehdr,
+    make_ehdr,
+)
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr, looks_like_elfcorehdr
 from vmcorefs.core.space.columns import BoolArray
 from vmcorefs.core.space.extents import Extents, Kind, fill, make_extents, validate
@@ -21,6 +31,17 @@ from vmcorefs.errors import FormatError, UnsupportedError
 
 DUMP_ELF_INCOMPLETE = 1
 """``e_flags`` of a dump that makedumpfile could not finish (its elf_info.h)."""
+
+
+_KINDS: Final = {
+    1: "object file, such as a module",
+    2: "program, such as vmlinux",
+    3: "program or shared object",
+}
+"""Of e_type."""
+
+_KERNEL_HALF: Final = {ELFCLASS32: 1 << 31, ELFCLASS64: 1 << 63}
+"""Where a kernel's addresses begin at the earliest; one page of x86-64's is a process's."""
 
 
 class DumpMemory(msgspec.Struct, frozen=True):
@@ -46,6 +67,29 @@ class DumpMemory(msgspec.Struct, frozen=True):
         return subtract(self.plan.ram, self.held.ranges)
 
 
+def check_core(data: bytes) -> None:
+    """Check that an ELF file is a core with program headers.
+
+    Args:
+        data: Its first bytes, at least ``MAX_EHDR_SIZE``.
+
+    Raises:
+        FormatError: if it is not an ELF file.
+        UnsupportedError: if it is an object file, a program, or what Xen writes of a domain.
+    """
+    header, fields = decode_ehdr(data)
+    if header.e_type != ET_CORE:
+        kind = _KINDS.get(header.e_type, f"file of e_type {header.e_type}")
+        raise UnsupportedError(
+            f"an ELF {kind}, expected a core ({ET_CORE}): give the memory as IMAGE; a vmlinux is"
+            " for --vmlinux"
+        )
+    if not header.e_phnum and fields["e_shnum"]:
+        raise UnsupportedError(
+            "a core of sections alone, as xl dump-core writes it: crash reads it"
+        )
+
+
 def read_dump_memory(dump: DumpHeaders, *, source: int = 0) -> DumpMemory:
     """Invert the program headers of a dump.
 
@@ -58,12 +102,8 @@ def read_dump_memory(dump: DumpHeaders, *, source: int = 0) -> DumpMemory:
 
     Raises:
         FormatError: if it is not the core of a machine, or a PT_LOAD cannot be true.
-        UnsupportedError: if it is an object file or a program.
+        UnsupportedError: if it tells no physical address.
     """
-    if dump.header.e_type != ET_CORE:
-        raise UnsupportedError(
-            f"an ELF file of e_type {dump.header.e_type}, expected a core ({ET_CORE})"
-        )
     if len(dump.phdrs) and looks_like_elfcorehdr(dump.phdrs):
         raise FormatError(
             "an elfcorehdr, which holds no memory: give the memory as IMAGE, and this by --map"
@@ -91,6 +131,11 @@ def _check_loads(dump: DumpHeaders) -> PhdrTable:
     if not len(loads):
         raise FormatError("a core with no PT_LOAD, expected a machine's memory")
     if len(loads) > 1 and not loads["p_paddr"].any():
+        if (loads["p_vaddr"] >= _KERNEL_HALF[dump.header.elf_class]).all():
+            raise UnsupportedError(
+                f"{len(loads)} PT_LOADs, all at addresses of a kernel and at p_paddr 0: a copy of"
+                " /proc/kcore of Linux before 4.11, which tells no physical address"
+            )
         raise FormatError(
             f"{len(loads)} PT_LOADs, all at p_paddr 0: the core of a process, not of a machine"
         )
