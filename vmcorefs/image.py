@@ -20,8 +20,8 @@ from vmcorefs.core.formats.kdump.headers import KdumpHeaders
 from vmcorefs.core.maps.memory_map import MemoryMap, with_crash_kernel
 from vmcorefs.core.maps.text import parse_memory_map
 from vmcorefs.core.space.extents import Extents
-from vmcorefs.core.space.ranges import Ranges, make_ranges, normalise, subtract, total_size
-from vmcorefs.core.space.units import PAGE_SIZE, format_range, format_size
+from vmcorefs.core.space.ranges import Ranges, make_ranges, normalise, subtract
+from vmcorefs.core.space.units import PAGE_SIZE, format_size
 from vmcorefs.discovery.backup import Backup
 from vmcorefs.discovery.dump import (
     check_options,
@@ -36,6 +36,7 @@ from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.findings import make_dump_findings, make_findings
 from vmcorefs.discovery.low_memory import find_low_memory
 from vmcorefs.discovery.map_and_placement import find_map_and_placement
+from vmcorefs.discovery.missing import describe_missing, summarise_missing
 from vmcorefs.discovery.plan import Plan, find_plan
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FormatError, TruncatedError
@@ -55,7 +56,6 @@ from vmcorefs.system.progress import Progress
 
 _MAX_MAP_SIZE = 256 << 20
 _MAX_VALUE_SIZE = 4096  # a page, as sysfs has it
-_PCI_HOLE_END = 1 << 32
 
 
 class MemoryImage(msgspec.Struct, frozen=True):
@@ -189,7 +189,7 @@ def open_image(
         if low.source is not None:
             stack.callback(low.source.close)
             sources = (*images, low.source)
-        missing = _find_missing(config, sources, low.memory, memory_map, plan)
+        missing = _find_missing(config, images[0], low.memory, memory_map, plan, explorer)
         crashed = Reader("memory", low.memory, sources)
         notes = read_crash_notes(
             crashed,
@@ -275,7 +275,7 @@ def _with_kernel(image: MemoryImage, explorer: Explorer, vmlinux: Vmlinux | None
             *image.warnings,
             *notes.warnings,
             *(line for line in (no_log, not_verified) if line),
-            *([f"{_summarise(missing)}: reading them fails"] if len(missing) else ()),
+            *([f"{summarise_missing(missing)}: reading them fails"] if len(missing) else ()),
             *(_doubt(one) for one in image.findings if one.is_doubtful),
         ),
     )
@@ -349,10 +349,11 @@ def _add_crash_kernel(memory_map: MemoryMap, plan: Plan) -> MemoryMap:
 
 def _find_missing(
     config: CaptureConfig,
-    sources: tuple[Source, ...],
+    image: Source,
     memory: Extents,
     memory_map: MemoryMap,
     plan: Plan,
+    explorer: Explorer,
 ) -> Ranges:
     """RAM of the crashed kernel that no input holds.
 
@@ -363,38 +364,9 @@ def _find_missing(
     wanted = normalise(np.concatenate((memory_map.crashed_ram, plan.elfcorehdr.ram)))
     missing = subtract(wanted, memory.ranges)
     if len(missing) and not config.truncated:
-        raise TruncatedError(_describe_missing(config, sources, missing, memory_map, memory))
-    return missing
-
-
-def _summarise(missing: Ranges) -> str:
-    first = format_range(int(missing[0, 0]), int(missing[0, 1]))
-    return f"{format_size(total_size(missing))} of RAM are in no input, first {first}"
-
-
-def _describe_missing(
-    config: CaptureConfig,
-    sources: tuple[Source, ...],
-    missing: Ranges,
-    memory_map: MemoryMap,
-    memory: Extents,
-) -> str:
-    summary = _summarise(missing)
-    image = sources[0]
-    message = (
-        f"{image.name}: {image.size} bytes, but the memory map ends at {memory_map.end:#x}"
-        f" ({memory_map.end} bytes); {summary}"
-    )
-    high = memory_map.end - _PCI_HOLE_END
-    low = image.size - high
-    held = memory.rows(memory.source == 0)
-    # what was found to lie elsewhere needs no advice
-    flat = bool((held.start == held.offset - config.images[0].offset).all())
-    alone = len(config.images) == 1 and config.images[0].paddr is None and flat
-    if alone and high > 0 and 0 < low < _PCI_HOLE_END:
-        return (
-            f"{message}; if it is QEMU's memory file, which keeps RAM above 4 GiB right behind RAM"
-            f" below it, give its two pieces: {image.name}@0+{low:#x}"
-            f" {image.name}@{_PCI_HOLE_END:#x}:{low:#x}"
+        found = explorer.found if explorer.has_looked else None
+        is_placed = found is not None and found.placement is not None
+        raise TruncatedError(
+            describe_missing(config, image, missing, memory_map, memory, is_placed=is_placed)
         )
-    return f"{message}; pass --truncated to serve the rest, with EIO for what is missing"
+    return missing

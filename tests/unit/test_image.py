@@ -246,6 +246,66 @@ def test_qemus_memory_file_given_as_one_piece_is_recognised(
         open_capture(ram, memory_map=iomem)
 
 
+@pytest.mark.parametrize(
+    ("size", "advice"),
+    [
+        # as if its low piece ended within a page, or below the RAM that the map has there
+        ((6 << 30) - 1, "pass --truncated"),
+        ((6 << 30) - 4096, "pass --truncated"),
+        ((1 << 32) - 1, "4 GiB - 1 is the most that QEMU's pmemsave saves at once, so what lies"),
+        # as if more lay below 4 GiB than firmware reserves there
+        ((6 << 30) + (65 << 20), "pass --truncated"),
+        ((6 << 30) + (64 << 20), "if it is QEMU's memory file"),
+    ],
+)
+def test_two_pieces_are_advised_only_if_the_map_allows_them(
+    tmp_path: Path, open_capture: Opener, size: int, advice: str
+) -> None:
+    ram, iomem = tmp_path / "ram", tmp_path / "iomem"
+    ram.touch()
+    os.truncate(ram, size)
+    iomem.write_text(
+        maps.iomem_text([(0x100000, 3 << 30, "System RAM"), (4 << 30, 7 << 30, "System RAM")])
+    )
+    with pytest.raises(TruncatedError) as caught:
+        open_capture(ram, memory_map=iomem)
+    assert str(caught.value).partition("); ")[2].partition("; ")[2].startswith(advice)
+
+
+def test_one_piece_above_4_gib_is_no_file_of_qemus(tmp_path: Path, open_capture: Opener) -> None:
+    ram, iomem = tmp_path / "ram", tmp_path / "iomem"
+    ram.touch()
+    os.truncate(ram, 2 << 30)
+    iomem.write_text(maps.iomem_text([(4 << 30, 5 << 30, "System RAM")]))
+    with pytest.raises(TruncatedError, match=r"first \[0x100000000, 0x140000000\); pass --trunc"):
+        open_capture(ram, memory_map=iomem)
+
+
+def test_what_pmemsave_saves_at_most_is_told_without_a_map_too(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    ram = tmp_path / "ram"
+    ram.touch()
+    os.truncate(ram, (1 << 32) - 1)
+    with pytest.raises(ConfigError, match="4 GiB - 1 is the most that QEMU's pmemsave saves"):
+        open_capture(ram)
+
+
+def test_the_pieces_of_ranges_that_follow_each_other_are_at_their_addresses(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    ranges = ((0x1000, 0x9F000), (0x100000, 0x300000), (0x500000, 0x540000))
+    ram, iomem = tmp_path / "ram", tmp_path / "iomem"
+    ram.write_bytes(b"".join(stamped(start, end) for start, end in ranges))
+    iomem.write_text(maps.iomem_text([(start, end, "System RAM") for start, end in ranges]))
+    with pytest.raises(TruncatedError, match="as LiME's raw format has them") as caught:
+        open_capture(ram, memory_map=iomem)
+    pieces = str(caught.value).partition("as a piece: ")[2].split()
+    oldmem = open_capture(pieces, memory_map=iomem)["oldmem"]
+    for start, end in ranges:
+        same_bytes(oldmem.pread(end - start, start), stamped(start, end))
+
+
 def test_an_image_that_shrinks_after_it_was_opened_fails_there_and_nowhere_else(
     tmp_path: Path, open_capture: Opener
 ) -> None:
@@ -274,8 +334,9 @@ class TestMemoryMap:
             ConfigError,
             match=exactly(
                 f"{saved.ram}: no memory map is given, and no VMCOREINFO note and no elfcorehdr was"
-                " found in it; pass --map with the text of /proc/iomem, a copy of"
-                " /sys/firmware/memmap, the e820 lines of dmesg, or an elfcorehdr"
+                " found in it; if it is plain memory, in which offsets are physical addresses, pass"
+                " --map with the text of /proc/iomem, a copy of /sys/firmware/memmap, the e820"
+                " lines of dmesg, or an elfcorehdr"
             ),
         ):
             open_capture(saved.ram)

@@ -19,6 +19,7 @@ from vmcorefs.core.space.placement import USUAL_SPLITS, Placement, flat, split
 from vmcorefs.core.space.ranges import complement, make_ranges
 from vmcorefs.discovery.elfcorehdr import examine_places
 from vmcorefs.discovery.explore import TOO_MANY, Explorer
+from vmcorefs.discovery.missing import PMEMSAVE_MOST, describe_pmemsave
 from vmcorefs.discovery.plan import only_elfcorehdr
 from vmcorefs.discovery.search.scan import locate
 from vmcorefs.errors import ConfigError
@@ -120,7 +121,10 @@ def _describe_nothing(config: CaptureConfig, explorer: Explorer) -> str:
         )
     if explorer.has_passed_over:
         seen += f" ({TOO_MANY}; --vmcoreinfo)"
+    if explorer.is_movable and explorer.size == PMEMSAVE_MOST:
+        seen += f"; {describe_pmemsave()}"
     return (
-        f"{path}: no memory map is given, and {seen}; pass --map with the text of /proc/iomem, a"
-        " copy of /sys/firmware/memmap, the e820 lines of dmesg, or an elfcorehdr"
+        f"{path}: no memory map is given, and {seen}; if it is plain memory, in which offsets are"
+        " physical addresses, pass --map with the text of /proc/iomem, a copy of"
+        " /sys/firmware/memmap, the e820 lines of dmesg, or an elfcorehdr"
     )

@@ -90,8 +90,7 @@ def _refuse_contradiction(config: CaptureConfig, memory: Reader, found: FoundKer
     path = config.images[0].path
     raise LayoutError(
         f"{path}: by the memory map its offsets are physical addresses, but the kernel's page"
-        f" tables resolve in another placement: {found.placement.name}; leave out --map, or give"
-        f" the address of the memory in {path}: {path}@PADDR"
+        f" tables resolve in another placement: {found.placement.name}; leave out --map"
     )
 
 

@@ -92,10 +92,7 @@ def _recognise(file: File, piece: Piece) -> _Format | None:
                 f"{file.name}: {file.size} bytes, less than a page, expected a machine's memory"
             )
     elif not _is_whole(piece):
-        raise ConfigError(
-            f"{file.name}: a dump knows where its memory belongs: give all of it, or, if a part of"
-            " it is raw memory, that part's paddr"
-        )
+        raise ConfigError(f"{file.name}: a dump knows where its memory belongs: give all of it")
     return found
 
 
@@ -113,10 +110,7 @@ def _open_dump(files: list[File], formats: list[_Format | None], count: int) -> 
     if not dumps or (one is not None and one.is_flattened):
         raise UnsupportedError(f"{files[0].name}: a flattened stream of an unknown dump format")
     strange = dumps[0]
-    raise ConfigError(
-        f"{strange.name}: a dump knows where its memory belongs: give it alone, or with an"
-        f" address if it is raw memory, as in {strange.name}@0"
-    )
+    raise ConfigError(f"{strange.name}: a dump knows where its memory belongs: give it alone")
 
 
 def _in_tree(path: str) -> str:

@@ -33,7 +33,8 @@ USUAL_SPLITS = (2 << 30, 3 << 30, 7 << 29)
 
 FLAT = "flat: offset is physical address"
 
-_FIRMWARE = 64 << 20  # the most it reserves below the hole
+FIRMWARE = 64 << 20
+"""The most that firmware reserves below the PCI hole."""
 
 
 class Placement(msgspec.Struct, frozen=True, eq=False):
@@ -138,7 +139,7 @@ def _splits(size: int, ram: Ranges | None) -> Iterator[int]:
         yield low
     # the file may lack its end; firmware reserves the last memory below the hole
     for usual in USUAL_SPLITS:
-        if usual != low and end <= usual < min(end + _FIRMWARE, size):
+        if usual != low and end <= usual < min(end + FIRMWARE, size):
             yield usual
 
 
