@@ -16,7 +16,7 @@ from tests.builders.dead_machines import stamped, vmcoreinfo_text
 from tests.builders.elf_dumps import pack_dump, save_dump
 from tests.builders.kdumps import CODECS, KEPT, NOTES, PAGE, RAM, Kdump, stamped_page
 from tests.conftest import Opener
-from tests.matching import same_bytes
+from tests.matching import exactly, same_bytes
 from vmcorefs import (
     ConfigError,
     FaultError,
@@ -122,12 +122,48 @@ def test_the_parts_of_a_split_dump_are_one(tmp_path: Path, open_capture: Opener)
 
 def test_a_part_that_is_not_given_is_missing(tmp_path: Path, open_capture: Opener) -> None:
     one, _, three = parts(tmp_path)
-    with pytest.raises(TruncatedError, match=r"640 KiB .* first \[0x32000, 0xd2000\)"):
+    with pytest.raises(
+        TruncatedError,
+        match=exactly(
+            f"{one}, {three}: parts of a split dump; pages [0x32000, 0xd2000) are in a part that"
+            " was not given: give all parts; pass --truncated to serve the rest, and EIO for these"
+        ),
+    ):
         open_capture([one, three])
     capture = open_capture([one, three], truncated=True)
     same_bytes(capture["oldmem"].pread(PAGE, 229 * PAGE), stamped_page(229))
     with pytest.raises(FaultError, match="missing"):
         capture["oldmem"].pread(1, 60 * PAGE)
+
+
+def test_each_part_that_is_not_given_is_told(tmp_path: Path, open_capture: Opener) -> None:
+    _, two, three = parts(tmp_path)
+    for given, told in (
+        (
+            [two],
+            "a part of a split dump; pages [0x0, 0x32000) and [0xd2000, 0x258000) are in parts",
+        ),
+        ([three], "a part of a split dump; pages [0x0, 0xd2000) are in a part that was not given"),
+        ([two, three], "parts of a split dump; pages [0x0, 0x32000) are in a part that was not"),
+    ):
+        with pytest.raises(TruncatedError) as caught:
+            open_capture(given)
+        assert str(caught.value).startswith(f"{', '.join(map(str, given))}: {told}")
+
+
+def test_what_a_part_has_lost_is_told_beside_the_part_that_is_not_given(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    save = {
+        n: Kdump(KEPT, RAM, split=span, lost=[KEPT[0]] if n == 0 else []).pack()
+        for n, span in enumerate([(0, 50), (50, 600)])
+    }
+    one = save_dump(tmp_path, save[0], "part0")
+    with pytest.raises(TruncatedError) as caught:
+        open_capture(one)
+    said = str(caught.value)
+    assert said.startswith(f"{one}: 4 KiB of memory that it should have are lost, first [0x")
+    assert f"; {one}: a part of a split dump; pages [0x32000, " in said
 
 
 def test_what_is_no_part_is_refused(tmp_path: Path, open_capture: Opener) -> None:

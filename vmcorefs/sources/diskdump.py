@@ -44,6 +44,7 @@ from vmcorefs.core.space.extents import (
 from vmcorefs.core.space.ranges import (
     Int64Array,
     Ranges,
+    complement,
     intersect,
     make_ranges,
     normalise,
@@ -65,6 +66,7 @@ MAX_RUNS = 1 << 22
 _CHUNK = 1 << 18  # bytes of a bitmap read at a time: those of 8 GiB
 _DESCS, _DESCS_OF_CUT = 1 << 15, 64
 _LAST = 1 << 12
+_SHOWN = 4  # of parts, and of ranges
 
 
 class _Part(msgspec.Struct, frozen=True):
@@ -117,7 +119,8 @@ def open_diskdump(files: Sequence[File]) -> DumpFile:
     if int(ram[-1, 1]) > MAX_ADDRESS // page_size:
         raise FormatError(f"{first.file.name}: pages beyond {MAX_ADDRESS:#x}")
     tables = [_table(part, number, page_size) for number, part in enumerate(parts)]
-    lost = np.concatenate([_gaps(parts, ram), *(part.lost for part in parts)])
+    gaps = _gaps(parts, ram)
+    lost = np.concatenate([gaps, *(part.lost for part in parts)])
     missing = normalise(lost * page_size)
     held = merge(*tables)
     if len(missing):
@@ -139,7 +142,7 @@ def open_diskdump(files: Sequence[File]) -> DumpFile:
         ),
         has_vaddrs=False,
         missing=missing,
-        lost=_describe_loss(first, missing),
+        lost=_describe_loss(parts, gaps),
         notes=notes,
         notes_in=notes_in,
         vmcoreinfo=apart.vmcoreinfo,
@@ -340,13 +343,40 @@ def _describe(parts: Sequence[_Part]) -> str:
     return f"a kdump-compressed dump of level {level}{split}"
 
 
-def _describe_loss(part: _Part, missing: Ranges) -> str:
-    if not len(missing):
-        return ""
-    return (
-        f"{part.file.name}: {format_size(total_size(missing))} of memory that it should have are"
-        f" lost, first {format_range(*missing[0].tolist())}"
-    )
+def _describe_loss(parts: Sequence[_Part], gaps: Ranges) -> str:
+    """What is missing: what the parts that are there have lost, and the parts that are not there.
+
+    Args:
+        parts: Those that were given.
+        gaps: Page frame numbers of RAM that none of them covers, a normal set.
+    """
+    page_size = parts[0].main.block_size
+    told = []
+    for part in parts:
+        if len(part.lost):
+            first = format_range(*(part.lost[0] * page_size).tolist())
+            size = format_size(total_size(part.lost) * page_size)
+            told.append(
+                f"{part.file.name}: {size} of memory that it should have are lost, first {first}"
+            )
+    if len(gaps):
+        names = ", ".join(part.file.name for part in parts[:_SHOWN])
+        more = f" and {len(parts) - _SHOWN} more" if len(parts) > _SHOWN else ""
+        is_one = len(parts) == 1
+        what = "a part of a split dump" if is_one else "parts of a split dump"
+        told.append(f"{names}{more}: {what}; {_describe_gaps(parts, gaps, page_size)}")
+    return "; ".join(told)
+
+
+def _describe_gaps(parts: Sequence[_Part], gaps: Ranges, page_size: int) -> str:
+    """The pages of the parts that are not there, whether they are RAM or not."""
+    ends = [part.sub.max_mapnr_64 or part.main.max_mapnr for part in parts]
+    absent = complement(normalise(make_ranges(part.span for part in parts)), 0, max(ends))
+    rows = [row for row in absent if len(intersect(make_ranges([tuple(row.tolist())]), gaps))]
+    shown = " and ".join(format_range(*(row * page_size).tolist()) for row in rows[:_SHOWN])
+    more = f" and {len(rows) - _SHOWN} more" if len(rows) > _SHOWN else ""
+    where = "a part that was not given" if len(rows) == 1 else "parts that were not given"
+    return f"pages {shown}{more} are in {where}: give all parts"
 
 
 def _warnings(parts: Sequence[_Part]) -> Iterator[str]:
