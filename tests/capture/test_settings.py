@@ -40,8 +40,12 @@ BAD = [
     ("[target]\ndirectory = 'crash'", r"f:2: target\.directory: 'crash': .* an absolute path"),
     ("[target]\nfilesystem = 'sda1'", r"f:2: target\.filesystem: 'sda1': expected UUID=, .*"),
     ("[target]\nfilesystem = 'ID=x'", r"f:2: target\.filesystem: 'ID=x': expected UUID=, .*"),
-    ("[target]\nurl = 'host:/dir'", r"f:2: target\.url: 'host:/dir': expected a URL, .*"),
-    ("[target]\nurl = 'ssh://host'", r"f:2: target\.url: 'ssh://host': expected ssh://.*"),
+    ("[target]\nurl = 'dir'", r"f:2: target\.url: 'dir': expected a URL, .*"),
+    ("[target]\nurl = 'host:/dir'", r"f:2: .*'host:/dir': did you mean ssh://host/dir\?"),
+    ("[target]\nurl = 'crash@host'", r"f:2: .*'crash@host': did you mean ssh://crash@host/PATH\?"),
+    ("[target]\nurl = 'ssh://host'", r"f:2: target\.url: ssh://host: expected ssh://.*"),
+    ("[target]\nurl = 'ssh://[::g]/d'", r"f:2: target\.url: .*'::g' is no IPv6 address.*"),
+    ("[target]\nurl = 'ssh://u:p@h/d'", r"f:2: target\.url: ssh://h: ssh takes no password .*"),
     (
         "[target]\nfilesystem = 'LABEL=x'\nurl = 'ssh://host/dir'",
         r"f:3: target\.url: 'ssh://host/dir': either a url or a filesystem, not both",
@@ -52,6 +56,19 @@ BAD = [
     ),
     ("[load]\nremove = ['a', 3]", r"f:2: load\.remove\[1\]: expected `str`, got `int`"),
 ]
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "ssh://crash@[fe80::1%eth0]:22/srv/crash/",
+        "ssh://[fe80::1%25enp0s31f6]/srv",
+        "ssh://a_b.c/%20x",
+        "ssh://[2001:db8::5]/x",
+    ],
+)
+def test_a_url_is_taken_as_save_takes_it(url: str) -> None:
+    assert parse_settings(f"[target]\nurl = '{url}'").target.url == url
 
 
 @pytest.mark.parametrize(("text", "message"), BAD, ids=[text for text, _ in BAD])

@@ -38,6 +38,8 @@ import msgspec
 
 from vmcorefs.core.space.units import parse_size
 from vmcorefs.errors import ConfigError
+from vmcorefs.output.places import find_meant
+from vmcorefs.output.ssh import parse_place
 from vmcorefs.save.command import parse_levels
 from vmcorefs.system.files import read_file
 
@@ -272,11 +274,12 @@ def _check_url(target: TargetSettings) -> None:
         return
     match = _URL.fullmatch(target.url)
     if match is None:
+        meant = find_meant(target.url)
+        if meant is not None:
+            raise ConfigError(f"{target.url!r}: did you mean {meant}?")
         raise ConfigError(f"{target.url!r}: expected a URL, such as ssh://crash@host/srv/crash")
-    if match["scheme"] == "ssh" and not re.fullmatch(
-        r"([\w.-]+@)?(\[[0-9a-fA-F:]+\]|\w[\w.-]*)(:[0-9]{1,5})?/\S*", match["rest"]
-    ):
-        raise ConfigError(f"{target.url!r}: expected ssh://[USER@]HOST[:PORT]/DIRECTORY")
+    if match["scheme"] == "ssh":
+        parse_place(target.url.rstrip("/"))
     if target.filesystem:
         raise ConfigError(f"{target.url!r}: either a url or a filesystem, not both")
 

@@ -21,9 +21,44 @@ _LOCAL_SCHEMES = frozenset({"file", "local"})
 
 
 def scheme_of(output: str) -> str | None:
-    """The scheme of a URL, in lower case; None for a path."""
+    """The scheme of a URL, in lower case; None for a path.
+
+    Raises:
+        ConfigError: if it is neither, but names a file of another machine as scp does.
+    """
     match = _URL.match(output)
-    return match[1].lower() if match else None
+    if match is not None:
+        return match[1].lower()
+    meant = find_meant(output)
+    if meant is not None:
+        raise ConfigError(
+            f"{output}: did you mean {meant}? (for a file of that name here, write ./{output})"
+        )
+    return None
+
+
+def find_meant(output: str) -> str | None:
+    """The URL that is meant by ``user@host:/path`` and the like; None for a path.
+
+    Taken as a path, each would be a file of this machine.
+    """
+    front, slash, _ = output.partition("/")
+    user, at, host = front.rpartition("@")
+    path = output[len(front) :]
+    if slash and host.endswith(":") and len(host) > 1:
+        host = host[:-1]
+    elif user and not host.startswith("[") and host.count(":") == 1:  # below the user's home
+        host, _, home = host.partition(":")
+        path = f"/{home}{path}"
+    elif not user or not host:
+        return None
+    if slash and os.path.isdir(os.path.dirname(output)):
+        return None  # a directory may have such a name
+    if host in _LOCAL_SCHEMES and not user:
+        return f"file://{path}"
+    if ":" in host and not host.startswith("["):
+        host = f"[{host}]"
+    return f"ssh://{user}{at}{host}{path or '/PATH'}"
 
 
 def is_local(output: str) -> bool:

@@ -8,11 +8,13 @@ compares the size first.
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
 import subprocess
 import tempfile
 from contextlib import suppress
+from ipaddress import IPv6Address
 from typing import IO, cast
 from urllib.parse import unquote
 
@@ -75,17 +77,28 @@ class SshPlace(msgspec.Struct, frozen=True):
     path: str
 
     def command(self, script: str) -> list[str]:
-        """The command that runs ``script`` there, whatever the user's login shell is."""
+        r"""The command that runs ``script`` there, whatever the user's login shell is.
+
+        ssh gives a command to that shell. csh ends a quoted word at a newline and takes ``!`` out
+        of it, fish unescapes backslashes in it: the word has none of these but ``\0`` and digits,
+        which all leave as they are, and the sh that it starts decodes (printf(1), ``%b``).
+        """
         port = ["-p", str(self.port)] if self.port is not None else []
-        remote = f"exec sh -c {shlex.quote(script)}"
+        word = "".join(chr(b) if b in _PLAIN else f"\\0{b:03o}" for b in os.fsencode(script))
+        remote = f"""exec sh -c 'eval "$(printf %b "{word}")"'"""
         return ["ssh", *_OPTIONS, *port, "--", self.destination, remote]
 
 
+_PLAIN = frozenset(range(0x20, 0x7F)) - frozenset(b"'\"\\!$`")
+"""What stands for itself in both kinds of quotes, in any shell."""
+
 _PLACE = re.compile(
     r"ssh://(?:(?P<user>[^@:/]+)(?P<password>:[^@/]*)?@)?"
-    r"(?P<host>\[[0-9a-fA-F:.%]+\]|[^@:/\[\]]+)(?::(?P<port>[0-9]{1,5}))?(?P<path>/.*[^/])",
+    r"(?P<host>\[[^\[\]/]+\]|[^@:/\[\]]+)(?::(?P<port>[0-9]{1,5}))?(?P<path>/.*[^/])",
     re.IGNORECASE,
 )
+# what OpenSSH takes itself (ssh.c, valid_hostname and valid_ruser), as a ProxyCommand may get it
+_NAME = re.compile(r"(?!-)[^\s'`\"$\\;&<>|(){}/\x00-\x1f\x7f]+")
 
 
 def parse_place(url: str) -> SshPlace:
@@ -97,12 +110,32 @@ def parse_place(url: str) -> SshPlace:
     match = _PLACE.fullmatch(url)
     path = unquote(match["path"]) if match else ""
     if match is None or any(character in path for character in "\0\n"):
-        raise ConfigError(f"{url}: expected ssh://[user@]host[:port]/path/of/a/file")
-    host = match["host"].strip("[]")
+        brackets = (
+            "; an IPv6 address stands in []" if url.partition("://")[2].count(":") > 1 else ""
+        )
+        raise ConfigError(f"{url}: expected ssh://[user@]host[:port]/path/of/a/file{brackets}")
+    host, user = _read_host(url, match["host"]), unquote(match["user"] or "")
     if match["password"] is not None:
         raise ConfigError(f"ssh://{host}: ssh takes no password here; give it a key")
-    destination = f"{unquote(match['user'])}@{host}" if match["user"] else host
+    for what, name in (("host", host), ("user", user)):
+        if name and not _NAME.fullmatch(name):
+            raise ConfigError(f"{url}: {name!r} cannot be the name of a {what}")
+    destination = f"{user}@{host}" if user else host
     return SshPlace(destination, int(match["port"]) if match["port"] else None, path)
+
+
+def _read_host(url: str, text: str) -> str:
+    """A host as ssh takes it: an IPv6 address with its zone and without its brackets."""
+    if not text.startswith("["):
+        return unquote(text)
+    address, percent, zone = text[1:-1].partition("%")
+    if zone.startswith("25") and len(zone) > 2:  # %25eth0: RFC 6874 quotes the % in a URL
+        zone = unquote(zone[2:])
+    try:
+        IPv6Address(address)
+    except ValueError:
+        raise ConfigError(f"{url}: {address!r} is no IPv6 address, which stands in []") from None
+    return f"{address}{percent}{zone}"
 
 
 class SshTarget(SequentialTarget):
