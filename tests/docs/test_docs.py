@@ -11,6 +11,7 @@ import pytest
 
 from tests.faults.cases import CASES
 from tests.faults.table import DOCUMENT as FAULTS, read_rows
+from tests.fuzz.targets import TARGETS
 from tests.unit.save.test_report import REPORT
 from vmcorefs.cli import main
 from vmcorefs.config import load_capture_file
@@ -117,3 +118,13 @@ def test_the_keys_of_saves_report_are_those_of_its_table() -> None:
     rows = re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
     named = [key for row in rows for key in re.findall(r"`(\w+)`", row)]
     assert sorted(named) == sorted(as_dict(REPORT))
+
+
+def test_the_table_of_fuzz_targets_names_each_and_no_other() -> None:
+    text = (ROOT / "docs" / "fuzzing.md").read_text()
+    table = text.partition("| targets |")[2].partition("\n\n")[0]
+    rows = re.findall(r"^\| (`[^|]*) \|", table, re.MULTILINE)
+    named = [name for row in rows for name in re.findall(r"`([\w-]+)`", row)]
+    assert sorted(f"discovery{name}" if name[0] == "-" else name for name in named) == sorted(
+        TARGETS
+    )
