@@ -275,7 +275,8 @@ def is_capture_file(images: Sequence[StrPath | Piece]) -> bool:
 
 
 _PIECE = re.compile(
-    r"(?P<path>.+?)@(?P<paddr>[^@:+]+)(?::(?P<offset>[^@:+]+))?(?:\+(?P<size>[^@:+]+))?"
+    r"(?P<path>.+?)@(?P<paddr>[^@:+]+)(?::(?P<offset>[^@:+]+))?(?:\+(?P<size>[^@:+]+))?",
+    re.DOTALL,  # a name may have a line end in it
 )
 
 

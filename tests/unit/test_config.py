@@ -34,6 +34,7 @@ from vmcorefs.options import parse_elfcorehdr_choice, parse_machine
         ("ram@0x100000000:0x80000000+640K", Piece("ram", 1 << 32, 1 << 31, 640 << 10)),
         ("user@host/ram@0x1000", Piece("user@host/ram", 0x1000)),
         ("dir:a+b/ram@16", Piece("dir:a+b/ram", 16)),
+        ("a\nb\n@4G:2G+1G", Piece("a\nb\n", 4 << 30, 2 << 30, 1 << 30)),
         ("@4G", Piece("@4G")),
         ("ram@", Piece("ram@")),
         ("", Piece("")),

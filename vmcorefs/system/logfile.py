@@ -11,7 +11,8 @@ from vmcorefs.errors import ConfigError
 class LogFile(logging.Handler):
     """Appends to a file; lines that cannot be written are counted, and that is logged later.
 
-    A log that cannot be written must not make reads of the mount fail, nor take up memory.
+    A log that cannot be written must not make reads of the mount fail, nor take up memory. It has
+    names and addresses of a dead machine: a new file is for its owner alone, whatever the umask.
     """
 
     def __init__(self, path: str) -> None:
@@ -24,7 +25,7 @@ class LogFile(logging.Handler):
         flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
         try:
             # a pipe that nobody reads, now or later, is not waited for
-            self._descriptor = os.open(path, flags | os.O_NONBLOCK, 0o666)
+            self._descriptor = os.open(path, flags | os.O_NONBLOCK, 0o600)
         except OSError as error:
             raise ConfigError(f"{path}: cannot open the log: {error.strerror}") from error
         self._lost = 0

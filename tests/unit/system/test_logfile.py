@@ -61,3 +61,24 @@ def test_a_log_into_a_pipe_that_nobody_reads_is_not_waited_for(tmp_path: Path) -
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(ConfigError, match="pipe: cannot open the log: No such device or address"):
         LogFile(str(tmp_path / "pipe"))
+
+
+@pytest.mark.parametrize("umask", [0, 0o022, 0o077])
+def test_a_new_log_is_its_owners_alone_whatever_the_umask(tmp_path: Path, umask: int) -> None:
+    before = os.umask(umask)
+    try:
+        LogFile(str(tmp_path / "log")).close()
+    finally:
+        os.umask(before)
+    assert (tmp_path / "log").stat().st_mode & 0o777 == 0o600
+
+
+def test_a_log_that_is_there_keeps_its_mode_and_what_is_in_it(tmp_path: Path) -> None:
+    path = tmp_path / "log"
+    path.write_text("before\n")
+    path.chmod(0o640)
+    handler = LogFile(str(path))
+    handler.handle(logging.makeLogRecord({"msg": "after"}))
+    handler.close()
+    assert path.read_text() == "before\nafter\n"
+    assert path.stat().st_mode & 0o777 == 0o640
