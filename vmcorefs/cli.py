@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import logging
 from typing import Any, Final
 
 import click
 
 from vmcorefs.errors import VmcorefsError
+from vmcorefs.system.logfile import LineFormatter
+from vmcorefs.system.terminal import print_lines, printable
 
 _COMMANDS: Final = {
     "capture": ("capture.commands", "What runs in the capture kernel, and what prepares it."),
@@ -46,11 +49,17 @@ class _Group(click.Group):
             formatter.write_dl([(name, line) for name, (_, line) in _COMMANDS.items()])
 
     def invoke(self, ctx: click.Context) -> Any:  # noqa: ANN401  # click's own signature
+        if logging.lastResort is not None:  # what is logged where no log was asked for
+            logging.lastResort.setFormatter(LineFormatter("vmcorefs: %(message)s"))
         try:
             return super().invoke(ctx)
         except VmcorefsError as error:
-            click.echo(f"vmcorefs: {error}", err=True)
+            print_lines(f"vmcorefs: {error}", err=True)
             ctx.exit(error.exit_code)
+        except click.ClickException as error:
+            # it may quote a file's name
+            error.message = printable(error.message)  # type: ignore[misc]  # final but for this
+            raise
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})

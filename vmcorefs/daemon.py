@@ -17,8 +17,9 @@ from vmcorefs.api import Capture
 from vmcorefs.confine.confinement import Confinement
 from vmcorefs.errors import MountError, VmcorefsError
 from vmcorefs.fuse.serve import MountOptions, serve
-from vmcorefs.system.logfile import LogFile
+from vmcorefs.system.logfile import LineFormatter, LogFile
 from vmcorefs.system.notify import notify_systemd
+from vmcorefs.system.terminal import printable
 
 log = logging.getLogger("vmcorefs")
 
@@ -40,7 +41,8 @@ def run_in_foreground(capture: Capture, options: MountOptions, *, filtered: bool
 
     def ready() -> None:
         log.info("%s: ready", options.mountpoint)
-        notify_systemd("READY=1", f"MAINPID={os.getpid()}", f"STATUS={options.mountpoint}: ready")
+        status = f"STATUS={printable(options.mountpoint)}: ready"  # a line end would end it
+        notify_systemd("READY=1", f"MAINPID={os.getpid()}", status)
 
     try:
         _serve(capture, options, ready, filtered=filtered)
@@ -75,7 +77,7 @@ def run_in_background(
         answer = pipe.read()
     if not answer.startswith(_READY):
         raise MountError(
-            os.fsdecode(answer) or f"{options.mountpoint}: the daemon died before it was ready"
+            answer.decode() or f"{options.mountpoint}: the daemon died before it was ready"
         )
 
 
@@ -92,11 +94,11 @@ def _child(
         _serve(capture, options, answer.ready, filtered=filtered)
     except VmcorefsError as error:
         log.error("%s", error)  # noqa: TRY400  # an error of the user, not a bug
-        answer.send(os.fsencode(str(error)))
+        answer.send(printable(str(error)).encode())
         return error.exit_code
     except BaseException as error:
         log.exception("a bug in vmcorefs")
-        answer.send(f"a bug in vmcorefs: {error!r}".encode("utf-8", "replace"))
+        answer.send(printable(f"a bug in vmcorefs: {error!r}").encode())
         return 1
     else:
         return 0
@@ -176,7 +178,7 @@ def configure_logging(path: str | None, *, background: bool, verbose: bool = Fal
     else:
         handler = logging.NullHandler()
     stamp = "%(asctime)s " if path is not None else ""
-    handler.setFormatter(logging.Formatter(f"{stamp}%(levelname)s %(message)s"))
+    handler.setFormatter(LineFormatter(f"{stamp}%(levelname)s %(message)s"))
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(logging.INFO if verbose or background else logging.WARNING)

@@ -7,13 +7,16 @@ import os
 import signal
 import socket
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.apart import apart
 from tests.mount.machine import RAM_END, Machine, wait_until_gone
-from tests.waiting import PATIENCE, running, wait_for
+from tests.waiting import PATIENCE, running, wait_for, wait_for_line
 from vmcorefs.fuse.mounts import find_mount
 from vmcorefs.fuse.planes.choose import PLANES
 
@@ -55,18 +58,60 @@ def test_umount_waits_until_the_daemon_has_gone(machine: Machine) -> None:
         assert not state.exists() or state.read_text().rpartition(")")[2].split()[0] == "Z"
 
 
-def test_umount_names_who_keeps_the_mount_alive_in_another_namespace(machine: Machine) -> None:
-    with machine.mounted() as mnt:
-        with running([*apart(keep=mnt), "sleep", "infinity"], stderr=subprocess.PIPE) as other:
-            comm = Path(f"/proc/{other.pid}/comm")
-            wait_for(lambda: comm.read_text() == "sleep\n", "other namespace", other)
-            done = machine.run("umount", "--timeout", "1", str(mnt))
-            assert done.returncode == 3
-            assert f"lives on in the namespace of sleep({other.pid})" in done.stderr
-            assert find_mount(str(mnt)) is None
-            pid = int(done.stderr.split("the daemon, ")[1].split(",")[0])
-            assert Path(f"/proc/{pid}").exists()
+@contextmanager
+def another_namespace(keep: Path) -> Iterator[subprocess.Popen[str]]:
+    """A process of a mount namespace of its own, which has a copy of the mount."""
+    with running([*apart(keep=keep), "sleep", "infinity"], stderr=subprocess.PIPE) as other:
+        comm = Path(f"/proc/{other.pid}/comm")
+        wait_for(lambda: comm.read_text() == "sleep\n", "other namespace", other)
+        yield other
+
+
+def test_another_mount_namespace_keeps_no_daemon_alive(machine: Machine) -> None:
+    with machine.mounted() as mnt, another_namespace(mnt) as other:
+        pid = machine.daemon
+        done = machine.run("umount", str(mnt))
+        assert (done.returncode, done.stderr) == (0, "")
         wait_until_gone(pid)
+        assert other.poll() is None
+
+
+def test_umount_names_where_else_a_tree_is_bound_and_leaves_it_there(machine: Machine) -> None:
+    bound = machine.directory / "bound"
+    bound.mkdir()
+    with machine.mounted() as mnt:
+        subprocess.run(["mount", "--bind", str(mnt), str(bound)], check=True)
+        try:
+            done = machine.run("umount", str(mnt))
+            assert done.returncode == 3
+            assert f"serves {bound} too: unmount that as well" in done.stderr
+            assert (bound / "vmcore").read_bytes()[:4] == b"\x7fELF"
+        finally:
+            done = machine.run("umount", str(bound))
+        assert (done.returncode, done.stderr) == (0, "")
+
+
+_NAMED_WITH_A_FILE_OPEN = """
+import sys
+file = open(sys.argv[1])
+open("/proc/self/comm", "wb").write(b"\\x1b[2K\\rok\\x9b1m\\n")
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_what_another_user_calls_a_process_cannot_act_on_the_terminal(machine: Machine) -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    with machine.mounted() as mnt:
+        command = [sys.executable, "-c", _NAMED_WITH_A_FILE_OPEN, str(mnt / "vmcore")]
+        with running(command, **pipes) as process:
+            wait_for_line(process, "open")
+            done = machine.run("umount", str(mnt))
+        assert done.returncode == 3
+        assert done.stderr == (
+            f"vmcorefs: {mnt}: in use (\\x1b[2K\\rok\\x9b1m\\n({process.pid}));"
+            " close it, or pass --lazy\n"
+        )
 
 
 def test_umount_of_a_busy_tree_names_who_uses_it_and_lazy_detaches(machine: Machine) -> None:

@@ -10,9 +10,10 @@ import sys
 from typing import cast
 
 import click
+from msgspec.structs import asdict
 
 from vmcorefs.capture.estimate import describe_needs
-from vmcorefs.capture.prepare.checks import check_all, format_checks, has_error, to_json
+from vmcorefs.capture.prepare.checks import check_all, format_checks, has_error
 from vmcorefs.capture.prepare.crash import crash_now, describe_crash
 from vmcorefs.capture.prepare.initramfs import fill, make_initramfs
 from vmcorefs.capture.prepare.install import install as install_files, uninstall as uninstall_files
@@ -35,6 +36,7 @@ from vmcorefs.capture.run.saver import save as save_memory
 from vmcorefs.capture.settings import SETTINGS_PATH, Settings, load_settings
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError, UnsupportedError
+from vmcorefs.system.terminal import print_json, print_lines, printable
 
 _config_option = click.option(
     "--config",
@@ -196,7 +198,10 @@ def check(context: click.Context, file: str, *, as_json: bool) -> None:
     and the exit status is 2.
     """
     checks = check_all(file)
-    click.echo(to_json(checks) if as_json else format_checks(checks), nl=as_json)
+    if as_json:
+        print_json([asdict(check) for check in checks])
+    else:
+        print_lines(*format_checks(checks))
     if has_error(checks):
         context.exit(ConfigError.exit_code)
 
@@ -211,9 +216,9 @@ def test_crash(config_path: str, *, is_sure: bool) -> None:
 
     THIS TAKES THE MACHINE DOWN. It asks for the machine's name, and then once more.
     """
-    click.echo(describe_crash(load_settings(config_path)))
+    print_lines(*describe_crash(load_settings(config_path)).split("\n"))
     if not is_sure:
-        name = socket.gethostname()
+        name = printable(socket.gethostname())
         if click.prompt(f"To continue, type the name of this machine ({name})") != name:
             raise ConfigError("that is another name: nothing was done")
         if click.prompt("Crash it now? Type yes in capitals") != "YES":
@@ -227,7 +232,7 @@ def say_needs() -> None:
         reserved = reserved_size()
     except UnsupportedError:
         reserved = None
-    click.echo(describe_needs(load_settings().dump, reserved), nl=False)
+    print_lines(*describe_needs(load_settings().dump, reserved).splitlines())
 
 
 def _failure_reason() -> str:
@@ -253,5 +258,5 @@ def _settings_at_any_rate(path: str) -> Settings:
 
 
 def _say(text: str) -> None:
-    click.echo(f"vmcorefs: {text}")
+    print_lines(f"vmcorefs: {text}")
     sys.stdout.flush()

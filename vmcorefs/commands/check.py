@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from vmcorefs.commands.opening import IMAGES_HELP, capture_options, open_capture
 from vmcorefs.config import CaptureConfig
 from vmcorefs.reports.check import format_check, make_check
+from vmcorefs.system.terminal import print_json, print_lines
 
 
 @click.command(epilog=IMAGES_HELP)
@@ -23,4 +22,7 @@ def check(config: CaptureConfig, verify: str | None, as_json: bool) -> None:
     """
     with open_capture(config, verify, thorough=True) as capture:
         report = make_check(capture)
-    click.echo(json.dumps(report, indent=1) if as_json else format_check(report), nl=as_json)
+    if as_json:
+        print_json(report)
+    else:
+        print_lines(*format_check(report))

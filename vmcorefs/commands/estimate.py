@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from vmcorefs.commands.opening import IMAGES_HELP, capture_options, open_capture
 from vmcorefs.config import CaptureConfig
 from vmcorefs.reports.estimate import estimate as estimate_sizes, format_report, make_report
 from vmcorefs.system.bars import progress_bar
+from vmcorefs.system.terminal import print_json, print_lines
 
 
 def _say_needs(context: click.Context, _parameter: click.Parameter, value: bool) -> None:
@@ -45,4 +44,7 @@ def estimate(config: CaptureConfig, verify: str | None, as_json: bool) -> None:
         progress_bar("counting pages", "pages") as progress,
     ):
         report = make_report(estimate_sizes(capture, progress=progress))
-    click.echo(json.dumps(report, indent=1) if as_json else format_report(report), nl=as_json)
+    if as_json:
+        print_json(report)
+    else:
+        print_lines(*format_report(report))

@@ -13,6 +13,7 @@ from vmcorefs.errors import ConfigError
 from vmcorefs.output.extract import Outcome, extract as extract_file, stream
 from vmcorefs.output.places import is_local, local_path, open_target
 from vmcorefs.system.bars import progress_bar
+from vmcorefs.system.terminal import print_lines
 
 
 @click.command(epilog=IMAGES_HELP)
@@ -49,7 +50,7 @@ def extract(file: str, config: CaptureConfig, verify: str | None, output: str, f
                 )
                 with closing(target):
                     outcome = stream(wanted, target, progress)
-    click.echo(_describe(output, outcome), err=True)
+    print_lines(_describe(output, outcome), err=True)
 
 
 def _describe(output: str, outcome: Outcome) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import json
-
 import click
 
 from vmcorefs.commands.opening import IMAGES_HELP, capture_options, open_capture
 from vmcorefs.config import CaptureConfig
 from vmcorefs.reports.inspect import format_report, make_report
+from vmcorefs.system.terminal import print_json, print_lines
 
 
 @click.command(epilog=IMAGES_HELP)
@@ -18,4 +17,7 @@ def inspect(config: CaptureConfig, verify: str | None, as_json: bool) -> None:
     """Show everything that is known of IMAGE..., without mounting."""
     with open_capture(config, verify) as capture:
         report = make_report(capture)
-    click.echo(json.dumps(report, indent=1) if as_json else format_report(report), nl=as_json)
+    if as_json:
+        print_json(report)
+    else:
+        print_lines(*format_report(report))

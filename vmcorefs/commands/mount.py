@@ -10,6 +10,7 @@ from vmcorefs.daemon import configure_logging, run_in_background, run_in_foregro
 from vmcorefs.fuse.mounts import check_mountpoint
 from vmcorefs.fuse.planes.linux import keep_heap_small
 from vmcorefs.fuse.serve import parse_mount_options
+from vmcorefs.system.terminal import print_lines
 
 
 @click.command(epilog=IMAGES_HELP)
@@ -60,7 +61,7 @@ def mount(
         evidence.refuse(log_path)
     capture = open_capture(config, verify, target.mountpoint)
     for warning in capture.image.warnings:
-        click.echo(f"vmcorefs: warning: {warning}", err=True)
+        print_lines(f"vmcorefs: warning: {warning}", err=True)
     if foreground:
         configure_logging(log_path, background=False, verbose=verbose)
         run_in_foreground(capture, target, filtered=not no_seccomp)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 
 import click
@@ -24,6 +23,7 @@ from vmcorefs.save.command import (
 from vmcorefs.save.report import as_dict, describe_losses, format_summary
 from vmcorefs.save.saver import Console
 from vmcorefs.system.bars import without_bars
+from vmcorefs.system.terminal import print_json, print_lines
 
 
 @click.command(epilog=IMAGES_HELP)
@@ -111,13 +111,13 @@ def save(
             capture, order, threads or default_threads(), console, find_evidence(config, verify)
         )
     if as_json:
-        click.echo(json.dumps(as_dict(report), indent=1))
+        print_json(as_dict(report))
     elif not quiet:
-        click.echo(format_summary(report), err=True)
+        print_lines(*format_summary(report), err=True)
     if not report.is_complete:
         raise IncompleteError(describe_losses(report))
 
 
 def _say(line: str) -> None:
     with without_bars():
-        click.echo(f"vmcorefs: {line}", err=True)
+        print_lines(f"vmcorefs: {line}", err=True)

@@ -11,6 +11,7 @@ from vmcorefs.config import make_config
 from vmcorefs.confine import process
 from vmcorefs.core.digests import AUTO
 from vmcorefs.sources.file import FileSource
+from vmcorefs.system.terminal import print_lines
 
 
 @click.command(
@@ -41,4 +42,4 @@ def verify(images: tuple[str, ...], sums: str) -> None:
             stack.callback(source.close)
             inputs.append(source)
         for line in verify_inputs(inputs, sums):
-            click.echo(line)
+            print_lines(line)

@@ -7,9 +7,12 @@ has died could not answer.
 from __future__ import annotations
 
 import os
+import re
 import select
+import signal
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -21,6 +24,11 @@ from vmcorefs.system.mountinfo import list_mounted
 FS_TYPE = "fuse.vmcorefs"
 DAEMON_NAME = "vmcorefs"
 """A daemon's name in /proc/PID/comm."""
+_GRACE = 1.0
+"""Seconds that a daemon gets to end by itself, which it does once its tree is mounted nowhere."""
+
+
+_SOURCE = re.compile("vmcorefs:([0-9]{1,7})")  # PID_MAX_LIMIT (include/linux/threads.h)
 
 
 class Mount(msgspec.Struct, frozen=True):
@@ -28,11 +36,13 @@ class Mount(msgspec.Struct, frozen=True):
 
     Attributes:
         mountpoint: Its absolute path.
-        pid: The daemon's process id.
+        pid: The daemon's process id, by the mount's source, which anybody can choose.
+        owner: The user who mounted it, by the kernel's word.
     """
 
     mountpoint: str
     pid: int
+    owner: int | None = None
 
     @property
     def is_alive(self) -> bool:
@@ -49,9 +59,9 @@ def list_mounts() -> list[Mount]:
     """Every mount of vmcorefs in this mount namespace, the newest last."""
     mounts = []
     for mounted in list_mounted():
-        name, _, pid = mounted.source.partition(":")
-        if mounted.fs_type == FS_TYPE and name == "vmcorefs" and pid.isdigit():
-            mounts.append(Mount(mounted.mountpoint, int(pid)))
+        named = _SOURCE.fullmatch(mounted.source)
+        if mounted.fs_type == FS_TYPE and named is not None:
+            mounts.append(Mount(mounted.mountpoint, int(named[1]), mounted.owner))
     return mounts
 
 
@@ -97,6 +107,9 @@ def check_mountpoint(path: str) -> str:
 def unmount(path: str, *, lazy: bool, timeout: float) -> None:
     """Unmount the tree at ``path`` and wait until its daemon has gone.
 
+    A mount namespace that was created meanwhile, as any user may, has a copy of the mount. It does
+    not keep the daemon: that is told to end.
+
     Args:
         path: Its mount point.
         lazy: Detach it now, even if files are open; the daemon exits when the last one is closed,
@@ -112,7 +125,7 @@ def unmount(path: str, *, lazy: bool, timeout: float) -> None:
     daemon = _open_daemon(mount.pid)
     try:
         _run_umount(mount.mountpoint, lazy=lazy)
-        if daemon >= 0 and not lazy and not _wait_gone(daemon, timeout):
+        if daemon >= 0 and not lazy and not _end(daemon, mount, timeout):
             holders = ", ".join(_holders_of(mount.pid))
             why = f": the mount lives on in the namespace of {holders}" if holders else ""
             raise MountError(
@@ -149,7 +162,8 @@ def _run_umount(mountpoint: str, *, lazy: bool) -> None:
         done = subprocess.run(
             [*command, *([option] if lazy else []), "--", mountpoint],
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="surrogateescape",  # it quotes the mount point
             check=False,
             stdin=subprocess.DEVNULL,
         )
@@ -172,7 +186,7 @@ def _users_of(mountpoint: str) -> list[str]:
         try:
             links = [process / "cwd", *(process / "fd").iterdir()]
             targets = [os.readlink(link) for link in links]
-            name = (process / "comm").read_text().strip()
+            name = _name_of(process)
         except OSError:
             continue
         if any(f"{target}/".startswith(prefix) for target in targets):
@@ -188,9 +202,13 @@ def _holders_of(pid: int) -> Iterator[str]:
     for process in Path("/proc").glob("[0-9]*"):
         try:
             if f" {fsname(pid)} " in (process / "mountinfo").read_text("utf-8", "replace"):
-                yield f"{(process / 'comm').read_text().strip()}({process.name})"
+                yield f"{_name_of(process)}({process.name})"
         except OSError:
             continue
+
+
+def _name_of(process: Path) -> str:
+    return os.fsdecode((process / "comm").read_bytes().removesuffix(b"\n"))
 
 
 def _open_daemon(pid: int) -> int:
@@ -225,6 +243,38 @@ def _runs_by_name(pid: int) -> bool:
     # first process of a container may never do
     name, _, rest = stat.partition("(")[2].rpartition(")")
     return name == DAEMON_NAME and rest.split()[0] not in ("Z", "X")
+
+
+def _end(daemon: int, mount: Mount, timeout: float) -> bool:
+    """Wait for the end of a daemon whose tree is unmounted; tell it if it does not end by itself.
+
+    Only a process of the mount's owner: its number is the word of whoever mounted it.
+
+    Raises:
+        MountError: if the tree is mounted elsewhere too, as by mount(8)'s ``--bind``.
+    """
+    grace = min(_GRACE, timeout / 2)
+    if _wait_gone(daemon, grace):
+        return True
+    others = [other.mountpoint for other in list_mounts() if other.pid == mount.pid]
+    if others:
+        raise MountError(
+            f"{mount.mountpoint}: unmounted, but the daemon, {mount.pid}, serves"
+            f" {', '.join(others)} too: unmount that as well"
+        )
+    if mount.owner is not None and _user_of(mount.pid) == mount.owner:
+        with suppress(OSError):
+            signal.pidfd_send_signal(daemon, signal.SIGTERM)
+    return _wait_gone(daemon, max(timeout - grace, 0))
+
+
+def _user_of(pid: int) -> int | None:
+    try:
+        status = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
+    except OSError:
+        return None
+    found = re.search(r"^Uid:\t([0-9]+)\t", status, re.MULTILINE)  # the directory may be root's
+    return int(found[1]) if found else None
 
 
 def _wait_gone(daemon: int, timeout: float) -> bool:

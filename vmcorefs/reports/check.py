@@ -14,6 +14,7 @@ from vmcorefs.core.consumers.verdicts import Verdict, judge
 from vmcorefs.core.elf.dump_headers import DumpHeaders, read_dump_headers
 from vmcorefs.core.elf.machines import EM_NONE, machine_number
 from vmcorefs.core.space.units import format_size
+from vmcorefs.system.terminal import printable
 
 Report = dict[str, Any]
 """What ``vmcorefs check --json`` prints; sizes are integers, in bytes."""
@@ -60,8 +61,8 @@ def _verdict(verdict: Verdict) -> Report:
     }
 
 
-def format_check(report: Report) -> str:
-    """Print a report for a person: a screen."""
+def format_check(report: Report) -> list[str]:
+    """A report for a person: lines, a screen."""
     lines: list[str] = []
     for finding in report["findings"]:
         lines += _format_finding(finding)
@@ -70,7 +71,7 @@ def format_check(report: Report) -> str:
         lines += _format_tool(tool)
     for warning in report["warnings"]:
         lines += _wrap("warning", warning)
-    return "".join(f"{line}\n" for line in lines)
+    return lines
 
 
 def _format_finding(finding: Report) -> Iterator[str]:
@@ -104,7 +105,7 @@ def _format_tool(tool: Report) -> Iterator[str]:
 def _wrap(label: str, text: str) -> list[str]:
     name = f"{label}: " if label else ""
     return textwrap.wrap(
-        text,
+        printable(text),  # before it is wrapped: that makes a blank of a line end
         _WIDTH,
         initial_indent=name.ljust(_LABEL),
         subsequent_indent=" " * _LABEL,

@@ -254,8 +254,8 @@ def make_report(estimated: Estimate) -> Report:
     }
 
 
-def format_report(report: Report) -> str:
-    """Print a report for a person: two tables."""
+def format_report(report: Report) -> list[str]:
+    """A report for a person: the lines of two tables."""
     size = report["page_size"]
     lines = [f"{'pages':<14}{'count':>12}{'size':>12}{'zeros':>8}{'looked at':>11}"]
     for name, row in report["pages"].items():
@@ -276,5 +276,4 @@ def format_report(report: Report) -> str:
             for cell in row["sizes"].values()
         )
         lines.append(f"{level:<14}{row['pages']:>12}" + "".join(f"{c:>20}" for c in cells))
-    lines += [f"warning: {warning}" for warning in report["warnings"]]
-    return "".join(f"{line}\n" for line in lines)
+    return lines + [f"warning: {warning}" for warning in report["warnings"]]

@@ -140,8 +140,8 @@ def _vmcoreinfo(image: MemoryImage) -> Report | None:
     }
 
 
-def format_report(report: Report) -> str:
-    """Print a report for a person, a screen at most for an ordinary machine."""
+def format_report(report: Report) -> list[str]:
+    """A report for a person: lines, a screen at most for an ordinary machine."""
     rows: list[tuple[str, str]] = []
     rows += [(entry["role"], _format_input(entry)) for entry in report["inputs"]]
     rows += _format_map(report["memory_map"])
@@ -157,7 +157,7 @@ def format_report(report: Report) -> str:
     rows += [("file", _format_file(path, size)) for path, size in report["files"].items()]
     rows += [("plane", f"{path}  {_format_plane(p)}") for path, p in report["planes"].items()]
     rows += [("warning", warning) for warning in report["warnings"]]
-    return "".join(f"{label + ':':<13} {text}\n" for label, text in rows)
+    return [f"{label + ':':<13} {text}" for label, text in rows]
 
 
 def _format_file(path: str, size: int | None) -> str:

@@ -124,9 +124,9 @@ def as_dict(report: Report) -> dict[str, object]:
     }
 
 
-def format_summary(report: Report) -> str:
-    """The report for people: some lines, with no newline at the end."""
-    return "\n".join((*_pages(report), *_files(report), *_losses(report)))
+def format_summary(report: Report) -> list[str]:
+    """The report for people: some lines."""
+    return [*_pages(report), *_files(report), *_losses(report)]
 
 
 def describe_losses(report: Report) -> str:

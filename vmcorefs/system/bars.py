@@ -13,6 +13,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from vmcorefs.system.progress import Progress
+from vmcorefs.system.terminal import printable
 
 if TYPE_CHECKING:
     from tqdm import tqdm
@@ -37,7 +38,7 @@ def make_bar(what: str, unit: str, total: int | None = None, *, leave: bool = Fa
     tqdm.monitor_interval = 0  # no extra thread: a daemon could not drop that one's privileges
     in_bytes = unit == "B"
     return tqdm(
-        desc=what,
+        desc=printable(what),
         unit=unit,
         total=total,
         unit_scale=in_bytes,

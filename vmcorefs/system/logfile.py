@@ -4,8 +4,27 @@ from __future__ import annotations
 
 import logging
 import os
+from typing import Any
 
 from vmcorefs.errors import ConfigError
+from vmcorefs.system.terminal import printable
+
+
+class LineFormatter(logging.Formatter):
+    """One line for each message, and the lines of a traceback indented below it.
+
+    What a message quotes of an image or of another user cannot forge another one.
+    """
+
+    def formatMessage(self, record: logging.LogRecord) -> str:  # noqa: N802  # logging's
+        """See ``logging.Formatter``."""
+        return printable(super().formatMessage(record))
+
+    def formatException(self, ei: Any) -> str:  # noqa: ANN401, N802  # logging's
+        """See ``logging.Formatter``."""
+        return "\n".join(
+            f"    {printable(line)}" for line in super().formatException(ei).split("\n")
+        )
 
 
 class LogFile(logging.Handler):

@@ -22,6 +22,7 @@ class Mounted(msgspec.Struct, frozen=True):
         device: Its device number, ``MAJOR:MINOR``.
         is_read_only: Whether it is mounted read-only.
         number: The mount's id, ``mnt_id`` in the fdinfo of open files.
+        owner: Of a FUSE mount: who mounted it, by the kernel's own word (``user_id``).
     """
 
     mountpoint: str
@@ -31,6 +32,7 @@ class Mounted(msgspec.Struct, frozen=True):
     device: str
     is_read_only: bool
     number: int
+    owner: int | None = None
 
 
 def list_mounted(path: str = MOUNTINFO) -> list[Mounted]:
@@ -45,6 +47,7 @@ def list_mounted(path: str = MOUNTINFO) -> list[Mounted]:
         front, _, back = line.partition(" - ")
         fields, (fs_type, source, options) = front.split(" "), back.split(" ", 2)
         flags = {*fields[5].split(","), *options.split(",")}
+        owner = next((int(one[8:]) for one in flags if one.startswith("user_id=")), None)
         mounted.append(
             Mounted(
                 unescape(fields[4]),
@@ -54,6 +57,7 @@ def list_mounted(path: str = MOUNTINFO) -> list[Mounted]:
                 fields[2],
                 "ro" in flags,
                 int(fields[0]),
+                owner,
             )
         )
     return mounted

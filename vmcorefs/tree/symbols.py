@@ -155,7 +155,10 @@ def _make_gdbinit(
     thread = _thread_number(image, symbols.panicked())
     if thread is not None:
         lines += ["# the CPU that panicked", f"thread {thread}"]
-    return "".join(f"{line}\n" for line in lines).encode()
+    if any("\n" in line for line in lines):
+        names = f"{location!r} or {vmlinux!r}"
+        raise FormatError(f"gdbinit: gdb cannot take a name with a line end, as in {names}")
+    return os.fsencode("".join(f"{line}\n" for line in lines))
 
 
 def _thread_number(image: MemoryImage, panicked: NoteSlot | None) -> int | None:

@@ -120,7 +120,7 @@ def test_findings_are_json_too(explained: Capture) -> None:
 
 
 def test_the_report_for_people_is_a_screen(explained: Capture) -> None:
-    lines = format_check(make_check(explained)).splitlines()
+    lines = format_check(make_check(explained))
     assert lines[0] == (
         "VMCOREINFO:   at 0x120000 (sure): CRASHTIME is set; its page tables resolve"
     )
@@ -133,7 +133,7 @@ def test_the_report_for_people_is_a_screen(explained: Capture) -> None:
 
 
 def test_what_keeps_a_tool_from_opening_comes_first(explained: Capture) -> None:
-    text = format_check(make_check(explained))
+    text = "\n".join(format_check(make_check(explained)))
     at = text.index("MemProcFS:    no: ")
     assert text.index("smaller than 16 MiB") > at
     assert text.index("PT_LOADs must be in order") < text.index("it shows physical memory")

@@ -26,5 +26,6 @@ def test_only_a_newline_ends_a_line(tmp_path: Path) -> None:
             "0:40",
             is_read_only=True,
             number=37,
+            owner=0,
         ),
     ]

@@ -9,8 +9,6 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 
-import msgspec
-
 from vmcorefs.capture.prepare.check_system import check_system
 from vmcorefs.capture.prepare.check_target import check_target
 from vmcorefs.capture.prepare.report import Check, error, ok
@@ -38,16 +36,11 @@ def check_all(path: str) -> list[Check]:
     return checks
 
 
-def format_checks(checks: Iterable[Check]) -> str:
+def format_checks(checks: Iterable[Check]) -> list[str]:
     """The checks for a person, a line each."""
-    return "".join(f"{check.level:<8}{check.what:<13}{check.message}\n" for check in checks)
+    return [f"{check.level:<8}{check.what:<13}{check.message}" for check in checks]
 
 
 def has_error(checks: Iterable[Check]) -> bool:
     """Whether any of them is an error."""
     return any(check.level == "error" for check in checks)
-
-
-def to_json(checks: Iterable[Check]) -> bytes:
-    """The checks for a program: a list of objects with ``level``, ``what`` and ``message``."""
-    return msgspec.json.format(msgspec.json.encode(list(checks)), indent=1)

@@ -11,12 +11,12 @@ import fcntl
 import os
 import shutil
 import subprocess
-import sys
 import termios
 import time
 
 from vmcorefs.capture.settings import Action
 from vmcorefs.errors import UnsupportedError
+from vmcorefs.system.terminal import print_lines
 
 VMCORE = "/proc/vmcore"
 SYSRQ = "/proc/sysrq-trigger"
@@ -104,5 +104,4 @@ def _take_console() -> None:
 
 
 def _say(text: str) -> None:
-    sys.stderr.write(f"vmcorefs: {text}\n")
-    sys.stderr.flush()
+    print_lines(f"vmcorefs: {text}", err=True)
