@@ -13,6 +13,7 @@ from tests.builders.elf_dumps import pack_dump, save_dump
 from tests.builders.kdumps import KEPT, PAGE, RAM, Kdump, flatten, stamped_page
 from tests.conftest import Opener
 from tests.matching import same_bytes
+from tests.steps import count_steps
 from vmcorefs import (
     FormatError,
     SourceIOError,
@@ -20,6 +21,8 @@ from vmcorefs import (
 )
 from vmcorefs.core.space.extents import Kind
 from vmcorefs.errors import UnsupportedError
+from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.flattened import Unflattened
 
 
 def shuffled(data: bytes, size: int = 5000) -> list[tuple[int, bytes]]:
@@ -39,6 +42,41 @@ def test_a_flattened_dump_in_any_order(tmp_path: Path, open_capture: Opener, dat
         assert plain[file].size == flat[file].size
         for start, end in table.only(Kind.DATA, Kind.ZERO, Kind.HOLE).ranges.tolist():
             same_bytes(flat[file].pread(end - start, start), plain[file].pread(end - start, start))
+
+
+def test_of_records_that_overlap_the_later_one_counts_byte_for_byte(tmp_path: Path) -> None:
+    chance = random.Random(7)  # noqa: S311  # the same records in every run
+    expected = bytearray(600)
+    pieces = []
+    for number in range(300):
+        at, size = chance.randrange(500), chance.randrange(1, 100)
+        pieces.append((at, bytes([number % 251 + 1]) * size))
+        expected[at : at + size] = pieces[-1][1]
+    flat = unflattened(tmp_path, pieces)
+    try:
+        found = bytearray(flat.size)
+        flat.pread_into(0, memoryview(found))
+    finally:
+        flat.close()
+    assert found == expected[: flat.size]
+    assert not any(expected[flat.size :])
+
+
+@pytest.mark.parametrize("step", [0, 1, 40])
+def test_four_times_the_records_that_overlap_take_four_times_the_steps(
+    tmp_path: Path, step: int
+) -> None:
+    def steps(count: int) -> int:
+        pieces = [(number * step, b"x" * 100) for number in range(count)]
+        return count_steps(lambda: unflattened(tmp_path, pieces).close())
+
+    assert steps(800) < 6 * steps(200)
+
+
+def unflattened(directory: Path, pieces: list[tuple[int, bytes]]) -> Unflattened:
+    path = directory / "stream"
+    path.write_bytes(flatten(pieces))
+    return Unflattened(FileSource(str(path), role="image"))
 
 
 def test_what_no_record_has_is_zeros_unless_the_stream_was_cut(

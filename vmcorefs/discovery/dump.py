@@ -235,18 +235,16 @@ def cut_into_slots(
         notes: The notes, in order.
         size: Bytes that they take.
     """
-    starts = [
-        note.offset
-        for before, note in zip((None, *notes), notes, strict=False)
+    cuts = [
+        number
+        for number, (before, note) in enumerate(zip((None, *notes), notes, strict=False))
         if before is None
         or note.is_prstatus
         or not (before.name in _OF_CPU and note.name in _OF_CPU)
     ]
-    for start, end in pairwise([*starts, size]):
-        inside = tuple(
-            replace(note, offset=note.offset - start)
-            for note in notes
-            if start <= note.offset < end
-        )
+    ends = [*(notes[number].offset for number in cuts[1:]), size]
+    for (first, after), end in zip(pairwise([*cuts, len(notes)]), ends, strict=False):
+        start = notes[first].offset
+        inside = tuple(replace(note, offset=note.offset - start) for note in notes[first:after])
         is_cpu = any(note.is_prstatus for note in inside)
         yield NoteSlot(offset + start, data[start:end], inside, end - start, may_be_cpu=is_cpu)

@@ -21,7 +21,7 @@ from vmcorefs.core.space.ranges import Ranges
 from vmcorefs.discovery.found import FoundKernel, rank
 from vmcorefs.discovery.search.candidates import Candidate, read_candidates
 from vmcorefs.discovery.search.root import find_deltas, maps_itself
-from vmcorefs.discovery.search.scan import Hits, locate, place_of, scan
+from vmcorefs.discovery.search.scan import Hits, place_of, scan
 from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo
 from vmcorefs.errors import ConfigError, FormatError, UnsupportedError
 from vmcorefs.kernel.kernel import Kernel, machine_of
@@ -121,7 +121,7 @@ class Explorer:
             places.append(at)  # before 4.13 it was a static buffer, not aligned to a page
         candidates = sorted(
             read_candidates(self._sources, places),
-            key=lambda one: (self._lies_at(one, given), self._lies_as_usual(one)),
+            key=lambda one: (at in one.places, self._lies_as_usual(one)),
             reverse=True,
         )
         self.has_passed_over = len(candidates) > MAX_CANDIDATES or not self.hits.complete
@@ -158,11 +158,6 @@ class Explorer:
     def size(self) -> int:
         """Bytes of memory in the file."""
         return int(self.captured.size.sum())
-
-    def _lies_at(self, candidate: Candidate, given: int | None) -> bool:
-        return given is not None and any(
-            locate(self.captured, place) == given for place in candidate.places
-        )
 
     def _lies_as_usual(self, candidate: Candidate) -> bool:
         """Whether its page tables are where the simplest placements would have them.

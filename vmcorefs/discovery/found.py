@@ -12,7 +12,7 @@ from vmcorefs.core.space.placement import Placement
 from vmcorefs.core.space.ranges import Ranges, subtract, total_size
 from vmcorefs.core.space.units import format_size
 from vmcorefs.discovery.search.candidates import Candidate
-from vmcorefs.discovery.search.scan import locate
+from vmcorefs.discovery.search.scan import locate_all
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.maps import KernelMap
@@ -65,8 +65,7 @@ class FoundKernel(msgspec.Struct, frozen=True, dict=True):
     @cached_property
     def note_at(self) -> tuple[int, ...]:
         """Physical addresses of the note and its copies."""
-        found = (locate(self.captured, place) for place in self.candidate.places)
-        return tuple(paddr for paddr in found if paddr is not None)
+        return tuple(locate_all(self.captured, self.candidate.places))
 
     @cached_property
     def own_note(self) -> int | None:

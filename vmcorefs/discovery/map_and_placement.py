@@ -21,7 +21,7 @@ from vmcorefs.discovery.elfcorehdr import examine_places
 from vmcorefs.discovery.explore import TOO_MANY, Explorer
 from vmcorefs.discovery.missing import PMEMSAVE_MOST, describe_pmemsave
 from vmcorefs.discovery.plan import only_elfcorehdr
-from vmcorefs.discovery.search.scan import locate
+from vmcorefs.discovery.search.scan import locate_all
 from vmcorefs.errors import ConfigError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import Source
@@ -68,10 +68,8 @@ def _by_elfcorehdr(
         raise ConfigError(_describe_nothing(config, explorer))
     for captured in _iter_placed(explorer):
         memory = Reader("memory", captured, sources)
-        places = (locate(captured, place) for place in explorer.hits.elf)
-        search = examine_places(
-            memory, (paddr for paddr in places if paddr is not None), captured.ranges
-        )
+        places = locate_all(captured, explorer.hits.elf)
+        search = examine_places(memory, places, captured.ranges)
         if search.found:
             chosen = only_elfcorehdr(search)
             return map_around(chosen.elfcorehdr, chosen.paddr), captured

@@ -20,7 +20,7 @@ from vmcorefs.discovery.elfcorehdr import (
 )
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.found import FoundKernel
-from vmcorefs.discovery.search.scan import locate
+from vmcorefs.discovery.search.scan import locate_all
 from vmcorefs.errors import (
     ConfigError,
     FaultError,
@@ -130,8 +130,7 @@ def _choose(
 
 def _located(explorer: Explorer, memory: Reader, where: Ranges) -> list[int]:
     """The physical addresses in ``where`` at which a scan found the ELF magic, in order."""
-    found = (locate(memory.table, place) for place in explorer.hits.elf)
-    paddrs = np.array(sorted(p for p in found if p is not None), dtype=np.int64)
+    paddrs = np.array(sorted(locate_all(memory.table, explorer.hits.elf)), dtype=np.int64)
     row = np.searchsorted(where[:, 0], paddrs, side="right") - 1
     inside: list[int] = paddrs[(row >= 0) & (paddrs < where[row, 1])].tolist()
     return inside

@@ -7,6 +7,9 @@ the dump is read through that in place; nothing is rearranged.
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterator
+from heapq import heappop, heappush
+from itertools import pairwise
 
 import numpy as np
 
@@ -130,19 +133,28 @@ def _in_order(name: str, rows: Int64Array) -> tuple[Int64Array, Int64Array, Int6
     rewritten = rows[touched]
     if len(rewritten) > _MAX_REWRITTEN:
         raise FormatError(f"{name}: {len(rewritten)} records overlap, expected a few headers")
-    kept: list[tuple[int, int, int]] = []
-    for to, size, at in sorted(rewritten.tolist(), key=lambda row: row[2]):
-        kept = [piece for old in kept for piece in _without(old, to, to + size)]
-        kept.append((to, size, at))
-    pieces = np.array(kept, dtype=np.int64).reshape(-1, 3)
+    pieces = np.array(list(_on_top(rewritten.tolist())), dtype=np.int64).reshape(-1, 3)
     rows = np.concatenate((rows[~touched], pieces))
     rows = rows[np.argsort(rows[:, 0], kind="stable")]
     return rows[:, 0].copy(), rows[:, 1].copy(), rows[:, 2].copy()
 
 
-def _without(row: tuple[int, int, int], start: int, end: int) -> list[tuple[int, int, int]]:
-    to, size, at = row
-    pieces = [(to, min(start, to + size) - to, at)]
-    low = max(end, to)
-    pieces.append((low, to + size - low, at + low - to))
-    return [piece for piece in pieces if piece[1] > 0]
+def _on_top(rows: list[list[int]]) -> Iterator[tuple[int, int, int]]:
+    """The pieces of rows that overlap, in order: of each byte, the row with the last position.
+
+    Args:
+        rows: Where each belongs, its size and position, in order of where they belong.
+    """
+    edges = sorted({edge for to, size, _ in rows for edge in (to, to + size)})
+    here: list[tuple[int, int, int]] = []  # a heap: position downwards, then start and end
+    added = 0
+    for start, end in pairwise(edges):
+        while added < len(rows) and rows[added][0] <= start:
+            to, size, at = rows[added]
+            heappush(here, (-at, to, to + size))
+            added += 1
+        while here and here[0][2] <= start:
+            heappop(here)
+        if here:
+            at, to, _ = here[0]
+            yield start, end - start, start - to - at

@@ -15,8 +15,9 @@ import numpy as np
 
 from vmcorefs.core.elf.elf import ELF_MAGIC
 from vmcorefs.core.elf.vmcoreinfo import NOTE_NAME
+from vmcorefs.core.space.columns import run_edges
 from vmcorefs.core.space.extents import Extents, Kind
-from vmcorefs.core.space.ranges import Int64Array
+from vmcorefs.core.space.ranges import Int64Array, distinct
 from vmcorefs.errors import SourceIOError
 from vmcorefs.sources.base import Source
 from vmcorefs.system.progress import Progress
@@ -96,11 +97,10 @@ def iter_chunks(
     """
     buffer = np.empty(_CHUNK, dtype=np.uint8)
     words = buffer.view(np.uint32).reshape(-1, _WORDS)
-    data = held.only(Kind.DATA)
-    spans = sorted(zip(data.source.tolist(), data.offset.tolist(), data.size.tolist(), strict=True))
-    done, total = 0, sum(size for _, _, size in spans)
+    spans = _spans(held.only(Kind.DATA))
+    done, total = 0, int(spans[2].sum())
     looked, failure = False, None
-    for number, start, size in spans:
+    for number, start, size in zip(*(column.tolist() for column in spans), strict=True):
         source, end = sources[number], start + size
         offset = start
         while end - offset >= GRID:
@@ -119,6 +119,22 @@ def iter_chunks(
             offset += skipped + length
     if failure is not None and not looked:
         raise failure
+
+
+def _spans(data: Extents) -> tuple[Int64Array, Int64Array, Int64Array]:
+    """Source, offset and size of each run of bytes, in order.
+
+    Rows that follow each other in a source are one, as those of a compressed dump do: a million
+    pages that are apart in memory would else be read one by one. The grid stays what it is.
+    """
+    if not len(data):
+        return data.source.astype(np.int64), data.offset, data.size
+    order = np.lexsort((data.size, data.offset, data.source))
+    source, start, size = data.source[order].astype(np.int64), data.offset[order], data.size[order]
+    joins = (source[1:] == source[:-1]) & (start[1:] == start[:-1] + size[:-1])
+    joins &= size[:-1] % GRID == 0
+    first, last = run_edges(joins)
+    return source[first], start[first], start[last] + size[last] - start[first]
 
 
 def _read(source: Source, offset: int, buffer: memoryview) -> SourceIOError | None:
@@ -152,17 +168,29 @@ def _read(source: Source, offset: int, buffer: memoryview) -> SourceIOError | No
 
 def locate(memory: Extents, place: Place) -> int | None:
     """The physical address of a place in an input, or None if it is not memory."""
-    inside = (
-        (memory.kind == Kind.DATA)
-        & (memory.source == place.source)
-        & (memory.offset <= place.offset)
-        & (place.offset < memory.offset + memory.size)
-    )
-    rows: Int64Array = np.flatnonzero(inside)
-    if not len(rows):
-        return None
-    row = int(rows[0])
-    return int(memory.start[row]) + place.offset - int(memory.offset[row])
+    return next(iter(locate_all(memory, [place])), None)
+
+
+def locate_all(memory: Extents, places: Sequence[Place]) -> list[int]:
+    """The physical addresses of places in the inputs, in their order, but for what is not memory.
+
+    Where rows share bytes of an input, the one that begins nearest before a place counts.
+    """
+    data = memory.only(Kind.DATA)
+    data = data.rows(np.lexsort((data.offset, data.source)))
+    source = np.array([place.source for place in places], dtype=np.int64)
+    offset = np.array([place.offset for place in places], dtype=np.int64)
+    found = np.full(len(places), -1, dtype=np.int64)
+    for number in distinct(source).tolist():
+        first, end = np.searchsorted(data.source, (number, number + 1))
+        asked = np.flatnonzero(source == number)
+        row = first + np.searchsorted(data.offset[first:end], offset[asked], side="right") - 1
+        asked, row = asked[row >= first], row[row >= first]
+        inside = offset[asked] - data.offset[row]
+        held = inside < data.size[row]
+        found[asked[held]] = (data.start[row] + inside)[held]
+    located: list[int] = found[found >= 0].tolist()
+    return located
 
 
 def place_of(memory: Extents, paddr: int) -> Place | None:

@@ -11,7 +11,15 @@ from vmcorefs.core.space.extents import Extents, Kind, make_extents, merge
 from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.discovery.search import scan as module
 from vmcorefs.discovery.search.candidates import read_candidates, read_note
-from vmcorefs.discovery.search.scan import Hits, Place, iter_chunks, locate, place_of, scan
+from vmcorefs.discovery.search.scan import (
+    Hits,
+    Place,
+    iter_chunks,
+    locate,
+    locate_all,
+    place_of,
+    scan,
+)
 from vmcorefs.errors import SourceIOError
 from vmcorefs.sources.base import BytesSource
 
@@ -150,6 +158,21 @@ def test_a_chunk_is_a_row_of_words_for_each_kib() -> None:
     assert (words[1] == 0xFFFFFFFF).all()
 
 
+def test_pages_that_are_neighbours_in_their_file_are_read_together() -> None:
+    pages = [(2 * n * 4096, 4096, 0, n * 4096) for n in range(1024)]
+    source = Sparse(1024 * 4096, {n * 4096: ELF for n in range(1024)})
+    found = scan([source], held(*pages))
+    assert [place.offset for place in found.elf] == [n * 4096 for n in range(1024)]
+    assert source.reads == [(n * MIB, MIB) for n in range(4)]
+
+
+def test_rows_that_would_move_the_grid_or_are_of_different_files_are_not_joined() -> None:
+    sources = [Sparse(4096, {1536: ELF}), Sparse(4096, {0: ELF})]
+    table = held((0, 1536, 0, 0), (0x5000, 1024, 0, 1536), (0x9000, 1024, 1, 0))
+    assert scan(sources, table).elf == (Place(0, 1536), Place(1, 0))
+    assert scan(sources, table.rows(slice(0, 0))).elf == ()
+
+
 def test_where_a_place_is() -> None:
     table = held((0x1000, 0x1000, 0, 32), (0x9000, 0x1000, 1, 0), (0x5000, 0x1000, 0, 0x2000))
     assert locate(table, Place(0, 31)) is None
@@ -159,6 +182,14 @@ def test_where_a_place_is() -> None:
     assert locate(table, Place(0, 0x2004)) == 0x5004
     assert locate(table, Place(1, 0x10)) == 0x9010
     assert locate(table, Place(2, 0x10)) is None
+
+
+def test_places_that_are_not_memory_are_left_out_of_many() -> None:
+    table = held((0x1000, 0x1000, 0, 32), (0x9000, 0x1000, 1, 0), (0x5000, 0x1000, 0, 0x2000))
+    places = [Place(1, 0x10), Place(0, 31), Place(0, 0x2004), Place(7, 0), Place(0, 32)]
+    assert locate_all(table, places) == [0x9010, 0x5004, 0x1000]
+    assert locate_all(table, []) == []
+    assert locate_all(table.rows(slice(0, 0)), places) == []
 
 
 def test_the_place_of_an_address() -> None:
