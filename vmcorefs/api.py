@@ -78,7 +78,8 @@ def open_capture(
         level = config.dump_level
         filtered = find_filter(image, level) if level is not None else None
         if filtered is not None:
-            image = replace(image, warnings=(*image.warnings, *filtered.warnings))
+            warnings = (*image.warnings, *filtered.warnings, *image.take_unreadable())
+            image = replace(image, warnings=warnings)
         return Capture(image, build_tree(image, location, filtered), filtered)
     except BaseException:
         image.close()

@@ -140,3 +140,16 @@ class FaultError(VmcorefsError):
         self.offset = offset
         self.size = size
         self.kind = kind
+
+
+class UnreadableError(FaultError):
+    """An input holds the bytes asked for, but cannot be read: as good as absent.
+
+    Attributes:
+        reason: Why, with the input and the offset in it.
+    """
+
+    def __init__(self, source: str, offset: int, size: int, reason: str) -> None:
+        super().__init__(source, offset, size, "unreadable")
+        self.args = (reason,)
+        self.reason = reason

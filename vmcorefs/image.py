@@ -38,6 +38,7 @@ from vmcorefs.discovery.low_memory import find_low_memory
 from vmcorefs.discovery.map_and_placement import find_map_and_placement
 from vmcorefs.discovery.missing import describe_missing, summarise_missing
 from vmcorefs.discovery.plan import Plan, find_plan
+from vmcorefs.discovery.unreadable import describe_unreadable, telling_unreadable
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FormatError, TruncatedError
 from vmcorefs.kernel.debuginfo import Vmlinux, check_vmlinux, read_vmlinux
@@ -51,6 +52,7 @@ from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.flattened import Unflattened
 from vmcorefs.sources.pages import DumpPages
 from vmcorefs.sources.registry import open_inputs
+from vmcorefs.sources.unreadable import LookedAt, look_at
 from vmcorefs.system.files import read_file
 from vmcorefs.system.progress import Progress
 
@@ -79,6 +81,7 @@ class MemoryImage(msgspec.Struct, frozen=True):
         findings: What was worked out rather than given, how, and how sure it is.
         vmcore: The table of the vmcore, where the image is one and is shown as it stands.
         kdump: The headers of the image, where it is kdump-compressed.
+        looked: The sources as the kernel in them is looked at.
     """
 
     config: CaptureConfig
@@ -97,6 +100,7 @@ class MemoryImage(msgspec.Struct, frozen=True):
     findings: tuple[Finding, ...] = ()
     vmcore: Extents | None = None
     kdump: KdumpHeaders | None = None
+    looked: tuple[LookedAt, ...] = ()
 
     @property
     def time(self) -> float:
@@ -129,6 +133,13 @@ class MemoryImage(msgspec.Struct, frozen=True):
         if self.kernel is None:
             raise FormatError("cannot tell what pages were used for without VMCOREINFO")
         return self.kernel.pages
+
+    def take_unreadable(self) -> tuple[str, ...]:
+        """What could not be read so far and was not told yet, a line each; later there may be more.
+
+        It is taken for absent memory wherever the dead machine is looked at.
+        """
+        return describe_unreadable(self.looked, self.memory)
 
     def held_by(self, file: FileSource) -> Extents:
         """What one of the ``inputs`` holds of ``memory``."""
@@ -174,23 +185,24 @@ def open_image(
             inputs.close()
             raise
     with ExitStack() as stack:
-        images = inputs.sources
+        images, looked = inputs.sources, look_at(inputs.sources)
         for source in images:
             stack.callback(source.close)
-        explorer = Explorer(config, images, inputs.captured, progress)
+        stack.enter_context(telling_unreadable(looked, inputs.captured))
+        explorer = Explorer(config, looked, inputs.captured, progress)
         if thorough:
             explorer.look()
-        memory_map, captured = find_map_and_placement(config, given, explorer, images)
-        reader = Reader("memory", captured, images)
+        memory_map, captured = find_map_and_placement(config, given, explorer, looked)
+        reader = Reader("memory", captured, looked)
         plan = find_plan(config, reader, memory_map, explorer)
         memory_map = _add_crash_kernel(memory_map, plan)
         low = find_low_memory(config, reader, plan, memory_map)
         sources: tuple[Source, ...] = images
         if low.source is not None:
             stack.callback(low.source.close)
-            sources = (*images, low.source)
+            sources, looked = (*images, low.source), (*looked, LookedAt(low.source))
         missing = _find_missing(config, images[0], low.memory, memory_map, plan, explorer)
-        crashed = Reader("memory", low.memory, sources)
+        crashed = Reader("memory", low.memory, looked)
         notes = read_crash_notes(
             crashed,
             plan.elfcorehdr,
@@ -210,6 +222,7 @@ def open_image(
             missing=missing,
             warnings=(*plan.warnings, *low.warnings),
             findings=make_findings(explorer, given, memory_map, plan, notes, low, captured),
+            looked=looked,
         )
         image = _with_kernel(image, explorer, vmlinux)
         stack.pop_all()
@@ -229,12 +242,14 @@ def _open_dump(
     check_options(config, dump)
     dump = with_machine(config, dump)
     memory_map = dump_map(dump, given, make_ranges(config.crash_kernel))
-    explorer = make_explorer(config, dump, progress)
-    if thorough:
-        explorer.look()
-    plan = find_dump_plan(config, dump, explorer)
-    memory = Reader("memory", dump.memory, dump.sources)
-    notes = find_dump_notes(config, dump, explorer, memory)
+    looked = look_at(dump.sources)
+    memory = Reader("memory", dump.memory, looked)
+    with telling_unreadable(looked, dump.memory):
+        explorer = make_explorer(config, dump, memory, progress)
+        if thorough:
+            explorer.look()
+        plan = find_dump_plan(config, dump, explorer)
+        notes = find_dump_notes(config, dump, explorer, memory)
     as_it_is = config.layout == "kernel" and not plan.is_built and not notes.given
     image = MemoryImage(
         config=config,
@@ -249,6 +264,7 @@ def _open_dump(
         findings=make_dump_findings(explorer, dump, memory_map, plan, notes),
         vmcore=dump.vmcore if as_it_is else None,
         kdump=dump.headers,
+        looked=looked,
     )
     return _with_kernel(image, explorer, vmlinux)
 
@@ -277,6 +293,7 @@ def _with_kernel(image: MemoryImage, explorer: Explorer, vmlinux: Vmlinux | None
             *(line for line in (no_log, not_verified) if line),
             *([f"{summarise_missing(missing)}: reading them fails"] if len(missing) else ()),
             *(_doubt(one) for one in image.findings if one.is_doubtful),
+            *image.take_unreadable(),
         ),
     )
 
@@ -286,7 +303,7 @@ def _find_kernel(image: MemoryImage, explorer: Explorer) -> tuple[Kernel | None,
     vmcoreinfo, elfcorehdr = image.notes.vmcoreinfo, image.plan.elfcorehdr
     if vmcoreinfo is None:
         return None, "there is no VMCOREINFO note"
-    memory = Reader("memory", image.memory, image.sources)
+    memory = Reader("memory", image.memory, image.looked)
     machine = elfcorehdr.header.e_machine
     found = explorer.found if explorer.has_looked else None
     kernel = found.kernel if found is not None else None

@@ -16,8 +16,9 @@ from vmcorefs.core.maps.memory_map import MemoryMap
 from vmcorefs.core.space.extents import Extents, Kind, relocate, restrict
 from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.core.space.units import align_up, format_range
-from vmcorefs.errors import ConfigError, FaultError, LayoutError
+from vmcorefs.errors import ConfigError, FaultError, LayoutError, UnreadableError
 from vmcorefs.reader import Reader
+from vmcorefs.sources.unreadable import read_around
 
 BACKUP_SRC_END = 0xA0000
 """640 KiB: KEXEC_BACKUP_SRC_END + 1 of kexec-tools, kexec/arch/i386/crashdump-x86.h."""
@@ -93,12 +94,18 @@ def backup_in_image(
         netdump.c, ``kdump_backup_region_init``).
 
     Raises:
-        FaultError: if the image does not hold it.
-        SourceIOError: if the image cannot be read.
+        FaultError: if the image does not hold it, or it cannot be read; a part is enough.
     """
     paddr, size, offset = elfcorehdr_backup
     where = f"the backup region at {format_range(offset, offset + size)}"
-    if not any(memory.pread(size, offset)):
+    saved = bytearray(size)
+    try:
+        memory.pread_into(offset, memoryview(saved))
+    except UnreadableError:
+        read_around(memory.pread_into, offset, memoryview(saved))
+        if not any(saved):  # what can be read does not say whether it was filled
+            raise
+    if not any(saved):
         return None, f"{where} was never filled: low memory is used as it is in the image"
     held = restrict(memory.table, make_ranges([(offset, offset + size)])).only(Kind.DATA)
     extents = relocate(held, paddr - offset)

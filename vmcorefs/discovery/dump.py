@@ -106,15 +106,15 @@ def dump_map(dump: DumpFile, given: MemoryMap | None, crash_kernel: Ranges) -> M
 
 
 def make_explorer(
-    config: CaptureConfig, dump: DumpFile, progress: Progress | None = None
+    config: CaptureConfig, dump: DumpFile, memory: Reader, progress: Progress | None = None
 ) -> Explorer:
     """Make an explorer of the dump's memory, with the VMCOREINFO of its notes if there is one."""
     text = find_vmcoreinfo(tuple(_iter_notes(dump))) or dump.vmcoreinfo
     # QEMU calls a machine whose CPUs are in real mode i386, so VMCOREINFO comes first
     return Explorer(
         config,
-        dump.sources,
-        dump.memory,
+        memory.sources,
+        memory.table,
         progress,
         known=parse_vmcoreinfo(text) if text is not None else None,
         is_movable=False,

@@ -24,8 +24,9 @@ from vmcorefs.core.space.extents import Kind, restrict
 from vmcorefs.core.space.ranges import Ranges, intersect, normalise
 from vmcorefs.core.space.units import align_up
 from vmcorefs.discovery.search.scan import GRID
-from vmcorefs.errors import FaultError, FormatError
+from vmcorefs.errors import FaultError, FormatError, UnreadableError
 from vmcorefs.reader import Reader
+from vmcorefs.sources.unreadable import read_around
 
 _CHUNK = 4 << 20
 _WORD = 4
@@ -46,10 +47,12 @@ class Search(msgspec.Struct, frozen=True):
     Attributes:
         found: Every valid elfcorehdr, in order of address.
         refused: Address and reason of each that looks like one but has impossible values.
+        lost: Address and reason of each that looks like one but cannot be read whole.
     """
 
     found: tuple[Found, ...]
     refused: tuple[tuple[int, str], ...]
+    lost: tuple[tuple[int, str], ...] = ()
 
 
 def read_elfcorehdr(memory: Reader, paddr: int) -> Found:
@@ -92,6 +95,7 @@ def examine_places(memory: Reader, places: Iterable[int], ram: Ranges) -> Search
     """
     found: list[Found] = []
     refused: list[tuple[int, str]] = []
+    lost: list[tuple[int, str]] = []
     for paddr in places:
         try:
             if not _looks_right(memory, paddr):
@@ -100,9 +104,11 @@ def examine_places(memory: Reader, places: Iterable[int], ram: Ranges) -> Search
             check_found(candidate.elfcorehdr, ram)
             if not _describes(candidate.elfcorehdr, paddr):
                 found.append(candidate)
+        except UnreadableError as error:
+            lost.append((paddr, str(error)))
         except (FormatError, FaultError) as error:
             refused.append((paddr, str(error)))
-    return Search(tuple(found), tuple(refused))
+    return Search(tuple(found), tuple(refused), tuple(lost))
 
 
 def _describes(elfcorehdr: Elfcorehdr, paddr: int) -> bool:
@@ -133,7 +139,7 @@ def _iter_elf_magic(memory: Reader, where: Ranges) -> Iterator[int]:
         for paddr in range(align_up(start, GRID), end, _CHUNK):
             # near the end of the range, the word may reach past it
             size = min(_CHUNK, end - paddr + _WORD - 1)
-            memory.pread_into(paddr, chunk.data[:size])
+            read_around(memory.pread_into, paddr, chunk.data[:size])
             words = chunk[: size - size % _WORD].view("<u4")[:: GRID // _WORD]
             for index in np.flatnonzero(words == _MAGIC).tolist():
                 yield paddr + index * GRID

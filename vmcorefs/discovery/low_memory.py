@@ -17,6 +17,7 @@ from vmcorefs.errors import FaultError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.pieces import open_piece
+from vmcorefs.sources.unreadable import LookedAt
 
 
 class LowMemory(msgspec.Struct, frozen=True):
@@ -82,7 +83,7 @@ def _lay_given_backup(
         if piece.paddr is None:
             start, end = expected_range(moved, memory_map, plan.elfcorehdr.header.e_machine)
             check_size(piece.path, size, start, end)
-        sources = (*reader.sources, source)
+        sources = (*reader.sources, LookedAt(source))
         extents = make_extents(
             make_ranges([(start, end)]),
             kind=Kind.DATA,

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr, make_elfcorehdr
 from vmcorefs.core.maps.memory_map import MemoryMap
-from vmcorefs.core.space.ranges import Ranges, intersect, make_ranges, total_size
+from vmcorefs.core.space.ranges import Ranges, intersect, make_ranges, subtract, total_size
 from vmcorefs.core.structures.crash_notes import find_slots, slot_size
 from vmcorefs.discovery.elfcorehdr import (
     Found,
@@ -26,11 +29,11 @@ from vmcorefs.errors import (
     FaultError,
     FormatError,
     LayoutError,
-    SourceIOError,
     VmcorefsError,
 )
 from vmcorefs.kernel.kernel import Kernel, machine_of
 from vmcorefs.reader import Reader
+from vmcorefs.sources.unreadable import LookedAt
 
 
 class Plan(msgspec.Struct, frozen=True):
@@ -71,10 +74,11 @@ def find_plan(
         LayoutError: if the kernel that is found does not fit the placement of the bytes.
         SourceIOError: if the image cannot be read.
     """
-    plan = _choose(config, memory, memory_map, explorer)
+    plan, lost = _choose(config, memory, memory_map, explorer)
     if plan is None:
         _refuse_contradiction(config, memory, explorer.found)
         plan = build_plan(config, memory_map, explorer.found)
+        plan = replace(plan, warnings=(*lost, *plan.warnings))
     machine = plan.elfcorehdr.header.e_machine
     if config.machine not in (None, machine):
         raise ConfigError(
@@ -96,13 +100,15 @@ def _refuse_contradiction(config: CaptureConfig, memory: Reader, found: FoundKer
 
 def _choose(
     config: CaptureConfig, memory: Reader, memory_map: MemoryMap, explorer: Explorer
-) -> Plan | None:
+) -> tuple[Plan | None, tuple[str, ...]]:
+    """The headers that are given or found, if there are any; and why one of them is not used."""
     if not config.use_elfcorehdr:
-        return None
+        return None, ()
     if config.elfcorehdr is not None:
-        return _read(memory, config.elfcorehdr)
+        return _read(memory, config.elfcorehdr), ()
     if memory_map.elfcorehdr is not None:
-        return Plan(memory_map.elfcorehdr, "the elfcorehdr given as the memory map", is_given=True)
+        origin = "the elfcorehdr given as the memory map"
+        return Plan(memory_map.elfcorehdr, origin, is_given=True), ()
     # with a map that lacks the crash kernel's ranges, all RAM has to be searched
     where = memory_map.crash_kernel if len(memory_map.crash_kernel) else memory_map.ram
     if explorer.has_scanned:  # memory is scanned only once
@@ -113,19 +119,28 @@ def _choose(
     if search.found:
         chosen = only_elfcorehdr(search)
         refused = tuple(f"elfcorehdr at {paddr:#x} refused: {why}" for paddr, why in search.refused)
-        return Plan(
-            chosen.elfcorehdr,
-            f"the elfcorehdr found at {chosen.paddr:#x}",
-            chosen.paddr,
-            warnings=refused,
-        )
+        origin = f"the elfcorehdr found at {chosen.paddr:#x}"
+        return Plan(chosen.elfcorehdr, origin, chosen.paddr, warnings=refused), ()
     if search.refused:
         paddr, why = search.refused[0]
         raise FormatError(
             f"the elfcorehdr at {paddr:#x} is not valid: {why}; pass --elfcorehdr none to build the"
             " headers from the memory map"
         )
-    return None
+    return None, tuple(_describe_lost(memory, memory_map, search))
+
+
+def _describe_lost(memory: Reader, memory_map: MemoryMap, search: Search) -> Iterator[str]:
+    """What follows if there was an elfcorehdr that is lost."""
+    for paddr, why in search.lost:
+        yield f"the elfcorehdr at {paddr:#x} is not used: {why}"
+    crash_kernel = memory_map.crash_kernel
+    unread = any(isinstance(one, LookedAt) and one.has_bad for one in memory.sources)
+    if len(crash_kernel) and (unread or len(subtract(crash_kernel, memory.table.ranges))):
+        yield (
+            "no elfcorehdr was found, and not all of the crash kernel's memory could be looked at:"
+            " if a capture kernel has run, low memory may be what that left there (--backup)"
+        )
 
 
 def _located(explorer: Explorer, memory: Reader, where: Ranges) -> list[int]:
@@ -225,8 +240,6 @@ def _cpu_slots(kernel: Kernel) -> tuple[list[tuple[int, int]], str]:
         paddrs = kernel.mappings.translate_many(vaddrs)
         if paddrs.min() < 0:
             raise FormatError("crash_notes is at addresses that are not mapped")
-    except SourceIOError:
-        raise
     except VmcorefsError as error:
         return [], f"no CPU's crash notes: {error}"
     return [(paddr, size) for paddr in paddrs.tolist()], ""

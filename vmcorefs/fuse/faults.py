@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable
 from threading import Lock
 
-from vmcorefs.errors import FaultError, SourceIOError, VmcorefsError
+from vmcorefs.errors import FaultError, SourceIOError, UnreadableError, VmcorefsError
 from vmcorefs.tree.file import TreeFile
 
 log = logging.getLogger(__name__)
@@ -169,7 +169,7 @@ def input_names(file: TreeFile, offset: int, size: int) -> frozenset[str]:
 
 def _place(file: TreeFile, offset: int, error: VmcorefsError) -> int:
     """Where in the file the fault is: the read may have started long before it."""
-    if isinstance(error, FaultError):
+    if isinstance(error, FaultError) and not isinstance(error, UnreadableError):
         return error.offset
     if isinstance(error, SourceIOError) and file.is_made:
         found = file.reader.address_of(error, since=offset)

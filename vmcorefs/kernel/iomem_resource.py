@@ -12,7 +12,8 @@ import numpy as np
 
 from vmcorefs.core.maps.resources import RESOURCE
 from vmcorefs.core.paging.mappings import UInt64Array
-from vmcorefs.errors import FormatError, SourceIOError, VmcorefsError
+from vmcorefs.errors import FormatError, VmcorefsError
+from vmcorefs.sources.unreadable import read_around
 
 if TYPE_CHECKING:
     from vmcorefs.kernel.kernel import Kernel
@@ -41,12 +42,9 @@ def find_iomem_resource(kernel: Kernel) -> int:
     left = _MAX_TRIES
     for done in range(0, size, _CHUNK):
         length = min(_CHUNK + RESOURCE.size, size - done) // 8 * 8  # chunks overlap by a node
-        try:
-            words = np.frombuffer(kernel.memory.pread(length, paddr + done), dtype="<u8")
-        except SourceIOError:
-            raise
-        except VmcorefsError:
-            continue  # the image may be incomplete
+        chunk = bytearray(length)
+        read_around(kernel.memory.pread_into, paddr + done, memoryview(chunk))
+        words = np.frombuffer(chunk, dtype="<u8")
         for row in _candidates(words, vaddr, vaddr + size):
             left -= 1
             if left < 0:
@@ -73,7 +71,5 @@ def _candidates(words: UInt64Array, start: int, end: int) -> list[int]:
 def _is_named(kernel: Kernel, vaddr: int) -> bool:
     try:
         return kernel.image.string(vaddr, len(_NAME) + 1) == _NAME
-    except SourceIOError:
-        raise
     except VmcorefsError:
         return False

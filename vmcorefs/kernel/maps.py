@@ -26,7 +26,7 @@ from vmcorefs.core.maps.resources import RESOURCE, read_resources, read_span
 from vmcorefs.core.paging.direct_map import directly_mapped
 from vmcorefs.core.space.ranges import Ranges, intersect, make_ranges
 from vmcorefs.core.structures.mem_section import read_sections
-from vmcorefs.errors import FormatError, SourceIOError, VmcorefsError
+from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.kernel.iomem_resource import find_iomem_resource
 
 if TYPE_CHECKING:
@@ -77,8 +77,6 @@ def _first(kernel: Kernel, ways: tuple[Callable[[Kernel], MemoryMap], ...]) -> K
     for read in ways:
         try:
             return KernelMap(read(kernel), tuple(refused))
-        except SourceIOError:
-            raise
         except VmcorefsError as error:
             refused.append(str(error))
     return None
@@ -86,11 +84,11 @@ def _first(kernel: Kernel, ways: tuple[Callable[[Kernel], MemoryMap], ...]) -> K
 
 def _iomem_resource(kernel: Kernel) -> MemoryMap:
     layout = RESOURCE
-    with suppress(FormatError):  # without BTF: the layout has been the same for long
+    with suppress(VmcorefsError):  # without BTF: the layout has been the same for long
         layout = kernel.structs("resource")["resource"]
     try:
         root = kernel.symbol("iomem_resource")
-    except FormatError:  # no CONFIG_KALLSYMS_ALL, or a kernel before 6.0
+    except VmcorefsError:  # no CONFIG_KALLSYMS_ALL, a kernel before 6.0, or lost tables
         root = find_iomem_resource(kernel)
     return read_resources(kernel.virtual, root, layout)
 
@@ -143,7 +141,7 @@ def _iter_crash_kernel(kernel: Kernel) -> Iterator[tuple[int, int]]:
     for name in ("crashk_res", "crashk_low_res"):
         try:
             span = read_span(kernel.image, kernel.symbol(name))
-        except FormatError:
+        except VmcorefsError:
             continue  # built without kexec
         if span[1] - span[0] > 1:
             yield span

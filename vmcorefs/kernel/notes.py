@@ -11,7 +11,7 @@ from vmcorefs.core.elf.registers import CpuState, decode_prstatus
 from vmcorefs.core.elf.vmcoreinfo import NOTE_NAME, Vmcoreinfo, parse_vmcoreinfo
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.units import align_up
-from vmcorefs.errors import FaultError, FormatError
+from vmcorefs.errors import FaultError, FormatError, UnreadableError
 from vmcorefs.reader import Reader
 
 
@@ -101,7 +101,7 @@ def read_crash_notes(
         drop_torn: Drop a torn note and what follows it in its slot, with a warning, as the kernel
             does; otherwise it is an error.
         drop_missing: Leave out a slot that the image does not hold, with a warning; otherwise it
-            is an error.
+            is an error. One that cannot be read is always left out.
         given: VMCOREINFO to use instead of the one in memory.
 
     Raises:
@@ -116,7 +116,7 @@ def read_crash_notes(
         try:
             data = memory.pread(size, paddr)
         except FaultError as error:
-            if not drop_missing:
+            if not drop_missing and not isinstance(error, UnreadableError):
                 raise
             warnings.append(f"note slot at {paddr:#x} is left out: {error}")
             continue

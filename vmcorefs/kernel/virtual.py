@@ -13,8 +13,9 @@ from vmcorefs.core.paging.mappings import UInt64Array
 from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.core.structures.kernel_memory import KernelMemory
-from vmcorefs.errors import FaultError, FormatError
+from vmcorefs.errors import FormatError
 from vmcorefs.reader import Reader
+from vmcorefs.sources.unreadable import read_around
 
 
 def through_loads(memory: Reader, elfcorehdr: Elfcorehdr) -> KernelMemory:
@@ -97,7 +98,7 @@ class LoadLookup:
 def read_into(
     memory: Reader, translation: Translation, vaddr: int, buffer: memoryview
 ) -> list[tuple[int, int]]:
-    """Read what there is of a range of virtual memory; missing parts stay as they were.
+    """Read what there is of a range of virtual memory; what is missing is not to be looked at.
 
     Args:
         memory: The crashed kernel's memory, by physical address.
@@ -106,10 +107,8 @@ def read_into(
         buffer: Filled.
 
     Returns:
-        What is missing, as it is not mapped or in no input: ranges of ``buffer``, in order.
-
-    Raises:
-        SourceIOError: if an input cannot be read.
+        What is missing, as it is not mapped, in no input or not readable: ranges of ``buffer``, in
+        order.
     """
     page, size = translation.page_size, len(buffer)
     before = vaddr % page
@@ -126,26 +125,9 @@ def read_into(
         if pages[head] < 0:
             lost.append((low, high))
         else:
-            lost += _read_run(memory, paddr, buffer[low:high], low, page)
+            bad = read_around(memory.pread_into, paddr, buffer[low:high])
+            lost += ((low + start, low + end) for start, end in bad)
     return lost
-
-
-def _read_run(
-    memory: Reader, paddr: int, buffer: memoryview, at: int, page: int
-) -> list[tuple[int, int]]:
-    """Fill ``buffer`` and return what is missing; ``at`` is the number of its first byte."""
-    try:
-        memory.pread_into(paddr, buffer)
-    except FaultError:
-        step = page - paddr % page
-        if len(buffer) <= step:
-            return [(at, at + len(buffer))]
-        lost = _read_run(memory, paddr, buffer[:step], at, page)
-        for start in range(step, len(buffer), page):
-            piece = buffer[start : start + page]
-            lost += _read_run(memory, paddr + start, piece, at + start, page)
-        return lost
-    return []
 
 
 def read_through(

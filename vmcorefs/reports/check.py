@@ -14,6 +14,7 @@ from vmcorefs.core.consumers.verdicts import Verdict, judge
 from vmcorefs.core.elf.dump_headers import DumpHeaders, read_dump_headers
 from vmcorefs.core.elf.machines import EM_NONE, machine_number
 from vmcorefs.core.space.units import format_size
+from vmcorefs.sources.unreadable import read_up_to
 from vmcorefs.system.terminal import printable
 
 Report = dict[str, Any]
@@ -32,7 +33,12 @@ def make_check(capture: Capture) -> Report:
         SourceIOError: if an input cannot be read.
     """
     vmcore = capture["vmcore"]
-    dump = read_dump_headers(vmcore.pread, vmcore.size)
+    read = vmcore.reader.pread_into
+
+    def read_notes(size: int, offset: int) -> bytes:
+        return read_up_to(read, offset, max(min(size, vmcore.size - offset), 0))[0]
+
+    dump = read_dump_headers(vmcore.pread, vmcore.size, read_notes)
     host = machine_number(os.uname().machine) or EM_NONE
     return {
         "findings": [finding.plain() for finding in capture.image.findings],

@@ -131,7 +131,8 @@ def estimate(
     if progress is not None:
         dump = replace(dump, kinds=WatchedKinds(dump, progress))
     found = estimate_dump(dump, samples=samples, seed=seed)
-    return replace(found, warnings=(*warnings, *found.warnings))
+    later = capture.image.take_unreadable()  # of the page array
+    return replace(found, warnings=(*warnings, *later, *found.warnings))
 
 
 def estimate_dump(dump: Dump, *, samples: int = SAMPLES, seed: int = 0) -> Estimate:

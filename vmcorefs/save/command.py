@@ -225,4 +225,7 @@ def save_capture(
         console.warn(f"warning: {warning}")
     log = read_log(capture) if order.log else None
     report = save(dump, log, order, write, console, missing=missing, evidence=evidence)
-    return replace(report, warnings=(*warnings, *report.warnings))
+    later = capture.image.take_unreadable()  # of the page array
+    for warning in later:
+        console.warn(f"warning: {warning}")
+    return replace(report, warnings=(*warnings, *report.warnings, *later))

@@ -55,10 +55,11 @@ from vmcorefs.core.space.ranges import (
 from vmcorefs.core.space.units import MAX_ADDRESS, format_range, format_size
 from vmcorefs.errors import FormatError, SourceIOError, UnsupportedError
 from vmcorefs.sources.base import Source
-from vmcorefs.sources.dump import DumpFile, File, NoteSegment
+from vmcorefs.sources.dump import DumpFile, File, NoteSegment, read_segment
 from vmcorefs.sources.flattened import Unflattened
 from vmcorefs.sources.page_codecs import find_decompressor
 from vmcorefs.sources.pages import DumpPages
+from vmcorefs.sources.unreadable import read_around, read_up_to
 
 MAX_RUNS = 1 << 22
 """Most runs of stored pages accepted. A dump of 1 GiB at level 31 has about thirty."""
@@ -109,7 +110,8 @@ def open_diskdump(files: Sequence[File]) -> DumpFile:
         UnsupportedError: if a library for decompressing its pages is not installed.
         SourceIOError: if a file cannot be read.
     """
-    parts = sorted((_read_part(file) for file in files), key=lambda part: part.span)
+    warnings: list[str] = []
+    parts = sorted((_read_part(file, warnings) for file in files), key=lambda part: part.span)
     _check_parts(parts)
     first = parts[0]
     page_size = first.main.block_size
@@ -126,7 +128,8 @@ def open_diskdump(files: Sequence[File]) -> DumpFile:
     if len(missing):
         held = exclude(held, missing)
     excluded = subtract(ram * page_size, missing)
-    notes, apart = _read_notes(first)
+    warnings += _warnings(parts)
+    notes, apart = _read_notes(first, warnings)
     machine = first.main.utsname.machine.decode("ascii", "replace")
     notes_in = make_extents(make_ranges([(0, first.file.size)]), kind=Kind.DATA, source=len(parts))
     return DumpFile(
@@ -150,11 +153,11 @@ def open_diskdump(files: Sequence[File]) -> DumpFile:
         headers=KdumpHeaders(first.main, first.sub),
         machine=machine,
         granule=page_size,
-        warnings=tuple(_warnings(parts)),
+        warnings=tuple(warnings),
     )
 
 
-def _read_part(file: File) -> _Part:
+def _read_part(file: File, warnings: list[str]) -> _Part:
     try:
         main = parse_main_header(_read(file, 0, MAX_HEADER_SIZE))
         sub = parse_sub_header(main, _read(file, main.block_size, MAX_SUB_HEADER_SIZE))
@@ -163,13 +166,17 @@ def _read_part(file: File) -> _Part:
         mapped = sub.max_mapnr_64 or main.max_mapnr
         where = _check_places(places(main, mapped), mapped, file.size)
         first, end = _span(main, sub)
-        ram = _bits(file, where.ram, 0, mapped)
+        # the second bitmap says which page a descriptor is of, so nothing goes without it
         stored = _bits(file, where.stored, first, min(end, mapped))
+        ram = _bits(file, where.ram, 0, mapped, warnings)
         return _Part(file, main, sub, where, ram, stored, _find_lost(file, main, where, stored))
     except FormatError as error:
         raise FormatError(f"{file.name}: {error}") from error
     except UnsupportedError as error:
         raise UnsupportedError(f"{file.name}: {error}") from error
+    except SourceIOError as error:
+        error.args = (f"{error}: without its headers and its bitmap no page can be found",)
+        raise
 
 
 def _check_places(where: Places, mapped: int, size: int) -> Places:
@@ -181,10 +188,14 @@ def _check_places(where: Places, mapped: int, size: int) -> Places:
     return where
 
 
-def _read(file: Source, offset: int, size: int) -> bytes:
+def _check_end(file: Source, offset: int, size: int) -> None:
     if offset + size > file.size:
         where = format_range(offset, offset + size)
         raise FormatError(f"{file.size} bytes, but its headers point to {where}")
+
+
+def _read(file: Source, offset: int, size: int) -> bytes:
+    _check_end(file, offset, size)
     buffer = bytearray(size)
     file.pread_into(offset, memoryview(buffer))
     return bytes(buffer)
@@ -196,8 +207,18 @@ def _span(main: MainHeader, sub: SubHeader) -> tuple[int, int]:
     return 0, sub.max_mapnr_64 or main.max_mapnr
 
 
-def _bits(file: Source, offset: int, first: int, end: int) -> Ranges:
+def _bits(
+    file: Source, offset: int, first: int, end: int, warnings: list[str] | None = None
+) -> Ranges:
     """The runs of set bits of a bitmap, as a normal set within ``[first, end)``.
+
+    Args:
+        file: What it is in.
+        offset: Where it begins.
+        first: First bit that is asked for.
+        end: One past the last.
+        warnings: Gets a line for what cannot be read, and those bits are then not set; None to have
+            that be an error.
 
     Raises:
         FormatError: if there are more than ``MAX_RUNS``.
@@ -207,7 +228,16 @@ def _bits(file: Source, offset: int, first: int, end: int) -> Ranges:
     count, at, last = 0, first // 8, -(-end // 8)
     while (at := file.next_data(offset + at, offset + last) - offset) < last:
         size = min(_CHUNK, last - at)
-        file.pread_into(offset + at, buffer.data[:size])
+        if warnings is None:
+            file.pread_into(offset + at, buffer.data[:size])
+        else:
+            lost = read_around(file.pread_into, offset + at, buffer.data[:size])
+            warnings += (
+                f"{file.name}: cannot read its bitmap of RAM at"
+                f" {format_range(offset + at + low, offset + at + high)}: of those pages only the"
+                " stored ones are known to be RAM"
+                for low, high in lost
+            )
         found.append(true_runs(unpack_bits(buffer[:size].tobytes())) + at * 8)
         count += len(found[-1])
         if count > MAX_RUNS:
@@ -245,13 +275,23 @@ def _lost_descriptors(
         try:
             file.pread_into(where.descriptors + start * DESC_SIZE, memoryview(raw))
         except SourceIOError:
-            if not _is_cut(file):
-                raise
-            raw[:] = bytes(len(raw))  # a descriptor of zeros is that of a lost page
+            if _is_cut(file):
+                raw[:] = bytes(len(raw))  # a descriptor of zeros is that of a lost page
+            else:
+                _fill_unreadable(file, where.descriptors + start * DESC_SIZE, raw, dtype)
         descs = np.frombuffer(raw, dtype=dtype)
         room = file.size - descs["size"].astype(np.int64)
         found.append(true_runs((descs["offset"] == 0) | (descs["offset"] > room)) + start)
     return normalise(np.concatenate(found))
+
+
+def _fill_unreadable(file: Source, offset: int, raw: bytearray, dtype: np.dtype[np.void]) -> None:
+    """Read descriptors; those that cannot be read are no sign that the dump was cut short."""
+    for low, high in read_around(file.pread_into, offset, memoryview(raw)):
+        first, end = low // DESC_SIZE * DESC_SIZE, -(-high // DESC_SIZE) * DESC_SIZE
+        unknown = np.zeros((end - first) // DESC_SIZE, dtype=dtype)
+        unknown["offset"] = 1  # in the file
+        raw[first:end] = unknown.tobytes()
 
 
 def _is_cut(file: Source) -> bool:
@@ -312,29 +352,38 @@ class _Apart(msgspec.Struct, frozen=True):
     eraseinfo: bytes
 
 
-def _read_notes(part: _Part) -> tuple[tuple[NoteSegment, ...], _Apart]:
-    sub, file = part.sub, part.file
+def _read_notes(part: _Part, warnings: list[str]) -> tuple[tuple[NoteSegment, ...], _Apart]:
+    sub, file, order = part.sub, part.file, part.main.abi.byte_order
     try:
-        data = _read_some(file, sub.offset_note, sub.size_note)
-        notes = walk_notes(data, part.main.abi.byte_order).notes
-        vmcoreinfo, erased = None, b""
+        _check_notes(file, sub.offset_note, sub.size_note)
+        segment = read_segment(file, sub.offset_note, sub.size_note, order, warnings)
+        notes = walk_notes(segment.data, order).notes
+        vmcoreinfo, erased = b"", b""
         # version 3 has no notes; of a dump that has both, the kernel's own note counts
-        if sub.size_vmcoreinfo and find_vmcoreinfo(notes) is None:
-            vmcoreinfo = _read_some(file, sub.offset_vmcoreinfo, sub.size_vmcoreinfo)
-        if sub.size_eraseinfo and not find_eraseinfo(notes):
-            erased = _read_some(file, sub.offset_eraseinfo, sub.size_eraseinfo)
+        if find_vmcoreinfo(notes) is None:
+            vmcoreinfo = _read_apart(file, sub.offset_vmcoreinfo, sub.size_vmcoreinfo, warnings)
+        if not find_eraseinfo(notes):
+            erased = _read_apart(file, sub.offset_eraseinfo, sub.size_eraseinfo, warnings)
     except FormatError as error:
         raise FormatError(f"{file.name}: notes: {error}") from error
-    segments = (NoteSegment(sub.offset_note, data),) if data else ()
-    return segments, _Apart(vmcoreinfo, erased)
+    return (segment,) if segment.data else (), _Apart(vmcoreinfo or None, erased)
 
 
-def _read_some(file: Source, offset: int, size: int) -> bytes:
-    if not size:
+def _read_apart(file: Source, offset: int, size: int, warnings: list[str]) -> bytes:
+    """All of these bytes, or none."""
+    _check_notes(file, offset, size)
+    data, why = read_up_to(file.pread_into, offset, size)
+    if why:
+        warnings.append(f"{size} bytes beside the notes are left out: {why}")
         return b""
+    return data
+
+
+def _check_notes(file: Source, offset: int, size: int) -> None:
     if size > MAX_NOTES:
         raise FormatError(f"{size} bytes, expected at most {MAX_NOTES}")
-    return _read(file, offset, size)
+    if size:
+        _check_end(file, offset, size)
 
 
 def _describe(parts: Sequence[_Part]) -> str:

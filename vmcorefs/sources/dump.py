@@ -8,11 +8,13 @@ import msgspec
 
 from vmcorefs.core.elf.elf import ElfHeader
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
+from vmcorefs.core.elf.notes import ByteOrder, walk_notes
 from vmcorefs.core.formats.kdump.headers import KdumpHeaders
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.ranges import Ranges
 from vmcorefs.sources.base import Source
 from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.unreadable import read_up_to
 
 
 class File(Source, Protocol):
@@ -37,6 +39,25 @@ class NoteSegment(msgspec.Struct, frozen=True):
 
     offset: int
     data: bytes
+
+
+def read_segment(
+    file: Source, offset: int, size: int, byte_order: ByteOrder, warnings: list[str]
+) -> NoteSegment:
+    """Read notes; of a segment that cannot be read whole, the whole notes before the bad page.
+
+    Args:
+        file: What they are in.
+        offset: Where they are.
+        size: How many bytes they take; all of them are in the file.
+        byte_order: Of the dump.
+        warnings: Gets a line for each segment that is not whole.
+    """
+    data, why = read_up_to(file.pread_into, offset, size)
+    if why:
+        data = data[: walk_notes(data, byte_order).size]
+        warnings.append(f"{size - len(data)} of {size} bytes of notes are left out: {why}")
+    return NoteSegment(offset, data)
 
 
 class DumpFile(msgspec.Struct, frozen=True):

@@ -16,7 +16,8 @@ from vmcorefs.core.space.extents import Extents, Kind, fill, make_extents
 from vmcorefs.core.space.ranges import make_ranges, total_size
 from vmcorefs.core.space.units import format_range, format_size
 from vmcorefs.errors import FormatError, UnsupportedError
-from vmcorefs.sources.dump import DumpFile, File, NoteSegment
+from vmcorefs.sources.dump import DumpFile, File, NoteSegment, read_segment
+from vmcorefs.sources.unreadable import read_up_to
 
 
 def open_elf(file: File) -> DumpFile:
@@ -32,9 +33,10 @@ def open_elf(file: File) -> DumpFile:
     """
     try:
         check_core(_reader(file)(MAX_EHDR_SIZE, 0))
-        dump = read_dump_headers(_reader(file), file.size)
+        dump = read_dump_headers(_reader(file), file.size, _note_reader(file))
         memory = read_dump_memory(dump)
-        notes = tuple(_read_notes(file, dump))
+        warnings = list(_warnings(file, dump))
+        notes = tuple(_read_notes(file, dump, warnings))
     except FormatError as error:
         raise FormatError(f"{file.name}: {error}") from error
     except UnsupportedError as error:
@@ -51,7 +53,7 @@ def open_elf(file: File) -> DumpFile:
         notes=notes,
         notes_in=_whole(file.size),
         vmcore=fill(_whole(file.size), make_ranges([(0, memory.end)]), Kind.MISSING),
-        warnings=tuple(_warnings(file, dump)),
+        warnings=tuple(warnings),
     )
 
 
@@ -68,15 +70,20 @@ def _reader(file: File) -> Callable[[int, int], bytes]:
     return read
 
 
-def _read_notes(file: File, dump: DumpHeaders) -> Iterator[NoteSegment]:
-    read = _reader(file)  # read_dump_headers has checked the total size
-    for phdr in dump.note_phdrs:
+def _note_reader(file: File) -> Callable[[int, int], bytes]:
+    def read(size: int, offset: int) -> bytes:
+        return read_up_to(file.pread_into, offset, max(min(size, file.size - offset), 0))[0]
+
+    return read
+
+
+def _read_notes(file: File, dump: DumpHeaders, warnings: list[str]) -> Iterator[NoteSegment]:
+    for phdr in dump.note_phdrs:  # read_dump_headers has checked the total size
         offset, size = int(phdr["p_offset"]), int(phdr["p_filesz"])
-        data = read(size, offset)
-        if len(data) != size:
+        if offset + size > file.size:
             where = format_range(offset, offset + size)
             raise FormatError(f"the PT_NOTE at {where} ends past the file's {file.size} bytes")
-        yield NoteSegment(offset, data)
+        yield read_segment(file, offset, size, dump.header.byte_order, warnings)
 
 
 def _describe_loss(file: File, memory: DumpMemory) -> str:

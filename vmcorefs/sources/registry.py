@@ -15,7 +15,7 @@ from vmcorefs.core.formats.flattened import SIGNATURE as FLATTENED
 from vmcorefs.core.formats.kdump.headers import SIGNATURE as KDUMP
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.units import PAGE_SIZE
-from vmcorefs.errors import ConfigError, UnsupportedError
+from vmcorefs.errors import ConfigError, SourceIOError, UnsupportedError
 from vmcorefs.sources.diskdump import open_diskdump
 from vmcorefs.sources.dump import DumpFile, File
 from vmcorefs.sources.elf import open_elf
@@ -132,7 +132,12 @@ def _format_of(file: File) -> _Format | None:
     if file.size < _LONGEST_MAGIC:  # also a character device: it is raw memory
         return None
     start = bytearray(_LONGEST_MAGIC)
-    file.pread_into(0, memoryview(start))
+    try:
+        file.pread_into(0, memoryview(start))
+    except SourceIOError as error:
+        advice = f"if it is raw memory, give its address, as in {file.name}@0"
+        error.args = (f"{error}; what kind of file it is cannot be told; {advice}",)
+        raise
     return next((one for one in _FORMATS if start.startswith(one.magic)), None)
 
 

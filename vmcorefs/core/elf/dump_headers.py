@@ -74,12 +74,14 @@ class DumpHeaders(msgspec.Struct, frozen=True):
         return 2**32 - 1 if self.header.elf_class == ELFCLASS32 else 2**64 - 1
 
 
-def read_dump_headers(read: ReadAt, size: int) -> DumpHeaders:
+def read_dump_headers(read: ReadAt, size: int, read_notes: ReadAt | None = None) -> DumpHeaders:
     """Read the headers and notes of a dump.
 
     Args:
         read: Reads the file.
         size: Bytes in the file.
+        read_notes: Reads notes, if not in the same way: notes that cannot be read are none, but
+            without headers there is no dump.
 
     Raises:
         FormatError: if it is not an ELF file, or has too many headers or notes.
@@ -93,7 +95,7 @@ def read_dump_headers(read: ReadAt, size: int) -> DumpHeaders:
     if count > MAX_PHDRS:
         raise FormatError(f"{count} program headers, expected at most {MAX_PHDRS}")
     phdrs = parse_phdrs(header, read(count * header.phdr_size, header.e_phoff), count)
-    notes = _read_notes(read, header, phdrs)
+    notes = _read_notes(read_notes or read, header, phdrs)
     text = find_vmcoreinfo(tuple(note for segment in notes for note in segment))
     vmcoreinfo = parse_vmcoreinfo(text) if text is not None else None
     return DumpHeaders(header, phdrs, notes, vmcoreinfo, size)

@@ -18,6 +18,7 @@ from vmcorefs.core.elf.notes import NT_VMCOREINFO
 from vmcorefs.core.elf.vmcoreinfo import NOTE_NAME, Vmcoreinfo, parse_vmcoreinfo
 from vmcorefs.core.space.units import align_up
 from vmcorefs.discovery.search.scan import Place
+from vmcorefs.errors import FaultError
 from vmcorefs.sources.base import Source
 
 MAX_TEXT = 1 << 16
@@ -112,5 +113,8 @@ def _read(source: Source, offset: int, size: int) -> bytes | None:
     if offset + size > source.size:
         return None
     buffer = bytearray(size)
-    source.pread_into(offset, memoryview(buffer))
+    try:
+        source.pread_into(offset, memoryview(buffer))
+    except FaultError:
+        return None
     return bytes(buffer)

@@ -18,7 +18,7 @@ from vmcorefs.core.paging.walk import output_address
 from vmcorefs.core.space.placement import PCI_HOLE_END, USUAL_SPLITS
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.discovery.search.scan import GRID, iter_chunks
-from vmcorefs.errors import FormatError, SourceIOError, VmcorefsError
+from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.reader import Reader
 
 MAX_TRIES = 1 << 16
@@ -61,8 +61,6 @@ def maps_itself(file: Reader, fmt: PageTableFormat, root: int, vaddr: int, delta
 
     try:
         return translate(fmt, root, vaddr, read_entry) == root
-    except SourceIOError:
-        raise
     except VmcorefsError:
         return False
 

@@ -18,8 +18,9 @@ from vmcorefs.core.elf.vmcoreinfo import NOTE_NAME
 from vmcorefs.core.space.columns import run_edges
 from vmcorefs.core.space.extents import Extents, Kind
 from vmcorefs.core.space.ranges import Int64Array, distinct
-from vmcorefs.errors import SourceIOError
+from vmcorefs.errors import FaultError, SourceIOError
 from vmcorefs.sources.base import Source
+from vmcorefs.sources.unreadable import read_around
 from vmcorefs.system.progress import Progress
 
 GRID = 1024
@@ -29,7 +30,6 @@ MAX_HITS = 1 << 16
 """Most places of each kind to keep; a real image has a few dozen."""
 
 _CHUNK = 1 << 20  # fits into the second-level cache, so it is searched while it is there
-_BLOCK = 1 << 16  # the size of reads where a chunk cannot be read
 _WORDS = GRID // 4
 _ELF = np.frombuffer(ELF_MAGIC, dtype=np.uint32)[0]
 _NAME = np.frombuffer(NOTE_NAME[:4], dtype=np.uint32)[0]
@@ -71,7 +71,7 @@ def scan(sources: Sequence[Source], held: Extents, progress: Progress | None = N
         progress: Told of each chunk, in bytes.
 
     Raises:
-        SourceIOError: if nothing can be read, or a source has shrunk.
+        SourceIOError, FaultError: if nothing can be read.
     """
     elf: list[Place] = []
     notes: list[Place] = []
@@ -93,7 +93,7 @@ def iter_chunks(
     reading, or that cannot be read, are left out.
 
     Raises:
-        SourceIOError: if nothing can be read, or a source has shrunk.
+        SourceIOError, FaultError: if nothing can be read.
     """
     buffer = np.empty(_CHUNK, dtype=np.uint8)
     words = buffer.view(np.uint32).reshape(-1, _WORDS)
@@ -137,32 +137,20 @@ def _spans(data: Extents) -> tuple[Int64Array, Int64Array, Int64Array]:
     return source[first], start[first], start[last] + size[last] - start[first]
 
 
-def _read(source: Source, offset: int, buffer: memoryview) -> SourceIOError | None:
+def _read(source: Source, offset: int, buffer: memoryview) -> SourceIOError | FaultError | None:
     """Read a chunk, or as much of it as possible.
 
-    A bad block must not keep the rest of memory from being searched. Blocks that cannot be read
+    A bad page must not keep the rest of memory from being searched. Pages that cannot be read
     become zeros, which only this search sees.
 
     Returns:
         The error if nothing of it can be read; otherwise None.
-
-    Raises:
-        SourceIOError: if the input has shrunk.
     """
     try:
         source.pread_into(offset, buffer)
-    except SourceIOError as error:
-        if not isinstance(error.__cause__, OSError):
-            raise  # not a bad block: the input has changed
-        unread = 0
-        for at in range(0, len(buffer), _BLOCK):
-            block = buffer[at : at + _BLOCK]
-            try:
-                source.pread_into(offset + at, block)
-            except SourceIOError:
-                block[:] = bytes(len(block))
-                unread += len(block)
-        return error if unread == len(buffer) else None
+    except (SourceIOError, FaultError) as error:
+        lost = read_around(source.pread_into, offset, buffer)
+        return error if sum(end - start for start, end in lost) == len(buffer) else None
     return None
 
 
