@@ -12,7 +12,6 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
-from typing import Protocol
 
 import msgspec
 from msgspec.structs import replace
@@ -30,16 +29,9 @@ from vmcorefs.save.written import Written
 from vmcorefs.sources.evidence import NOTHING, Evidence
 from vmcorefs.system.files import read_file
 
-
-class Write(Protocol):
-    """A format, with its codec and threads settled."""
-
-    def __call__(self, dump: Dump, targets: Sequence[Target], observer: Observer, /) -> Written:
-        """Write ``dump`` into ``targets``, its parts.
-
-        Raises:
-            OutputError: if that fails.
-        """
+Write = Callable[[Dump, Sequence[Target], Observer], Written]
+"""A format, with its codec and threads settled: it writes the dump into the targets, its parts, or
+raises OutputError."""
 
 
 class Order(msgspec.Struct, frozen=True):
