@@ -58,6 +58,7 @@ def test_a_capture_description_is_opened_by_its_name_and_arguments_override_it(
         memory_map=str(saved.iomem),
         holes="error",
         raw_reserved=True,
+        description=str(toml),
     )
 
 
