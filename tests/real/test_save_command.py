@@ -7,6 +7,7 @@ import json
 import signal
 import struct
 import subprocess
+import sys
 from functools import partial
 from itertools import takewhile
 from typing import TYPE_CHECKING
@@ -56,6 +57,30 @@ def test_a_dump_is_the_same_from_the_memory_and_from_the_kernels_own_vmcore(
         == tools.makedumpfile(capture.vmcore, scratch / "log", "--dump-dmesg").read_text()
     )
     assert tools.crash_osrelease(dump) == f"{capture.kernel.name}\n"
+
+
+@only("kexec")
+def test_the_search_and_eight_threads_take_less_than_112_mib(
+    capture: Capture, scratch: Path
+) -> None:
+    """Of memory alone, as its kernel tells (VmHWM): a child's ru_maxrss has its parent's in it."""
+    script = (
+        "import sys\n"
+        "from vmcorefs.cli import main\n"
+        "try:\n"
+        "    main()\n"
+        "finally:\n"
+        "    print(open('/proc/self/status').read())\n"
+    )
+    options = ["-d", "0", "--threads", "8", "--quiet", "-o", str(scratch / "vmcore")]
+    done = subprocess.run(
+        [sys.executable, "-c", script, "save", str(capture.ram), *options],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    (peak,) = [line.split() for line in done.stdout.splitlines() if line.startswith("VmHWM:")]
+    assert int(peak[1]) < 112 << 10, peak
 
 
 @only("kexec")

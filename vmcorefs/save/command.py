@@ -14,6 +14,7 @@ from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL, KindArray, PageKind
 from vmcorefs.core.pages.selection import PageKinds
 from vmcorefs.core.space.ranges import subtract, total_size
 from vmcorefs.errors import ConfigError, FormatError
+from vmcorefs.fuse.planes.linux import trim_heap
 from vmcorefs.output.places import STDOUT, is_local
 from vmcorefs.reader import Reader
 from vmcorefs.save.codecs import find_codec
@@ -27,7 +28,7 @@ from vmcorefs.save.saver import Console, Order, Write, save
 from vmcorefs.sources.evidence import NOTHING, Evidence
 
 MAX_DEFAULT_THREADS = 8
-"""Threads that 128 MiB are enough for (docs/save.md)."""
+"""Threads for which docs/save.md says how much memory is enough."""
 
 FORMATS = ("kdump", "elf", "flattened")
 
@@ -224,6 +225,7 @@ def save_capture(
     for warning in warnings:
         console.warn(f"warning: {warning}")
     log = read_log(capture) if order.log else None
+    trim_heap()  # what the search took would stay beside what the threads are about to take
     report = save(dump, log, order, write, console, missing=missing, evidence=evidence)
     later = capture.image.take_unreadable()  # of the page array
     for warning in later:
