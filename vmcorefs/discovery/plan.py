@@ -24,13 +24,7 @@ from vmcorefs.discovery.elfcorehdr import (
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.found import FoundKernel
 from vmcorefs.discovery.search.scan import locate_all
-from vmcorefs.errors import (
-    ConfigError,
-    FaultError,
-    FormatError,
-    LayoutError,
-    VmcorefsError,
-)
+from vmcorefs.errors import ConfigError, FaultError, FormatError, LayoutError, VmcorefsError
 from vmcorefs.kernel.kernel import Kernel, machine_of
 from vmcorefs.reader import Reader
 from vmcorefs.sources.unreadable import LookedAt

@@ -8,12 +8,7 @@ from typing import Final
 
 from msgspec.structs import asdict, replace
 
-from vmcorefs.core.elf.elf import (
-    EM_386,
-    EM_AARCH64,
-    EM_RISCV,
-    EM_X86_64,
-)
+from vmcorefs.core.elf.elf import EM_386, EM_AARCH64, EM_RISCV, EM_X86_64
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.elf.machines import long_bits, uname_of
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo

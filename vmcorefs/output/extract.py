@@ -39,12 +39,7 @@ class Outcome(msgspec.Struct, frozen=True):
 
 
 def extract(
-    file: TreeFile,
-    path: str,
-    *,
-    force: bool,
-    evidence: Evidence = NOTHING,
-    progress: Progress,
+    file: TreeFile, path: str, *, force: bool, evidence: Evidence = NOTHING, progress: Progress
 ) -> Outcome:
     """Write ``file`` to ``path``.
 

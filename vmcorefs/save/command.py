@@ -201,11 +201,7 @@ def make_writer(chosen: str, codec: str, threads: int) -> Write:
 
 
 def save_capture(
-    capture: Capture,
-    order: Order,
-    threads: int,
-    console: Console,
-    evidence: Evidence = NOTHING,
+    capture: Capture, order: Order, threads: int, console: Console, evidence: Evidence = NOTHING
 ) -> Report:
     """Save an opened capture as ``order`` says.
 

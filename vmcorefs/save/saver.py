@@ -156,11 +156,7 @@ def save(
 
 
 def _open_targets(
-    order: Order,
-    dump: Dump,
-    evidence: Evidence,
-    warn: Callable[[str], None],
-    stack: ExitStack,
+    order: Order, dump: Dump, evidence: Evidence, warn: Callable[[str], None], stack: ExitStack
 ) -> list[Target]:
     """All parts, or none: what was made for the first goes away if the last cannot be made."""
     reach = int((dump.ram[:, 1] - dump.ram[:, 0]).sum()) if len(dump.ram) else 0

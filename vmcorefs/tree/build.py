@@ -12,13 +12,7 @@ from vmcorefs.tree.kdump import kdump_file
 from vmcorefs.tree.oldmem import oldmem_file
 from vmcorefs.tree.symbols import symbol_files
 from vmcorefs.tree.texts import layout_file, text_files
-from vmcorefs.tree.vmcore import (
-    cpu_note_files,
-    lay_out,
-    notes_file,
-    register_files,
-    vmcore_file,
-)
+from vmcorefs.tree.vmcore import cpu_note_files, lay_out, notes_file, register_files, vmcore_file
 
 
 def build_tree(

@@ -155,11 +155,7 @@ def load_crash_kernel(plan: CrashKernel, *, replace: bool) -> str:
         ("-c", "kexec_load", for_kernel),
     ):
         reason = _kexec(
-            "-p",
-            option,
-            f"--initrd={plan.initrd}",
-            f"--command-line={command_line}",
-            plan.kernel,
+            "-p", option, f"--initrd={plan.initrd}", f"--command-line={command_line}", plan.kernel
         )
         if reason is None:
             _write_state(plan)

@@ -15,10 +15,7 @@ _BUILT: Final = {
         "crash-utility/crash:netdump.c is_netdump, machine_type_mismatch",
         "a crash built with make target=NAME",
     ),
-    "gdb": (
-        "seen: gdb 13.1 of Debian on x86-64 shows no registers of aarch64",
-        "gdb-multiarch",
-    ),
+    "gdb": ("seen: gdb 13.1 of Debian on x86-64 shows no registers of aarch64", "gdb-multiarch"),
     "makedumpfile": (
         "makedumpfile/makedumpfile:Makefile, makedumpfile.h (__x86_64__, __aarch64__ ...)",
         "makedumpfile built with make TARGET=NAME",

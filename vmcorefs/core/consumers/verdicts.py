@@ -69,10 +69,7 @@ def judge(dump: DumpHeaders, host: int) -> tuple[Verdict, ...]:
     return tuple(
         Verdict(
             tool,
-            (
-                *(each for rule in rules for each in rule(dump)),
-                *must_be_built(tool, dump, host),
-            ),
+            (*(each for rule in rules for each in rule(dump)), *must_be_built(tool, dump, host)),
         )
         for tool, rules in RULES.items()
     )

@@ -6,14 +6,7 @@ from collections.abc import Iterator
 
 from vmcorefs.core.consumers.objection import GIVE_VMCOREINFO, Objection
 from vmcorefs.core.elf.dump_headers import DumpHeaders
-from vmcorefs.core.elf.elf import (
-    EM_AARCH64,
-    EM_PPC64,
-    EM_RISCV,
-    EM_X86_64,
-    PT_LOAD,
-    PT_NOTE,
-)
+from vmcorefs.core.elf.elf import EM_AARCH64, EM_PPC64, EM_RISCV, EM_X86_64, PT_LOAD, PT_NOTE
 from vmcorefs.core.elf.notes import find_vmcoreinfo
 from vmcorefs.core.space.units import format_size
 

@@ -115,8 +115,7 @@ MACHINES = (
     Signature(Foreign("a dump by LKCD", _CRASH), _both("Q", *_LKCD)),
     Signature(
         Foreign(
-            "a stand-alone dump of s390",
-            f"zgetdump {FILE} -f elf >{NEW} makes an ELF dump of it",
+            "a stand-alone dump of s390", f"zgetdump {FILE} -f elf >{NEW} makes an ELF dump of it"
         ),
         tuple(struct.pack(">Q", number) for number in _S390),
     ),
