@@ -15,7 +15,10 @@ from tests.fuzz.targets import TARGETS
 from tests.unit.save.test_report import REPORT
 from vmcorefs.cli import main
 from vmcorefs.config import load_capture_file
+from vmcorefs.reports.estimate import SAMPLES
+from vmcorefs.save.formats.kdump_resume import STEP_BACK
 from vmcorefs.save.report import as_dict
+from vmcorefs.sources.diskdump import MAX_RUNS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -128,3 +131,15 @@ def test_the_table_of_fuzz_targets_names_each_and_no_other() -> None:
     assert sorted(f"discovery{name}" if name[0] == "-" else name for name in named) == sorted(
         TARGETS
     )
+
+
+@pytest.mark.parametrize(
+    ("document", "words"),
+    [
+        ("save.md", f"The last {STEP_BACK >> 20} MiB of memory are written again"),
+        ("sources.md", f"more than {MAX_RUNS >> 20} million runs"),
+        ("sources.md", f"a sample of {SAMPLES} of each kind"),
+    ],
+)
+def test_a_figure_of_the_docs_is_that_of_the_code(document: str, words: str) -> None:
+    assert words in " ".join((ROOT / "docs" / document).read_text().split())
