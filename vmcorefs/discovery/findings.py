@@ -104,7 +104,9 @@ def _placement(explorer: Explorer, given: MemoryMap | None, captured: Extents) -
         if placement is not None
         else ()
     )
-    return Finding(PLACEMENT, FLAT, Sureness.LIKELY, reasons, against)
+    # no kernel was looked for, or none was found: nothing in the image speaks for it
+    sure = Sureness.LIKELY if found is not None else Sureness.GUESS
+    return Finding(PLACEMENT, FLAT, sure, reasons, against)
 
 
 def _support(found: FoundKernel | None) -> tuple[tuple[str, ...], tuple[str, ...]]:

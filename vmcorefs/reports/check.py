@@ -7,13 +7,18 @@ import textwrap
 from collections.abc import Iterator
 from typing import Any
 
-from msgspec.structs import asdict
+from msgspec.structs import asdict, replace
 
 from vmcorefs.api import Capture
+from vmcorefs.core.consumers.objection import Objection
 from vmcorefs.core.consumers.verdicts import Verdict, judge
 from vmcorefs.core.elf.dump_headers import DumpHeaders, read_dump_headers
 from vmcorefs.core.elf.machines import EM_NONE, machine_number
+from vmcorefs.core.space.ranges import total_size
 from vmcorefs.core.space.units import format_size
+from vmcorefs.errors import FaultError, SourceIOError
+from vmcorefs.image import MemoryImage
+from vmcorefs.kernel.page_tables import locate_page_tables
 from vmcorefs.sources.unreadable import read_up_to
 from vmcorefs.system.terminal import printable
 
@@ -22,6 +27,9 @@ Report = dict[str, Any]
 
 _WIDTH = 100
 _LABEL = 14
+
+_FOLLOW_PAGE_TABLES = ("crash", "drgn", "makedumpfile", "volatility3")
+"""The tools that open no dump without the root of the kernel's page tables."""
 
 
 def make_check(capture: Capture) -> Report:
@@ -44,8 +52,34 @@ def make_check(capture: Capture) -> Report:
         "findings": [finding.plain() for finding in capture.image.findings],
         "warnings": list(capture.image.warnings),
         "vmcore": _describe(capture, dump),
-        "tools": [_verdict(verdict) for verdict in judge(dump, host)],
+        "tools": [_verdict(_with_losses(capture.image, one)) for one in judge(dump, host)],
     }
+
+
+def _with_losses(image: MemoryImage, verdict: Verdict) -> Verdict:
+    """A verdict by the headers, and by what is behind them: a tool reads more than headers."""
+    if not len(image.missing):
+        return verdict
+    total = format_size(total_size(image.memory_map.crashed_ram))
+    rule = f"of {total} of RAM, {format_size(total_size(image.missing))} are in no input"
+    remedy = "the whole image, or all parts of the dump"
+    fatal = not _is_readable(image) and verdict.tool in _FOLLOW_PAGE_TABLES
+    if fatal:
+        rule += ", and with them the kernel's page tables"
+    objection = Objection(rule, "layout.json", remedy, fatal=fatal)
+    return replace(verdict, objections=(*verdict.objections, objection))
+
+
+def _is_readable(image: MemoryImage) -> bool:
+    """Whether the root of the kernel's page tables is in the image, as far as is known."""
+    if image.kernel is None or not image.kernel.has_page_tables:
+        return True
+    _, root = locate_page_tables(image.kernel.machine, image.kernel.vmcoreinfo)
+    try:
+        image.kernel.memory.pread(8, root)
+    except (FaultError, SourceIOError):
+        return False
+    return True
 
 
 def _describe(capture: Capture, dump: DumpHeaders) -> Report:

@@ -12,7 +12,15 @@ import pytest
 from click.testing import CliRunner
 from msgspec.structs import replace
 
-from tests.builders.dead_machines import Machine, bare_machine, dead_machine, vmcoreinfo_text
+from tests.builders.dead_machines import (
+    Machine,
+    bare_machine,
+    dead_machine,
+    vmcoreinfo_note,
+    vmcoreinfo_text,
+)
+from tests.builders.elf_dumps import save_dump
+from tests.builders.kdumps import KEPT, RAM, Kdump
 from tests.conftest import Opener
 from vmcorefs import Capture
 from vmcorefs.cli import main
@@ -51,6 +59,38 @@ def test_tools_run_on_the_machine_that_check_runs_on(
     monkeypatch.setattr(os, "uname", lambda: SimpleNamespace(machine="aarch64"))
     (crash,) = (tool for tool in make_check(capture)["tools"] if tool["tool"] == "crash")
     assert [each["rule"] for each in crash["objections"]] == ["it must be built for x86_64"]
+
+
+def test_what_no_input_holds_is_an_objection_of_every_tool(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    saved = dead_machine(text=TEXT).save(tmp_path)
+    os.truncate(saved.ram, 0x2F0000)  # all but its last 64 KiB
+    capture = open_capture(saved.ram, memory_map=saved.iomem, truncated=True)
+    for tool in make_check(capture)["tools"]:
+        assert tool["opens"] != "yes", tool["tool"]
+        assert "of 1.87 MiB of RAM, 64 KiB are in no input" in tool["objections"][-1]["rule"]
+
+
+def test_a_dump_whose_page_tables_are_in_a_part_that_is_not_given_opens_nowhere(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    text = vmcoreinfo_text() + (
+        b"NUMBER(phys_base)=0\nNUMBER(pgtable_l5_enabled)=0\nKERNELOFFSET=0\n"
+        b"SYMBOL(swapper_pg_dir)=ffffffff80014000\n"
+    )
+    parts = []
+    for n, span in enumerate(((0, 100), (100, 600))):
+        part = Kdump(KEPT, RAM, split=span, notes=vmcoreinfo_note(text)).pack()
+        parts.append(save_dump(tmp_path, part, f"part{n}"))
+
+    def opens(given: list[Path]) -> dict[str, str]:
+        return answers(open_capture(given, truncated=True))
+
+    with_tables, without = opens(parts[:1]), opens(parts[1:])
+    for tool in ("crash", "drgn", "makedumpfile", "volatility3"):
+        assert without[tool] == "no", tool
+    assert with_tables["crash"] == with_tables["drgn"] == "yes, but"
 
 
 def test_the_universal_layout_is(tmp_path: Path, open_capture: Opener) -> None:
