@@ -1,14 +1,17 @@
 """Compressed files and archives.
 
-The numbers are those of each format's specification: RFC 1952 (gzip), RFC 8878 (zstd), the xz and
-lz4 repositories' documents, APPNOTE.TXT (zip), POSIX pax (tar, cpio), ECMA-119 (ISO 9660).
+The numbers are those of each format's specification: RFC 1950 (zlib), RFC 1952 (gzip), RFC 8878
+(zstd), the documents of xz and lz4, APPNOTE.TXT (zip), POSIX pax (tar, cpio), ECMA-119 (ISO 9660).
 """
 
 from __future__ import annotations
 
+import zlib
+
 from vmcorefs.core.formats.foreign.signature import FILE, NEW, Foreign, Signature, Start
 
 _BLOCK = 512
+_ENOUGH = 512
 _PVD = 0x8000
 _ZSTD_FRAME, _LZ4_FRAME, _OLD_LZ4_FRAME = (
     b"\x28\xb5\x2f\xfd",
@@ -28,6 +31,16 @@ def _unpack(what: str, by: str) -> Foreign:
 def _is_gzip(start: Start) -> bool:
     flags, system = start.number(3, 1), start.number(9, 1)
     return flags < 0x20 and (system <= 13 or system == 0xFF)
+
+
+def _is_zlib(start: Start) -> bool:
+    """Whether it can be decompressed: the magic of two bytes says too little."""
+    stream = zlib.decompressobj()
+    try:
+        data = stream.decompress(start.head, _ENOUGH)
+    except zlib.error:
+        return False
+    return len(data) == _ENOUGH or (stream.eof and not stream.unused_data)
 
 
 def _is_lzma(start: Start) -> bool:
@@ -91,6 +104,11 @@ PACKED = (
     Signature(_decompress("xz", f"xz -d <{FILE} >{NEW}"), (b"\xfd7zXZ\0",)),
     Signature(
         _decompress("lzma", f"xz -d --format=lzma <{FILE} >{NEW}"), (b"\x5d\0\0",), check=_is_lzma
+    ),
+    Signature(
+        _decompress("zlib", f"pigz -dz <{FILE} >{NEW}"),
+        (b"\x78\x01", b"\x78\x5e", b"\x78\x9c", b"\x78\xda"),
+        check=_is_zlib,
     ),
     Signature(_decompress("lzip", f"lzip -d <{FILE} >{NEW}"), (b"LZIP\0", b"LZIP\1")),
     Signature(_decompress("lrzip", f"lrzip -d -o {NEW} {FILE}"), (b"LRZI\0",)),

@@ -7,11 +7,12 @@ from typing import Final
 from vmcorefs.core.formats.foreign.disks import DISKS
 from vmcorefs.core.formats.foreign.lime import recognise_lime
 from vmcorefs.core.formats.foreign.machines import MACHINES
+from vmcorefs.core.formats.foreign.others import OTHERS
 from vmcorefs.core.formats.foreign.packed import PACKED
 from vmcorefs.core.formats.foreign.signature import HEAD_SIZE, Foreign, ReadAt, Start
 from vmcorefs.core.formats.foreign.text import recognise_text
 
-SIGNATURES: Final = (*MACHINES, *PACKED, *DISKS)
+SIGNATURES: Final = (*MACHINES, *PACKED, *DISKS, *OTHERS)
 """Every signature, in the order in which they are tried."""
 
 _SECTOR: Final = 512

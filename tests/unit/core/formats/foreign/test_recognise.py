@@ -10,6 +10,7 @@ import random
 import struct
 import tarfile
 import zipfile
+import zlib
 
 import pytest
 
@@ -86,6 +87,7 @@ def bz_image(paragraphs: int) -> bytes:
 
 FILES = {
     "gzip": (gzip.compress(REST), "gzip", "gunzip <"),
+    "zlib": (zlib.compress(REST), "zlib", "pigz -dz <"),
     "bzip2": (bz2.compress(REST), "bzip2", "bunzip2 <"),
     "empty bzip2": (bz2.compress(b"") + bytes(99), "bzip2", "bunzip2 <"),
     "xz": (lzma.compress(REST), "xz", "xz -d <"),
@@ -154,12 +156,16 @@ FILES = {
     "ext4": (ext4(), "ext4", "mount -o loop,ro"),
     "XFS": (b"XFSB\0\0\x10\0" + REST, "XFS", "mount -o loop,ro"),
     "btrfs": (at(0x10040, b"_BHRfS_M"), "btrfs", "mount -o loop,ro"),
+    "ReiserFS": (at(0x10034, b"ReIsEr2Fs"), "ReiserFS", "mount -o loop,ro"),
     "SquashFS": (b"hsqs" + REST, "SquashFS", "mount -o loop,ro"),
     "swap": (at(4096 - 10, b"SWAPSPACE2"), "swap space", "the memory itself"),
     "bzImage": (bz_image(len(REST) // 16), "a kernel", "--vmlinux"),
     "arm64's Image": (arm64_kernel(0x10000), "a kernel", "--vmlinux"),
     "PE": (pe(4096), "PE", ""),
     "device tree": (b"\xd0\x0d\xfe\xed" + struct.pack(">I", 9000) + bytes(8992), "device tree", ""),
+    "openssl": (b"Salted__" + REST, "encrypted by openssl", "openssl enc -d"),
+    "pcapng": (b"\n\r\r\n\x1c\0\0\0\x4d\x3c\x2b\x1a" + REST, "pcapng", "as IMAGE"),
+    "journal": (b"LPKSHHRH" + REST, "journal", "as IMAGE"),
     "text": (b"[    0.000000] Linux version 6.1\n" * 900, "text", "give the memory as IMAGE"),
     "JSON": (b'{"regions": []}\n' * 2000, "text", "give the memory as IMAGE"),
     "UTF-8": ("Größe ".encode() * 30000, "text", "give the memory as IMAGE"),
@@ -199,6 +205,7 @@ MEMORY = {
     "a boot sector's end": at(510, b"\x55\xaa"),
     "a boot sector with other entries": partitioned(status=0x12),
     "a partition without a start": partitioned(first=0),
+    "two bytes of zlib": b"\x78\x9c" + NOISE,
     "gzip with unknown flags": b"\x1f\x8b\x08\xff" + NOISE,
     "a disc's descriptor that firmware has read": NOISE[:0x8000] + b"\1CD001\1" + NOISE,
     "a kernel's image at the start of RAM": arm64_kernel(0x2000) + NOISE,
