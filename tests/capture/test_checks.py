@@ -268,7 +268,9 @@ def test_a_codec_that_is_not_installed(machine: Settings, monkeypatch: pytest.Mo
     monkeypatch.setitem(__import__("sys").modules, "zstandard", None)
     settings = Settings(load=machine.load, dump=DumpSettings(codec="zstd"))
     (line,) = bad(settings)
-    assert line.startswith("error dump: the Python package zstandard is not installed; ")
+    assert line.startswith(
+        "error dump: codec zstd: the Python package zstandard is not installed; "
+    )
 
 
 # --- the whole ----------------------------------------------------------------------------------

@@ -214,3 +214,20 @@ def test_saving_needs_no_fuse(vmcore: Path, tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     assert (only(tmp_path / "crash") / "summary.json").exists()
+
+
+def test_a_codec_that_is_missing_after_the_panic_costs_no_dump(
+    vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """``vmcorefs config check`` says so before; after it nobody can install anything."""
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    said: list[str] = []
+    target = TargetSettings(directory=str(tmp_path / "crash"))
+    wanted = Settings(target=target, dump=DumpSettings(codec="zstd"), keep=KeepSettings(free="1M"))
+    save(wanted, str(vmcore), said.append)
+    summary = json.loads((only(tmp_path / "crash") / "summary.json").read_text())
+    assert (summary["complete"], summary["codec"]) == (True, "zlib")
+    assert (
+        "warning: codec zstd: the Python package zstandard is not installed; pip install"
+        " 'vmcorefs[codecs]'; zlib needs no package, and compresses the dump instead"
+    ) in said

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,12 +16,14 @@ from tests.conftest import Opener
 from tests.matching import same_bytes
 from vmcorefs.api import Capture
 from vmcorefs.core.elf.notes import walk_notes
+from vmcorefs.core.formats.kdump.descriptors import places
 from vmcorefs.core.formats.kdump.headers import (
     MainHeader,
     SubHeader,
     parse_main_header,
     parse_sub_header,
 )
+from vmcorefs.errors import SourceIOError, UnsupportedError
 from vmcorefs.reports.check import format_check, make_check
 from vmcorefs.reports.inspect import format_report, make_report
 from vmcorefs.save.command import make_order, save_capture
@@ -212,3 +215,33 @@ def test_an_absurd_size_of_what_was_erased_is_refused(tmp_path: Path, open_captu
     struct.pack_into("<Q", data, PAGE + 72, 1 << 40)
     with pytest.raises(Exception, match=r"notes: 1099511627776 bytes, expected at most"):
         open_capture(save_dump(tmp_path, bytes(data)))
+
+
+def test_a_page_whose_codec_is_missing_is_lost_alone(
+    tmp_path: Path, open_capture: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A page's codec need not be the one that the header names."""
+    data = bytearray(Kdump(KEPT, RAM, codec="zlib").pack())
+    where = places(parse_main_header(bytes(data[:PAGE])), 600).descriptors
+    struct.pack_into("<I", data, where + 24 * 5 + 12, 32)  # the page of KEPT[5] is said to be zstd
+    monkeypatch.setitem(sys.modules, "zstandard", None)
+    capture = open_capture(save_dump(tmp_path, bytes(data)))
+    with pytest.raises(SourceIOError, match=r"the Python package zstandard is not installed; pip "):
+        capture["oldmem"].pread(PAGE, KEPT[5] * PAGE)
+    order = make_order(str(tmp_path / "copy"), (0,), None, None)
+    report = save_capture(capture, order, 1, Console(bar=False, say=None, warn=lambda _line: None))
+    assert [(loss.paddr, loss.size) for loss in report.losses.listed] == [(KEPT[5] * PAGE, PAGE)]
+
+
+@pytest.mark.parametrize(("codec", "module"), [("lzo", "lzo"), ("zstd", "zstandard")])
+def test_a_codec_that_is_asked_for_and_missing_is_refused_before_anything_is_opened(
+    codec: str, module: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, module, None)
+    with pytest.raises(
+        UnsupportedError,
+        match=rf"^codec {codec}: the Python package .*{module} is not installed; pip install"
+        r" 'vmcorefs\[codecs\]'; zlib needs no package$",
+    ):
+        make_order("out", (0,), None, codec)
+    assert make_order("out", (0,), None, None).codec == "zlib"

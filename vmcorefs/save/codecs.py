@@ -26,6 +26,9 @@ Compress = Callable[[Iterable[bytes]], Iterable[Buffer]]
 """Compresses pages, each by itself; what it gives of one may be longer than the page. The loop over
 them is ``map``'s, in C: a dump has millions of pages."""
 
+DEFAULT_CODEC: Final = "zlib"
+"""Every reader knows it, and Python has it."""
+
 
 class Codec(msgspec.Struct, frozen=True):
     """A way to compress pages.
@@ -50,7 +53,10 @@ def find_codec(name: str) -> Codec:
     make = _CODECS.get(name)
     if make is None:
         raise UnsupportedError(f"codec {name!r}: expected one of {', '.join(CODEC_NAMES)}")
-    return make()
+    try:
+        return make()
+    except UnsupportedError as error:
+        raise UnsupportedError(f"codec {name}: {error}; {DEFAULT_CODEC} needs no package") from None
 
 
 def _none() -> Codec:

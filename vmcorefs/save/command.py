@@ -17,7 +17,7 @@ from vmcorefs.errors import ConfigError, FormatError
 from vmcorefs.fuse.planes.linux import trim_heap
 from vmcorefs.output.places import STDOUT, is_local
 from vmcorefs.reader import Reader
-from vmcorefs.save.codecs import find_codec
+from vmcorefs.save.codecs import DEFAULT_CODEC, find_codec
 from vmcorefs.save.dump import Dump
 from vmcorefs.save.formats.elf import ElfFormat
 from vmcorefs.save.formats.flattened import FlattenedFormat
@@ -116,6 +116,7 @@ def make_order(  # all but the first four by name
 
     Raises:
         ConfigError: if it cannot be had.
+        UnsupportedError: if the codec's library is not installed.
     """
     chosen = choose_format(output, wanted, parts)
     if chosen == "elf" and codec not in (None, "none"):
@@ -126,7 +127,8 @@ def make_order(  # all but the first four by name
             " over with --force"
         )
     if codec is None:
-        codec = "none" if chosen == "elf" else "zlib"
+        codec = "none" if chosen == "elf" else DEFAULT_CODEC
+    find_codec(codec)  # a library that is missing: before the image is looked through
     return Order(output, levels, chosen, codec, parts, resume=resume, force=force)
 
 

@@ -23,7 +23,7 @@ import numpy as np
 
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.formats.kdump.descriptors import COMPRESSED, DESC_SIZE, desc_dtype
-from vmcorefs.errors import SourceIOError
+from vmcorefs.errors import SourceIOError, UnsupportedError
 from vmcorefs.sources.base import Source, WithoutHoles, check_bounds
 from vmcorefs.sources.dump import File
 from vmcorefs.sources.file import FileSource
@@ -259,7 +259,7 @@ class DumpPages(WithoutHoles):
             if decompress is None:
                 decompress = self._codecs[codec] = find_decompressor(flags)
             page = decompress(bytes(data), self.page_size)
-        except ValueError as error:
+        except (ValueError, UnsupportedError) as error:  # its codec need not be the header's
             raise ValueError(f"a page, but {error}") from error
         if len(page) != self.page_size:
             raise ValueError(f"a page of {len(page)} bytes, expected {self.page_size}")

@@ -14,17 +14,19 @@ from collections.abc import Mapping
 from contextlib import closing
 
 import msgspec
+from msgspec.structs import replace
 
 from vmcorefs.api import Capture, open_capture
 from vmcorefs.capture.estimate import MEMINFO, read_meminfo
 from vmcorefs.capture.run.dumps import DMESG, LAYOUT, SUMMARY, VMCORE, dump_name
 from vmcorefs.capture.run.place import Place, Say, open_place
-from vmcorefs.capture.settings import DumpSettings, Settings
+from vmcorefs.capture.settings import Codec, DumpSettings, Settings
 from vmcorefs.config import CaptureConfig, Piece
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import IncompleteError, UnsupportedError
 from vmcorefs.output.extract import extract
 from vmcorefs.output.places import is_local, open_target
+from vmcorefs.save.codecs import DEFAULT_CODEC, find_codec
 from vmcorefs.save.command import choose_format, default_threads, parse_levels, save_capture
 from vmcorefs.save.report import Report, as_dict
 from vmcorefs.save.saver import Console, Order
@@ -134,6 +136,16 @@ def make_order(settings: DumpSettings, path: str) -> Order:
     )
 
 
+def choose_codec(wanted: Codec, say: Say) -> Codec:
+    """The codec of the settings, or zlib if its library is missing: nobody can install it now."""
+    try:
+        find_codec(wanted)
+    except UnsupportedError as error:
+        say(f"warning: {error}, and compresses the dump instead")
+        return DEFAULT_CODEC
+    return wanted
+
+
 def _save_dump(
     capture: Capture, path: str, settings: DumpSettings, place: Place, say: Say
 ) -> Mapping[str, object]:
@@ -141,7 +153,9 @@ def _save_dump(
     console = Console(
         bar=False, say=say, warn=say, step=place.check_room, make_room=place.check_room
     )
-    report = save_capture(capture, make_order(settings, path), default_threads(), console)
+    codec = choose_codec(settings.codec, say)
+    order = make_order(replace(settings, codec=codec), path)
+    report = save_capture(capture, order, default_threads(), console)
     say(_describe(report))
     return as_dict(report)
 

@@ -11,7 +11,7 @@ import numpy as np
 
 from vmcorefs.core.formats.kdump.descriptors import DESC_SIZE, DescArray, desc_dtype
 from vmcorefs.core.formats.kdump.plan import Part
-from vmcorefs.errors import ConfigError
+from vmcorefs.errors import ConfigError, UnsupportedError
 from vmcorefs.save.dump import Observer, Output
 from vmcorefs.save.origin import Origin
 from vmcorefs.save.pages import Batch, PageReader, batch_pages, batches
@@ -124,5 +124,5 @@ class Comparison:
         data = self._output.pread(int(row["size"]), int(row["offset"]))
         try:
             return find_decompressor(int(row["flags"]))(data, self._reader.page_size)
-        except ValueError:
+        except (ValueError, UnsupportedError):
             return None
