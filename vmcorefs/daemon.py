@@ -12,10 +12,12 @@ import logging.handlers
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 
 from vmcorefs.api import Capture
 from vmcorefs.confine.confinement import Confinement
 from vmcorefs.errors import MountError, VmcorefsError
+from vmcorefs.fuse.reservation import Reservation
 from vmcorefs.fuse.serve import MountOptions, serve
 from vmcorefs.system.logfile import LineFormatter, LogFile
 from vmcorefs.system.notify import notify_systemd
@@ -26,12 +28,15 @@ log = logging.getLogger("vmcorefs")
 _READY = b"ready"
 
 
-def run_in_foreground(capture: Capture, options: MountOptions, *, filtered: bool = True) -> None:
+def run_in_foreground(
+    capture: Capture, options: MountOptions, reservation: Reservation, *, filtered: bool = True
+) -> None:
     """Serve until unmounted, and tell systemd when the tree can be read.
 
     Args:
         capture: What to serve.
         options: Where and how.
+        reservation: Of the mount point; released when the tree is mounted.
         filtered: Filter the daemon's system calls, if libseccomp is here.
 
     Raises:
@@ -45,20 +50,26 @@ def run_in_foreground(capture: Capture, options: MountOptions, *, filtered: bool
         notify_systemd("READY=1", f"MAINPID={os.getpid()}", status)
 
     try:
-        _serve(capture, options, ready, filtered=filtered)
+        _serve(capture, options, reservation, ready, filtered=filtered)
     finally:
         notify_systemd("STOPPING=1")
         capture.close()
 
 
 def run_in_background(
-    capture: Capture, options: MountOptions, log_path: str | None, *, filtered: bool = True
+    capture: Capture,
+    options: MountOptions,
+    reservation: Reservation,
+    log_path: str | None,
+    *,
+    filtered: bool = True,
 ) -> None:
     """Serve from a child process; return when the tree can be read.
 
     Args:
         capture: What to serve.
         options: Where and how.
+        reservation: Of the mount point; released when the tree is mounted.
         log_path: A file to append the log to, or None for syslog.
         filtered: Filter the daemon's system calls, if libseccomp is here.
 
@@ -70,8 +81,10 @@ def run_in_background(
     sys.stderr.flush()
     if os.fork() == 0:
         os.close(read_end)
-        os._exit(_child(capture, options, log_path, write_end, filtered=filtered))
+        serve_there = partial(_serve, capture, options, reservation, filtered=filtered)
+        os._exit(_child(capture, log_path, write_end, serve_there))
     os.close(write_end)
+    reservation.release()
     capture.close()
     with os.fdopen(read_end, "rb") as pipe:
         answer = pipe.read()
@@ -82,7 +95,10 @@ def run_in_background(
 
 
 def _child(
-    capture: Capture, options: MountOptions, log_path: str | None, pipe: int, *, filtered: bool
+    capture: Capture,
+    log_path: str | None,
+    pipe: int,
+    serve_there: Callable[[Callable[[], None]], None],
 ) -> int:
     # no exception may leave this function: the stack and exit handlers below are the parent's
     answer = _Answer(pipe)
@@ -91,7 +107,7 @@ def _child(
         configure_logging(log_path, background=True)
         os.chdir("/")
         _log_inputs(capture)
-        _serve(capture, options, answer.ready, filtered=filtered)
+        serve_there(answer.ready)
     except VmcorefsError as error:
         log.error("%s", error)  # noqa: TRY400  # an error of the user, not a bug
         answer.send(printable(str(error)).encode())
@@ -105,12 +121,22 @@ def _child(
 
 
 def _serve(
-    capture: Capture, options: MountOptions, ready: Callable[[], None], *, filtered: bool
+    capture: Capture,
+    options: MountOptions,
+    reservation: Reservation,
+    ready: Callable[[], None],
+    *,
+    filtered: bool,
 ) -> None:
     """Serve, with only the privileges that takes."""
     # EROFS opens only regular files, and opening a device again might have an effect
     descriptors = [s.fileno() for s in capture.image.inputs if s.kind == "file"]
     confinement = Confinement(options.mountpoint, descriptors, filtered=filtered)
+
+    def mounted() -> None:
+        reservation.release()
+        confinement.enter()
+
     try:
         serve(
             capture.files,
@@ -118,7 +144,7 @@ def _serve(
             time=capture.image.time,
             ready=ready,
             inputs=capture.image.inputs,
-            confine=confinement.enter,
+            confine=mounted,
         )
     finally:
         confinement.leave()

@@ -17,8 +17,9 @@ import pytest
 from tests.apart import apart
 from tests.mount.machine import RAM_END, Machine, wait_until_gone
 from tests.waiting import PATIENCE, running, wait_for, wait_for_line
-from vmcorefs.fuse.mounts import find_mount
+from vmcorefs.fuse.mounts import Mount, find_mount, list_mounts
 from vmcorefs.fuse.planes.choose import PLANES
+from vmcorefs.fuse.reservation import Reservation
 
 pytestmark = pytest.mark.mount
 
@@ -151,6 +152,114 @@ def test_a_second_mount_on_the_same_place_is_refused(machine: Machine) -> None:
             f"vmcorefs: {machine.mountpoint}: a tree is mounted there already"
             f" (daemon {machine.daemon})\n"
         )
+
+
+def test_a_mount_point_that_another_mount_has_taken_is_refused_until_that_is_done(
+    machine: Machine,
+) -> None:
+    reservation = Reservation(str(machine.mountpoint))
+    done = machine.mount()
+    assert done.returncode == 3
+    assert done.stderr == (
+        f"vmcorefs: {machine.mountpoint}: another process mounts there just now ({os.getpid()})\n"
+    )
+    reservation.release()
+    with machine.mounted():
+        assert len(list_mounts_at(machine.mountpoint)) == 1
+
+
+def test_of_two_mounts_at_once_one_succeeds_and_the_other_is_refused(machine: Machine) -> None:
+    command = machine.command(
+        "mount", "--log", str(machine.log), *machine.sources, str(machine.mountpoint)
+    )
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    for _ in range(3):
+        with running(command, **pipes) as one, running(command, **pipes) as other:
+            said = [process.communicate(timeout=PATIENCE)[1] for process in (one, other)]
+            assert sorted([one.returncode, other.returncode]) == [0, 3], said
+        refusal = said[0] or said[1]
+        assert "mounts there just now" in refusal or "is mounted there already" in refusal
+        assert len(list_mounts_at(machine.mountpoint)) == 1
+        assert machine.run("umount", str(machine.mountpoint)).returncode == 0
+
+
+def list_mounts_at(mountpoint: Path) -> list[Mount]:
+    return [mount for mount in list_mounts() if mount.mountpoint == str(mountpoint)]
+
+
+_LOCKED_BY_NOBODY = """
+import fcntl, os, sys
+directory = os.open(sys.argv[1], os.O_RDONLY)
+os.setuid(65534)
+fcntl.flock(directory, fcntl.LOCK_SH)
+print("locked", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_lock_of_somebody_else_keeps_nobody_from_mounting(machine: Machine) -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    command = [sys.executable, "-c", _LOCKED_BY_NOBODY, str(machine.mountpoint)]
+    with running(command, **pipes) as process:
+        wait_for_line(process, "locked")
+        with machine.mounted() as mnt:
+            assert (mnt / "vmcore").read_bytes()[:4] == b"\x7fELF"
+
+
+# what is between the mount and the loop that serves it, and goes wrong
+_GOES_WRONG = """
+import os, signal, sys
+from vmcorefs.fuse import serve
+from vmcorefs.cli import main
+
+def fail(*_, **__):
+    raise {error}
+
+def stop(*_, **__):
+    os.kill(os.getpid(), signal.SIGTERM)
+    return kept(*_, **__)
+
+kept = serve.{name}
+serve.{name} = {how}
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.parametrize("name", ["_only", "_fuse_descriptors", "Switch", "Keeper", "_run"])
+@pytest.mark.parametrize("where", ["--foreground", "--log=/dev/null"])
+def test_whatever_goes_wrong_once_it_is_mounted_leaves_no_dead_mount(
+    machine: Machine, name: str, where: str
+) -> None:
+    script = _GOES_WRONG.format(name=name, error="MemoryError('here')", how="fail")
+    command = [sys.executable, "-c", script, "mount", where]
+    done = subprocess.run(
+        [*command, *machine.sources, str(machine.mountpoint)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert done.returncode
+    assert "MemoryError('here')" in done.stderr or "MemoryError: here" in done.stderr
+    assert list_mounts_at(machine.mountpoint) == []
+    assert os.listdir(machine.mountpoint) == []
+
+
+@pytest.mark.parametrize("name", ["_only", "Switch", "Keeper"])
+def test_a_signal_before_it_serves_leaves_no_dead_mount(machine: Machine, name: str) -> None:
+    script = _GOES_WRONG.format(name=name, error="", how="stop")
+    command = [sys.executable, "-c", script, "mount", "--log", str(machine.log)]
+    done = subprocess.run(
+        [*command, *machine.sources, str(machine.mountpoint)],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=PATIENCE,
+    )
+    assert done.returncode in (0, 3)
+    wait_for(lambda: list_mounts_at(machine.mountpoint) == [], "end of the mount")
+    assert os.listdir(machine.mountpoint) == []
+    assert "SIGTERM: unmounting" in machine.log.read_text()
 
 
 def test_under_systemd_it_notifies_when_ready_and_when_stopping(machine: Machine) -> None:

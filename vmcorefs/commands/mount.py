@@ -7,8 +7,8 @@ import click
 from vmcorefs.commands.opening import IMAGES_HELP, capture_options, find_evidence, open_capture
 from vmcorefs.config import CaptureConfig
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
-from vmcorefs.fuse.mounts import check_mountpoint
 from vmcorefs.fuse.planes.linux import keep_heap_small
+from vmcorefs.fuse.reservation import Reservation
 from vmcorefs.fuse.serve import parse_mount_options
 from vmcorefs.system.terminal import print_lines
 
@@ -52,9 +52,8 @@ def mount(
     What the image does not have is left out.
     """
     keep_heap_small()
-    target = parse_mount_options(
-        check_mountpoint(mountpoint), mount_options, allow_other=allow_other
-    )
+    reservation = Reservation(mountpoint)
+    target = parse_mount_options(reservation.mountpoint, mount_options, allow_other=allow_other)
     evidence = find_evidence(config, verify)
     evidence.refuse_to_hide(mountpoint)
     if log_path is not None:
@@ -64,6 +63,6 @@ def mount(
         print_lines(f"vmcorefs: warning: {warning}", err=True)
     if foreground:
         configure_logging(log_path, background=False, verbose=verbose)
-        run_in_foreground(capture, target, filtered=not no_seccomp)
+        run_in_foreground(capture, target, reservation, filtered=not no_seccomp)
     else:
-        run_in_background(capture, target, log_path, filtered=not no_seccomp)
+        run_in_background(capture, target, reservation, log_path, filtered=not no_seccomp)

@@ -262,13 +262,14 @@ def _end(daemon: int, mount: Mount, timeout: float) -> bool:
             f"{mount.mountpoint}: unmounted, but the daemon, {mount.pid}, serves"
             f" {', '.join(others)} too: unmount that as well"
         )
-    if mount.owner is not None and _user_of(mount.pid) == mount.owner:
+    if mount.owner is not None and user_of(mount.pid) == mount.owner:
         with suppress(OSError):
             signal.pidfd_send_signal(daemon, signal.SIGTERM)
     return _wait_gone(daemon, max(timeout - grace, 0))
 
 
-def _user_of(pid: int) -> int | None:
+def user_of(pid: int) -> int | None:
+    """The real user of a process; None if it does not run."""
     try:
         status = Path(f"/proc/{pid}/status").read_text("utf-8", "replace")
     except OSError:

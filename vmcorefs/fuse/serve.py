@@ -35,6 +35,8 @@ log = logging.getLogger(__name__)
 
 _READ_TIMEOUT = 30.0
 _LONGEST_READ_TIMEOUT = 3600
+_SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+"""Those that unmount the tree and end the process."""
 
 
 class MountOptions(msgspec.Struct, frozen=True):
@@ -142,21 +144,47 @@ def serve(
         *({"allow_other"} if options.allow_other else ()),
     }
     others = _fuse_descriptors()
+    with _kept_signals() as signals, _mounted(operations, options.mountpoint, fuse_options):
+        switch = Switch(_only(_fuse_descriptors() - others), answers, timeout)
+        try:
+            answers.open_backing = switch.open_backing
+            keeper = Keeper(options.mountpoint, inodes, answers, switch)
+            confine()
+            trio.run(
+                _run, switch, options.mountpoint, next(iter(tree)), ready, keeper, inputs, signals
+            )
+        finally:
+            switch.stop()
+
+
+@contextmanager
+def _mounted(operations: TreeOperations, mountpoint: str, fuse_options: set[str]) -> Iterator[None]:
+    """Mount for as long as the block: whatever goes wrong in it, no dead mount is left behind."""
     with _captured_stderr() as said:
         try:
-            pyfuse3.init(operations, options.mountpoint, fuse_options)
+            pyfuse3.init(operations, mountpoint, fuse_options)
         except RuntimeError as error:
             reason = said() or str(error)
-            raise MountError(f"{options.mountpoint}: cannot mount: {reason}") from error
-    switch = Switch(_only(_fuse_descriptors() - others), answers, timeout)
-    answers.open_backing = switch.open_backing
-    keeper = Keeper(options.mountpoint, inodes, answers, switch)
+            raise MountError(f"{mountpoint}: cannot mount: {reason}") from error
     try:
-        confine()
-        trio.run(_run, switch, options.mountpoint, next(iter(tree)), ready, keeper, inputs)
+        yield
     finally:
-        switch.stop()
-        pyfuse3.close(unmount=not unmount_own(options.mountpoint))
+        pyfuse3.close(unmount=not unmount_own(mountpoint))
+
+
+@contextmanager
+def _kept_signals() -> Iterator[list[int]]:
+    """Keep what would end the process while it mounts and unmounts, but not while it serves.
+
+    The value has the signals that have come.
+    """
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda n, _: came.append(n)) for number in _SIGNALS}
+    try:
+        yield came
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler or signal.SIG_DFL)
 
 
 async def _run(
@@ -166,6 +194,7 @@ async def _run(
     ready: Callable[[], None],
     keeper: Keeper,
     inputs: Sequence[Source],
+    came: Sequence[int],
 ) -> None:
     failure: list[MountError] = []
 
@@ -181,6 +210,10 @@ async def _run(
 
     async with trio.open_nursery() as nursery:
         await nursery.start(_terminate_on_signal)
+        if came:  # now, as pyfuse3 does not see what ended it before it began
+            log.info("%s: unmounting", signal.Signals(came[0]).name)
+            nursery.cancel_scope.cancel()
+            return
         nursery.start_soon(announce)
         token = trio.lowlevel.current_trio_token()
 
@@ -200,7 +233,7 @@ async def _run(
 async def _terminate_on_signal(
     task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED,
 ) -> None:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+    with trio.open_signal_receiver(*_SIGNALS) as signals:
         task_status.started()
         async for number in signals:
             log.info("%s: unmounting", signal.Signals(number).name)
