@@ -241,14 +241,14 @@ def _open_dump(
     """Put together what a dump says itself; the errors are those of ``open_image``."""
     check_options(config, dump)
     dump = with_machine(config, dump)
-    memory_map = dump_map(dump, given, make_ranges(config.crash_kernel))
     looked = look_at(dump.sources)
     memory = Reader("memory", dump.memory, looked)
     with telling_unreadable(looked, dump.memory):
         explorer = make_explorer(config, dump, memory, progress)
         if thorough:
             explorer.look()
-        plan = find_dump_plan(config, dump, explorer)
+        memory_map, ram = dump_map(config, dump, given, explorer)
+        plan = find_dump_plan(config, dump, ram, explorer)
         notes = find_dump_notes(config, dump, explorer, memory)
     as_it_is = config.layout == "kernel" and not plan.is_built and not notes.given
     image = MemoryImage(
@@ -261,7 +261,7 @@ def _open_dump(
         notes=notes,
         missing=dump.missing,
         warnings=(*dump.warnings, *plan.warnings, *describe_erased(notes)),
-        findings=make_dump_findings(explorer, dump, memory_map, plan, notes),
+        findings=make_dump_findings(explorer, dump, given, memory_map, plan, notes),
         vmcore=dump.vmcore if as_it_is else None,
         kdump=dump.headers,
         looked=looked,

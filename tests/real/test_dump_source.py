@@ -18,6 +18,7 @@ from tests.real.guest_dump import dump_guest_memory
 from tests.real.marks import REAL, only, stopped
 from tests.real.trees import compare, differences, mounted, read
 from tests.real.truth import by_address, in_memory, segments, vmcoreinfo
+from vmcorefs import open as open_capture
 
 if TYPE_CHECKING:
     from tests.lab.capture import Capture, Snapshot
@@ -114,8 +115,9 @@ def test_qemus_compressed_dump_of_a_guest(snapshot: Snapshot, scratch: Path) -> 
         assert (
             tools.crash_osrelease(ours / "vmcore").strip() in vmcoreinfo(ours / "vmcore").decode()
         )
-        start, size = 1 << 20, snapshot.recipe.memory_size - (1 << 20)
-        assert compare(ours / "oldmem", start, snapshot.ram, start, size) == (0, None)
+        for load in segments(ours / "vmcore").loads:
+            start, size = load["p_paddr"], load["p_memsz"]
+            assert compare(ours / "oldmem", start, snapshot.ram, start, size) == (0, None)
 
 
 def _compare_with_libkdumpfile(
@@ -167,8 +169,15 @@ def test_qemus_dump_of_a_guest_becomes_a_vmcore(snapshot: Snapshot, scratch: Pat
         assert tools.crash_osrelease(vmcore).strip() in vmcoreinfo(vmcore).decode()
         assert (ours / "dmesg").read_text().startswith("[    0.000000] Linux version ")
         chosen = random.Random(0)  # noqa: S311  # the same pages in every run
-        pages = [chosen.randrange(1 << 20, 1 << 30, _PAGE) for _ in range(200)]
+        last = segments(vmcore).loads[-2]  # up to the crash kernel's memory
+        end = last["p_paddr"] + last["p_memsz"]
+        pages = [chosen.randrange(1 << 20, end, _PAGE) for _ in range(200)]
         with by_address(vmcore, "p_paddr") as by_paddr:
             for paddr in pages:
                 assert by_paddr(paddr, _PAGE) == in_memory(snapshot, paddr, _PAGE), hex(paddr)
         assert tools.drgn(debug_vmlinux(snapshot.recipe.kernel), vmcore, "running")
+    # video memory and firmware are no RAM: it is that of the memory file, to the byte
+    with open_capture(dump) as of_qemu, open_capture(snapshot.ram) as raw:
+        here, there = (one.image.plan.elfcorehdr.loads for one in (of_qemu, raw))
+        for column in ("p_paddr", "p_memsz", "p_vaddr"):
+            assert here[column].tolist() == there[column].tolist()

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import pairwise
 
+import numpy as np
 from msgspec.structs import replace
 
 from vmcorefs.config import CaptureConfig
@@ -28,18 +29,21 @@ from vmcorefs.core.maps.memory_map import (
     make_memory_map,
     with_crash_kernel,
 )
+from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.ranges import Ranges, intersect, make_ranges, round_out, subtract
 from vmcorefs.core.space.units import format_range
 from vmcorefs.discovery.explore import Explorer
-from vmcorefs.discovery.plan import Plan, image_in_ram, no_vaddrs
+from vmcorefs.discovery.plan import Plan, cpu_slots, image_in_ram, no_vaddrs
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FormatError, LayoutError, TruncatedError
-from vmcorefs.kernel.notes import CrashNotes, NoteSlot
+from vmcorefs.kernel.notes import CrashNotes, NoteSlot, read_crash_notes
 from vmcorefs.reader import Reader
 from vmcorefs.sources.dump import DumpFile
 from vmcorefs.system.progress import Progress
 
 _OF_CPU = (b"CORE", b"LINUX")
+_QEMU = b"QEMU"
+_OF_MAP = "built from what of the dump is RAM by the memory map"
 
 _SHOWN = 4
 """Lines of what makedumpfile has erased that a warning has; inspect --json has all."""
@@ -77,18 +81,49 @@ def with_machine(config: CaptureConfig, dump: DumpFile) -> DumpFile:
     return replace(dump, plan=dump.plan.of_machine(config.machine), vmcore=None)
 
 
-def dump_map(dump: DumpFile, given: MemoryMap | None, crash_kernel: Ranges) -> MemoryMap:
-    """The memory map: the given one, or the RAM of the dump.
+def dump_map(
+    config: CaptureConfig, dump: DumpFile, given: MemoryMap | None, explorer: Explorer
+) -> tuple[MemoryMap, Ranges]:
+    """The memory map, and the RAM that the crashed kernel used of what the dump holds.
+
+    A kernel writes RAM alone to its vmcore. A hypervisor writes all that it has given the machine,
+    video memory and firmware too: there the map counts, the given one or the kernel's own.
 
     Args:
+        config: What was asked for: ``crash_kernel``.
         dump: The dump.
         given: The map that the user gave, if any.
-        crash_kernel: Where the capture kernel was loaded, if the user said so; a normal set.
+        explorer: Asked for the kernel of a hypervisor's dump.
 
     Raises:
-        LayoutError: if the dump has RAM that the map lacks, or RAM where the capture kernel was.
-        FormatError: if ``crash_kernel`` contradicts the map.
+        LayoutError: if the dump of a kernel has RAM that the map lacks, or RAM where the capture
+            kernel was; or if nothing in the dump is RAM by the map.
+        FormatError: if ``config.crash_kernel`` contradicts the map.
     """
+    ram, crash_kernel = dump.plan.ram, make_ranges(config.crash_kernel)
+    if _is_of_hypervisor(dump, explorer):
+        found = given if given is not None else _own_map(explorer)
+        if found is not None:
+            found = with_crash_kernel(found, crash_kernel)
+            used = intersect(ram, found.crashed_ram)
+            if not len(used):
+                raise LayoutError(f"{dump.name}: nothing in it is RAM by the memory map")
+            return found, used
+    return _map_of_vmcore(dump, given, crash_kernel), ram
+
+
+def _is_of_hypervisor(dump: DumpFile, explorer: Explorer) -> bool:
+    """Whether no kernel wrote it: those have VMCOREINFO since 2.6.24, and no notes of QEMU's."""
+    return explorer.known is None or any(note.name == _QEMU for note in _iter_notes(dump))
+
+
+def _own_map(explorer: Explorer) -> MemoryMap | None:
+    """The map that the kernel in memory keeps; not one that is only told from its page tables."""
+    read = explorer.found.kernel_map if explorer.found is not None else None
+    return read.memory_map if read is not None and not read.is_of_page_tables else None
+
+
+def _map_of_vmcore(dump: DumpFile, given: MemoryMap | None, crash_kernel: Ranges) -> MemoryMap:
     ram = dump.plan.ram
     if given is not None:
         wide = round_out(given.ram, dump.granule)
@@ -126,11 +161,12 @@ def _iter_notes(dump: DumpFile) -> Iterator[Note]:
         yield from walk_notes(segment.data, dump.header.byte_order).notes
 
 
-def find_dump_plan(config: CaptureConfig, dump: DumpFile, explorer: Explorer) -> Plan:
-    """Use the dump's headers, unless they lack facts that the kernel has.
+def find_dump_plan(config: CaptureConfig, dump: DumpFile, ram: Ranges, explorer: Explorer) -> Plan:
+    """Use the dump's headers, unless they lack facts that the kernel or the map has.
 
     QEMU's dump-guest-memory alone knows neither VMCOREINFO nor virtual addresses: its vmcore is
-    then laid out again with those of the kernel that is found in memory.
+    then laid out again with those of the kernel that is found in memory. ``ram`` is what
+    ``dump_map`` says.
 
     Raises:
         ConfigError: if a VMCOREINFO is given but cannot be read.
@@ -138,16 +174,25 @@ def find_dump_plan(config: CaptureConfig, dump: DumpFile, explorer: Explorer) ->
     """
     origin = f"those of {dump.format}"
     as_it_is = Plan(dump.plan, origin, is_given=True, warnings=tuple(_machine_warnings(dump)))
-    if dump.has_vaddrs and (explorer.known is not None or not config.use_vmcoreinfo):
+    is_all = np.array_equal(ram, dump.plan.ram)
+    if is_all and dump.has_vaddrs and (explorer.known is not None or not config.use_vmcoreinfo):
         return as_it_is
     kernel = explorer.found.kernel if explorer.found is not None else None
-    if kernel is None:
+    if kernel is None and is_all:
         return as_it_is
-    ram = dump.plan.ram
+    header = dump.header
+    if kernel is None:
+        elfcorehdr = make_elfcorehdr(
+            ram,
+            e_machine=header.e_machine,
+            byte_order=header.byte_order,
+            elf_class=header.elf_class,
+        )
+        return replace(as_it_is, elfcorehdr=elfcorehdr, origin=_OF_MAP, is_built=True)
     elfcorehdr = make_elfcorehdr(
         ram,
         e_machine=kernel.machine,
-        byte_order=dump.header.byte_order,
+        byte_order=header.byte_order,
         text=image_in_ram(kernel, ram),
         direct_map=kernel.direct_map.distance,
     )
@@ -184,6 +229,11 @@ def find_dump_notes(
         slots += cut_into_slots(segment.data, segment.offset, walk.notes, walk.size)
     vmcoreinfo = _other_vmcoreinfo(config, dump, explorer, memory)
     given, order = b"", dump.header.byte_order
+    space: Extents | None = dump.notes_in
+    saved = () if any(slot.is_cpu for slot in slots) else _saved_registers(explorer, memory)
+    if saved:  # in memory, where nothing of the dump's own notes is
+        vmcoreinfo = vmcoreinfo or explorer.known
+        slots, space = list(saved), None
     if vmcoreinfo is not None:
         slots = [slot for slot in slots if not slot.is_vmcoreinfo]
         given = pack_note(NOTE_NAME, NT_VMCOREINFO, vmcoreinfo.text, order)
@@ -195,8 +245,19 @@ def find_dump_notes(
         given=given,
         eraseinfo=dump.eraseinfo or find_eraseinfo(tuple(_iter_notes(dump))),
         warnings=tuple(warnings),
-        space=dump.notes_in,
+        space=space,
     )
+
+
+def _saved_registers(explorer: Explorer, memory: Reader) -> tuple[NoteSlot, ...]:
+    """What the CPUs saved in memory when the kernel crashed; empty if none of them did."""
+    kernel = explorer.found.kernel if explorer.found is not None else None
+    if kernel is None:
+        return ()
+    slots, _ = cpu_slots(kernel)
+    headers = make_elfcorehdr(make_ranges([]), e_machine=kernel.machine, notes=slots)
+    found = read_crash_notes(memory, headers, drop_torn=True, drop_missing=True).slots
+    return found if any(slot.is_cpu for slot in found) else ()
 
 
 def describe_erased(notes: CrashNotes) -> Iterator[str]:

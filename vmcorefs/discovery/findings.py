@@ -59,7 +59,12 @@ def make_findings(  # one argument per fact
 
 
 def make_dump_findings(
-    explorer: Explorer, dump: DumpFile, memory_map: MemoryMap, plan: Plan, notes: CrashNotes
+    explorer: Explorer,
+    dump: DumpFile,
+    given: MemoryMap | None,
+    memory_map: MemoryMap,
+    plan: Plan,
+    notes: CrashNotes,
 ) -> tuple[Finding, ...]:
     """Report what a dump says, and what else was found out; the arguments are as above."""
     told = f"as {dump.format} says"
@@ -67,9 +72,13 @@ def make_dump_findings(
     reasons, _ = _support(found)
     size = format_size(total_size(memory_map.ram))
     ram = f"{memory_map.dialect}: {size} of RAM in {len(memory_map.ram)} ranges"
+    map_of_dump = Finding(MEMORY_MAP, ram, Sureness.GIVEN)
+    own = found.kernel_map if found is not None else None
+    if given is not None or (own is not None and own.memory_map.dialect == memory_map.dialect):
+        map_of_dump = _memory_map(explorer, given, memory_map)
     return (
         Finding(PLACEMENT, told, Sureness.GIVEN, reasons),
-        Finding(MEMORY_MAP, ram, Sureness.GIVEN),
+        map_of_dump,
         _vmcoreinfo(explorer, plan, notes),
         _kaslr(explorer, notes),
         *_direct_map(explorer, plan),

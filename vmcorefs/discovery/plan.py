@@ -185,7 +185,7 @@ def build_plan(config: CaptureConfig, memory_map: MemoryMap, found: FoundKernel 
         notes = _vmcoreinfo_slot(found)
         elfcorehdr = make_elfcorehdr(memory_map.crashed_ram, e_machine=machine, notes=notes)
         return Plan(elfcorehdr, origin, is_built=True)
-    slots, no_slots = _cpu_slots(kernel)
+    slots, no_slots = cpu_slots(kernel)
     elfcorehdr = make_elfcorehdr(
         memory_map.crashed_ram,
         e_machine=kernel.machine,
@@ -224,7 +224,7 @@ def _vmcoreinfo_slot(found: FoundKernel | None) -> tuple[tuple[int, int], ...]:
     return ((found.note, found.candidate.note_size),)
 
 
-def _cpu_slots(kernel: Kernel) -> tuple[list[tuple[int, int]], str]:
+def cpu_slots(kernel: Kernel) -> tuple[list[tuple[int, int]], str]:
     """Physical address and size of each CPU's note buffer, or why there are none."""
     try:
         size = slot_size(kernel.machine)

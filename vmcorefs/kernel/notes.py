@@ -38,6 +38,11 @@ class NoteSlot(msgspec.Struct, frozen=True):
         return align_up(self.size, 4)
 
     @property
+    def is_cpu(self) -> bool:
+        """Whether a CPU has saved its registers in it."""
+        return any(note.is_prstatus for note in self.notes)
+
+    @property
     def is_vmcoreinfo(self) -> bool:
         """Whether this is VMCOREINFO's slot and not a CPU's."""
         return any(note.is_vmcoreinfo for note in self.notes)
