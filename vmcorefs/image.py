@@ -220,7 +220,7 @@ def open_image(
             notes=notes,
             backup=low.backup,
             missing=missing,
-            warnings=(*plan.warnings, *low.warnings),
+            warnings=(*inputs.warnings, *plan.warnings, *low.warnings),
             findings=make_findings(explorer, given, memory_map, plan, notes, low, captured),
             looked=looked,
         )

@@ -129,6 +129,25 @@ def test_what_cannot_be_read_does_not_hide_what_it_is(tmp_path: Path) -> None:
     file.close()
 
 
+def test_what_looks_encrypted_everywhere_is_doubted(tmp_path: Path, open_capture: Opener) -> None:
+    ram = tmp_path / "ram"
+    (tmp_path / "iomem").write_text("00000000-0007ffff : System RAM\n")
+    noise = random.Random(2).randbytes(1 << 19)  # noqa: S311
+    expected = (
+        f"{ram}: its start, its middle and its end look compressed or encrypted, which plain memory"
+        " hardly ever is: is it memory?"
+    )
+    for data, given, warnings in (
+        (noise, ram, (expected,)),
+        (noise, f"{ram}@0", ()),  # whoever gives an address knows
+        (bytes(4096) + noise[4096:], ram, ()),
+        (noise[: 1 << 18] + bytes(1 << 18), ram, ()),
+    ):
+        ram.write_bytes(data)
+        image = open_capture(given, memory_map=tmp_path / "iomem").image
+        assert tuple(each for each in image.warnings if "encrypted" in each) == warnings
+
+
 def test_less_than_a_page_is_no_machine(tmp_path: Path, open_capture: Opener) -> None:
     (tmp_path / "ram").write_bytes(b"\0\1" * 50)
     expected = f"{tmp_path}/ram: 100 bytes, less than a page, expected a machine's memory"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shlex
+import zlib
 
 from vmcorefs.core.formats.foreign.recognise import recognise
 from vmcorefs.core.formats.foreign.signature import FILE
@@ -10,6 +11,7 @@ from vmcorefs.errors import SourceIOError, UnsupportedError
 from vmcorefs.sources.dump import File
 
 _AT_ONCE = 4096
+_SAMPLE = 1 << 16
 
 
 def refuse_foreign(file: File) -> None:
@@ -31,6 +33,24 @@ def refuse_foreign(file: File) -> None:
         advice = foreign.advice.replace(FILE, shlex.quote(file.name))
         message = f"{file.name}: not plain memory, but {foreign.what}"
         raise UnsupportedError(f"{message}; {advice}" if advice else message)
+
+
+def doubt(file: File) -> str:
+    """Why a file of no known format may not be plain memory either; empty if nothing says so.
+
+    What is compressed or encrypted everywhere does not shrink; memory does, somewhere.
+    """
+    if file.kind == "character device" or file.size < 4 * _SAMPLE:
+        return ""
+    places = (0, file.size // 2, file.size - _SAMPLE)
+    for offset in places:
+        sample = _read_what_can_be(file, offset, _SAMPLE)
+        if len(zlib.compress(sample, 1)) < _SAMPLE:
+            return ""
+    return (
+        f"{file.name}: its start, its middle and its end look compressed or encrypted, which plain"
+        " memory hardly ever is: is it memory?"
+    )
 
 
 def _read_what_can_be(file: File, offset: int, size: int) -> bytes:

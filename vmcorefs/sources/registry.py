@@ -21,7 +21,7 @@ from vmcorefs.sources.dump import DumpFile, File
 from vmcorefs.sources.elf import open_elf
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.flattened import Unflattened
-from vmcorefs.sources.foreign import refuse_foreign
+from vmcorefs.sources.foreign import doubt, refuse_foreign
 from vmcorefs.sources.pieces import lay_out_pieces, open_file
 
 _VMCORE = "vmcore"
@@ -34,10 +34,12 @@ class RawMemory(msgspec.Struct, frozen=True):
     Attributes:
         sources: An opened file for each piece.
         captured: What they hold by physical address; its ``source`` column indexes ``sources``.
+        warnings: Why a file without an address may be no memory.
     """
 
     sources: tuple[FileSource, ...]
     captured: Extents
+    warnings: tuple[str, ...] = ()
 
 
 def open_inputs(pieces: Sequence[Piece], *, ram_end: int | None) -> DumpFile | RawMemory:
@@ -71,7 +73,8 @@ def open_inputs(pieces: Sequence[Piece], *, ram_end: int | None) -> DumpFile | R
         formats = [_recognise(file, piece) for file, piece in unplaced]
         whole: list[File] = [file for file, _ in unplaced]
         if not any(formats):
-            return RawMemory(tuple(files), lay_out_pieces(pieces, files))
+            doubts = tuple(filter(None, map(doubt, whole)))
+            return RawMemory(tuple(files), lay_out_pieces(pieces, files), doubts)
         return _open_dump(whole, formats, len(pieces))
     except BaseException:
         _close(files)
