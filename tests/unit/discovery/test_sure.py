@@ -12,7 +12,9 @@ import pytest
 
 from tests.builders.dead_machines import load_phdr, note_phdr, pack_elf
 from tests.builders.kernels import (
+    ARM,
     CPUS_AT,
+    GIB,
     IMAGE_SIZE,
     LOW,
     MIB,
@@ -184,6 +186,18 @@ def test_a_direct_map_that_nothing_tells_leaves_p_vaddr_0_and_the_tools_are_told
     assert "it trusts p_vaddr 0" in seen.rules("drgn")
     assert "PT_LOADs of 63.62 MiB have none" in seen.rules("gdb")
     assert "p_vaddr" not in seen.rules("crash")  # it goes by p_paddr
+
+
+def test_on_arm64_vmcoreinfo_tells_it_and_a_pointer_bears_it_out(tmp_path: Path) -> None:
+    for lacks, sure in (([], Sureness.SURE), (["vmcoreinfo_note"], Sureness.NONE)):
+        kernel = make_kernel(ARM, [(GIB, GIB + 64 * MIB)], base=GIB + 16 * MIB, lacks=lacks)
+        wipe_direct_map(kernel)
+        kernel.save(tmp_path / "ram", [(GIB, 0, 64 * MIB)])
+        config = CaptureConfig((Piece(str(tmp_path / "ram"), GIB),))
+        with open_capture(config, thorough=True) as capture:
+            (found,) = (one for one in capture.image.findings if one.what == "direct map")
+        assert found.sure is sure
+        assert found.value == (f"{kernel.distance:#x}" if sure is Sureness.SURE else "")
 
 
 def test_only_the_table_over_the_root_is_lost(tmp_path: Path) -> None:

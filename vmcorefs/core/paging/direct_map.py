@@ -20,7 +20,7 @@ from vmcorefs.core.space.units import format_size
 _ADDRESSES = 1 << 64
 
 Told = tuple[int, str, bool]
-"""A distance; who says so; whether it counts even where the page tables have nothing at it."""
+"""A distance; who says so; whether it counts even where nothing else bears it out."""
 
 Check = Callable[[int], str]
 """Says what else fits a distance, in a line; empty if nothing does."""
@@ -63,6 +63,8 @@ def weigh(
         checks: What else can be asked about a distance.
     """
     shown = _count(mappings, image, memory)
+    # what may not count alone does if the page tables or a check bear it out
+    told = [one for one in told if one[2] or one[0] in shown or any(c(one[0]) for c in checks)]
     found = _propose(mappings, shown, total_size(memory), told)
     if not found:
         return DirectMap(None, against=("neither page tables nor symbols tell where it is",))
@@ -84,9 +86,8 @@ def _propose(
 ) -> dict[int, list[str]]:
     """Each distance that something speaks for, and what does."""
     found: dict[int, list[str]] = {}
-    for distance, who, alone in told:
-        if alone or distance in shown:
-            found.setdefault(distance, []).append(f"{who} says so")
+    for distance, who, _ in told:
+        found.setdefault(distance, []).append(f"{who} says so")
     sees_root = (mappings.paddr <= mappings.root) & (mappings.root < mappings.paddr + mappings.size)
     roots = set((mappings.vaddr - mappings.paddr)[sees_root].view(np.uint64).tolist())
     best = max(roots & shown.keys(), key=shown.__getitem__, default=None)

@@ -126,6 +126,22 @@ def test_a_check_that_fits_is_a_fact() -> None:
     assert found.reasons == (ROOT_SAYS, f"fits {DIRECT:#x}")
 
 
+def test_a_check_bears_out_what_may_not_count_alone() -> None:
+    def fits(distance: int) -> str:
+        return "a pointer fits" if distance == DIRECT else ""
+
+    for distance, wanted in ((DIRECT, DIRECT), (DIRECT + (1 << 30), None)):
+        found = weigh(
+            mappings(IMAGE),
+            image=DISTANCE,
+            memory=make_ranges(RAM),
+            told=told(distance, alone=False),
+            checks=[fits],
+        )
+        assert found.distance == wanted
+        assert found.reasons == ((BASE_SAYS, "a pointer fits") if wanted else ())
+
+
 def test_the_image_is_from_the_first_to_the_last_byte_at_its_distance() -> None:
     assert image_span(KERNEL, DISTANCE) == (TEXT, TEXT + 8 * MIB)
     image = mappings((TEXT + 0x1000, 16 * MIB + 0x1000, MIB), (TEXT + 3 * MIB, 19 * MIB, MIB))
