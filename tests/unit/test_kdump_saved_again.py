@@ -210,6 +210,17 @@ def test_a_flattened_stream_of_an_erased_dump_is_read_in_place(
     assert capture.image.notes.eraseinfo == ERASED
 
 
+def test_what_was_erased_in_each_part_of_a_split_dump_is_kept(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    """Each part has its own (makedumpfile.h, SPLITTING_OFFSET_EI)."""
+    paths = []
+    for number, (span, erased) in enumerate((((0, 210), b"erase a\n"), ((210, 600), b"erase b\n"))):
+        paths.append(tmp_path / f"part{number}")
+        paths[-1].write_bytes(Kdump(KEPT, RAM, split=span, erased=erased).pack())
+    assert open_capture(paths).image.notes.erased == ["erase a", "erase b"]
+
+
 def test_an_absurd_size_of_what_was_erased_is_refused(tmp_path: Path, open_capture: Opener) -> None:
     data = bytearray(Kdump(KEPT, RAM, erased=ERASED).pack())
     struct.pack_into("<Q", data, PAGE + 72, 1 << 40)

@@ -11,7 +11,7 @@ from vmcorefs.config import CaptureConfig
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError
 from vmcorefs.output.extract import Outcome, extract as extract_file, stream
-from vmcorefs.output.places import is_local, local_path, open_target
+from vmcorefs.output.places import check_place, is_local, local_path, open_target
 from vmcorefs.system.bars import progress_bar
 from vmcorefs.system.terminal import print_lines
 
@@ -33,6 +33,7 @@ def extract(file: str, config: CaptureConfig, verify: str | None, output: str, f
     The output is sparse. It is written as OUTPUT.incomplete and renamed when it is whole; the same
     command resumes an incomplete one.
     """
+    check_place(output)
     evidence = find_evidence(config, verify)
     with open_capture(config, verify) as capture:
         wanted = capture.files.get(file.strip("/"))

@@ -243,7 +243,7 @@ def find_dump_notes(
         slots=tuple(slots),
         vmcoreinfo=vmcoreinfo or explorer.known,
         given=given,
-        eraseinfo=dump.eraseinfo or find_eraseinfo(tuple(_iter_notes(dump))),
+        eraseinfo=find_eraseinfo(tuple(_iter_notes(dump))) + dump.eraseinfo,
         warnings=tuple(warnings),
         space=space,
     )

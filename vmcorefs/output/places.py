@@ -9,7 +9,7 @@ from urllib.parse import unquote, urlsplit
 
 from vmcorefs.errors import ConfigError
 from vmcorefs.output.local import LocalTarget
-from vmcorefs.output.ssh import SshTarget
+from vmcorefs.output.ssh import SshTarget, parse_place
 from vmcorefs.output.store import StoreTarget
 from vmcorefs.output.stream import StreamTarget
 from vmcorefs.output.target import Target
@@ -35,6 +35,18 @@ def scheme_of(output: str) -> str | None:
             f"{output}: did you mean {meant}? (for a file of that name here, write ./{output})"
         )
     return None
+
+
+def check_place(output: str) -> None:
+    """Refuse what names no place, before there is anything to write.
+
+    Raises:
+        ConfigError: if it is no path and no URL, or an incomplete URL of a file or of ssh.
+    """
+    if is_local(output):
+        local_path(output)
+    elif scheme_of(output) == "ssh":
+        parse_place(output)
 
 
 def find_meant(output: str) -> str | None:

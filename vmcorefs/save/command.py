@@ -15,7 +15,7 @@ from vmcorefs.core.pages.selection import PageKinds
 from vmcorefs.core.space.ranges import subtract, total_size
 from vmcorefs.errors import ConfigError, FormatError
 from vmcorefs.fuse.planes.linux import trim_heap
-from vmcorefs.output.places import STDOUT, is_local
+from vmcorefs.output.places import STDOUT, check_place, is_local
 from vmcorefs.reader import Reader
 from vmcorefs.save.codecs import DEFAULT_CODEC, find_codec
 from vmcorefs.save.dump import Dump
@@ -118,6 +118,7 @@ def make_order(  # all but the first four by name
         ConfigError: if it cannot be had.
         UnsupportedError: if the codec's library is not installed.
     """
+    check_place(output)
     chosen = choose_format(output, wanted, parts)
     if chosen == "elf" and codec not in (None, "none"):
         raise ConfigError(f"an ELF core holds pages as they are: --codec {codec} is for the others")

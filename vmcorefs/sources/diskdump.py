@@ -129,7 +129,7 @@ def open_diskdump(files: Sequence[File]) -> DumpFile:
         held = exclude(held, missing)
     excluded = subtract(ram * page_size, missing)
     warnings += _warnings(parts)
-    notes, apart = _read_notes(first, warnings)
+    notes, apart = _read_notes(parts, warnings)
     machine = first.main.utsname.machine.decode("ascii", "replace")
     notes_in = make_extents(make_ranges([(0, first.file.size)]), kind=Kind.DATA, source=len(parts))
     return DumpFile(
@@ -352,21 +352,28 @@ class _Apart(msgspec.Struct, frozen=True):
     eraseinfo: bytes
 
 
-def _read_notes(part: _Part, warnings: list[str]) -> tuple[tuple[NoteSegment, ...], _Apart]:
-    sub, file, order = part.sub, part.file, part.main.abi.byte_order
+def _read_notes(
+    parts: Sequence[_Part], warnings: list[str]
+) -> tuple[tuple[NoteSegment, ...], _Apart]:
+    """The notes of the first part; but each has what was erased in its own pages."""
+    sub, file, order = parts[0].sub, parts[0].file, parts[0].main.abi.byte_order
     try:
         _check_notes(file, sub.offset_note, sub.size_note)
         segment = read_segment(file, sub.offset_note, sub.size_note, order, warnings)
         notes = walk_notes(segment.data, order).notes
-        vmcoreinfo, erased = b"", b""
+        vmcoreinfo = b""
         # version 3 has no notes; of a dump that has both, the kernel's own note counts
         if find_vmcoreinfo(notes) is None:
             vmcoreinfo = _read_apart(file, sub.offset_vmcoreinfo, sub.size_vmcoreinfo, warnings)
-        if not find_eraseinfo(notes):
-            erased = _read_apart(file, sub.offset_eraseinfo, sub.size_eraseinfo, warnings)
+        told = dict.fromkeys(_read_erased(part, warnings) for part in parts)
+        erased = b"".join(text for text in told if text not in find_eraseinfo(notes))
     except FormatError as error:
         raise FormatError(f"{file.name}: notes: {error}") from error
     return (segment,) if segment.data else (), _Apart(vmcoreinfo or None, erased)
+
+
+def _read_erased(part: _Part, warnings: list[str]) -> bytes:
+    return _read_apart(part.file, part.sub.offset_eraseinfo, part.sub.size_eraseinfo, warnings)
 
 
 def _read_apart(file: Source, offset: int, size: int, warnings: list[str]) -> bytes:

@@ -8,8 +8,10 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from click.testing import CliRunner
 
 from tests.matching import exactly
+from vmcorefs.cli import main
 from vmcorefs.errors import ConfigError
 from vmcorefs.output.places import is_local, local_path, log_name, open_target, part_names
 from vmcorefs.output.ssh import SshPlace, parse_place
@@ -142,6 +144,16 @@ def test_what_scp_would_take_is_no_file_of_this_machine(output: str, meant: str)
             take(output)
     with pytest.raises(ConfigError, match=exactly(message)):
         open_target(output, force=False)
+
+
+@pytest.mark.parametrize("output", ["core@host:/x", "ssh://[::g]/x", "file://host/x", "ssh://h/"])
+@pytest.mark.parametrize("command", [["save"], ["extract", "vmcore"]])
+def test_what_names_no_place_is_refused_before_the_image_is_opened(
+    output: str, command: list[str]
+) -> None:
+    done = CliRunner().invoke(main, [*command, "/no such image", "-o", output])
+    assert done.exit_code == 2
+    assert done.stderr.startswith(f"vmcorefs: {output}: ")
 
 
 @pytest.mark.parametrize(
