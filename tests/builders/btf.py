@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from vmcorefs.core.elf.notes import ByteOrder
 
-INT, PTR, ARRAY, STRUCT, UNION, ENUM = 1, 2, 3, 4, 5, 6
+INT, PTR, ARRAY, STRUCT, UNION, ENUM, FWD, TYPEDEF, VOLATILE, CONST = range(1, 11)
+RESTRICT, FUNC, FUNC_PROTO, VAR, DATASEC, FLOAT, DECL_TAG, TYPE_TAG, ENUM64 = range(11, 20)
 Member = tuple[str, int, int]  # name, type, offset in bits
 
 
@@ -38,6 +39,18 @@ class Writer:
             word for text, type_id, bits in members for word in (self.name(text), type_id, bits)
         ]
         self.add(kind, name, size, tail, len(members), flag)
+
+    def add_list(
+        self,
+        kind: int,
+        name: str,
+        size: int,
+        rows: Sequence[tuple[str, *tuple[int, ...]]],
+        flag: int = 0,
+    ) -> None:
+        """An enumeration or a prototype: names and what belongs to each."""
+        tail = [word for text, *words in rows for word in (self.name(text), *words)]
+        self.add(kind, name, size, tail, len(rows), flag)
 
     def name(self, text: str) -> int:
         if not text:

@@ -6,6 +6,8 @@ import struct
 
 import numpy as np
 
+from tests.builders import btf as btf_kinds
+from tests.builders.btf import Writer
 from tests.builders.kallsyms import PER_CPU, SYMBOLS, TEXT, Kernel, write_kernel
 from tests.builders.logs import (
     DESCS,
@@ -24,8 +26,11 @@ from tests.builders.modules import BASE, EXT4, HEAD, Machine
 from tests.builders.orc import ENTRIES, ORC
 from tests.fuzz.memory import pack, prefixed, split, unpack
 from tests.fuzz.target import target
+from vmcorefs.core.debuginfo.dwarf import Places, make_dwarf
 from vmcorefs.core.debuginfo.orc import read_debug_frame
-from vmcorefs.core.debuginfo.vmlinux import make_vmlinux
+from vmcorefs.core.debuginfo.variables import declare
+from vmcorefs.core.debuginfo.vmlinux import Contents, make_vmlinux
+from vmcorefs.core.structures.btf_table import read_types
 from vmcorefs.core.structures.kallsyms import SymbolTable, read_symbols
 from vmcorefs.core.structures.modules import iter_modules
 from vmcorefs.core.structures.printk import names_log, read_log
@@ -175,8 +180,52 @@ def _kallsyms(data: bytes) -> None:
     vmcoreinfo, memory = unpack(data)
     table = read_symbols(vmcoreinfo, memory)
     assert table.format().count(b"\n") == len(table)
-    made = make_vmlinux(table, machine=62, byte_order="<", btf=b"", debug_frame=b"")
+    made = make_vmlinux(table, Contents(btf=b"", debug_frame=b""), machine=62, byte_order="<")
     assert made.startswith(b"\x7fELF")
+
+
+# --- types ---------------------------------------------------------------------------------------
+
+
+def _types() -> Writer:
+    btf = Writer()
+    btf.add(btf_kinds.INT, "int", 4, [1 << 24 | 32])
+    btf.add_struct("list_head", 16, [("next", 3, 0), ("prev", 3, 64), ("", 4, 0)])
+    btf.add(btf_kinds.PTR, "", 2)
+    btf.add_struct("", 4, [("bit", 1, 3 << 24 | 2)], kind=btf_kinds.UNION, flag=1)
+    btf.add(btf_kinds.ARRAY, "", 0, [2, 1, 8])
+    btf.add_list(btf_kinds.ENUM, "state", 4, [("ON", 1), ("OFF", 2)])
+    btf.add_list(btf_kinds.ENUM64, "wide", 8, [("HIGH", 1, 2)])
+    btf.add_list(btf_kinds.FUNC_PROTO, "", 1, [("list", 3), ("", 0)])
+    btf.add(btf_kinds.FUNC, "f", 8, vlen=1)
+    btf.add(btf_kinds.TYPEDEF, "list_t", 2)
+    btf.add(btf_kinds.TYPE_TAG, "rcu", 10)
+    btf.add(btf_kinds.CONST, "", 11)
+    btf.add(btf_kinds.VAR, "x", 1, [0])
+    btf.add(btf_kinds.DATASEC, ".data..percpu", 4, [13, 0, 4], vlen=1)
+    return btf
+
+
+def _itself() -> Writer:
+    btf = _types()
+    btf.add(btf_kinds.TYPEDEF, "loop", 16)
+    btf.add(btf_kinds.CONST, "", 15)
+    return btf
+
+
+def _deep() -> Writer:
+    btf = _types()
+    for inner in range(14, 14 + 3000):
+        btf.add_struct("box", 4, [("inner", inner, 0)])
+    return btf
+
+
+@target("types", valid=[_types().finish()], nasty=[_itself().finish(), _deep().finish()])
+def _make_types(data: bytes) -> None:
+    types, declared = declare(read_types(data, "<"), {"modules": 16, "x": 4})
+    places = Places({"f": (TEXT, 16)}, {"x": 8, "modules": TEXT}, {"write_expire": 5}, (TEXT, 64))
+    made = make_dwarf(types, places, declared, byte_order="<", char_is_signed=True)
+    assert len(made.info) < 100 * len(data) + 1000
 
 
 # --- modules -------------------------------------------------------------------------------------

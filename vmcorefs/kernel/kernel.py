@@ -15,7 +15,7 @@ from vmcorefs.core.paging.direct_map import DirectMap, image_span
 from vmcorefs.core.paging.mappings import Mappings
 from vmcorefs.core.structures.btf import Struct, read_structs
 from vmcorefs.core.structures.kallsyms import SymbolTable, read_symbols
-from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.core.structures.kernel_memory import MAX_IMAGE, KernelMemory
 from vmcorefs.core.structures.printk import names_log, read_log
 from vmcorefs.core.structures.version import read_banner
 from vmcorefs.errors import FaultError, FormatError, UnsupportedError, VmcorefsError
@@ -27,9 +27,6 @@ from vmcorefs.kernel.pages import KernelPages, find_kernel_pages
 from vmcorefs.kernel.symbols import Symbols, find_btf, find_symbols
 from vmcorefs.kernel.virtual import read_through, through_distance, through_loads
 from vmcorefs.reader import Reader
-
-MAX_IMAGE = 1 << 30
-"""Largest kernel image accepted, in bytes: KERNEL_IMAGE_SIZE of x86-64."""
 
 _ADDRESSES = 1 << 64
 

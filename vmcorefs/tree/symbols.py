@@ -7,26 +7,22 @@ from __future__ import annotations
 
 import logging
 import os
-import re
 from collections.abc import Iterator
 from functools import cached_property
 
-from vmcorefs.core.debuginfo.orc import read_debug_frame
-from vmcorefs.core.debuginfo.vmlinux import make_vmlinux
-from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.structures.crash_notes import slots_by_cpu
 from vmcorefs.core.structures.version import names_uts, read_uts
-from vmcorefs.errors import FaultError, FormatError, VmcorefsError
+from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.debuginfo import find_vmlinux
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.notes import NoteSlot
 from vmcorefs.kernel.symbols import Symbols
+from vmcorefs.kernel.vmlinux import kernel_offset, read_vmlinux
 from vmcorefs.tree.file import TreeFile, text_file
 
 log = logging.getLogger(__name__)
 
-_BUILD_ID = re.compile("([0-9a-f]{2}){8,64}")
 _NOTE_HEADER_SIZE = 12
 _PANIC_CPU_NONE = 2**32 - 1  # PANIC_CPU_INVALID (include/linux/panic.h)
 
@@ -37,12 +33,6 @@ class KernelSymbols:
     def __init__(self, kernel: Kernel, slots: tuple[NoteSlot, ...]) -> None:
         self._kernel = kernel
         self._slots = slots
-
-    @property
-    def kernel_offset(self) -> int:
-        """How far KASLR moved the kernel, in bytes; 0 where VMCOREINFO has no sane value."""
-        text = self._kernel.vmcoreinfo.values.get("KERNELOFFSET", "")
-        return int(text, 16) if re.fullmatch("[0-9a-f]{1,16}", text) else 0
 
     @cached_property
     def symbols(self) -> Symbols:
@@ -71,23 +61,8 @@ class KernelSymbols:
         return read_uts(kernel.vmcoreinfo, kernel.image)
 
     def make_vmlinux(self) -> bytes:
-        """An ELF file with the kernel's symbols, its BTF, and what unwinding its stacks takes."""
-        kernel, symbols = self._kernel, self.symbols
-        build_id = kernel.vmcoreinfo.values.get("BUILD-ID", "")
-        frames = None
-        try:
-            if kernel.machine == EM_X86_64:
-                frames = read_debug_frame(symbols.kernel, kernel.image)
-        except (FormatError, FaultError) as error:  # CONFIG_UNWINDER_FRAME_POINTER has no ORC
-            log.warning("vmlinux: no unwind tables, gdb goes by prologues: %s", error)
-        return make_vmlinux(
-            symbols.kernel,
-            machine=kernel.machine,
-            byte_order=kernel.byte_order,
-            btf=symbols.btf,
-            build_id=bytes.fromhex(build_id) if _BUILD_ID.fullmatch(build_id) else None,
-            debug_frame=frames,
-        )
+        """An ELF file with the kernel's symbols, types and unwind tables."""
+        return read_vmlinux(self._kernel, self.symbols)
 
     def panicked(self) -> NoteSlot | None:
         """The note slot of the CPU that panicked: kernel/panic.c keeps its number.
@@ -135,20 +110,21 @@ def symbol_files(image: MemoryImage, location: str) -> Iterator[TreeFile]:
     vmlinux = os.path.abspath(given) if given is not None else find_vmlinux(kernel.vmcoreinfo)
     yield text_file("kallsyms", symbols.format)
     yield text_file("vmlinux", symbols.make_vmlinux)
-    yield text_file("gdbinit", lambda: _make_gdbinit(image, symbols, location, vmlinux))
+
+    def make_gdbinit() -> bytes:
+        return _make_gdbinit(image, symbols, location, vmlinux, kernel_offset(kernel))
+
+    yield text_file("gdbinit", make_gdbinit)
 
 
 def _make_gdbinit(
-    image: MemoryImage, symbols: KernelSymbols, location: str, vmlinux: str | None
+    image: MemoryImage, symbols: KernelSymbols, location: str, vmlinux: str | None, offset: int
 ) -> bytes:
-    if vmlinux is None:
-        load = f'symbol-file "{os.path.join(location, "vmlinux")}"'
-    else:
-        load = f'symbol-file "{vmlinux}" -o {symbols.kernel_offset:#x}'
+    symbol_file = vmlinux if vmlinux is not None else os.path.join(location, "vmlinux")
     lines = [
         f"# gdb -x {os.path.join(location, 'gdbinit')}",
         "set pagination off",
-        load,
+        f'symbol-file "{symbol_file}" -o {offset:#x}',
         # gdb takes the rest of this line as it is, quotes and all
         f"core-file {os.path.join(location, 'kcore')}",
     ]

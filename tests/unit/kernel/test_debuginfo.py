@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from tests.builders.vmlinuxes import kernel_notes, pack_vmlinux
-from vmcorefs.core.debuginfo.vmlinux import make_vmlinux
+from vmcorefs.core.debuginfo.vmlinux import Contents, make_vmlinux
 from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
 from vmcorefs.core.structures.kallsyms import SymbolTable
@@ -116,9 +116,8 @@ def test_a_file_without_gnus_note_has_no_build_id(tmp_path: Path) -> None:
 
 def test_the_vmlinux_that_we_make_has_the_kernels_build_id(tmp_path: Path) -> None:
     symbols = SymbolTable(np.array([0xFFFFFFFF81000000], dtype=np.uint64), "T", ("_text",), 8)
-    made = make_vmlinux(
-        symbols, machine=EM_X86_64, byte_order="<", build_id=bytes.fromhex(BUILD_ID)
-    )
+    contents = Contents(build_id=bytes.fromhex(BUILD_ID))
+    made = make_vmlinux(symbols, contents, machine=EM_X86_64, byte_order="<")
     assert debuginfo.read_build_id(str(install(tmp_path / "vmlinux", made))) == BUILD_ID
 
 

@@ -15,12 +15,12 @@ from vmcorefs.tree.symbols import _make_gdbinit
 def gdbinit(location: str, vmlinux: str | None = None) -> bytes:
     image: Any = SimpleNamespace(notes=SimpleNamespace(cpu_slots=()))
     symbols: Any = SimpleNamespace(kernel_offset=0x1000, panicked=lambda: None)
-    return _make_gdbinit(image, symbols, location, vmlinux)
+    return _make_gdbinit(image, symbols, location, vmlinux, 0)
 
 
 def test_a_name_that_is_not_utf_8_is_written_as_it_is() -> None:
     text = gdbinit(os.fsdecode(b"/mnt/\xff"))
-    assert b'symbol-file "/mnt/\xff/vmlinux"\ncore-file /mnt/\xff/kcore\n' in text
+    assert b'symbol-file "/mnt/\xff/vmlinux" -o 0x0\ncore-file /mnt/\xff/kcore\n' in text
 
 
 @pytest.mark.parametrize(

@@ -68,8 +68,13 @@ class _Rule(msgspec.Struct, frozen=True):
     interrupted: bool
 
 
-def read_debug_frame(kernel: SymbolTable, memory: KernelMemory) -> bytes:
+def read_debug_frame(kernel: SymbolTable, memory: KernelMemory, offset: int = 0) -> bytes:
     """Make a ``.debug_frame`` section from the kernel's ORC tables; modules have their own.
+
+    Args:
+        kernel: Its own symbols.
+        memory: Reads its image.
+        offset: How far KASLR moved it, in bytes: the section has link addresses.
 
     Raises:
         FormatError: if the kernel has none, or they contradict themselves.
@@ -95,7 +100,7 @@ def read_debug_frame(kernel: SymbolTable, memory: KernelMemory) -> bytes:
     _renumber_registers(table)
     _describe_crash_kexec(kernel, memory, addresses, table)
     _end_at_system_calls(kernel, addresses, table)
-    return make_debug_frame(addresses, table)
+    return make_debug_frame(addresses - np.uint64(offset), table)
 
 
 def _renumber_registers(table: _Table) -> None:

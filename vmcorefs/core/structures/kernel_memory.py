@@ -11,6 +11,9 @@ import numpy.typing as npt
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.space.units import PAGE_SIZE
 
+MAX_IMAGE = 1 << 30
+"""Largest kernel image accepted, in bytes: KERNEL_IMAGE_SIZE of x86-64."""
+
 ReadVirtual = Callable[[int, int], bytes]
 """``read(vaddr, size)`` returns bytes of kernel virtual memory, or raises ``VmcorefsError``."""
 

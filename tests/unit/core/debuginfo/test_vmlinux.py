@@ -10,7 +10,12 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import NoteSection, Section, SymbolTableSection
 
-from vmcorefs.core.debuginfo.vmlinux import make_vmlinux
+from vmcorefs.core.debuginfo.vmlinux import (
+    Contents,
+    at_link_addresses,
+    image_sections,
+    make_vmlinux,
+)
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.errors import UnsupportedError
@@ -40,10 +45,12 @@ def make(
     byte_order: ByteOrder = "<",
     btf: bytes | None = None,
     build_id: bytes | None = None,
+    image: dict[str, bytes] | None = None,
 ) -> ELFFile:
     addresses, types, names = zip(*rows, strict=True)
     table = SymbolTable(np.array(addresses, dtype=np.uint64), "".join(types), names)
-    data = make_vmlinux(table, machine=62, byte_order=byte_order, btf=btf, build_id=build_id)
+    contents = Contents(image=image or {}, btf=btf, build_id=build_id)
+    data = make_vmlinux(table, contents, machine=62, byte_order=byte_order)
     return ELFFile(io.BytesIO(data))
 
 
@@ -73,7 +80,7 @@ def test_symbols(byte_order: ByteOrder) -> None:
     assert symbol(elf, "arch_hook") == ("STB_WEAK", "STT_FUNC", T + 0x180, 0x70, ".text")
     assert symbol(elf, "jiffies") == ("STB_LOCAL", "STT_OBJECT", T + 0x1010, 0x7F0, ".data")
     assert symbol(elf, "cpu_tss_rw")[2:] == (0x1F0, 0x1E10, ".data..percpu")
-    assert symbol(elf, "_end")[3:] == (0, "SHN_ABS")
+    assert symbol(elf, "_end")[3:] == (0, ".image.1800")  # readers move no absolute symbol
 
 
 def test_the_first_of_several_names_has_the_size() -> None:
@@ -88,7 +95,7 @@ def test_local_symbols_come_first() -> None:
 
     binds = [entry["st_info"]["bind"] for entry in table.iter_symbols()]
 
-    assert len(binds) == len(ROWS) + 1
+    assert len(binds) == 1 + 5 + len(ROWS)  # none, sections, the kernel's
     assert set(binds[: table["sh_info"]]) == {"STB_LOCAL"}
     assert "STB_LOCAL" not in binds[table["sh_info"] :]
 
@@ -123,7 +130,7 @@ def test_only_text_symbols_as_without_kallsyms_all() -> None:
     elf = make([(T, "T", "_stext"), (T + 8, "t", "f"), (T + 16, "T", "_etext")])
 
     assert symbol(elf, "f")[3:] == (8, ".text")
-    assert symbol(elf, "_etext")[3:] == (0, "SHN_ABS")
+    assert symbol(elf, "_etext")[3:] == (0, ".text")
 
 
 def test_symbols_that_contradict_each_other_make_no_section() -> None:
@@ -136,4 +143,53 @@ def test_a_32_bit_kernel_is_refused() -> None:
     table = SymbolTable(np.zeros(1, dtype=np.uint64), "T", ("_stext",), word_size=4)
 
     with pytest.raises(UnsupportedError, match="32 bits"):
-        make_vmlinux(table, machine=3, byte_order="<")
+        make_vmlinux(table, Contents(), machine=3, byte_order="<")
+
+
+def test_sections_have_symbols_and_segments() -> None:
+    elf = make()
+    sections = [section for section in elf.iter_sections() if section["sh_flags"] & 2]
+
+    kinds = [s for s in symtab(elf).iter_symbols() if s["st_info"]["type"] == "STT_SECTION"]
+    segments = [segment.header for segment in elf.iter_segments()]
+
+    assert [s["st_value"] for s in kinds] == [s["sh_addr"] for s in sections]
+    assert [(s["p_type"], s["p_vaddr"], s["p_filesz"], s["p_memsz"]) for s in segments] == [
+        ("PT_LOAD", section["sh_addr"], 0, section["sh_size"])
+        for section in sections[1:]  # KASLR does not move offsets of per-CPU variables
+    ]
+
+
+def test_bytes_of_the_image() -> None:
+    elf = make(image={".text": bytes(range(0xF0)) + b"x" * 0x100})
+
+    text, data = (elf.get_section_by_name(name) for name in (".text", ".data"))
+    (segment,) = (s for s in elf.iter_segments() if s["p_vaddr"] == T)
+    assert isinstance(text, Section)
+    assert isinstance(data, Section)
+    assert (text["sh_type"], text.data()) == ("SHT_PROGBITS", bytes(range(0xF0)) + b"x" * 0x100)
+    assert segment.data() == text.data()
+    assert data["sh_type"] == "SHT_NOBITS"
+
+
+def test_symbols_beyond_the_end_of_the_image_have_a_section_too() -> None:
+    elf = make([*ROWS, (T + 0x9000, "A", "__init_scratch_end")])
+
+    assert symbol(elf, "__init_scratch_end")[4] == ".image.1800"
+
+
+def test_link_addresses() -> None:
+    addresses, types, names = zip(*ROWS, strict=True)
+    offset = 0x29200000
+    moved = [address + offset * (address >= T) for address in addresses]
+    table = SymbolTable(np.array(moved, dtype=np.uint64), "".join(types), names)
+
+    linked = at_link_addresses(table, offset)
+
+    assert linked.addresses.tolist() == list(addresses)
+    assert linked.names == names
+    assert list(image_sections(linked)) == [
+        (".data..percpu", 0, 0x2000),
+        (".text", T, 0x1F0),
+        (".data", T + 0x1000, 0x800),
+    ]

@@ -1,0 +1,90 @@
+"""The tree's vmlinux in the place of the debug package's: tools must not see the difference."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+
+from tests.lab.capture import Capture
+from tests.real import tools
+from tests.real.marks import REAL, only
+
+pytestmark = REAL
+
+CRASH = (
+    *("sys", "bt -a", "ps", "log", "mod", "kmem -i", "kmem -s", "files", "vm", "mount", "net"),
+    *("dev", "irq", "runq", "timer", "task", "struct task_struct"),
+)
+
+# which file it is, and where crash's own code was when a command of its own failed
+_FRAME = re.compile(r"#[0-9]+ +(?!entry_|0x|\?)(\w+)")
+"""A frame's function, but for the entry from user space: assembly has several names there."""
+
+_APART = re.compile(r" *KERNEL: .*|.* error trace: .*")
+
+
+@only("kexec", "file")
+def test_crash_answers_as_with_the_debug_package(
+    capture: Capture, tree: Path, vmlinux: Path
+) -> None:
+    ours, theirs = (
+        [
+            line
+            for line in tools.crash(path, capture.vmcore, *CRASH).splitlines()
+            if not _APART.fullmatch(line)
+        ]
+        for path in (tree / "vmlinux", vmlinux)
+    )
+
+    assert ours == theirs
+    assert "struct task_struct {" in ours
+    assert [line for line in ours if " panic at " in line]
+
+
+@only("kexec", "file")
+def test_drgn_sees_what_it_sees_with_the_debug_package(
+    capture: Capture, tree: Path, vmlinux: Path
+) -> None:
+    ours, theirs = (
+        tools.drgn(path, capture.vmcore).splitlines() for path in (tree / "vmlinux", vmlinux)
+    )
+    tasks = [line for line in theirs if not line.startswith("#")]
+    stack, all_frames = (
+        [match[1] for line in said if (match := _FRAME.match(line))] for said in (ours, theirs)
+    )
+
+    assert [line for line in ours if not line.startswith("#")] == tasks
+    # functions that the compiler has put into others are not known
+    rest = iter(all_frames)
+    assert [name for name in stack if name not in rest] == []
+    assert stack[:3] == ["__crash_kexec", "panic", "sysrq_handle_crash"]
+    assert stack[-1] == "do_syscall_64"
+
+
+@only("kexec", "file")
+def test_every_structure_is_laid_out_as_in_the_debug_package(
+    capture: Capture, tree: Path, vmlinux: Path
+) -> None:
+    script = Path(__file__).with_name("drgn_types.py")
+    said = tools.run(
+        [sys.executable, script, capture.vmcore, tree / "vmlinux", vmlinux], capture.vmcore
+    )
+    outcomes = json.loads(said)
+
+    assert outcomes.get("different", []) == []
+    # drgn does not look for those that are declared within a function
+    assert len(outcomes.get("absent", [])) < 20
+    assert len(outcomes["equal"]) > 5000
+
+
+def test_gdb_knows_types_and_parameters(tree: Path) -> None:
+    said = tools.gdb_script(
+        tree / "gdbinit", "bt", "ptype struct list_head", "p init_task.comm", "p modules.next != 0"
+    )
+
+    assert re.search(r"in panic \(fmt=", said)
+    assert "struct list_head *next;" in said
+    assert '"swapper/0' in said
+    assert "$2 = 1" in said

@@ -1,0 +1,151 @@
+"""The dead kernel's ``vmlinux``, made from its memory: what debuggers ask a debug package for."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Iterator
+
+import numpy as np
+
+from vmcorefs.core.debuginfo.dwarf import Dwarf, Places, make_dwarf
+from vmcorefs.core.debuginfo.orc import read_debug_frame
+from vmcorefs.core.debuginfo.variables import declare
+from vmcorefs.core.debuginfo.vmlinux import (
+    PER_CPU,
+    Contents,
+    at_link_addresses,
+    image_sections,
+    make_vmlinux,
+)
+from vmcorefs.core.elf.elf import EM_X86_64
+from vmcorefs.core.structures.btf_table import read_types
+from vmcorefs.core.structures.kallsyms import SymbolTable
+from vmcorefs.errors import FaultError, FormatError, VmcorefsError
+from vmcorefs.kernel.kernel import Kernel
+from vmcorefs.kernel.symbols import Symbols
+
+log = logging.getLogger(__name__)
+
+_BUILD_ID = re.compile("([0-9a-f]{2}){8,64}")
+_ADDRESSES = 1 << 64
+_SECOND = 10**9  # in ns
+_MAX_HZ = 1200  # alpha's
+_UNSIGNED_CHARS = (6, 2)  # 3bc753c06dd0 ("kbuild: treat char as always unsigned")
+
+
+def kernel_offset(kernel: Kernel) -> int:
+    """How far KASLR moved the kernel, in bytes; 0 where VMCOREINFO has no sane value."""
+    text = kernel.vmcoreinfo.values.get("KERNELOFFSET", "")
+    return int(text, 16) if re.fullmatch("[0-9a-f]{1,16}", text) else 0
+
+
+def read_vmlinux(kernel: Kernel, symbols: Symbols) -> bytes:
+    """An ELF file with the kernel's symbols, types, code, constants, data and unwind tables.
+
+    What cannot be had is left out, and the log says why.
+    """
+    offset = kernel_offset(kernel)
+    linked = at_link_addresses(symbols.kernel, offset)
+    build_id = kernel.vmcoreinfo.values.get("BUILD-ID", "")
+    contents = Contents(
+        image=dict(_read_contents(kernel, linked, offset)),
+        btf=symbols.btf,
+        build_id=bytes.fromhex(build_id) if _BUILD_ID.fullmatch(build_id) else None,
+        debug_frame=_read_frames(kernel, symbols.kernel, offset),
+        dwarf=_describe_types(kernel, linked, symbols.btf),
+    )
+    return make_vmlinux(linked, contents, machine=kernel.machine, byte_order=kernel.byte_order)
+
+
+def _read_contents(kernel: Kernel, linked: SymbolTable, offset: int) -> Iterator[tuple[str, bytes]]:
+    for name, start, size in image_sections(linked):
+        try:
+            if name == PER_CPU:
+                yield name, _read_first_cpu(kernel, start, size)
+            else:
+                yield name, kernel.image.read(start + offset, size)
+        except VmcorefsError as error:
+            log.warning("vmlinux: no bytes in %s, readers take them from the dump: %s", name, error)
+
+
+def _read_first_cpu(kernel: Kernel, start: int, size: int) -> bytes:
+    """The per-CPU variables of CPU 0; what they began with is no longer in memory."""
+    moved = kernel.image.integer(kernel.symbol("__per_cpu_offset"), kernel.word_size)
+    return kernel.virtual.read((start + moved) % _ADDRESSES, size)
+
+
+def _read_frames(kernel: Kernel, symbols: SymbolTable, offset: int) -> bytes | None:
+    if kernel.machine != EM_X86_64:
+        return None
+    try:
+        return read_debug_frame(symbols, kernel.image, offset)
+    except (FormatError, FaultError) as error:  # CONFIG_UNWINDER_FRAME_POINTER has no ORC
+        log.warning("vmlinux: no unwind tables, gdb goes by prologues: %s", error)
+        return None
+
+
+def _describe_types(kernel: Kernel, linked: SymbolTable, btf: bytes | None) -> Dwarf | None:
+    if btf is None:
+        return None  # the symbols' warnings say why
+    try:
+        types, declared = declare(read_types(btf, kernel.byte_order), _sizes(linked))
+        return make_dwarf(
+            types,
+            _find_places(linked, _read_constants(kernel)),
+            declared,
+            byte_order=kernel.byte_order,
+            char_is_signed=_has_signed_chars(kernel),
+        )
+    except FormatError as error:
+        log.warning("vmlinux: no types: %s", error)
+        return None
+
+
+def _has_signed_chars(kernel: Kernel) -> bool:
+    """Whether ``char`` is signed, which BTF does not tell: before 6.2 the architecture decides."""
+    found = re.match(r"(\d+)\.(\d+)", kernel.vmcoreinfo.release or "")
+    version = (int(found[1]), int(found[2])) if found is not None else _UNSIGNED_CHARS
+    return version < _UNSIGNED_CHARS and kernel.machine == EM_X86_64
+
+
+def _sizes(symbols: SymbolTable) -> dict[str, int]:
+    """Of each symbol, the bytes up to the next address that has one."""
+    places, where = np.unique(symbols.addresses, return_inverse=True)
+    sizes = np.diff(places, append=places[-1:]).astype(np.int64)[where]
+    return dict(zip(symbols.names, sizes.tolist(), strict=True))
+
+
+def _read_constants(kernel: Kernel) -> dict[str, int]:
+    """What readers look for in variables that the compiler has turned into numbers.
+
+    crash takes ``write_expire`` (block/mq-deadline.c) for 5 * HZ, and HZ for 1000 without it: it
+    would tell a wrong uptime.
+    """
+    try:
+        tick = kernel.image.integer(kernel.symbol("tick_nsec"), kernel.word_size)
+    except VmcorefsError:
+        return {}
+    # TICK_NSEC is rounded (include/linux/jiffies.h), and ntp_tick_adj= moves it a little
+    hz = round(_SECOND / tick) if tick else 0
+    return {"write_expire": 5 * hz} if 0 < hz <= _MAX_HZ else {}
+
+
+def _find_places(symbols: SymbolTable, constants: dict[str, int]) -> Places:
+    sizes = _sizes(symbols)
+    functions: dict[str, tuple[int, int]] = {}
+    variables: dict[str, int] = {}
+    repeated: set[str] = set()
+    rows = zip(symbols.names, symbols.types, symbols.addresses.tolist(), strict=True)
+    for name, kind, address in rows:
+        if kind not in "tTwW":
+            variables.setdefault(name, address)
+        elif name in functions:
+            repeated.add(name)  # BTF does not say which of them it means
+        else:
+            functions[name] = address, sizes[name]
+    for name in repeated:
+        del functions[name]
+    start = symbols.lookup("_stext") or 0
+    end = symbols.lookup("_etext") or start
+    return Places(functions, variables, constants, (start, max(end - start, 0)))
