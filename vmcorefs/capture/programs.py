@@ -30,7 +30,8 @@ def run(
             command,
             stdin=subprocess.DEVNULL,
             capture_output=True,
-            text=True,
+            encoding="utf-8",
+            errors="replace",  # a name need not be UTF-8, and no dump must be lost for that
             check=False,
             timeout=timeout,
             env=environment,

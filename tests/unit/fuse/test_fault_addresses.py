@@ -189,6 +189,8 @@ def test_a_file_given_as_two_pieces_is_told_at_the_piece_that_is_read(
     capture = open_capture([f"{ram}@0", f"{ram}@1M"], memory_map=iomem)
     bad_bytes.append(0x5000)
     assert logged(capture, "oldmem", [(0x105000, PAGE)], caplog) == [(0x105000, 0x105000)]
+    at = capture["vmcore"].size - 0x10000 + 0x5000
+    assert logged(capture, "vmcore", [(at, PAGE)], caplog) == [(at, 0x105000)]
 
 
 def test_bad_sectors_apart_have_a_line_each_and_those_in_a_row_one(
