@@ -6,13 +6,14 @@ import errno
 import os
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
 from tests.builders.extents import table
 from vmcorefs.core.space.extents import Extents, Kind
-from vmcorefs.fuse.planes.seek import Seeker
+from vmcorefs.fuse.planes.seek import Seeker, Stretch
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource
 from vmcorefs.sources.file import FileSource
@@ -180,13 +181,24 @@ def test_a_sparse_file_is_asked_for_each_of_its_parts_not_for_each_extent(
     assert len(lseeks) <= 4 * parts
 
 
-def test_a_search_from_each_page_costs_no_more_than_one(tmp_path: Path, lseeks: list[int]) -> None:
+def test_a_search_from_each_page_costs_no_more_than_one(
+    tmp_path: Path, lseeks: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    walks: list[int] = []
+    find = Seeker._find_stretch
+
+    def counted(seeker: Seeker, known: Any, offset: int) -> Stretch:
+        walks.append(offset)
+        return find(seeker, known, offset)
+
+    monkeypatch.setattr(Seeker, "_find_stretch", counted)
     path = tmp_path / "ram"
     path.write_bytes(b"x" * 4096 * 2000)
     seeker = Seeker(pages_of(FileSource(str(path), role="image"), np.arange(2000)))
     for page in range(2000):
         assert seeker.seek(page * 4096, os.SEEK_HOLE) == 2000 * 4096
     assert len(lseeks) == 2
+    assert walks == [0]
 
 
 @pytest.mark.parametrize("seed", range(20))
