@@ -62,15 +62,16 @@ def _read_contents(kernel: Kernel, linked: SymbolTable, offset: int) -> Iterator
     for name, start, size in image_sections(linked):
         try:
             if name == PER_CPU:
-                yield name, _read_first_cpu(kernel, start, size)
+                yield name, _read_first_cpu(kernel, size)
             else:
                 yield name, kernel.image.read(start + offset, size)
         except VmcorefsError as error:
             log.warning("vmlinux: no bytes in %s, readers take them from the dump: %s", name, error)
 
 
-def _read_first_cpu(kernel: Kernel, start: int, size: int) -> bytes:
+def _read_first_cpu(kernel: Kernel, size: int) -> bytes:
     """The per-CPU variables of CPU 0; what they began with is no longer in memory."""
+    start = kernel.symbol("__per_cpu_start")
     moved = kernel.image.integer(kernel.symbol("__per_cpu_offset"), kernel.word_size)
     return kernel.virtual.read((start + moved) % _ADDRESSES, size)
 
