@@ -22,15 +22,16 @@ from vmcorefs.core.elf.notes import (
     walk_notes,
 )
 from vmcorefs.core.elf.vmcoreinfo import NOTE_NAME, Vmcoreinfo, parse_vmcoreinfo
-from vmcorefs.core.maps.memory_map import (
-    SYSTEM_RAM,
-    MemoryMap,
-    Region,
-    make_memory_map,
-    with_crash_kernel,
-)
+from vmcorefs.core.maps.memory_map import MemoryMap, map_of_ram, with_crash_kernel
 from vmcorefs.core.space.extents import Extents
-from vmcorefs.core.space.ranges import Ranges, intersect, make_ranges, round_out, subtract
+from vmcorefs.core.space.ranges import (
+    Ranges,
+    intersect,
+    make_ranges,
+    normalise,
+    round_out,
+    subtract,
+)
 from vmcorefs.core.space.units import format_range
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.plan import Plan, cpu_slots, image_in_ram, no_vaddrs
@@ -135,9 +136,8 @@ def _map_of_vmcore(dump: DumpFile, given: MemoryMap | None, crash_kernel: Ranges
         raise LayoutError(f"{dump.name}: it has RAM at {shown}, {where}")
     if given is not None:
         return given
-    rows = make_ranges([*map(tuple, ram.tolist()), *map(tuple, crash_kernel.tolist())]).tolist()
-    regions = (Region(start, end, SYSTEM_RAM) for start, end in rows)
-    return with_crash_kernel(make_memory_map(regions, f"the RAM of {dump.format}"), crash_kernel)
+    whole = normalise(np.concatenate((ram, crash_kernel)))
+    return with_crash_kernel(map_of_ram(whole, f"the RAM of {dump.format}"), crash_kernel)
 
 
 def make_explorer(

@@ -5,18 +5,14 @@ from __future__ import annotations
 from collections.abc import Iterator
 from itertools import chain
 
+import numpy as np
+
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
-from vmcorefs.core.maps.memory_map import (
-    SYSTEM_RAM,
-    MemoryMap,
-    Region,
-    make_memory_map,
-    with_crash_kernel,
-)
+from vmcorefs.core.maps.memory_map import MemoryMap, map_of_ram, with_crash_kernel
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.placement import USUAL_SPLITS, Placement, flat, split
-from vmcorefs.core.space.ranges import complement, make_ranges
+from vmcorefs.core.space.ranges import complement, make_ranges, normalise
 from vmcorefs.discovery.elfcorehdr import examine_places
 from vmcorefs.discovery.explore import TOO_MANY, Explorer
 from vmcorefs.discovery.missing import PMEMSAVE_MOST, describe_pmemsave
@@ -94,11 +90,8 @@ def map_around(elfcorehdr: Elfcorehdr, paddr: int) -> MemoryMap:
     ram = elfcorehdr.ram
     gaps = complement(ram, 0, int(ram[-1, 1]))
     inside = gaps[(gaps[:, 0] <= paddr) & (paddr < gaps[:, 1])]
-    rows = make_ranges([*map(tuple, ram.tolist()), *map(tuple, inside.tolist())]).tolist()
-    memory_map = make_memory_map(
-        (Region(start, end, SYSTEM_RAM) for start, end in rows), FROM_ELFCOREHDR
-    )
-    return with_crash_kernel(memory_map, inside)
+    whole = normalise(np.concatenate((ram, inside)))
+    return with_crash_kernel(map_of_ram(whole, FROM_ELFCOREHDR), inside)
 
 
 def _describe_nothing(config: CaptureConfig, explorer: Explorer) -> str:

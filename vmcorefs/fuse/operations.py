@@ -126,15 +126,11 @@ class TreeOperations(pyfuse3.Operations):
         return inode
 
     async def _attributes(self, inode: Inode) -> pyfuse3.EntryAttributes:
-        if inode.file is not None:
-            await self._make(inode)
-        return self._listed_attributes(inode)
-
-    async def _make(self, inode: Inode) -> None:
         file = inode.file
-        if file is not None and not file.is_made:
+        if file is not None and not file.is_measured:
             with self._translated_errors(file):
-                await self._making.run(inode.number, file.make)
+                await self._making.run(inode.number, file.measure)
+        return self._listed_attributes(inode)
 
     def _listed_attributes(self, inode: Inode) -> pyfuse3.EntryAttributes:
         attributes = pyfuse3.EntryAttributes()
@@ -150,9 +146,9 @@ class TreeOperations(pyfuse3.Operations):
             return attributes
         attributes.st_mode = stat.S_IFREG | (0o444 if self._others else 0o400)
         attributes.st_nlink = 1
-        if not inode.file.is_made:
-            # making it may take long, or fail: a listing has just its name, and the kernel asks
-            # again for the size when that is needed
+        if not inode.file.is_measured:
+            # to find it out may take long, or fail: a listing has just its name, and the kernel
+            # asks again for the size when that is needed
             attributes.entry_timeout = attributes.attr_timeout = 0
             return attributes
         attributes.st_size = inode.file.size

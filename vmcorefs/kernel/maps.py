@@ -15,13 +15,7 @@ import msgspec
 
 from vmcorefs.core.maps.e820 import read_boot_params, read_e820_table
 from vmcorefs.core.maps.memblock import STRUCTS, read_memblock
-from vmcorefs.core.maps.memory_map import (
-    SYSTEM_RAM,
-    MemoryMap,
-    Region,
-    make_memory_map,
-    with_crash_kernel,
-)
+from vmcorefs.core.maps.memory_map import MemoryMap, map_of_ram, with_crash_kernel
 from vmcorefs.core.maps.resources import RESOURCE, read_resources, read_span
 from vmcorefs.core.paging.direct_map import directly_mapped
 from vmcorefs.core.space.ranges import Ranges, intersect, make_ranges
@@ -129,7 +123,7 @@ def _mapped(kernel: Kernel) -> Ranges:
 
 
 def _from_ranges(ranges: Ranges, dialect: str) -> MemoryMap:
-    return make_memory_map((Region(a, b, SYSTEM_RAM) for a, b in ranges.tolist()), dialect)
+    return map_of_ram(ranges, dialect)
 
 
 def _crash_kernel(kernel: Kernel) -> Ranges:

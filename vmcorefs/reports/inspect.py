@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
+from itertools import islice
 from typing import Any
+
+import numpy as np
 
 from vmcorefs.api import Capture
 from vmcorefs.core.elf.elf import ELFCLASS32, PT_LOAD, PhdrTable
@@ -16,13 +19,17 @@ from vmcorefs.fuse.planes.choose import expected_plane
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.notes import NoteSlot
 from vmcorefs.options import machine_names
+from vmcorefs.system.listing import list_rows
 from vmcorefs.tree.file import TreeFile
 from vmcorefs.tree.filtered import Filter
-from vmcorefs.tree.texts import describe_input
+from vmcorefs.tree.layout import describe_input
 
 Report = dict[str, Any]
 """What ``vmcorefs inspect --json`` prints; addresses and sizes are integers, in bytes."""
 
+
+_SHOWN = 16
+"""Ranges and segments that a report for people has; the one for programs has all."""
 
 _LARGE = ("vmcore", "oldmem", "kcore")
 
@@ -36,7 +43,7 @@ def make_report(capture: Capture) -> Report:
         "memory_map": {
             "dialect": image.memory_map.dialect,
             "regions": len(image.memory_map.regions),
-            "ram": image.memory_map.ram.tolist(),
+            "ram": list_rows(image.memory_map.ram),
             "crash_kernel": image.memory_map.crash_kernel.tolist(),
             "end": image.memory_map.end,
         },
@@ -46,7 +53,8 @@ def make_report(capture: Capture) -> Report:
             "class": 32 if header.elf_class == ELFCLASS32 else 64,
             "byte_order": "little" if header.byte_order == "<" else "big",
             "machine": machine_names().get(header.e_machine, str(header.e_machine)),
-            "segments": list(_segments(image.plan.elfcorehdr.phdrs)),
+            "loads": int(np.count_nonzero(image.plan.elfcorehdr.phdrs["p_type"] == PT_LOAD)),
+            "segments": list_rows(image.plan.elfcorehdr.phdrs, _segments),
         },
         "backup": _backup(image),
         "cpus": [_cpu(image, slot) for slot in image.notes.cpu_slots],
@@ -54,7 +62,7 @@ def make_report(capture: Capture) -> Report:
         "erased": image.notes.erased,
         "no_kernel": image.no_kernel or None,
         "dump_level": _dump_level(capture.filtered),
-        "missing": image.missing.tolist(),
+        "missing": list_rows(image.missing),
         "findings": [finding.plain() for finding in image.findings],
         "files": {path: _size_of(file) for path, file in capture.files.items()},
         "planes": dict(_planes(capture)),
@@ -93,19 +101,16 @@ def _inputs(image: MemoryImage) -> Iterator[Report]:
         yield {
             **describe_input(source),
             "path": source.name,
-            "ranges": image.held_by(source).ranges.tolist(),
+            "ranges": list_rows(image.held_by(source).ranges),
         }
 
 
 def _segments(phdrs: PhdrTable) -> Iterator[Report]:
-    for phdr in phdrs:
-        yield {
-            "type": "PT_LOAD" if phdr["p_type"] == PT_LOAD else "PT_NOTE",
-            **{
-                name: int(phdr[name])
-                for name in ("p_offset", "p_vaddr", "p_paddr", "p_filesz", "p_memsz")
-            },
-        }
+    names = ("p_offset", "p_vaddr", "p_paddr", "p_filesz", "p_memsz")
+    columns = (phdrs[name].tolist() for name in ("p_type", *names))
+    for p_type, *values in zip(*columns, strict=True):
+        kind = "PT_LOAD" if p_type == PT_LOAD else "PT_NOTE"
+        yield {"type": kind, **dict(zip(names, values, strict=True))}
 
 
 def _backup(image: MemoryImage) -> Report | None:
@@ -153,7 +158,7 @@ def format_report(report: Report) -> list[str]:
     rows += _format_kernel(report)
     rows += [(f"cpu {n}", _format_cpu(cpu)) for n, cpu in enumerate(report["cpus"])]
     rows += _format_dump_level(report["dump_level"])
-    rows += [("missing", f"{format_range(*r)}: reads fail") for r in report["missing"]]
+    rows += _format_missing(report["missing"])
     rows += [("file", _format_file(path, size)) for path, size in report["files"].items()]
     rows += [("plane", f"{path}  {_format_plane(p)}") for path, p in report["planes"].items()]
     rows += [("warning", warning) for warning in report["warnings"]]
@@ -184,17 +189,24 @@ def _format_map(memory_map: Report) -> Iterator[tuple[str, str]]:
         yield "crash kernel", f"{format_range(*span)}  {format_size(span[1] - span[0])}"
 
 
+def _format_missing(missing: Sequence[Any]) -> Iterator[tuple[str, str]]:
+    for span in missing[:_SHOWN]:
+        yield "missing", f"{format_range(*span)}: reads fail"
+    if len(missing) > _SHOWN:
+        yield "missing", f"and {len(missing) - _SHOWN} more"
+
+
 def _format_headers(headers: Report) -> Iterator[tuple[str, str]]:
     kind = f"ELF{headers['class']}, {headers['byte_order']} endian, {headers['machine']}"
     yield "headers", f"{headers['origin']}: {kind}"
-    loads = [s for s in headers["segments"] if s["type"] == "PT_LOAD"]
-    for load in loads[:16]:
+    loads = (segment for segment in headers["segments"] if segment["type"] == "PT_LOAD")
+    for load in islice(loads, _SHOWN):
         span = format_range(load["p_paddr"], load["p_paddr"] + load["p_memsz"])
         via = f", read at {load['p_offset']:#x}" if load["p_offset"] != load["p_paddr"] else ""
         vaddr = f"at vaddr {load['p_vaddr']:#x}" if load["p_vaddr"] else "vaddr unknown"
         yield "segment", f"{span}  {vaddr}{via}"
-    if len(loads) > 16:
-        yield "segment", f"and {len(loads) - 16} more"
+    if headers["loads"] > _SHOWN:
+        yield "segment", f"and {headers['loads'] - _SHOWN} more"
 
 
 def _format_kernel(report: Report) -> Iterator[tuple[str, str]]:

@@ -6,8 +6,12 @@ character would move the cursor and a line end would forge a line.
 
 from __future__ import annotations
 
-import json
 import sys
+from itertools import chain, islice
+
+from vmcorefs.system.listing import iter_json
+
+_PIECES = 1 << 14  # of a long report that are text at a time
 
 
 def printable(text: str) -> str:
@@ -36,8 +40,9 @@ def print_lines(*lines: str, err: bool = False) -> None:
 def print_json(report: object) -> None:
     """Print a report as JSON, in ASCII."""
     # json escapes all that is not ASCII, and of that the control characters but DEL
-    text = json.dumps(report, indent=1).replace("\x7f", "\\u007f")
-    _write(f"{text}\n", err=False)
+    pieces = chain(iter_json(report), "\n")
+    while text := "".join(islice(pieces, _PIECES)):
+        _write(text.replace("\x7f", "\\u007f"), err=False)
 
 
 def _write(text: str, *, err: bool) -> None:

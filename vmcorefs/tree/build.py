@@ -9,9 +9,10 @@ from vmcorefs.tree.file import TreeFile, table_file
 from vmcorefs.tree.filtered import Filter, find_left_out
 from vmcorefs.tree.kcore import kcore_files
 from vmcorefs.tree.kdump import kdump_file
+from vmcorefs.tree.layout import layout_file
 from vmcorefs.tree.oldmem import oldmem_file
 from vmcorefs.tree.symbols import symbol_files
-from vmcorefs.tree.texts import layout_file, text_files
+from vmcorefs.tree.texts import text_files
 from vmcorefs.tree.vmcore import cpu_note_files, lay_out, notes_file, register_files, vmcore_file
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from threading import RLock
+from typing import cast
 
 from vmcorefs.core.space.extents import Extents, Kind, coalesce, fill, make_extents
 from vmcorefs.core.space.ranges import make_ranges
@@ -14,21 +15,32 @@ from vmcorefs.sources.base import BytesSource, Source
 class TreeFile:
     """One read-only file: a path in the tree, a size, and where each byte comes from.
 
-    A text is made when it is first asked for: ``layout.json`` of a million extents is long.
+    A text is made when it is first read: ``layout.json`` of a million extents is long. Its size may
+    be known before.
 
     Attributes:
         path: Where it is in the tree, such as ``vmcore`` or ``crash_notes.d/cpu0``.
+        is_text: Whether all of its bytes are made by vmcorefs.
         describe_plane: On a mount, says how its reads are served, for ``layout.json``; None
             without a mount.
     """
 
-    def __init__(self, path: str, make: Callable[[], Reader]) -> None:
+    def __init__(
+        self,
+        path: str,
+        make: Callable[[], Reader],
+        measure: Callable[[], int] | None = None,
+        *,
+        is_text: bool = False,
+    ) -> None:
         self.path = path
-        self._make = make
+        self.is_text = is_text
+        self._make: Callable[[], Reader] | None = make
+        self._measure = measure
         # its own: where one file hangs, as its input does, the others can be made
         self._making = RLock()
         self._reader: Reader | None = None
-        self._size = 0
+        self._size: int | None = None
         self.describe_plane: Callable[[], Mapping[str, object]] | None = None
 
     @property
@@ -36,19 +48,29 @@ class TreeFile:
         """Its bytes by position; the table covers ``[0, size)`` without a gap."""
         if self._reader is None:
             with self._making:
-                if self._reader is None:
+                if self._reader is None and self._make is not None:
                     reader = self._make()
                     table = reader.table
                     self._size = int(table.start[-1] + table.size[-1]) if len(table) else 0
                     self._reader = reader
-        return self._reader
+                    # what it was made of may be as large as its table
+                    self._make = self._measure = None
+        return cast("Reader", self._reader)
 
     @property
     def size(self) -> int:
         """Bytes in it."""
-        if self._reader is None:
+        if self._size is None:
+            self.measure()
+        return self._size or 0
+
+    def measure(self) -> None:
+        """Find its size now, without making it where that can be helped."""
+        with self._making:
+            if self._size is None and self._measure is not None:
+                self._size = self._measure()
+        if self._size is None:
             self.make()
-        return self._size
 
     def make(self) -> None:
         """Make it now, if that has not been done; it raises what making it raises."""
@@ -56,8 +78,13 @@ class TreeFile:
 
     @property
     def is_made(self) -> bool:
-        """Whether asking for its size or its bytes will not take long."""
+        """Whether asking for its bytes will not take long."""
         return self._reader is not None
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether asking for its size will not take long."""
+        return self._size is not None
 
     def pread(self, size: int, offset: int) -> bytes:
         """Read up to ``size`` bytes from ``offset`` on; fewer only at the end of the file.
@@ -72,14 +99,22 @@ class TreeFile:
         return self.reader.pread(max(min(size, self.size - offset), 0), offset)
 
 
-def text_file(path: str, make: Callable[[], bytes]) -> TreeFile:
-    """A file whose bytes vmcorefs makes."""
+def text_file(
+    path: str, make: Callable[[], bytes], measure: Callable[[], int] | None = None
+) -> TreeFile:
+    """A file whose bytes vmcorefs makes.
+
+    Args:
+        path: Where it is in the tree.
+        make: Makes its bytes.
+        measure: Tells how many there are, if that can be had for less.
+    """
 
     def reader() -> Reader:
         data = make()
         return Reader(path, whole(0, len(data)), (BytesSource(path, data),))
 
-    return TreeFile(path, reader)
+    return TreeFile(path, reader, measure, is_text=True)
 
 
 def table_file(

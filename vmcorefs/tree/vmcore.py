@@ -28,7 +28,7 @@ from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.core.space.units import align_up
 from vmcorefs.errors import UnsupportedError
 from vmcorefs.image import MemoryImage
-from vmcorefs.reader import DEFAULT_FAULTS
+from vmcorefs.reader import DEFAULT_FAULTS, Reader
 from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.tree.file import TreeFile, complete, table_file, text_file, whole
 from vmcorefs.tree.filtered import Filter
@@ -74,6 +74,8 @@ def vmcore_file(
 ) -> TreeFile:
     """The file: headers and notes, then the pages of every PT_LOAD.
 
+    Its table is made when it is first asked for: the layout alone says how large it is.
+
     Args:
         image: The dead machine.
         layout: Of ``lay_out``.
@@ -82,6 +84,17 @@ def vmcore_file(
     """
     if filtered is not None:
         faults -= {Kind.EXCLUDED}
+
+    def reader() -> Reader:
+        table, sources = _vmcore_table(image, layout, filtered)
+        return Reader("vmcore", table, sources, faults)
+
+    return TreeFile("vmcore", reader, lambda: layout.size)
+
+
+def _vmcore_table(
+    image: MemoryImage, layout: VmcoreLayout, filtered: Filter | None
+) -> tuple[Extents, tuple[Source, ...]]:
     head = BytesSource("vmcore headers", layout.head)
     sources: tuple[Source, ...] = (*image.sources, head)
     table = merge(
@@ -95,7 +108,7 @@ def vmcore_file(
     table = fill(table, layout.loads, Kind.MISSING)
     notes_end = len(layout.head) + align_up(image.notes.size, layout.page_size)
     table = fill(table, make_ranges([(0, notes_end)]), Kind.ZERO)
-    return table_file("vmcore", complete(table, layout.size, Kind.HOLE), sources, faults)
+    return complete(table, layout.size, Kind.HOLE), sources
 
 
 def notes_file(image: MemoryImage) -> TreeFile:

@@ -7,7 +7,8 @@ import pytest
 from tests.builders.dead_machines import EM_PPC64, EM_X86_64, stamped
 from tests.builders.memory import reader_of
 from tests.matching import exactly
-from vmcorefs.core.maps.memory_map import MemoryMap, Region, make_memory_map
+from vmcorefs.core.maps.memory_map import MemoryMap, make_memory_map
+from vmcorefs.core.maps.regions import Region
 from vmcorefs.discovery.backup import backup_in_image, check_size, compare, expected_range
 from vmcorefs.errors import ConfigError, FaultError, LayoutError
 from vmcorefs.reader import Reader

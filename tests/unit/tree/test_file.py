@@ -45,3 +45,25 @@ def test_a_table_is_completed_to_the_files_size() -> None:
 def test_neighbours_are_joined_when_a_table_is_completed() -> None:
     zeros = make_extents(make_ranges([(5, 10)]), kind=Kind.ZERO)
     assert complete(zeros, 10, Kind.ZERO).end.tolist() == [10]
+
+
+def test_a_text_that_can_be_measured_is_not_made_for_its_size() -> None:
+    made: list[int] = []
+
+    def make() -> bytes:
+        made.append(1)
+        return b"text"
+
+    file = text_file("a", make, lambda: 4)
+    assert not file.is_measured
+    assert (file.size, file.is_measured, file.is_made, made) == (4, True, False, [])
+    assert file.pread(10, 1) == b"ext"
+    assert (file.size, made) == (4, [1])
+
+
+def test_what_cannot_be_measured_is_made_for_its_size() -> None:
+    file = text_file("a", lambda: b"text")
+    file.measure()
+    assert (file.is_made, file.is_measured, file.size) == (True, True, 4)
+    empty = text_file("b", lambda: b"", lambda: 0)
+    assert (empty.size, empty.is_made) == (0, False)

@@ -20,7 +20,7 @@ from tests.builders.dead_machines import (
 from tests.conftest import Opener
 from vmcorefs import Capture, FaultError, FormatError
 from vmcorefs.tree.file import text_file
-from vmcorefs.tree.texts import layout_file
+from vmcorefs.tree.layout import layout_file
 
 FILES = [
     "vmcore",

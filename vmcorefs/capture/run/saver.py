@@ -31,7 +31,7 @@ from vmcorefs.save.command import choose_format, default_threads, parse_levels, 
 from vmcorefs.save.report import Report, as_dict
 from vmcorefs.save.saver import Console, Order
 from vmcorefs.sources.evidence import gather
-from vmcorefs.tree.texts import layout_file
+from vmcorefs.tree.layout import layout_file
 
 _REPORT_SECONDS = 5.0
 

@@ -22,6 +22,7 @@ from vmcorefs.core.elf.elf import (
     decode_ehdr,
     extended_phnum,
     parse_phdrs,
+    select_phdrs,
 )
 from vmcorefs.core.elf.notes import Note, find_vmcoreinfo, walk_notes
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
@@ -59,14 +60,12 @@ class DumpHeaders(msgspec.Struct, frozen=True):
     @property
     def loads(self) -> PhdrTable:
         """Its PT_LOADs, empty ones too."""
-        selected: PhdrTable = self.phdrs[self.phdrs["p_type"] == PT_LOAD]
-        return selected
+        return select_phdrs(self.phdrs, self.phdrs["p_type"] == PT_LOAD)
 
     @property
     def note_phdrs(self) -> PhdrTable:
         """Its PT_NOTEs."""
-        selected: PhdrTable = self.phdrs[self.phdrs["p_type"] == PT_NOTE]
-        return selected
+        return select_phdrs(self.phdrs, self.phdrs["p_type"] == PT_NOTE)
 
     @property
     def no_address(self) -> int:

@@ -21,6 +21,7 @@ from vmcorefs.core.elf.elf import (
     PhdrTable,
     decode_ehdr,
     make_ehdr,
+    select_phdrs,
 )
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr, looks_like_elfcorehdr
 from vmcorefs.core.space.columns import BoolArray
@@ -127,7 +128,8 @@ def read_dump_memory(dump: DumpHeaders, *, source: int = 0) -> DumpMemory:
 
 
 def _check_loads(dump: DumpHeaders) -> PhdrTable:
-    loads: PhdrTable = dump.loads[dump.loads["p_memsz"] > 0]
+    loads = dump.loads
+    loads = select_phdrs(loads, loads["p_memsz"] > 0)
     if not len(loads):
         raise FormatError("a core with no PT_LOAD, expected a machine's memory")
     if len(loads) > 1 and not loads["p_paddr"].any():
@@ -210,18 +212,16 @@ def _without_overlap(
 
 def _plan(dump: DumpHeaders, loads: PhdrTable) -> Elfcorehdr:
     """The PT_LOADs, in their order, with all of their memory."""
-    plan = loads.copy()
-    plan["p_offset"], plan["p_filesz"] = plan["p_paddr"], plan["p_memsz"]
-    before, after = plan[:-1], plan[1:]
+    before, after = loads[:-1], loads[1:]
     joins = np.ones(len(after), dtype=bool)
     for name in ("p_paddr", "p_vaddr"):
         joins &= before[name] + before["p_memsz"] == after[name]  # wraps, as addresses do
     for name in ("p_flags", "p_align"):
         joins &= before[name] == after[name]
     first = np.flatnonzero(np.concatenate(([True], ~joins)))
-    joined: PhdrTable = plan[first]
-    for name in ("p_filesz", "p_memsz"):
-        joined[name] = np.add.reduceat(plan[name], first)
+    joined: PhdrTable = loads[first]
+    joined["p_offset"] = joined["p_paddr"]
+    joined["p_filesz"] = joined["p_memsz"] = np.add.reduceat(loads["p_memsz"], first)
     joined["p_type"] = PT_LOAD
     # QEMU puts section headers first; the new layout has none
     header = dump.header

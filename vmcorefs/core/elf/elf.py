@@ -179,8 +179,8 @@ def with_flags(header: ElfHeader, e_flags: int) -> ElfHeader:
     return replace(header, raw=header.raw[:16] + struct.pack(layout, *fields))
 
 
-def parse_phdrs(header: ElfHeader, data: bytes, count: int | None = None) -> PhdrTable:
-    """Read program headers.
+def parse_phdrs(header: ElfHeader, data: bytes | memoryview, count: int | None = None) -> PhdrTable:
+    """Read program headers; the table may be a view of ``data``, which cannot be written to.
 
     Args:
         header: The ELF header that they belong to.
@@ -195,10 +195,23 @@ def parse_phdrs(header: ElfHeader, data: bytes, count: int | None = None) -> Phd
     if len(data) < needed:
         raise FormatError(f"{count} program headers take {needed} bytes, but there are {len(data)}")
     stored = np.frombuffer(data, dtype=_file_dtype(header), count=count)
-    table = np.empty(count, dtype=PHDR_DTYPE)
-    for name in PHDR_DTYPE.names or ():
-        table[name] = stored[name]
-    return table
+    # ELF32 has the fields in another order; astype goes by position
+    names = list(PHDR_DTYPE.names or ())
+    table: PhdrTable = stored[names] if stored.dtype.names != PHDR_DTYPE.names else stored
+    return table.astype(PHDR_DTYPE, copy=False)
+
+
+def select_phdrs(phdrs: PhdrTable, mask: npt.NDArray[np.bool_]) -> PhdrTable:
+    """The rows that a mask selects: a view that cannot be written to, if they are neighbours.
+
+    The PT_LOADs are, in what kernels and kexec-tools make. A million of them are 56 MB.
+    """
+    count = int(np.count_nonzero(mask))
+    first = int(np.argmax(mask)) if count else 0
+    neighbours = bool(mask[first : first + count].all())
+    selected: PhdrTable = phdrs[first : first + count] if neighbours else phdrs[mask]
+    selected.flags.writeable = False
+    return selected
 
 
 def iter_sections(header: ElfHeader, data: bytes) -> Iterator[dict[str, int]]:
@@ -229,8 +242,8 @@ def extended_phnum(header: ElfHeader, section: bytes) -> int:
     return int(struct.unpack_from(layout, section)[7])
 
 
-def pack_headers(header: ElfHeader, phdrs: PhdrTable) -> bytes:
-    """Encode the ELF header followed by these program headers.
+def pack_headers(header: ElfHeader, phdrs: PhdrTable, size: int = 0) -> bytes:
+    """Encode the ELF header followed by these program headers, and zeros up to ``size`` bytes.
 
     65535 or more of them are written by the gABI's extended numbering: ``e_phnum`` is ``PN_XNUM``
     and the number is in ``sh_info`` of a section header 0, right after them. crash, makedumpfile,
@@ -239,22 +252,24 @@ def pack_headers(header: ElfHeader, phdrs: PhdrTable) -> bytes:
     Raises:
         UnsupportedError: if a field does not fit into ELF32.
     """
-    stored = np.empty(len(phdrs), dtype=_file_dtype(header))
+    dtype = _file_dtype(header)
     for name in PHDR_DTYPE.names or ():
         largest = int(phdrs[name].max()) if len(phdrs) else 0
-        if largest > np.iinfo(stored[name].dtype).max:
+        if largest > np.iinfo(dtype[name]).max:
             raise UnsupportedError(f"{name} {largest:#x} does not fit into ELF32")
-        stored[name] = phdrs[name]
+    # ELF32 has the fields in another order; astype goes by position
+    named = phdrs[list(dtype.names or ())] if dtype.names != PHDR_DTYPE.names else phdrs
+    stored = np.ascontiguousarray(named.astype(dtype, copy=False)).view(np.uint8)
     extended = len(phdrs) >= PN_XNUM
     updated = replace(header, e_phnum=PN_XNUM if extended else len(phdrs))
-    if not extended:
-        return _pack_ehdr(updated, e_shoff=0, e_shnum=0) + stored.tobytes()
-    section = struct.pack(
-        header.byte_order + _SHDR_FORMAT[header.elf_class], *(0,) * 7, len(phdrs), 0, 0
-    )
-    return _pack_ehdr(
-        updated, e_shoff=headers_size(header, len(phdrs)) - len(section), e_shnum=1
-    ) + (stored.tobytes() + section)
+    whole = headers_size(header, len(phdrs))
+    section, at = b"", 0
+    if extended:
+        layout = header.byte_order + _SHDR_FORMAT[header.elf_class]
+        section = struct.pack(layout, *(0,) * 7, len(phdrs), 0, 0)
+        at = whole - len(section)
+    ehdr = _pack_ehdr(updated, e_shoff=at, e_shnum=int(extended))
+    return b"".join((ehdr, stored.data, section, bytes(max(size - whole, 0))))
 
 
 def headers_size(header: ElfHeader, phnum: int) -> int:

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 
 import msgspec
 import numpy as np
-import numpy.typing as npt
 
 from vmcorefs.core.elf.elf import (
     ELFCLASS32,
@@ -27,6 +26,7 @@ from vmcorefs.core.elf.elf import (
     make_ehdr,
     parse_ehdr,
     parse_phdrs,
+    select_phdrs,
 )
 from vmcorefs.core.elf.machines import is_always_32_bit
 from vmcorefs.core.elf.notes import ByteOrder
@@ -64,23 +64,26 @@ class Elfcorehdr(msgspec.Struct, frozen=True):
     @property
     def notes(self) -> PhdrTable:
         """Its PT_NOTE headers, one for each note buffer, of a CPU or of VMCOREINFO."""
-        return _rows(self.phdrs, self.phdrs["p_type"] == PT_NOTE)
+        return select_phdrs(self.phdrs, self.phdrs["p_type"] == PT_NOTE)
 
     @property
     def loads(self) -> PhdrTable:
         """Its PT_LOAD headers that are not empty."""
-        return _rows(self.phdrs, (self.phdrs["p_type"] == PT_LOAD) & (self.phdrs["p_memsz"] > 0))
+        phdrs = self.phdrs
+        return select_phdrs(phdrs, (phdrs["p_type"] == PT_LOAD) & (phdrs["p_memsz"] > 0))
 
     @property
     def ram(self) -> Ranges:
         """The physical ranges of its PT_LOADs, as a normal set."""
-        start = self.loads["p_paddr"].astype(np.int64)
-        return normalise(np.stack((start, start + self.loads["p_memsz"].astype(np.int64)), axis=1))
+        loads = self.loads
+        start = loads["p_paddr"].astype(np.int64)
+        return normalise(np.stack((start, start + loads["p_memsz"].astype(np.int64)), axis=1))
 
     @property
     def backup(self) -> tuple[int, int, int] | None:
         """``(p_paddr, p_memsz, p_offset)`` of the PT_LOAD whose bytes lie in the backup region."""
-        moved = self.loads[self.loads["p_offset"] != self.loads["p_paddr"]]
+        loads = self.loads
+        moved = loads[loads["p_offset"] != loads["p_paddr"]]
         if not len(moved):
             return None
         load = moved[0]
@@ -100,11 +103,6 @@ class Elfcorehdr(msgspec.Struct, frozen=True):
         loads = phdrs["p_type"] == PT_LOAD
         phdrs["p_offset"][loads] = phdrs["p_paddr"][loads]
         return Elfcorehdr(self.header, phdrs)
-
-
-def _rows(phdrs: PhdrTable, index: npt.NDArray[np.bool_]) -> PhdrTable:
-    selected: PhdrTable = phdrs[index]
-    return selected
 
 
 def parse_elfcorehdr(data: bytes) -> Elfcorehdr:

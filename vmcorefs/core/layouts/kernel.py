@@ -25,6 +25,8 @@ from vmcorefs.core.elf.elf import (
     PhdrTable,
     headers_size,
     pack_headers,
+    parse_phdrs,
+    select_phdrs,
 )
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
@@ -101,7 +103,7 @@ def lay_out_vmcore(
     Raises:
         LayoutError: if the file would end beyond ``MAX_ADDRESS``.
     """
-    loads = elfcorehdr.phdrs[elfcorehdr.phdrs["p_type"] == PT_LOAD]
+    loads = select_phdrs(elfcorehdr.phdrs, elfcorehdr.phdrs["p_type"] == PT_LOAD)
     phnum = 1 + len(loads)
     head_size = align_up(headers_size(elfcorehdr.header, phnum), page_size)
     data_offset = head_size + align_up(notes_size, page_size)
@@ -111,7 +113,9 @@ def lay_out_vmcore(
     start = source & ~mask
     pages = ((source + loads["p_memsz"].astype(np.int64) + mask) & ~mask) - start
     # Python's integers do not wrap; numpy's sum of hostile sizes would
-    size = data_offset + sum(pages.tolist())
+    largest = int(pages.max(initial=0))
+    hostile = largest > MAX_ADDRESS // max(len(pages), 1)
+    size = data_offset + (sum(pages.tolist()) if hostile else int(pages.sum()))
     if size > MAX_ADDRESS:
         raise LayoutError(f"the vmcore would have {size} bytes, more than {MAX_ADDRESS}")
     to = data_offset + np.cumsum(pages) - pages
@@ -119,12 +123,16 @@ def lay_out_vmcore(
     phdrs = np.concatenate((note_phdr(head_size, notes_size, note_align), loads))
     phdrs[1:]["p_offset"] = to + (source - start)
 
+    head = pack_headers(elfcorehdr.header, phdrs, head_size)
+    # from now on a view of the file's own bytes, which are as long
+    phdrs = parse_phdrs(elfcorehdr.header, memoryview(head)[elfcorehdr.header.ehdr_size :], phnum)
+
     shown = pages > 0
     own = phdrs[1:]["p_offset"].astype(np.int64)
     return VmcoreLayout(
         header=elfcorehdr.header,
         phdrs=phdrs,
-        head=pack_headers(elfcorehdr.header, phdrs).ljust(head_size, b"\0"),
+        head=head,
         notes=make_ranges([(head_size, head_size + notes_size)]),
         windows=Windows(start[shown], pages[shown], to[shown]),
         moved=(loads["p_offset"] != loads["p_paddr"])[shown],

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import struct
 
-from vmcorefs.core.maps.memory_map import SYSTEM_RAM, MemoryMap, Region, make_memory_map
+from vmcorefs.core.maps.memory_map import SYSTEM_RAM, MemoryMap, make_memory_map
+from vmcorefs.core.maps.regions import Region
 from vmcorefs.core.space.ranges import Ranges, make_ranges, subtract
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.core.structures.kernel_memory import KernelMemory

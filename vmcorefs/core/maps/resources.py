@@ -7,7 +7,8 @@ next sibling. Its layout comes from BTF, or else is that of every 64-bit kernel 
 from __future__ import annotations
 
 from vmcorefs.core.elf.vmcoreinfo import MAX_STRUCT
-from vmcorefs.core.maps.memory_map import MemoryMap, Region, make_memory_map
+from vmcorefs.core.maps.memory_map import MemoryMap, make_memory_map
+from vmcorefs.core.maps.regions import Region
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.core.structures.btf import Struct
 from vmcorefs.core.structures.kallsyms import UNPRINTABLE

@@ -26,19 +26,19 @@ import numpy as np
 
 from vmcorefs.core.elf.elf import ELF_MAGIC
 from vmcorefs.core.elf.elfcorehdr import parse_elfcorehdr
+from vmcorefs.core.maps.iomem import parse_iomem
 from vmcorefs.core.maps.memory_map import (
     SYSTEM_RAM,
     MemoryMap,
-    Region,
     make_memory_map,
     map_from_elfcorehdr,
     with_crash_kernel,
 )
+from vmcorefs.core.maps.regions import Region
 from vmcorefs.core.space.ranges import make_ranges, pair_overlaps, subtract
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError
 
-_IOMEM = re.compile(r"^( *)([0-9a-f]+)-([0-9a-f]+) : (.+)$", re.MULTILINE)
 _MEMMAP_ROW = re.compile(r"^0x([0-9a-f]+)[ \t]+0x([0-9a-f]+)[ \t]+(\S.*)$", re.MULTILINE)
 _MEMMAP_FILE = re.compile(r"^(?:.*/)?([0-9]{1,9})/(start|end|type):(.+)$", re.MULTILINE)
 
@@ -62,8 +62,11 @@ def parse_memory_map(data: bytes) -> MemoryMap:
     """
     if data[:4] == ELF_MAGIC:
         return map_from_elfcorehdr(parse_elfcorehdr(data))
+    regions = parse_iomem(data)
+    if regions is not None:
+        return make_memory_map(regions, "/proc/iomem")
     text = data.decode("utf-8", "replace")
-    for parse in (_parse_iomem, _parse_memmap_rows, _parse_memmap_files, _parse_e820):
+    for parse in (_parse_memmap_rows, _parse_memmap_files, _parse_e820):
         memory_map = parse(text)
         if memory_map is not None:
             return memory_map
@@ -71,20 +74,6 @@ def parse_memory_map(data: bytes) -> MemoryMap:
     raise FormatError(
         f"not a memory map: starts with {start!r}; expected the text of /proc/iomem or"
         " /sys/firmware/memmap, e820 lines of dmesg, or an elfcorehdr"
-    )
-
-
-def _parse_iomem(text: str) -> MemoryMap | None:
-    rows = list(_IOMEM.finditer(text))
-    if not rows:
-        return None
-    _refuse_other_lines(text, _IOMEM, "/proc/iomem")
-    return make_memory_map(
-        (
-            Region(_hex(row[2]), _hex(row[3]) + 1, row[4].strip(), len(row[1]) // 2, line)
-            for line, row in enumerate(rows, 1)
-        ),
-        "/proc/iomem",
     )
 
 

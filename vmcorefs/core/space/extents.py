@@ -133,8 +133,10 @@ def merge(*tables: Extents) -> Extents:
     Raises:
         LayoutError: if two rows overlap.
     """
-    joined = Extents.join(tables)
-    return validate(joined.rows(np.argsort(joined.start, kind="stable")))
+    joined = Extents.join(tables) if len(tables) > 1 else tables[0]
+    if not (joined.start[1:] >= joined.start[:-1]).all():
+        joined = joined.rows(np.argsort(joined.start, kind="stable"))
+    return validate(joined)
 
 
 class Windows(Columns, frozen=True, eq=False):
@@ -237,5 +239,7 @@ def coalesce(extents: Extents) -> Extents:
             | (extents.offset[1:] == extents.offset[:-1] + extents.size[:-1])
         )
     )
+    if not joins.any():
+        return extents
     first, last = run_edges(joins)
     return replace(extents.rows(first), size=end[last] - start[first])

@@ -24,11 +24,19 @@ def make_ranges(rows: Iterable[tuple[int, int]]) -> Ranges:
 
 
 def normalise(ranges: Ranges) -> Ranges:
-    """Sort rows and join those that overlap or touch; empty rows are dropped."""
-    ranges = ranges[ranges[:, 0] < ranges[:, 1]]
+    """Sort rows and join those that overlap or touch; empty rows are dropped.
+
+    The result may share its bytes with ``ranges``.
+    """
+    start, end = ranges[:, 0], ranges[:, 1]
+    if (start < end).all() and (start[1:] > end[:-1]).all():
+        return ranges
+    if not (start < end).all():
+        ranges = ranges[start < end]
     if len(ranges) < 2:
         return ranges.reshape(-1, 2)
-    ranges = ranges[np.argsort(ranges[:, 0], kind="stable")]
+    if not (ranges[1:, 0] >= ranges[:-1, 0]).all():
+        ranges = ranges[np.argsort(ranges[:, 0], kind="stable")]
     reach = np.maximum.accumulate(ranges[:, 1])
     first = np.concatenate(([True], ranges[1:, 0] > reach[:-1]))
     last = np.concatenate((first[1:], [True]))
@@ -60,6 +68,8 @@ def pair_overlaps(
 
 def intersect(a: Ranges, b: Ranges) -> Ranges:
     """The addresses that are in both normal sets."""
+    if np.array_equal(a, b):
+        return a
     a_row, b_row = pair_overlaps(a[:, 0], a[:, 1], b[:, 0], b[:, 1])
     return normalise(
         np.stack(
@@ -78,8 +88,8 @@ def complement(ranges: Ranges, start: int, end: int) -> Ranges:
 
 def subtract(a: Ranges, b: Ranges) -> Ranges:
     """The addresses of the normal set ``a`` that are not in the normal set ``b``."""
-    if not len(a):
-        return a
+    if not len(a) or np.array_equal(a, b):  # a large map costs much, and often nothing is left
+        return a[:0]
     return intersect(a, complement(b, int(a[0, 0]), int(a[-1, 1])))
 
 

@@ -150,14 +150,20 @@ def _kernel(file: TreeFile, open_backing: OpenBacking, *, may_wait: bool) -> Ser
             f"passthrough to {whole.origin}",
             ((whole.fileno(), whole.size),),
         )
-    pages = cut_into_pages(file.reader.table, file.reader.faults, frozenset(files))
-    if not (pages.table.kind == Kind.DATA).any():
-        raise _NotPossibleError("no input holds a whole page of it as it is")
+    pages = _pages_of(file, frozenset(files))
     composite = open_composite(pages, _descriptors(files), file.pread)
     try:
         return _passed_to(open_backing, composite, "passthrough to EROFS over the inputs", ())
     finally:
         os.close(composite)
+
+
+def _pages_of(file: TreeFile, shown: frozenset[int]) -> Pages:
+    reader = file.reader
+    pages = cut_into_pages(reader.table, reader.faults, shown) if shown else None
+    if pages is None or not (pages.table.kind == Kind.DATA).any():
+        raise _NotPossibleError("no input holds a whole page of it as it is")
+    return pages
 
 
 def _passed_to(
@@ -194,9 +200,7 @@ def _mapped(file: TreeFile, why_not: tuple[str, ...], *, may_wait: bool) -> Serv
     if not may_wait and not can_populate():
         _refuse_what_may_hang(regular, "a reply from a mapping could not be given up")
     files = {**regular, **_of_kind("block device", file.reader.sources)}
-    pages = cut_into_pages(file.reader.table, file.reader.faults, frozenset(files))
-    if not (pages.table.kind == Kind.DATA).any():
-        raise _NotPossibleError("no input holds a whole page of it as it is")
+    pages = _pages_of(file, frozenset(files))
     if len(pages.table) > _MAX_MAPPINGS:
         raise _NotPossibleError(f"{len(pages.table)} mappings, more than {_MAX_MAPPINGS}")
     copied = int((pages.copied[:, 1] - pages.copied[:, 0]).sum())

@@ -9,12 +9,12 @@ from tests.matching import exactly
 from vmcorefs.core.elf.elfcorehdr import parse_elfcorehdr
 from vmcorefs.core.maps.memory_map import (
     MemoryMap,
-    Region,
     format_iomem,
     make_memory_map,
     map_from_elfcorehdr,
     with_crash_kernel,
 )
+from vmcorefs.core.maps.regions import Region
 from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError
