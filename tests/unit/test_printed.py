@@ -106,6 +106,12 @@ def test_a_word_that_is_no_option_is_quoted_escaped(dump: bytes) -> None:
     judge(done.output.split("\n"))
 
 
+def test_a_word_too_many_is_quoted_escaped() -> None:
+    done = run("config", "check", "one", "two\r\nverified")
+    assert done.exit_code == 2
+    assert "two\\r\\nverified" in done.output
+
+
 def test_a_mount_point_is_quoted_escaped(tmp_path: Path) -> None:
     done = run("umount", os.path.join(os.fsencode(tmp_path), NAME))
     assert done.exit_code == 3

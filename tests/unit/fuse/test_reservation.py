@@ -20,7 +20,7 @@ _LOCKS = """\
 5: FLOCK  ADVISORY  WRITE 16 00:2d:77 0 EOF
 6: LEASE  ACTIVE    READ  17 00:2d:77 0 EOF
 """
-_USERS = {12: os.geteuid(), 13: 0, 14: 0, 15: 0, 16: os.geteuid() + 1}
+_USERS = {11: 0, 17: 0, 12: os.geteuid(), 13: 0, 14: 0, 15: 0, 16: os.geteuid() + 1}
 
 
 def test_only_those_count_that_could_mount_there(

@@ -25,7 +25,7 @@ from vmcorefs.system.terminal import print_json, print_lines, printable
         ("\u202aa\u202e\u2066b\u2069\u200f", "\\u202aa\\u202e\\u2066b\\u2069\\u200f"),
         ("\u200b\ufeff\u00ad\U000e0041", "\\u200b\\ufeff\\xad\\U000e0041"),
         ("\u00a0\u3000", "\\xa0\\u3000"),
-        (b"caf\xe9\x9b".decode("utf-8", "surrogateescape"), "caf\\xe9\\x9b"),
+        (b"caf\xe9\x80\xff".decode("utf-8", "surrogateescape"), "caf\\xe9\\x80\\xff"),
         ("\ud800\udfff", "\\ud800\\udfff"),
     ],
 )
