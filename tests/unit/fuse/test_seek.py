@@ -215,7 +215,7 @@ def test_any_file_is_searched_as_if_page_by_page(tmp_path: Path, seed: int) -> N
     rows: list[tuple[int, int, int, int, Kind]] = []
     expected: list[bool] = []  # whether each page is data
     while len(expected) < 200:
-        kind = Kind(random.choice([0, 0, 0, 0, 1, 2, 3, 4]))
+        kind = Kind(int(random.choice([0, 0, 0, 0, 1, 2, 3, 4])))
         first, count = random.integers(0, pages), random.integers(1, 9)
         count = min(count, pages - first)
         number = int(random.integers(0, 3)) if kind == Kind.DATA else -1

@@ -9,7 +9,7 @@ from typing import Protocol, runtime_checkable
 import msgspec
 import numpy as np
 
-from vmcorefs.core.formats.kdump.descriptors import DESC_SIZE, DescArray, desc_dtype
+from vmcorefs.core.formats.kdump.descriptors import DESC_SIZE, desc_dtype
 from vmcorefs.core.formats.kdump.plan import Part
 from vmcorefs.errors import ConfigError, UnsupportedError
 from vmcorefs.save.dump import Observer, Output
@@ -117,7 +117,7 @@ class Comparison:
             self._reader.give_back(pages)
         return _Checked(count, count, None)
 
-    def _page(self, row: DescArray) -> bytes | bytearray | None:
+    def _page(self, row: np.void) -> bytes | bytearray | None:
         """A page of the file; empty if it is zeros, None if it cannot be decompressed."""
         if row["offset"] == self._part.data:
             return b""
