@@ -247,6 +247,8 @@ def test_a_read_that_cannot_be_given_up_for_lack_of_memory_is_the_next_time(
     switch, answers = kernel.switch, kernel.answers
     kernel.ask(1, ON_DISK)
     wait_for(lambda: answers.at_once == [ON_DISK], "read that hangs")
+    # before that, tick() would start a second one, which does no harm
+    wait_for(lambda: switch._workers == 2 and switch._waiting == 1, "its successor")
     clock.passed += TIMEOUT
     monkeypatch.setattr(switch, "_refuse", fail_first(switch._refuse))
     with pytest.raises(MemoryError):
