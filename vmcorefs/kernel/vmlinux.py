@@ -28,6 +28,7 @@ from vmcorefs.kernel.symbols import Symbols
 log = logging.getLogger(__name__)
 
 _BUILD_ID = re.compile("([0-9a-f]{2}){8,64}")
+_MAX_SECTION = 1 << 27  # .text of distributions' kernels is 14 to 20 MiB
 _ADDRESSES = 1 << 64
 _SECOND = 10**9  # in ns
 _MAX_HZ = 1200  # alpha's
@@ -61,6 +62,8 @@ def read_vmlinux(kernel: Kernel, symbols: Symbols) -> bytes:
 def _read_contents(kernel: Kernel, linked: SymbolTable, offset: int) -> Iterator[tuple[str, bytes]]:
     for name, start, size in image_sections(linked):
         try:
+            if size > _MAX_SECTION:
+                raise FormatError(f"{size} bytes are more than {_MAX_SECTION}")
             if name == PER_CPU:
                 yield name, _read_first_cpu(kernel, size)
             else:

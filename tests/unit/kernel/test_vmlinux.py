@@ -1,0 +1,168 @@
+"""What goes into the made vmlinux, of a kernel that answers as it is told."""
+
+from __future__ import annotations
+
+import logging
+from types import SimpleNamespace
+from typing import cast
+
+import numpy as np
+import pytest
+
+from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
+from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
+from vmcorefs.core.structures.kallsyms import SymbolTable
+from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.errors import FormatError
+from vmcorefs.kernel.kernel import Kernel
+from vmcorefs.kernel.vmlinux import (
+    _find_places,
+    _has_signed_chars,
+    _read_constants,
+    _read_contents,
+    kernel_offset,
+)
+
+T = 0xFFFFFFFF81000000
+OFFSET = 0x29200000
+ROWS = [
+    (0x0, "A", "__per_cpu_start"),
+    (0x100, "A", "__per_cpu_end"),
+    (T, "T", "_text"),
+    (T, "T", "_stext"),
+    (T + 0x80, "t", "twice"),
+    (T + 0x90, "t", "once"),
+    (T + 0xA0, "t", "twice"),
+    (T + 0x100, "T", "_etext"),
+    (T + 0x200, "D", "_sdata"),
+    (T + 0x240, "d", "here"),
+    (T + 0x300, "D", "_edata"),
+    (T + 0x400, "B", "_end"),
+]
+
+
+def table(rows: list[tuple[int, str, str]] = ROWS) -> SymbolTable:
+    addresses, types, names = zip(*rows, strict=True)
+    return SymbolTable(np.array(addresses, dtype=np.uint64), "".join(types), names)
+
+
+def kernel(
+    values: dict[int, bytes] | None = None,
+    symbols: dict[str, int] | None = None,
+    text: str = "",
+    machine: int = EM_X86_64,
+) -> Kernel:
+    """A kernel whose memory holds ``values`` at addresses, and nothing else."""
+
+    def read(vaddr: int, size: int) -> bytes:
+        data = (values or {}).get(vaddr)
+        if data is None:
+            raise FormatError(f"nothing at {vaddr:#x}")
+        return data.ljust(size, b"\0")[:size]
+
+    def symbol(name: str) -> int:
+        if name not in (symbols or {}):
+            raise FormatError(f"no {name}")
+        return (symbols or {})[name]
+
+    memory = KernelMemory(read, "<", 8)
+    made = SimpleNamespace(
+        image=memory,
+        virtual=memory,
+        symbol=symbol,
+        word_size=8,
+        machine=machine,
+        vmcoreinfo=parse_vmcoreinfo(text.encode()),
+    )
+    return cast("Kernel", made)
+
+
+def test_bytes_are_read_where_kaslr_moved_them() -> None:
+    area = 0xFFFF888000800000
+    dead = kernel(
+        {
+            T + OFFSET: b"code",
+            T + OFFSET + 0x200: b"data",
+            T + OFFSET + 0x240: area.to_bytes(8, "little"),
+            area: b"cpu 0",
+        },
+        {"__per_cpu_start": 0, "__per_cpu_offset": T + OFFSET + 0x240},
+    )
+
+    found = dict(_read_contents(dead, table(), OFFSET))
+
+    assert {name: data[:5] for name, data in found.items()} == {
+        ".data..percpu": b"cpu 0",
+        ".text": b"code\0",
+        ".data": b"data\0",
+    }
+    assert {name: len(data) for name, data in found.items()} == {
+        ".data..percpu": 0x100,
+        ".text": 0x100,
+        ".data": 0x100,
+    }
+
+
+def test_a_section_that_cannot_be_read_has_no_bytes(caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.WARNING):
+        found = dict(_read_contents(kernel({T: b"code"}), table(), 0))
+
+    assert list(found) == [".text"]
+    assert "no bytes in .data..percpu" in caplog.text
+    assert "no bytes in .data, readers take them from the dump: nothing at" in caplog.text
+
+
+def test_a_section_of_a_size_that_no_kernel_has_is_not_read(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    rows = [(T, "T", "_stext"), (T + (1 << 29), "T", "_etext")]
+
+    with caplog.at_level(logging.WARNING):
+        assert dict(_read_contents(kernel({T: b""}), table(rows), 0)) == {}
+    assert "more than" in caplog.text
+
+
+def test_a_name_that_two_functions_have_is_left_out() -> None:
+    places = _find_places(table(), {})
+
+    assert "twice" not in places.functions
+    assert places.functions["once"] == (T + 0x90, 0x10)
+    assert places.variables["here"] == T + 0x240
+    assert places.code == (T, 0x100)
+
+
+@pytest.mark.parametrize(
+    ("tick", "hz"), [(4_000_000, 250), (3_333_333, 300), (1_000_000, 1000), (10_000_000, 100)]
+)
+def test_the_frequency_that_crash_looks_for(tick: int, hz: int) -> None:
+    dead = kernel({T: tick.to_bytes(8, "little")}, {"tick_nsec": T})
+
+    assert _read_constants(dead) == {"write_expire": 5 * hz}
+
+
+@pytest.mark.parametrize("tick", [0, 1, 1 << 63])
+def test_a_frequency_that_no_kernel_has_is_not_told(tick: int) -> None:
+    assert _read_constants(kernel({T: tick.to_bytes(8, "little")}, {"tick_nsec": T})) == {}
+    assert _read_constants(kernel()) == {}
+
+
+@pytest.mark.parametrize(
+    ("release", "machine", "signed"),
+    [
+        ("6.1.0-57-cloud-amd64", EM_X86_64, True),
+        ("6.2.0", EM_X86_64, False),
+        ("6.12.1", EM_X86_64, False),
+        ("5.10.0", EM_AARCH64, False),
+    ],
+)
+def test_whether_char_is_signed(release: str, machine: int, *, signed: bool) -> None:
+    dead = kernel(text=f"OSRELEASE={release}\n", machine=machine)
+
+    assert _has_signed_chars(dead) is signed
+
+
+@pytest.mark.parametrize(
+    ("text", "offset"), [("29200000", 0x29200000), ("", 0), ("0x10", 0), ("1" * 17, 0)]
+)
+def test_how_far_kaslr_moved_the_kernel(text: str, offset: int) -> None:
+    assert kernel_offset(kernel(text=f"KERNELOFFSET={text}\n")) == offset
