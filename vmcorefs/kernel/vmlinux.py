@@ -27,6 +27,12 @@ from vmcorefs.kernel.symbols import Symbols
 
 log = logging.getLogger(__name__)
 
+NEEDED = 300 << 20
+"""Bytes of memory that must be left: making the file takes about half of that.
+
+A capture kernel has less, and whoever lists the tree there must not cost the dump.
+"""
+
 _BUILD_ID = re.compile("([0-9a-f]{2}){8,64}")
 _MAX_SECTION = 1 << 27  # .text of distributions' kernels is 14 to 20 MiB
 _ADDRESSES = 1 << 64
@@ -41,20 +47,29 @@ def kernel_offset(kernel: Kernel) -> int:
     return int(text, 16) if re.fullmatch("[0-9a-f]{1,16}", text) else 0
 
 
-def read_vmlinux(kernel: Kernel, symbols: Symbols) -> bytes:
+def read_vmlinux(kernel: Kernel, symbols: Symbols, available: int | None = None) -> bytes:
     """An ELF file with the kernel's symbols, types, code, constants, data and unwind tables.
 
     What cannot be had is left out, and the log says why.
+
+    Args:
+        kernel: The kernel.
+        symbols: Its symbols.
+        available: Bytes of memory that this machine has left, if that is known. With less than
+            ``NEEDED`` there are no types and no bytes of the image.
     """
+    is_short = available is not None and available < NEEDED
+    if is_short:
+        log.warning("vmlinux: this machine has too little memory left to make types and contents")
     offset = kernel_offset(kernel)
     linked = at_link_addresses(symbols.kernel, offset)
     build_id = kernel.vmcoreinfo.values.get("BUILD-ID", "")
     contents = Contents(
-        image=dict(_read_contents(kernel, linked, offset)),
+        image={} if is_short else dict(_read_contents(kernel, linked, offset)),
         btf=symbols.btf,
         build_id=bytes.fromhex(build_id) if _BUILD_ID.fullmatch(build_id) else None,
         debug_frame=_read_frames(kernel, symbols.kernel, offset),
-        dwarf=_describe_types(kernel, linked, symbols.btf),
+        dwarf=None if is_short else _describe_types(kernel, linked, symbols.btf),
     )
     return make_vmlinux(linked, contents, machine=kernel.machine, byte_order=kernel.byte_order)
 

@@ -19,6 +19,7 @@ from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.notes import NoteSlot
 from vmcorefs.kernel.symbols import Symbols
 from vmcorefs.kernel.vmlinux import kernel_offset, read_vmlinux
+from vmcorefs.system.memory import available_memory
 from vmcorefs.tree.file import TreeFile, text_file
 
 log = logging.getLogger(__name__)
@@ -33,6 +34,7 @@ class KernelSymbols:
     def __init__(self, kernel: Kernel, slots: tuple[NoteSlot, ...]) -> None:
         self._kernel = kernel
         self._slots = slots
+        self._available = available_memory()  # now: later, a daemon may open nothing
 
     @cached_property
     def symbols(self) -> Symbols:
@@ -62,7 +64,7 @@ class KernelSymbols:
 
     def make_vmlinux(self) -> bytes:
         """An ELF file with the kernel's symbols, types and unwind tables."""
-        return read_vmlinux(self._kernel, self.symbols)
+        return read_vmlinux(self._kernel, self.symbols, self._available)
 
     def panicked(self) -> NoteSlot | None:
         """The note slot of the CPU that panicked: kernel/panic.c keeps its number.

@@ -2,25 +2,31 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from types import SimpleNamespace
 from typing import cast
 
 import numpy as np
 import pytest
+from elftools.elf.elffile import ELFFile
 
+from tests.builders.btf import INT, Writer
 from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
 from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
 from vmcorefs.kernel.kernel import Kernel
+from vmcorefs.kernel.symbols import Symbols
 from vmcorefs.kernel.vmlinux import (
+    NEEDED,
     _find_places,
     _has_signed_chars,
     _read_constants,
     _read_contents,
     kernel_offset,
+    read_vmlinux,
 )
 
 T = 0xFFFFFFFF81000000
@@ -72,6 +78,7 @@ def kernel(
         symbol=symbol,
         word_size=8,
         machine=machine,
+        byte_order="<",
         vmcoreinfo=parse_vmcoreinfo(text.encode()),
     )
     return cast("Kernel", made)
@@ -120,6 +127,29 @@ def test_a_section_of_a_size_that_no_kernel_has_is_not_read(
     with caplog.at_level(logging.WARNING):
         assert dict(_read_contents(kernel({T: b""}), table(rows), 0)) == {}
     assert "more than" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("available", "whole"), [(NEEDED - 1, False), (NEEDED, True), (None, True)]
+)
+def test_where_memory_is_short_the_file_is_small(
+    available: int | None, caplog: pytest.LogCaptureFixture, *, whole: bool
+) -> None:
+    btf = Writer()
+    btf.add(INT, "int", 4, [1 << 24 | 32])
+    dead = kernel({T: b"code"})
+    symbols = Symbols(table(), (), btf.finish(), ())
+
+    with caplog.at_level(logging.WARNING):
+        made = ELFFile(io.BytesIO(read_vmlinux(dead, symbols, available)))
+
+    assert (made.get_section_by_name(".debug_info") is not None) is whole
+    text = made.get_section_by_name(".text")
+    assert text is not None
+    assert (text["sh_type"] == "SHT_PROGBITS") is whole
+    assert made.get_section_by_name(".symtab") is not None
+    assert made.get_section_by_name(".BTF") is not None
+    assert ("too little memory" in caplog.text) is not whole
 
 
 def test_a_name_that_two_functions_have_is_left_out() -> None:
