@@ -27,8 +27,11 @@ _BOOT_SECONDS: Final = 900
 _SAVE_SECONDS: Final = 1800
 _FAIL_SECONDS: Final = 900
 _PAGE_SIZE: Final = 4096
-_TOO_LITTLE: Final = 8 << 20
-"""Bytes of memory that a capture kernel has available: vmcorefs needs five times that to start."""
+_TOO_LITTLE: Final = 16 << 20
+"""Bytes of memory that a capture kernel has available: too few for vmcorefs.
+
+With 8 MiB, 6.12 has none left for systemd either, and resets.
+"""
 _FAILURE: Final = ("[finish]", 'failure = "poweroff"')
 """Settings that let a failure be told from a success, which reboots."""
 

@@ -96,7 +96,7 @@ def test_the_sum_can_be_left_out(machine: Machine, out: Path, format_: str) -> N
 def test_a_dump_without_its_sum_is_not_read_again(machine: Machine, out: Path) -> None:
     trace = machine.directory / "trace"
     for option, again in (("--sha256", True), ("--no-sha256", False)):
-        strace = ["strace", "-f", "-y", "-e", "trace=preadv,preadv2", "-o", str(trace)]
+        strace = ["strace", "-f", "-y", "-e", "trace=pread64,preadv,preadv2", "-o", str(trace)]
         saving = machine.command("save", *machine.sources, "-o", str(out), "--force", option)
         subprocess.run([*strace, *saving], check=True, capture_output=True)
         assert (f"<{out}>" in trace.read_text()) == again
