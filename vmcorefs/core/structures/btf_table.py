@@ -205,6 +205,10 @@ def _check_references(table: TypeTable) -> None:
     wrong &= table.kind[owners] != Kind.DATASEC
     if wrong.any():
         raise FormatError(f"BTF: type {int(owners[wrong][0])} refers to what is no type")
+    functions = table.of_kind(Kind.FUNC)
+    odd = functions[table.kind[table.target[functions]] != Kind.FUNC_PROTO]
+    if len(odd):
+        raise FormatError(f"BTF: type {int(odd[0])} is a function without a prototype")
     _check_depth(table, owners, targets)
 
 

@@ -132,6 +132,16 @@ def test_a_variable_is_no_type() -> None:
         read_types(btf.finish(), "<")
 
 
+def test_a_function_without_a_prototype_is_refused() -> None:
+    btf = Writer()
+    btf.add(INT, "int", 4, [32])
+    btf.add_struct("s", 4, [("a", 1, 0)])
+    btf.add(FUNC, "f", 2)
+
+    with pytest.raises(FormatError, match="type 3 is a function without a prototype"):
+        read_types(btf.finish(), "<")
+
+
 def test_a_name_past_the_names_is_refused() -> None:
     btf = Writer()
     btf.add(INT, "int", 4, [32])
