@@ -20,7 +20,7 @@ from vmcorefs import (
     SourceIOError,
     TruncatedError,
 )
-from vmcorefs.sources import diskdump
+from vmcorefs.sources import diskdump_part
 
 
 @pytest.mark.parametrize("truncated", [False, True])
@@ -164,8 +164,8 @@ def test_more_runs_than_can_be_held_are_refused(
     tmp_path: Path, open_capture: Opener, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = save_dump(tmp_path, Kdump(range(1, 400, 2)).pack())
-    monkeypatch.setattr(diskdump, "MAX_RUNS", 200)
+    monkeypatch.setattr(diskdump_part, "MAX_RUNS", 200)
     open_capture(path)
-    monkeypatch.setattr(diskdump, "MAX_RUNS", 199)
+    monkeypatch.setattr(diskdump_part, "MAX_RUNS", 199)
     with pytest.raises(FormatError, match=exactly(f"{path}: more than 199 runs of pages")):
         open_capture(path)
