@@ -14,11 +14,11 @@ from vmcorefs.core.structures.crash_notes import slots_by_cpu
 from vmcorefs.core.structures.version import names_uts, read_uts
 from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.image import MemoryImage
+from vmcorefs.kernel.debug_vmlinux import kernel_offset, recover_vmlinux
 from vmcorefs.kernel.debuginfo import find_vmlinux
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.notes import NoteSlot
 from vmcorefs.kernel.symbols import Symbols
-from vmcorefs.kernel.vmlinux import kernel_offset, read_vmlinux
 from vmcorefs.system.memory import available_memory
 from vmcorefs.tree.file import TreeFile, text_file
 
@@ -64,7 +64,7 @@ class KernelSymbols:
 
     def make_vmlinux(self) -> bytes:
         """An ELF file with the kernel's symbols, types and unwind tables."""
-        return read_vmlinux(self._kernel, self.symbols, self._available)
+        return recover_vmlinux(self._kernel, self.symbols, self._available)
 
     def panicked(self) -> NoteSlot | None:
         """The note slot of the CPU that panicked: kernel/panic.c keeps its number.

@@ -47,7 +47,7 @@ def kernel_offset(kernel: Kernel) -> int:
     return int(text, 16) if re.fullmatch("[0-9a-f]{1,16}", text) else 0
 
 
-def read_vmlinux(kernel: Kernel, symbols: Symbols, available: int | None = None) -> bytes:
+def recover_vmlinux(kernel: Kernel, symbols: Symbols, available: int | None = None) -> bytes:
     """An ELF file with the kernel's symbols, types, code, constants, data and unwind tables.
 
     What cannot be had is left out, and the log says why.

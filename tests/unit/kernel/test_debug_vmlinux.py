@@ -17,17 +17,17 @@ from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
-from vmcorefs.kernel.kernel import Kernel
-from vmcorefs.kernel.symbols import Symbols
-from vmcorefs.kernel.vmlinux import (
+from vmcorefs.kernel.debug_vmlinux import (
     NEEDED,
     _find_places,
     _has_signed_chars,
     _read_constants,
     _read_contents,
     kernel_offset,
-    read_vmlinux,
+    recover_vmlinux,
 )
+from vmcorefs.kernel.kernel import Kernel
+from vmcorefs.kernel.symbols import Symbols
 
 T = 0xFFFFFFFF81000000
 OFFSET = 0x29200000
@@ -141,7 +141,7 @@ def test_where_memory_is_short_the_file_is_small(
     symbols = Symbols(table(), (), btf.finish(), ())
 
     with caplog.at_level(logging.WARNING):
-        made = ELFFile(io.BytesIO(read_vmlinux(dead, symbols, available)))
+        made = ELFFile(io.BytesIO(recover_vmlinux(dead, symbols, available)))
 
     assert (made.get_section_by_name(".debug_info") is not None) is whole
     text = made.get_section_by_name(".text")
