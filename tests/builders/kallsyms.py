@@ -8,6 +8,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from itertools import pairwise
 
+import numpy as np
+
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
 from vmcorefs.core.structures.kallsyms import SymbolTable, read_symbols
@@ -27,6 +29,12 @@ SYMBOLS: list[Symbol] = [
     (TEXT + 0x20000, "B", "_end"),
 ]
 PER_CPU: list[Symbol] = [(0, "A", "fixed_percpu_data"), (0x1F0, "A", "cpu_tss_rw")]
+
+
+def make_table(rows: Sequence[Symbol]) -> SymbolTable:
+    """The decoded table of these symbols."""
+    addresses, types, names = zip(*rows, strict=True)
+    return SymbolTable(np.array(addresses, dtype=np.uint64), "".join(types), names)
 
 
 def compress(entries: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:

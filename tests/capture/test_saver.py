@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.save.full_disk import tmpfs
 from vmcorefs.capture.run.dumps import list_dumps
 from vmcorefs.capture.run.saver import check_memory, save
 from vmcorefs.capture.settings import (
@@ -40,11 +41,8 @@ def only(directory: Path) -> Path:
 @pytest.fixture
 def small_disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 18 MiB, 16 of which stay free in any case."""
-    path = tmp_path / "small"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=18M", "tmpfs", path], check=True)
-    yield path
-    subprocess.run(["umount", path], check=True)
+    with tmpfs(tmp_path / "small", "18M") as path:
+        yield path
 
 
 def test_the_summary_has_the_sum_unless_nobody_wants_it(vmcore: Path, tmp_path: Path) -> None:

@@ -225,20 +225,25 @@ main(sys.argv[1:])
 """
 
 
-@pytest.mark.parametrize("name", ["_only", "_fuse_descriptors", "Switch", "Keeper", "_run"])
-@pytest.mark.parametrize("where", ["--foreground", "--log=/dev/null"])
-def test_whatever_goes_wrong_once_it_is_mounted_leaves_no_dead_mount(
-    machine: Machine, name: str, where: str
-) -> None:
-    script = _GOES_WRONG.format(name=name, error="MemoryError('here')", how="fail")
-    command = [sys.executable, "-c", script, "mount", where]
-    done = subprocess.run(
+def _mount_by(script: str, machine: Machine, *options: str) -> subprocess.CompletedProcess[str]:
+    """Mount by a script in the place of the command."""
+    command = [sys.executable, "-c", script, "mount", *options]
+    return subprocess.run(
         [*command, *machine.sources, str(machine.mountpoint)],
         capture_output=True,
         text=True,
         check=False,
         timeout=PATIENCE,
     )
+
+
+@pytest.mark.parametrize("name", ["_only", "_fuse_descriptors", "Switch", "Keeper", "_run"])
+@pytest.mark.parametrize("where", ["--foreground", "--log=/dev/null"])
+def test_whatever_goes_wrong_once_it_is_mounted_leaves_no_dead_mount(
+    machine: Machine, name: str, where: str
+) -> None:
+    script = _GOES_WRONG.format(name=name, error="MemoryError('here')", how="fail")
+    done = _mount_by(script, machine, where)
     assert done.returncode
     assert "MemoryError('here')" in done.stderr or "MemoryError: here" in done.stderr
     assert list_mounts_at(machine.mountpoint) == []
@@ -248,14 +253,7 @@ def test_whatever_goes_wrong_once_it_is_mounted_leaves_no_dead_mount(
 @pytest.mark.parametrize("name", ["_only", "Switch", "Keeper"])
 def test_a_signal_before_it_serves_leaves_no_dead_mount(machine: Machine, name: str) -> None:
     script = _GOES_WRONG.format(name=name, error="", how="stop")
-    command = [sys.executable, "-c", script, "mount", "--log", str(machine.log)]
-    done = subprocess.run(
-        [*command, *machine.sources, str(machine.mountpoint)],
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
+    done = _mount_by(script, machine, "--log", str(machine.log))
     assert done.returncode in (0, 3)
     wait_for(lambda: list_mounts_at(machine.mountpoint) == [], "end of the mount")
     assert os.listdir(machine.mountpoint) == []

@@ -7,14 +7,13 @@ import logging
 from types import SimpleNamespace
 from typing import cast
 
-import numpy as np
 import pytest
 from elftools.elf.elffile import ELFFile
 
 from tests.builders.btf import INT, Writer
+from tests.builders.kallsyms import make_table
 from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
 from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
-from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
 from vmcorefs.kernel.debug_vmlinux import (
@@ -45,11 +44,6 @@ ROWS = [
     (T + 0x300, "D", "_edata"),
     (T + 0x400, "B", "_end"),
 ]
-
-
-def table(rows: list[tuple[int, str, str]] = ROWS) -> SymbolTable:
-    addresses, types, names = zip(*rows, strict=True)
-    return SymbolTable(np.array(addresses, dtype=np.uint64), "".join(types), names)
 
 
 def kernel(
@@ -96,7 +90,7 @@ def test_bytes_are_read_where_kaslr_moved_them() -> None:
         {"__per_cpu_start": 0, "__per_cpu_offset": T + OFFSET + 0x240},
     )
 
-    found = dict(_read_contents(dead, table(), OFFSET))
+    found = dict(_read_contents(dead, make_table(ROWS), OFFSET))
 
     assert {name: data[:5] for name, data in found.items()} == {
         ".data..percpu": b"cpu 0",
@@ -112,7 +106,7 @@ def test_bytes_are_read_where_kaslr_moved_them() -> None:
 
 def test_a_section_that_cannot_be_read_has_no_bytes(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        found = dict(_read_contents(kernel({T: b"code"}), table(), 0))
+        found = dict(_read_contents(kernel({T: b"code"}), make_table(ROWS), 0))
 
     assert list(found) == [".text"]
     assert "no bytes in .data..percpu" in caplog.text
@@ -125,7 +119,7 @@ def test_a_section_of_a_size_that_no_kernel_has_is_not_read(
     rows = [(T, "T", "_stext"), (T + (1 << 29), "T", "_etext")]
 
     with caplog.at_level(logging.WARNING):
-        assert dict(_read_contents(kernel({T: b""}), table(rows), 0)) == {}
+        assert dict(_read_contents(kernel({T: b""}), make_table(rows), 0)) == {}
     assert "more than" in caplog.text
 
 
@@ -138,7 +132,7 @@ def test_where_memory_is_short_the_file_is_small(
     btf = Writer()
     btf.add(INT, "int", 4, [1 << 24 | 32])
     dead = kernel({T: b"code"})
-    symbols = Symbols(table(), (), btf.finish(), ())
+    symbols = Symbols(make_table(ROWS), (), btf.finish(), ())
 
     with caplog.at_level(logging.WARNING):
         made = ELFFile(io.BytesIO(recover_vmlinux(dead, symbols, available)))
@@ -153,7 +147,7 @@ def test_where_memory_is_short_the_file_is_small(
 
 
 def test_a_name_that_two_functions_have_is_left_out() -> None:
-    places = _find_places(table(), {})
+    places = _find_places(make_table(ROWS), {})
 
     assert "twice" not in places.functions
     assert places.functions["once"] == (T + 0x90, 0x10)

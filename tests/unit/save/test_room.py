@@ -13,6 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.save.driver import PAGE, make_dump as make_small_dump
+from tests.save.full_disk import tmpfs
 from vmcorefs.core.elf.elfcorehdr import make_elfcorehdr
 from vmcorefs.core.pages.dump_level import KindArray, PageKind
 from vmcorefs.core.space.extents import Kind, make_extents
@@ -57,11 +58,8 @@ def zeros(size: int) -> Dump:
 @pytest.fixture
 def disk(tmp_path: Path) -> Iterator[Path]:
     """A file system of 2 MiB."""
-    path = tmp_path / "disk"
-    path.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=2M", "tmpfs", path], check=True)
-    yield path
-    subprocess.run(["umount", path], check=True)
+    with tmpfs(tmp_path / "disk", "2M") as path:
+        yield path
 
 
 def save_to(

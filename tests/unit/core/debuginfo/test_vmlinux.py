@@ -10,6 +10,7 @@ import pytest
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import NoteSection, Section, SymbolTableSection
 
+from tests.builders.kallsyms import make_table
 from vmcorefs.core.debuginfo.vmlinux import (
     Contents,
     at_link_addresses,
@@ -47,10 +48,8 @@ def make(
     build_id: bytes | None = None,
     image: dict[str, bytes] | None = None,
 ) -> ELFFile:
-    addresses, types, names = zip(*rows, strict=True)
-    table = SymbolTable(np.array(addresses, dtype=np.uint64), "".join(types), names)
     contents = Contents(image=image or {}, btf=btf, build_id=build_id)
-    data = make_vmlinux(table, contents, machine=62, byte_order=byte_order)
+    data = make_vmlinux(make_table(rows), contents, machine=62, byte_order=byte_order)
     return ELFFile(io.BytesIO(data))
 
 
@@ -179,15 +178,13 @@ def test_symbols_beyond_the_end_of_the_image_have_a_section_too() -> None:
 
 
 def test_link_addresses() -> None:
-    addresses, types, names = zip(*ROWS, strict=True)
     offset = 0x29200000
-    moved = [address + offset * (address >= T) for address in addresses]
-    table = SymbolTable(np.array(moved, dtype=np.uint64), "".join(types), names)
+    moved = [(address + offset * (address >= T), kind, name) for address, kind, name in ROWS]
 
-    linked = at_link_addresses(table, offset)
+    linked = at_link_addresses(make_table(moved), offset)
 
-    assert linked.addresses.tolist() == list(addresses)
-    assert linked.names == names
+    assert linked.addresses.tolist() == [address for address, _, _ in ROWS]
+    assert linked.names == tuple(name for _, _, name in ROWS)
     assert list(image_sections(linked)) == [
         (".data..percpu", 0, 0x2000),
         (".text", T, 0x1F0),

@@ -17,11 +17,11 @@ from msgspec.structs import replace
 from tests.builders.dumps import BadSource
 from tests.matching import same_bytes
 from tests.save.driver import PAGE, PAGES, make_dump as make_dump_of_memory, make_memory
+from tests.save.full_disk import disk_filling_up
 from vmcorefs.api import Capture
 from vmcorefs.core.space.extents import Extents, Kind, make_extents
 from vmcorefs.core.space.ranges import make_ranges
-from vmcorefs.errors import ConfigError, OutputError
-from vmcorefs.output.local import LocalTarget
+from vmcorefs.errors import ConfigError
 from vmcorefs.reader import Reader
 from vmcorefs.save import command
 from vmcorefs.save.codecs import find_codec
@@ -83,17 +83,8 @@ def ram(tmp_path: Path) -> Path:
 def half(ram: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The name of a dump of ``ram`` of which a disk that filled up has left the half."""
     out = tmp_path / "vmcore"
-    really_write = LocalTarget.pwrite
-
-    def write(target: LocalTarget, data: bytes, offset: int) -> None:
-        if offset > 3 << 20:
-            raise OutputError("no room")
-        really_write(target, data, offset)
-
-    monkeypatch.setattr(LocalTarget, "pwrite", write)
-    with image(ram) as dump, pytest.raises(OutputError):
+    with image(ram) as dump, disk_filling_up(3 << 20):
         save_to(out, dump)
-    monkeypatch.undo()
     monkeypatch.setattr(kdump_resume, "STEP_BACK", STEP_BACK)
     return out
 

@@ -11,8 +11,9 @@ from msgspec.structs import replace
 
 from tests.matching import exactly, same_bytes
 from tests.save.driver import PAGE, PAGES, make_dump
+from tests.save.full_disk import disk_filling_up
 from vmcorefs.core.space.ranges import make_ranges
-from vmcorefs.errors import ConfigError, OutputError
+from vmcorefs.errors import ConfigError
 from vmcorefs.output.local import LocalTarget
 from vmcorefs.save.codecs import find_codec
 from vmcorefs.save.dump import Dump
@@ -53,18 +54,8 @@ def _save(
 @pytest.fixture
 def half(out: Path, monkeypatch: pytest.MonkeyPatch) -> bytes:
     """What a disk that filled up has left."""
-    really_write = LocalTarget.pwrite
-
-    def write(target: LocalTarget, data: bytes, offset: int) -> None:
-        if offset > 3 << 20:
-            raise OutputError("no room")
-        really_write(target, data, offset)
-
-    monkeypatch.setattr(LocalTarget, "pwrite", write)
-    with pytest.raises(OutputError):
+    with disk_filling_up(3 << 20):
         _save(out)
-    monkeypatch.undo()
-    monkeypatch.setattr(kdump_resume, "STEP_BACK", 1 << 20)
     return _incomplete(out).read_bytes()
 
 
