@@ -17,10 +17,10 @@ from vmcorefs.fuse.deadlines import HungReads, Pending
 from vmcorefs.fuse.faults import FaultLog, input_names
 from vmcorefs.fuse.inodes import Inode
 from vmcorefs.fuse.planes.choose import PLANES, SMALL, OpenBacking, PlaneName, Served, choose_plane
-from vmcorefs.fuse.planes.linux import trim_heap
 from vmcorefs.fuse.planes.mapping import Mapping as FileMapping
 from vmcorefs.fuse.planes.seek import Seeker
 from vmcorefs.sources.base import Source
+from vmcorefs.system.memory import trim_heap
 from vmcorefs.tree.file import TreeFile
 
 log = logging.getLogger(__name__)

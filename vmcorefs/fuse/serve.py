@@ -25,10 +25,11 @@ from vmcorefs.fuse.keep import Keeper
 from vmcorefs.fuse.mounts import fsname, unmount_own
 from vmcorefs.fuse.operations import TreeOperations
 from vmcorefs.fuse.planes.choose import PLANES, PlaneName
-from vmcorefs.fuse.planes.linux import read_further_ahead, trim_heap
+from vmcorefs.fuse.planes.linux import read_further_ahead
 from vmcorefs.fuse.switch import Switch
 from vmcorefs.fuse.watch import watch_inputs
 from vmcorefs.sources.base import Source
+from vmcorefs.system.memory import trim_heap
 from vmcorefs.tree.file import TreeFile
 
 log = logging.getLogger(__name__)

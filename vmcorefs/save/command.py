@@ -14,7 +14,6 @@ from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL, KindArray, PageKind
 from vmcorefs.core.pages.selection import PageKinds
 from vmcorefs.core.space.ranges import subtract, total_size
 from vmcorefs.errors import ConfigError, FormatError
-from vmcorefs.fuse.planes.linux import trim_heap
 from vmcorefs.output.places import STDOUT, check_place, is_local
 from vmcorefs.reader import Reader
 from vmcorefs.save.codecs import DEFAULT_CODEC, find_codec
@@ -26,6 +25,7 @@ from vmcorefs.save.origin import find_origin
 from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console, Order, Write, save
 from vmcorefs.sources.evidence import NOTHING, Evidence
+from vmcorefs.system.memory import trim_heap
 
 MAX_DEFAULT_THREADS = 8
 """Threads for which docs/save.md says how much memory is enough."""

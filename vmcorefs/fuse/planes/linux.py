@@ -22,7 +22,6 @@ PROT_NONE, PROT_READ = 0, 1
 MAP_SHARED, MAP_PRIVATE, MAP_FIXED, MAP_ANONYMOUS, MAP_NORESERVE = 0x1, 0x2, 0x10, 0x20, 0x4000
 _MAP_FAILED = ctypes.c_void_p(-1).value
 _MADV_DONTNEED, _MADV_DONTDUMP, _MADV_POPULATE_READ = 4, 16, 22
-_M_MMAP_THRESHOLD = -3
 
 _BDIS = "/sys/class/bdi"
 
@@ -95,22 +94,6 @@ def can_populate() -> bool:
 def leave_out_of_dumps(address: int, size: int) -> None:
     """Keep mapped pages out of core files, whatever /proc/PID/coredump_filter says."""
     _libc.madvise(address, size, _MADV_DONTDUMP)
-
-
-def keep_heap_small() -> None:
-    """Have each large block mapped separately, so that freeing it returns it to the system.
-
-    glibc stops doing so once such a block has been freed (mallopt(3), M_MMAP_THRESHOLD), and the
-    tables of a large machine then leave a heap full of gaps.
-    """
-    with suppress(AttributeError):
-        _libc.mallopt(_M_MMAP_THRESHOLD, 128 << 10)
-
-
-def trim_heap() -> None:
-    """Return freed memory to the system, if the C library can (glibc's malloc_trim(3))."""
-    with suppress(AttributeError):
-        _libc.malloc_trim(0)
 
 
 def has_cpus() -> bool:
