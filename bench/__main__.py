@@ -2,13 +2,14 @@
 
 import sys
 
-from bench import busy, dump_level, extents, mount, peers, reads, save, scan, tools
+from bench import busy, dump_level, extents, many, mount, peers, reads, save, scan, tools
 
 ALONE = {"extents": extents.main, "mount": mount.main, "reads": reads.main, "scan": scan.main}
 BENCHMARKS = {
     **ALONE,
     "busy": busy.main,
     "dump-level": dump_level.main,
+    "many": many.main,
     "peers": peers.main,
     "save": save.main,
     "tools": tools.main,

@@ -15,6 +15,8 @@ from tests.fuzz.targets import TARGETS
 from tests.unit.save.test_report import REPORT
 from vmcorefs.cli import main
 from vmcorefs.config import load_capture_file
+from vmcorefs.core.elf.dump_headers import MAX_PHDRS
+from vmcorefs.core.maps.iomem import MAX_REGIONS
 from vmcorefs.reports.estimate import SAMPLES
 from vmcorefs.save.formats.kdump_resume import STEP_BACK
 from vmcorefs.save.report import as_dict
@@ -138,6 +140,8 @@ def test_the_table_of_fuzz_targets_names_each_and_no_other() -> None:
     [
         ("save.md", f"The last {STEP_BACK >> 20} MiB of memory are written again"),
         ("sources.md", f"more than {MAX_RUNS >> 20} million runs"),
+        ("sources.md", f"more than {MAX_REGIONS >> 20} million regions"),
+        ("sources.md", f"more than {MAX_PHDRS >> 20} million program headers"),
         ("sources.md", f"a sample of {SAMPLES} of each kind"),
     ],
 )

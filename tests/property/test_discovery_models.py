@@ -178,7 +178,7 @@ def test_headers_that_are_made_are_read_back(
     )
     if not len(made.phdrs):
         return
-    read = parse_elfcorehdr(pack_headers(made.header, made.phdrs))
+    read = parse_elfcorehdr(bytes(pack_headers(made.header, made.phdrs)))
     assert read.phdrs.tolist() == made.phdrs.tolist()
     assert [(int(n["p_offset"]), int(n["p_memsz"])) for n in read.notes] == notes
     for load in read.loads[int(text) :]:

@@ -20,7 +20,7 @@ from vmcorefs import (
     SourceIOError,
     TruncatedError,
 )
-from vmcorefs.sources import diskdump_part
+from vmcorefs.sources import diskdump, diskdump_part
 
 
 @pytest.mark.parametrize("truncated", [False, True])
@@ -169,3 +169,19 @@ def test_more_runs_than_can_be_held_are_refused(
     monkeypatch.setattr(diskdump_part, "MAX_RUNS", 199)
     with pytest.raises(FormatError, match=exactly(f"{path}: more than 199 runs of pages")):
         open_capture(path)
+
+
+def test_more_runs_in_all_parts_than_can_be_held_are_refused(
+    tmp_path: Path, open_capture: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pages = range(1, 400, 2)
+    parts = [
+        save_dump(tmp_path, Kdump(pages, ram=[], split=split).pack(), f"part{split[0]}")
+        for split in ((0, 200), (200, 400))
+    ]
+    monkeypatch.setattr(diskdump, "MAX_RUNS", 200)
+    open_capture(parts)
+    monkeypatch.setattr(diskdump, "MAX_RUNS", 199)
+    told = f"{parts[0]}: more than 199 runs of pages in all parts"
+    with pytest.raises(FormatError, match=exactly(told)):
+        open_capture(parts)

@@ -7,6 +7,7 @@ import click
 from vmcorefs.commands.opening import IMAGES_HELP, capture_options, open_capture
 from vmcorefs.config import CaptureConfig
 from vmcorefs.reports.check import format_check, make_check
+from vmcorefs.system.memory import keep_heap_small
 from vmcorefs.system.terminal import print_json, print_lines
 
 
@@ -20,6 +21,7 @@ def check(config: CaptureConfig, verify: str | None, as_json: bool) -> None:
     but" or no, with the rule that is broken, what helps, and where the rule comes from. The exit
     status is 0 even if a tool will not open it.
     """
+    keep_heap_small()
     with open_capture(config, verify, thorough=True) as capture:
         report = make_check(capture)
     if as_json:

@@ -7,6 +7,7 @@ import click
 from vmcorefs.commands.opening import IMAGES_HELP, capture_options, open_capture
 from vmcorefs.config import CaptureConfig
 from vmcorefs.reports.inspect import format_report, make_report
+from vmcorefs.system.memory import keep_heap_small
 from vmcorefs.system.terminal import print_json, print_lines
 
 
@@ -15,6 +16,7 @@ from vmcorefs.system.terminal import print_json, print_lines
 @click.option("--json", "as_json", is_flag=True, help="Print JSON; numbers are bytes.")
 def inspect(config: CaptureConfig, verify: str | None, as_json: bool) -> None:
     """Show everything that is known of IMAGE..., without mounting."""
+    keep_heap_small()
     with open_capture(config, verify) as capture:
         report = make_report(capture)
     if as_json:

@@ -136,7 +136,7 @@ def _map_of_vmcore(dump: DumpFile, given: MemoryMap | None, crash_kernel: Ranges
         raise LayoutError(f"{dump.name}: it has RAM at {shown}, {where}")
     if given is not None:
         return given
-    whole = normalise(np.concatenate((ram, crash_kernel)))
+    whole = normalise(np.concatenate((ram, crash_kernel))) if len(crash_kernel) else ram
     return with_crash_kernel(map_of_ram(whole, f"the RAM of {dump.format}"), crash_kernel)
 
 

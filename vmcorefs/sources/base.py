@@ -83,7 +83,7 @@ class BytesSource(WithoutHoles):
 
     role = "made"
 
-    def __init__(self, name: str, data: bytes) -> None:
+    def __init__(self, name: str, data: bytes | memoryview) -> None:
         self.name = self.origin = name
         self.size = len(data)
         self._data = data

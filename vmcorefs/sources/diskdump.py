@@ -38,7 +38,7 @@ from vmcorefs.core.space.ranges import (
 from vmcorefs.core.space.units import MAX_ADDRESS, format_range, format_size
 from vmcorefs.errors import FormatError
 from vmcorefs.sources.base import Source
-from vmcorefs.sources.diskdump_part import Part, check_end, read_part
+from vmcorefs.sources.diskdump_part import MAX_RUNS, Part, check_end, read_part
 from vmcorefs.sources.dump import DumpFile, File, NoteSegment, read_segment
 from vmcorefs.sources.unreadable import read_up_to
 
@@ -60,6 +60,8 @@ def open_diskdump(files: Sequence[File]) -> DumpFile:
     parts = sorted((read_part(file, warnings) for file in files), key=lambda part: part.span)
     _check_parts(parts)
     first = parts[0]
+    if sum(len(part.stored) for part in parts) > MAX_RUNS:
+        raise FormatError(f"{first.file.name}: more than {MAX_RUNS} runs of pages in all parts")
     page_size = first.main.block_size
     ram = normalise(np.concatenate([array for p in parts for array in (p.ram, p.stored)]))
     if not len(ram):

@@ -8,7 +8,7 @@ outside this module depends on class or byte order.
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import numpy as np
@@ -242,34 +242,61 @@ def extended_phnum(header: ElfHeader, section: bytes) -> int:
     return int(struct.unpack_from(layout, section)[7])
 
 
-def pack_headers(header: ElfHeader, phdrs: PhdrTable, size: int = 0) -> bytes:
-    """Encode the ELF header followed by these program headers, and zeros up to ``size`` bytes.
+def pack_headers(
+    header: ElfHeader,
+    *tables: PhdrTable,
+    size: int = 0,
+    p_offset: npt.NDArray[np.int64] | None = None,
+) -> memoryview:
+    """Encode the ELF header followed by the program headers of all tables; nobody can write there.
 
     65535 or more of them are written by the gABI's extended numbering: ``e_phnum`` is ``PN_XNUM``
     and the number is in ``sh_info`` of a section header 0, right after them. crash, makedumpfile,
     drgn and libkdumpfile read that.
 
+    Args:
+        header: The ELF header.
+        tables: Their program headers, in order.
+        size: How many bytes it has at least; what is left of them is zeros.
+        p_offset: That of each program header, shape ``(n,)``; None for what the tables say.
+
     Raises:
         UnsupportedError: if a field does not fit into ELF32.
     """
-    dtype = _file_dtype(header)
-    for name in PHDR_DTYPE.names or ():
-        largest = int(phdrs[name].max()) if len(phdrs) else 0
-        if largest > np.iinfo(dtype[name]).max:
-            raise UnsupportedError(f"{name} {largest:#x} does not fit into ELF32")
-    # ELF32 has the fields in another order; astype goes by position
-    named = phdrs[list(dtype.names or ())] if dtype.names != PHDR_DTYPE.names else phdrs
-    stored = np.ascontiguousarray(named.astype(dtype, copy=False)).view(np.uint8)
-    extended = len(phdrs) >= PN_XNUM
-    updated = replace(header, e_phnum=PN_XNUM if extended else len(phdrs))
-    whole = headers_size(header, len(phdrs))
-    section, at = b"", 0
+    count = sum(map(len, tables))
+    whole = headers_size(header, count)
+    packed = bytearray(max(size, whole))  # a million of them are written once
+    extended = count >= PN_XNUM
+    section = b""
     if extended:
         layout = header.byte_order + _SHDR_FORMAT[header.elf_class]
-        section = struct.pack(layout, *(0,) * 7, len(phdrs), 0, 0)
-        at = whole - len(section)
-    ehdr = _pack_ehdr(updated, e_shoff=at, e_shnum=int(extended))
-    return b"".join((ehdr, stored.data, section, bytes(max(size - whole, 0))))
+        section = struct.pack(layout, *(0,) * 7, count, 0, 0)
+    at = whole - len(section)
+    updated = replace(header, e_phnum=PN_XNUM if extended else count)
+    ehdr = _pack_ehdr(updated, e_shoff=at if extended else 0, e_shnum=int(extended))
+    packed[: len(ehdr)], packed[at:whole] = ehdr, section
+    _store_phdrs(memoryview(packed)[len(ehdr) : at], _file_dtype(header), tables, p_offset)
+    return memoryview(packed).toreadonly()
+
+
+def _store_phdrs(
+    buffer: memoryview,
+    dtype: np.dtype[np.void],
+    tables: Sequence[PhdrTable],
+    p_offset: npt.NDArray[np.int64] | None,
+) -> None:
+    stored = np.frombuffer(buffer, dtype=dtype)
+    for name in PHDR_DTYPE.names or ():
+        columns = [table[name] for table in tables]
+        if name == "p_offset" and p_offset is not None:
+            columns = [p_offset]
+        largest = max((int(column.max(initial=0)) for column in columns), default=0)
+        if largest > np.iinfo(dtype[name]).max:
+            raise UnsupportedError(f"{name} {largest:#x} does not fit into ELF32")
+        first = 0
+        for column in columns:
+            stored[name][first : first + len(column)] = column
+            first += len(column)
 
 
 def headers_size(header: ElfHeader, phnum: int) -> int:

@@ -105,7 +105,7 @@ def _cut(layout: VmcoreLayout, cuts: Ranges, *, keep_headers: bool, spare: int) 
     return replace(
         layout,
         phdrs=phdrs,
-        head=pack_headers(layout.header, phdrs, head_size),
+        head=pack_headers(layout.header, phdrs, size=head_size),
         notes=layout.notes + grown,
         windows=Windows(
             windows.start[shown.row] + shown.start - windows.to[shown.row],

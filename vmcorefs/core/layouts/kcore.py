@@ -34,7 +34,7 @@ class KcoreLayout(msgspec.Struct, frozen=True):
         size: Bytes in the file.
     """
 
-    head: bytes
+    head: memoryview
     windows: Windows
     notes_end: int
     size: int
@@ -77,7 +77,7 @@ def lay_out_kcore(
     loads["p_paddr"] = _part_paddr(vaddr - paddr, paddr[first], first, last)
     phdrs = np.concatenate((note_phdr(head_size, notes_size, 4), loads))
     return KcoreLayout(
-        head=pack_headers(header, phdrs, head_size),
+        head=pack_headers(header, phdrs, size=head_size),
         windows=Windows(paddr, size, part_offset[part_of] + (vaddr - vaddr[first][part_of])),
         notes_end=notes_end,
         size=notes_end + int(part_size.sum()),

@@ -61,7 +61,7 @@ class VmcoreLayout(msgspec.Struct, frozen=True):
 
     header: ElfHeader
     phdrs: PhdrTable
-    head: bytes
+    head: memoryview
     notes: Ranges
     windows: Windows
     moved: npt.NDArray[np.bool_]
@@ -120,15 +120,14 @@ def lay_out_vmcore(
         raise LayoutError(f"the vmcore would have {size} bytes, more than {MAX_ADDRESS}")
     to = data_offset + np.cumsum(pages) - pages
 
-    phdrs = np.concatenate((note_phdr(head_size, notes_size, note_align), loads))
-    phdrs[1:]["p_offset"] = to + (source - start)
+    p_offset = np.concatenate(([head_size], to + (source - start)))
+    note = note_phdr(head_size, notes_size, note_align)
+    head = pack_headers(elfcorehdr.header, note, loads, size=head_size, p_offset=p_offset)
+    # a view of the file's own bytes, which are as long
+    phdrs = parse_phdrs(elfcorehdr.header, head[elfcorehdr.header.ehdr_size :], phnum)
 
-    head = pack_headers(elfcorehdr.header, phdrs, head_size)
-    # from now on a view of the file's own bytes, which are as long
-    phdrs = parse_phdrs(elfcorehdr.header, memoryview(head)[elfcorehdr.header.ehdr_size :], phnum)
-
-    shown = pages > 0
-    own = phdrs[1:]["p_offset"].astype(np.int64)
+    own = p_offset[1:]
+    shown = pages > 0 if not pages.all() else slice(None)
     return VmcoreLayout(
         header=elfcorehdr.header,
         phdrs=phdrs,

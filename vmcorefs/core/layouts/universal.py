@@ -123,7 +123,7 @@ def lay_out_universal(
     return VmcoreLayout(
         header=header,
         phdrs=phdrs,
-        head=pack_headers(header, phdrs, head_size),
+        head=pack_headers(header, phdrs, size=head_size),
         notes=make_ranges([(head_size, head_size + notes_size)]),
         windows=windows,
         moved=np.zeros(len(size), dtype=np.bool_),

@@ -16,6 +16,11 @@ from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError
 
+IOMEM = "/proc/iomem"
+
+MAX_REGIONS = 1 << 22
+"""Most regions of a map."""
+
 _ROW = re.compile(rb"^( *)([0-9a-f]+)-([0-9a-f]+) : (.+)$", re.MULTILINE)
 _PIECE = 1 << 20  # bytes of text
 _ROWS = 1 << 15
@@ -41,26 +46,33 @@ class _Names:
         return tuple(name.decode("utf-8", "replace").strip() for name in self.number)
 
 
-def parse_iomem(text: bytes) -> Regions | None:
+def parse_iomem(text: bytes, dialect: str = IOMEM) -> Regions | None:
     """Read the lines of /proc/iomem; None if there is not a single one.
 
+    Args:
+        text: The lines.
+        dialect: What they are called, if they have been made of something else.
+
     Raises:
-        FormatError: with its number, if there is a line of something else among them.
+        FormatError: with its number, if there is a line of something else among them; or if there
+            are more than ``MAX_REGIONS``.
     """
     if not _ROW.search(text):
         return None
     names = _Names()
     pieces: list[RegionTable] = []
-    start, line = 0, 1
+    start, line, count = 0, 1, 0
     while start < len(text):
         end = text.find(b"\n", min(start + _PIECE, len(text))) + 1 or len(text)
-        table, count = _parse_piece(text[start:end], line, names)
+        table, lines = _parse_piece(text[start:end], line, names, dialect)
         pieces.append(table)
-        start, line = end, line + count
+        start, line, count = end, line + lines, count + len(table)
+        if count > MAX_REGIONS:
+            raise FormatError(f"more than {MAX_REGIONS} regions")
     return Regions(RegionTable.join(pieces), names.decode())
 
 
-def _parse_piece(text: bytes, line: int, names: _Names) -> tuple[RegionTable, int]:
+def _parse_piece(text: bytes, line: int, names: _Names, dialect: str) -> tuple[RegionTable, int]:
     """The regions of some whole lines, and how many lines there are."""
     chars = np.frombuffer(text, dtype=np.uint8)
     ends = np.flatnonzero(chars == ord("\n"))
@@ -79,7 +91,7 @@ def _parse_piece(text: bytes, line: int, names: _Names) -> tuple[RegionTable, in
     for ahead, char in enumerate(b" : "):
         good &= padded[blank + ahead] == char
     for row in np.flatnonzero(~good).tolist():
-        _refuse(text[starts[row] : ends[row]], line + row)
+        _refuse(text[starts[row] : ends[row]], line + row, dialect)
     numbers = np.flatnonzero(good)
     first, dash, blank = first[good], dash[good], blank[good]
     found = names.numbers(text, (blank + 3).tolist(), ends[good].tolist())
@@ -93,10 +105,10 @@ def _parse_piece(text: bytes, line: int, names: _Names) -> tuple[RegionTable, in
     return table, len(starts)
 
 
-def _refuse(text: bytes, line: int) -> None:
+def _refuse(text: bytes, line: int, dialect: str) -> None:
     shown = text.decode("utf-8", "replace")
     if shown.strip():
-        raise FormatError(f"line {line}: {shown[:60]!r} is not a line of /proc/iomem")
+        raise FormatError(f"line {line}: {shown[:60]!r} is not a line of {dialect}")
 
 
 def _digits(chars: Bytes) -> Bytes:

@@ -128,6 +128,12 @@ class Regions(Sequence[Region]):
         table = self.table.rows(named[self.table.name])
         return normalise(np.stack((table.start, table.end), axis=1))
 
+    def in_order(self) -> Self:
+        """Flat regions in order of address."""
+        return type(self)(
+            self.table.rows(np.lexsort((self.table.end, self.table.start))), self.names
+        )
+
     def with_more(self, other: Regions) -> Regions:
         """These and others in order of address, the larger ones and the parents first."""
         more = other.table

@@ -26,7 +26,7 @@ import numpy as np
 
 from vmcorefs.core.elf.elf import ELF_MAGIC
 from vmcorefs.core.elf.elfcorehdr import parse_elfcorehdr
-from vmcorefs.core.maps.iomem import parse_iomem
+from vmcorefs.core.maps.iomem import IOMEM, parse_iomem
 from vmcorefs.core.maps.memory_map import (
     SYSTEM_RAM,
     MemoryMap,
@@ -39,9 +39,11 @@ from vmcorefs.core.space.ranges import make_ranges, pair_overlaps, subtract
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError
 
-_MEMMAP_ROW = re.compile(r"^0x([0-9a-f]+)[ \t]+0x([0-9a-f]+)[ \t]+(\S.*)$", re.MULTILINE)
+_MEMMAP = "/sys/firmware/memmap"
+_MEMMAP_ROW = re.compile(rb"^0x([0-9a-f]+)[ \t]+0x([0-9a-f]+)[ \t]+(\S.*)$", re.MULTILINE)
 _MEMMAP_FILE = re.compile(r"^(?:.*/)?([0-9]{1,9})/(start|end|type):(.+)$", re.MULTILINE)
 
+_LINE = re.compile(r"[^\n]+")
 _TABLE = r"(BIOS-e820|BIOS-88|BIOS-e801|modified|user|extended|reserve setup_data|Xen)"
 _E820_ROW = re.compile(_TABLE + r": \[mem 0x([0-9a-f]+)-0x([0-9a-f]+)\] +(\S.*)")
 _E820_OLD_ROW = re.compile(_TABLE + r": ([0-9a-f]{16}) - ([0-9a-f]{16}) \(([^)]+)\)")
@@ -50,6 +52,10 @@ _RESERVING = re.compile(
     r"Reserving ([0-9]{1,9})MB of (?:low )?memory at ([0-9]{1,9})MB for crashkernel"
 )
 _RESERVED = re.compile(r"crashkernel (?:low memory )?reserved: 0x([0-9a-f]+) - 0x([0-9a-f]+)")
+
+MAX_OF_FIRMWARE = 1 << 16
+"""Most entries accepted of a table that firmware makes; the kernel takes 3200 at most
+(arch/x86/include/asm/e820/types.h, ``E820_MAX_ENTRIES`` with 1024 nodes)."""
 
 _RAM_WORDS = frozenset({"usable", SYSTEM_RAM})
 
@@ -64,9 +70,12 @@ def parse_memory_map(data: bytes) -> MemoryMap:
         return map_from_elfcorehdr(parse_elfcorehdr(data))
     regions = parse_iomem(data)
     if regions is not None:
-        return make_memory_map(regions, "/proc/iomem")
+        return make_memory_map(regions, IOMEM)
+    memory_map = _parse_memmap_rows(data)
+    if memory_map is not None:
+        return memory_map
     text = data.decode("utf-8", "replace")
-    for parse in (_parse_memmap_rows, _parse_memmap_files, _parse_e820):
+    for parse in (_parse_memmap_files, _parse_e820):
         memory_map = parse(text)
         if memory_map is not None:
             return memory_map
@@ -77,22 +86,19 @@ def parse_memory_map(data: bytes) -> MemoryMap:
     )
 
 
-def _parse_memmap_rows(text: str) -> MemoryMap | None:
-    rows = list(_MEMMAP_ROW.finditer(text))
-    if not rows:
+def _parse_memmap_rows(text: bytes) -> MemoryMap | None:
+    if not _MEMMAP_ROW.search(text):
         return None
-    _refuse_other_lines(text, _MEMMAP_ROW, "/sys/firmware/memmap")
-    regions = (
-        Region(_hex(r[1]), _hex(r[2]) + 1, r[3].strip(), 0, n) for n, r in enumerate(rows, 1)
-    )
+    regions = parse_iomem(_MEMMAP_ROW.sub(rb"\1-\2 : \3", text), _MEMMAP)
     # a shell lists the directory as 0 1 10 11 2: its order says nothing
-    return make_memory_map(sorted(regions), "/sys/firmware/memmap")
+    return make_memory_map(regions.in_order(), _MEMMAP) if regions is not None else None
 
 
 def _parse_memmap_files(text: str) -> MemoryMap | None:
     entries: dict[int, dict[str, str]] = {}
     for match in _MEMMAP_FILE.finditer(text):
         entries.setdefault(int(match[1]), {})[match[2]] = match[3].strip()
+        _check_count(len(entries))
     if not entries:
         return None
     rows = []
@@ -100,7 +106,7 @@ def _parse_memmap_files(text: str) -> MemoryMap | None:
         if entry.keys() != {"start", "end", "type"}:
             raise FormatError(f"entry {number}: has {sorted(entry)}, expected start, end and type")
         rows.append(f"{entry['start']} {entry['end']} {entry['type']}")
-    parsed = _parse_memmap_rows("\n".join(rows))
+    parsed = _parse_memmap_rows("\n".join(rows).encode())
     if parsed is None:
         raise FormatError(f"entries of /sys/firmware/memmap without addresses: {rows[0]!r}")
     return parsed
@@ -111,20 +117,30 @@ def _parse_e820(text: str) -> MemoryMap | None:
     tables: dict[str, list[Region]] = {}
     last = ""
     changes: list[re.Match[str]] = []
-    for number, line in enumerate(text.splitlines(), 1):
+    number, start = 1, 0
+    for match in _LINE.finditer(text):
+        number, start = number + text.count("\n", start, match.start()), match.start()
+        line = match[0]
         row = _parse_e820_row(line, number)
         if row is not None:
             last = row[0]
             tables.setdefault(last, []).append(row[1])
             changes.clear()
+            _check_count(len(tables[last]))
         elif change := _E820_CHANGE.search(line):
             changes.append(change)
+            _check_count(len(changes))
     if not tables:
         return None
     memory_map = make_memory_map(tables[last], f"e820 ({last})")
     memory_map = _apply_changes(memory_map, changes)
     reserved = make_ranges(_crash_kernel_lines(text))
     return with_crash_kernel(memory_map, reserved) if len(reserved) else memory_map
+
+
+def _check_count(count: int) -> None:
+    if count > MAX_OF_FIRMWARE:
+        raise FormatError(f"more than {MAX_OF_FIRMWARE} entries of a firmware's map")
 
 
 def _parse_e820_row(line: str, number: int) -> tuple[str, Region] | None:
@@ -179,12 +195,6 @@ def _crash_kernel_lines(text: str) -> Iterable[tuple[int, int]]:
         yield start, start + (int(match[1]) << 20)
     for match in _RESERVED.finditer(text):
         yield _hex(match[1]), _hex(match[2])
-
-
-def _refuse_other_lines(text: str, row: re.Pattern[str], dialect: str) -> None:
-    for number, line in enumerate(text.splitlines(), 1):
-        if line.strip() and not row.match(line):
-            raise FormatError(f"line {number}: {line[:60]!r} is not a line of {dialect}")
 
 
 def _hex(digits: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Self
 
 import msgspec
@@ -39,6 +39,22 @@ class Columns(msgspec.Struct, frozen=True, eq=False):
                 for column in cls.__struct_fields__
             )
         )
+
+    @classmethod
+    def weave(cls, tables: Sequence[Self], number: npt.NDArray[np.int32]) -> Self:
+        """The rows of several tables, those of each in their order.
+
+        Args:
+            tables: One or more.
+            number: Which table each row is of, shape ``(n,)``.
+        """
+        columns = []
+        for column in cls.__struct_fields__:
+            woven = np.empty(len(number), dtype=getattr(tables[0], column).dtype)
+            for which, table in enumerate(tables):
+                woven[number == which] = getattr(table, column)
+            columns.append(woven)
+        return cls(*columns)
 
 
 def run_edges(joins: BoolArray) -> tuple[BoolArray, BoolArray]:

@@ -133,10 +133,17 @@ def merge(*tables: Extents) -> Extents:
     Raises:
         LayoutError: if two rows overlap.
     """
-    joined = Extents.join(tables) if len(tables) > 1 else tables[0]
-    if not (joined.start[1:] >= joined.start[:-1]).all():
-        joined = joined.rows(np.argsort(joined.start, kind="stable"))
-    return validate(joined)
+    held = [table for table in tables if len(table)] or tables[:1]
+    if len(held) == 1:
+        return validate(held[0])
+    start = np.concatenate([table.start for table in held])
+    if (start[1:] >= start[:-1]).all():
+        del start
+        return validate(Extents.join(held))
+    number = np.repeat(np.arange(len(held), dtype=np.int32), [len(table) for table in held])
+    number = number[np.argsort(start, kind="stable")]
+    del start
+    return validate(Extents.weave(held, number))
 
 
 class Windows(Columns, frozen=True, eq=False):
@@ -178,28 +185,29 @@ def project(extents: Extents, windows: Windows) -> Extents:
     What the table does not have of a window is left out; ``fill`` gives it a kind.
     """
     window, row = pair_overlaps(windows.start, windows.end, extents.start, extents.end)
-    held = extents.rows(row)
-    low = np.maximum(held.start, windows.start[window])
-    high = np.minimum(held.end, windows.end[window])
-    data = held.kind == Kind.DATA
-    return Extents(
-        start=low + (windows.to - windows.start)[window],
-        size=high - low,
-        offset=np.where(data, held.offset + (low - held.start), 0),
-        source=held.source,
-        kind=held.kind,
-    )
+    # in place where it can be: a large machine's table has millions of rows
+    start = np.maximum(extents.start[row], windows.start[window])
+    size = np.minimum(extents.end[row], windows.end[window])
+    size -= start
+    offset = (extents.offset - extents.start)[row]
+    offset += start
+    kind = extents.kind[row]
+    offset[kind != Kind.DATA] = 0
+    start += (windows.to - windows.start)[window]
+    return Extents(start, size, offset, extents.source[row], kind)
 
 
 def restrict(extents: Extents, ranges: Ranges) -> Extents:
     """Keep what is inside the normal set ``ranges``; rows that cross its edges are cut."""
+    if not len(subtract(extents.ranges, ranges)):
+        return extents
     start = ranges[:, 0]
     return project(extents, Windows(start, ranges[:, 1] - start, start))
 
 
 def exclude(extents: Extents, ranges: Ranges) -> Extents:
     """Drop what is inside the normal set ``ranges``; rows that cross its edges are cut."""
-    return restrict(extents, complement(ranges, 0, MAX_ADDRESS))
+    return restrict(extents, complement(ranges, 0, MAX_ADDRESS)) if len(ranges) else extents
 
 
 def overlay(lower: Extents, upper: Extents) -> Extents:

@@ -58,11 +58,13 @@ def pair_overlaps(
         Two index arrays of the same shape ``(k,)``: row of a, row of b; ordered by a, then b.
     """
     first = np.searchsorted(b_end, a_start, side="right")
-    last = np.searchsorted(b_start, a_end, side="left")
-    count = np.maximum(last - first, 0)
+    count = np.searchsorted(b_start, a_end, side="left")
+    count -= first
+    np.maximum(count, 0, out=count)
+    first -= np.cumsum(count) - count  # by how much b's rows are ahead of the pairs' numbers
     a_row = np.repeat(np.arange(len(a_start), dtype=np.int64), count)
-    before = np.cumsum(count) - count
-    b_row = np.arange(len(a_row), dtype=np.int64) - np.repeat(before - first, count)
+    b_row = np.repeat(first, count)
+    b_row += np.arange(len(b_row), dtype=np.int64)
     return a_row, b_row
 
 
@@ -70,6 +72,10 @@ def intersect(a: Ranges, b: Ranges) -> Ranges:
     """The addresses that are in both normal sets."""
     if np.array_equal(a, b):
         return a
+    if len(b) == 1:
+        return _inside(a, *b[0].tolist())
+    if len(a) == 1:
+        return _inside(b, *a[0].tolist())
     a_row, b_row = pair_overlaps(a[:, 0], a[:, 1], b[:, 0], b[:, 1])
     return normalise(
         np.stack(
@@ -78,12 +84,25 @@ def intersect(a: Ranges, b: Ranges) -> Ranges:
     )
 
 
+def _inside(ranges: Ranges, start: int, end: int) -> Ranges:
+    """The addresses of the normal set ``ranges`` that are in ``[start, end)``, which is not empty.
+
+    The result may share its bytes with ``ranges``.
+    """
+    first = np.searchsorted(ranges[:, 1], start, side="right")
+    last = np.searchsorted(ranges[:, 0], end, side="left")
+    inside = ranges[first:last]
+    if len(inside) and (inside[0, 0] < start or inside[-1, 1] > end):
+        return inside.clip(start, end)
+    return inside
+
+
 def complement(ranges: Ranges, start: int, end: int) -> Ranges:
     """The addresses of ``[start, end)`` that are not in the normal set ``ranges``."""
-    inside = intersect(ranges, np.array([[start, end]], dtype=np.int64))
-    starts = np.concatenate(([start], inside[:, 1]))
-    ends = np.concatenate((inside[:, 0], [end]))
-    return normalise(np.stack((starts, ends), axis=1).astype(np.int64))
+    if start >= end:
+        return ranges[:0]
+    edges = np.concatenate(([start], _inside(ranges, start, end).ravel(), [end]), dtype=np.int64)
+    return normalise(edges.reshape(-1, 2))
 
 
 def subtract(a: Ranges, b: Ranges) -> Ranges:

@@ -164,19 +164,18 @@ def locate_all(memory: Extents, places: Sequence[Place]) -> list[int]:
 
     Where rows share bytes of an input, the one that begins nearest before a place counts.
     """
-    data = memory.only(Kind.DATA)
-    data = data.rows(np.lexsort((data.offset, data.source)))
     source = np.array([place.source for place in places], dtype=np.int64)
     offset = np.array([place.offset for place in places], dtype=np.int64)
     found = np.full(len(places), -1, dtype=np.int64)
     for number in distinct(source).tolist():
-        first, end = np.searchsorted(data.source, (number, number + 1))
+        rows = np.flatnonzero((memory.kind == Kind.DATA) & (memory.source == number))
+        rows = rows[np.argsort(memory.offset[rows], kind="stable")]
         asked = np.flatnonzero(source == number)
-        row = first + np.searchsorted(data.offset[first:end], offset[asked], side="right") - 1
-        asked, row = asked[row >= first], row[row >= first]
-        inside = offset[asked] - data.offset[row]
-        held = inside < data.size[row]
-        found[asked[held]] = (data.start[row] + inside)[held]
+        before = np.searchsorted(memory.offset[rows], offset[asked], side="right") - 1
+        asked, row = asked[before >= 0], rows[before[before >= 0]]
+        inside = offset[asked] - memory.offset[row]
+        held = inside < memory.size[row]
+        found[asked[held]] = (memory.start[row] + inside)[held]
     located: list[int] = found[found >= 0].tolist()
     return located
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 import msgspec
+import numpy as np
 
 from vmcorefs.core.space.extents import Kind, coalesce
 from vmcorefs.errors import VmcorefsError
@@ -160,7 +161,8 @@ def _kernel(file: TreeFile, open_backing: OpenBacking, *, may_wait: bool) -> Ser
 
 def _pages_of(file: TreeFile, shown: frozenset[int]) -> Pages:
     reader = file.reader
-    pages = cut_into_pages(reader.table, reader.faults, shown) if shown else None
+    held = np.isin(reader.table.source, list(shown)).any()  # a dump's pages are in no file as such
+    pages = cut_into_pages(reader.table, reader.faults, shown) if held else None
     if pages is None or not (pages.table.kind == Kind.DATA).any():
         raise _NotPossibleError("no input holds a whole page of it as it is")
     return pages

@@ -53,17 +53,22 @@ def cut_into_pages(table: Extents, faults: frozenset[Kind], shown: frozenset[int
     is_data = table.kind == Kind.DATA
     is_fault = np.isin(table.kind, list(faults))
     start = -(-table.start // PAGE) * PAGE
-    end = table.end // PAGE * PAGE
+    length = table.end // PAGE * PAGE
     # past the end of the file, zeros do no harm
-    end[-1] = whole[0, 1] if not is_data[-1] else end[-1]
+    length[-1] = whole[0, 1] if not is_data[-1] else length[-1]
+    length -= start
     fits = np.isin(table.source, list(shown)) & ((table.start - table.offset) % PAGE == 0)
-    kept = (start < end) & ~is_fault & (~is_data | fits)
+    fit = (length > 0) & ~is_fault & (~is_data | fits)
+    kept = slice(None) if fit.all() else fit  # without a copy
+    offset = start - table.start
+    offset += table.offset
+    offset[~is_data] = 0
     body = Extents(
         start=start[kept],
-        size=(end - start)[kept],
-        offset=np.where(is_data, table.offset + (start - table.start), 0)[kept],
+        size=length[kept],
+        offset=offset[kept],
         source=table.source[kept],
-        kind=np.where(is_data, Kind.DATA, Kind.ZERO)[kept].astype(np.int8),
+        kind=np.where(is_data, np.int8(Kind.DATA), np.int8(Kind.ZERO))[kept],
     )
     lost = _round_out(table.rows(is_fault))
     rest = subtract(whole, body.ranges)

@@ -153,8 +153,9 @@ class _Writer:
     def _write_head(self, lost: Ranges, *, incomplete: bool) -> None:
         header = with_flags(self.layout.header, DUMP_ELF_INCOMPLETE if incomplete else 0)
         lost = fit(self.layout.phdrs, lost, self._room)
-        head = pack_headers(header, without_lost(self.layout.phdrs, lost))
-        self._output.pwrite(head.ljust(len(self.layout.head), b"\0"), 0)
+        phdrs = without_lost(self.layout.phdrs, lost)
+        head = pack_headers(header, phdrs, size=len(self.layout.head))
+        self._output.pwrite(head, 0)
 
     def _pages(self, start: int, size: int, threads: int) -> Iterator[tuple[Batch, Pages]]:
         page = self._reader.page_size

@@ -140,7 +140,7 @@ def _many(count: int) -> tuple[bytes, int]:
     phdrs["p_paddr"] = np.arange(count, dtype=np.uint64) * 8192
     phdrs["p_offset"] = 8 << 20
     phdrs["p_filesz"] = phdrs["p_memsz"] = 4096
-    return pack_headers(make_ehdr(e_machine=62), phdrs), (8 << 20) + 4096
+    return bytes(pack_headers(make_ehdr(e_machine=62), phdrs)), (8 << 20) + 4096
 
 
 def test_65534_program_headers_need_no_extended_numbering() -> None:

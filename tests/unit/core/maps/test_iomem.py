@@ -120,3 +120,11 @@ def test_regions_of_one_name_are_as_their_ranges() -> None:
     regions = Regions.flat(ranges, "System RAM")
     assert np.array_equal(regions.ranges(lambda name: name == "System RAM"), ranges)
     assert list(regions) == [Region(0, 4, "System RAM"), Region(8, 9, "System RAM")]
+
+
+def test_more_regions_than_can_be_held_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(iomem, "_PIECE", 100)
+    monkeypatch.setattr(iomem, "MAX_REGIONS", 20)
+    assert parse_iomem(rows(20)) is not None
+    with pytest.raises(FormatError, match=exactly("more than 20 regions")):
+        parse_iomem(rows(21))

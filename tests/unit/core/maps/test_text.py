@@ -7,6 +7,7 @@ import pytest
 from tests.builders import maps
 from tests.builders.maps import RAM, RESERVED, E820Dialect
 from tests.matching import exactly
+from vmcorefs.core.maps import text as map_text
 from vmcorefs.core.maps.memory_map import MemoryMap, format_iomem
 from vmcorefs.core.maps.text import parse_memory_map
 from vmcorefs.errors import FormatError
@@ -253,3 +254,21 @@ def test_what_is_no_map_is_refused_with_what_it_starts_with(data: bytes) -> None
         ),
     ):
         parse_memory_map(data)
+
+
+@pytest.mark.parametrize(
+    "spell", [maps.memmap_grep, maps.e820_text, lambda rows: maps.e820_text(rows, "old")]
+)
+def test_more_entries_than_firmware_can_have_are_refused(
+    monkeypatch: pytest.MonkeyPatch, spell: maps.Speller
+) -> None:
+    several = [(n << 20, (n << 20) + 0x1000, RAM) for n in range(21)]
+    monkeypatch.setattr(map_text, "MAX_OF_FIRMWARE", 20)
+    assert len(parse(spell(several[:20])).ram) == 20
+    with pytest.raises(FormatError, match=exactly("more than 20 entries of a firmware's map")):
+        parse(spell(several))
+
+
+def test_a_firmwares_map_as_rows_may_be_as_long_as_iomem() -> None:
+    rows = [(n << 20, (n << 20) + 0x1000, RAM) for n in range(100_000)]
+    assert len(parse(maps.memmap_rows(rows)).ram) == 100_000

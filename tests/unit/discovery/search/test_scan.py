@@ -43,7 +43,7 @@ class Sparse(BytesSource):
         super().pread_into(offset, buffer)
 
     def next_data(self, offset: int, end: int) -> int:
-        left = self._data[offset:end].lstrip(b"\0")
+        left = bytes(self._data[offset:end]).lstrip(b"\0")
         return end - len(left)
 
 
