@@ -57,11 +57,16 @@ _RANGES = (
     (".text", "_stext", "_etext", _SHF_EXECINSTR),
     (".rodata", "__start_rodata", "__end_rodata", 0),
     (".data", "_sdata", "_edata", _SHF_WRITE),
-    (".init.text", "_sinittext", "_einittext", _SHF_EXECINSTR),
+    (".image.init", "_sinittext", "_einittext", _SHF_EXECINSTR),
     (".bss", "__bss_start", "__bss_stop", _SHF_WRITE),
 )
 
 _KEPT = (PER_CPU, ".text", ".rodata", ".data")
+
+_MARK = ".init.text"
+"""A section without bytes, as the kernel has freed them: drgn knows a vmlinux by it (libdrgn's
+elf_file.c, drgn_elf_file_create), and only of a vmlinux it takes the image to reach from the first
+segment to the last one, whatever the addresses of those in between."""
 
 
 class _Section(msgspec.Struct, frozen=True):
@@ -128,7 +133,10 @@ def make_vmlinux(
     if symbols.word_size != 8:
         raise UnsupportedError(f"no vmlinux for a kernel of {symbols.word_size * 8} bits")
     image = [_fill(section, contents.image) for section in _lay_out_image(symbols)]
-    sections = [_Section("", 0), *image, *contents.sections(byte_order)]
+    if len(image) > 2 and image[0].name == PER_CPU:  # not the first, not the last: see _MARK
+        image[:2] = image[1], image[0]
+    mark = _Section(_MARK, _SHT_PROGBITS)
+    sections = [_Section("", 0), *image, mark, *contents.sections(byte_order)]
     table, local_count = _make_symtab(symbols, sections, byte_order)
     strings = ("\0" + "\0".join(symbols.names) + "\0").encode("latin-1")
     symtab = _Section(".symtab", _SHT_SYMTAB, content=table, align=8, entsize=24)
@@ -233,11 +241,11 @@ def _place_symbols(
     share an address, only the first gets that size: it is the one that the kernel prints in an
     oops (kernel/kallsyms.c, ``get_symbol_pos``), and gdb and elfutils prefer symbols with a size.
     """
-    rows = [
+    rows = sorted(
         (section.addr, section.addr + section.size, number)
         for number, section in enumerate(sections)
         if _is_in_memory(section)
-    ]
+    )
     image = np.array([(0, 0, _SHN_ABS), *rows], dtype=np.uint64)
     row = image[1:, 0].searchsorted(addresses, side="right")
     inside = addresses <= image[row, 1]  # _end, say: readers move no absolute symbol
@@ -259,7 +267,7 @@ def _pack(sections: list[_Section], machine: int, byte_order: ByteOrder) -> byte
         names += section.name.encode() + b"\0"
     sections[-1] = replace(sections[-1], content=names)
 
-    loads = sum(map(_has_segment, sections))
+    loads = sum(map(_is_in_memory, sections))
     parts, headers, segments = [], [], []
     offset = MAX_EHDR_SIZE + loads * _PHDR_SIZE
     for section, name in zip(sections, name_at, strict=True):
@@ -268,7 +276,7 @@ def _pack(sections: list[_Section], machine: int, byte_order: ByteOrder) -> byte
         size = len(section.content) or section.size
         parts += [bytes(padding), section.content]
         headers.append(_pack_section(section, name, offset, size, byte_order))
-        if _has_segment(section):
+        if _is_in_memory(section):
             segments.append(_pack_segment(section, offset, size, byte_order))
         offset += len(section.content)
     padding = -offset % 8
@@ -286,11 +294,6 @@ def _pack(sections: list[_Section], machine: int, byte_order: ByteOrder) -> byte
 def _is_in_memory(section: _Section) -> bool:
     """Whether the kernel had it in memory."""
     return section.flags & _SHF_ALLOC > 0
-
-
-def _has_segment(section: _Section) -> bool:
-    """Whether a segment holds it: drgn believes that KASLR has moved all that one holds."""
-    return _is_in_memory(section) and (section.name != PER_CPU or section.addr > 0)
 
 
 def _pack_section(
