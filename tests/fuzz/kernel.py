@@ -26,9 +26,10 @@ from tests.builders.modules import BASE, EXT4, HEAD, Machine
 from tests.builders.orc import ENTRIES, ORC
 from tests.fuzz.memory import pack, prefixed, split, unpack
 from tests.fuzz.target import target
+from vmcorefs.core.debuginfo.declarations import declare
 from vmcorefs.core.debuginfo.dwarf import Places, make_dwarf
 from vmcorefs.core.debuginfo.orc import read_debug_frame
-from vmcorefs.core.debuginfo.variables import declare
+from vmcorefs.core.debuginfo.variables import VARIABLES as KNOWN
 from vmcorefs.core.debuginfo.vmlinux import Contents, make_vmlinux
 from vmcorefs.core.structures.btf_table import read_types
 from vmcorefs.core.structures.kallsyms import SymbolTable, read_symbols
@@ -194,7 +195,7 @@ def _types() -> Writer:
     btf.add(btf_kinds.PTR, "", 2)
     btf.add_struct("", 4, [("bit", 1, 3 << 24 | 2)], kind=btf_kinds.UNION, flag=1)
     btf.add(btf_kinds.ARRAY, "", 0, [2, 1, 8])
-    btf.add_list(btf_kinds.ENUM, "state", 4, [("ON", 1), ("OFF", 2)])
+    btf.add_list(btf_kinds.ENUM, "maple_type", 4, [("ON", 1), ("NR_SOFTIRQS", 2)])
     btf.add_list(btf_kinds.ENUM64, "wide", 8, [("HIGH", 1, 2)])
     btf.add_list(btf_kinds.FUNC_PROTO, "", 1, [("list", 3), ("", 0)])
     btf.add(btf_kinds.FUNC, "f", 8, vlen=1)
@@ -203,27 +204,31 @@ def _types() -> Writer:
     btf.add(btf_kinds.CONST, "", 11)
     btf.add(btf_kinds.VAR, "x", 1, [0])
     btf.add(btf_kinds.DATASEC, ".data..percpu", 4, [13, 0, 4], vlen=1)
+    btf.add_struct("", 24, [("seq", 1, 0), ("timekeeper", 2, 64)])
+    btf.add_struct("softirq_action", 8, [("action", 3, 0)])
+    btf.add(btf_kinds.INT, "unsigned char", 1, [8])
     return btf
 
 
 def _itself() -> Writer:
     btf = _types()
-    btf.add(btf_kinds.TYPEDEF, "loop", 16)
-    btf.add(btf_kinds.CONST, "", 15)
+    btf.add(btf_kinds.TYPEDEF, "u64", 19)
+    btf.add(btf_kinds.CONST, "", 18)
     return btf
 
 
 def _deep() -> Writer:
     btf = _types()
-    for inner in range(14, 14 + 3000):
+    for inner in range(17, 17 + 3000):
         btf.add_struct("box", 4, [("inner", inner, 0)])
     return btf
 
 
 @target("types", valid=[_types().finish()], nasty=[_itself().finish(), _deep().finish()])
 def _make_types(data: bytes) -> None:
-    types, declared = declare(read_types(data, "<"), {"modules": 16, "x": 4})
-    places = Places({"f": (TEXT, 16)}, {"x": 8, "modules": TEXT}, {"write_expire": 5}, (TEXT, 64))
+    types, declared = declare(read_types(data, "<"), dict.fromkeys(KNOWN, 4096))
+    variables = dict.fromkeys(KNOWN, TEXT)
+    places = Places({"f": (TEXT, 16)}, variables, {"write_expire": 5}, (TEXT, 64))
     made = make_dwarf(types, places, declared, byte_order="<", char_is_signed=True)
     assert len(made.info) < 100 * len(data) + 1000
 

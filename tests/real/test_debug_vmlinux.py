@@ -16,14 +16,14 @@ pytestmark = REAL
 CRASH = (
     *("sys", "bt -a", "ps", "log", "mod", "kmem -i", "kmem -s", "files", "vm", "mount", "net"),
     *("dev", "irq", "runq", "timer", "task", "struct task_struct"),
+    *("foreach bt", "kmem -V", "kmem -g", "kmem -n", "swap", "ipcs", "sys -i", "p linux_banner"),
 )
 
 _FRAME = re.compile(r"#[0-9]+ +(?!entry_|0x|\?)(\w+)")
 """A frame's function, but for the entry from user space: assembly has several names there."""
 
-# which file it is, where crash's own code was when a command of its own failed, and what crash's
-# gdb says of per-CPU variables, which are in no segment
-_APART = re.compile(r" *KERNEL: .*|.* error trace: .*|warning: Loadable section .*|")
+# which file it is, and where crash's own code was when a command of its own failed
+_APART = re.compile(r" *KERNEL: .*|.* error trace: .*|")
 
 
 @only("kexec", "file")

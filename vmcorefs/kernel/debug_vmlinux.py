@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import logging
 import re
+from collections import Counter
 from collections.abc import Iterator
+from contextlib import suppress
 
 import numpy as np
 
+from vmcorefs.core.debuginfo.declarations import declare
 from vmcorefs.core.debuginfo.dwarf import Dwarf, Places, make_dwarf
 from vmcorefs.core.debuginfo.orc import read_debug_frame
-from vmcorefs.core.debuginfo.variables import declare
 from vmcorefs.core.debuginfo.vmlinux import (
     PER_CPU,
     Contents,
@@ -35,6 +37,7 @@ A capture kernel has less, and whoever lists the tree there must not cost the du
 
 _BUILD_ID = re.compile("([0-9a-f]{2}){8,64}")
 _MAX_SECTION = 1 << 27  # .text of distributions' kernels is 14 to 20 MiB
+_MAX_TABLE = 1 << 16  # of system calls: there are 470
 _ADDRESSES = 1 << 64
 _SECOND = 10**9  # in ns
 _MAX_HZ = 1200  # alpha's
@@ -108,7 +111,7 @@ def _describe_types(kernel: Kernel, linked: SymbolTable, btf: bytes | None) -> D
     if btf is None:
         return None  # the symbols' warnings say why
     try:
-        types, declared = declare(read_types(btf, kernel.byte_order), _sizes(linked))
+        types, declared = declare(read_types(btf, kernel.byte_order), _known_sizes(kernel, linked))
         return make_dwarf(
             types,
             _find_places(linked, _read_constants(kernel)),
@@ -135,6 +138,19 @@ def _sizes(symbols: SymbolTable) -> dict[str, int]:
     return dict(zip(symbols.names, sizes.tolist(), strict=True))
 
 
+def _known_sizes(kernel: Kernel, symbols: SymbolTable) -> dict[str, int]:
+    """Of each symbol whose name is unique, the bytes that its variable has, as far as is known."""
+    counts = Counter(symbols.names)
+    sizes = {name: size for name, size in _sizes(symbols).items() if counts[name] == 1}
+    with suppress(VmcorefsError, KeyError):
+        sizes["linux_banner"] = min(sizes["linux_banner"], len(kernel.banner) + 1)
+    with suppress(VmcorefsError, KeyError):  # what is behind it up to the next one is zero
+        room = min(sizes["sys_call_table"], _MAX_TABLE)
+        table = kernel.image.read(kernel.symbol("sys_call_table"), room).rstrip(b"\0")
+        sizes["sys_call_table"] = -(-len(table) // kernel.word_size) * kernel.word_size
+    return sizes
+
+
 def _read_constants(kernel: Kernel) -> dict[str, int]:
     """What readers look for in variables that the compiler has turned into numbers.
 
@@ -142,12 +158,21 @@ def _read_constants(kernel: Kernel) -> dict[str, int]:
     would tell a wrong uptime.
     """
     try:
-        tick = kernel.image.integer(kernel.symbol("tick_nsec"), kernel.word_size)
+        tick = _read_tick(kernel)
     except VmcorefsError:
         return {}
     # TICK_NSEC is rounded (include/linux/jiffies.h), and ntp_tick_adj= moves it a little
     hz = round(_SECOND / tick) if tick else 0
     return {"write_expire": 5 * hz} if 0 < hz <= _MAX_HZ else {}
+
+
+def _read_tick(kernel: Kernel) -> int:
+    """How long a tick is, in ns."""
+    with suppress(VmcorefsError):
+        return kernel.image.integer(kernel.symbol("tick_nsec"), kernel.word_size)
+    # since 6.13 (kernel/time/ntp.c), in ns << NTP_SCALE_SHIFT
+    at = kernel.symbol("tk_ntp_data") + kernel.structs("ntp_data")["ntp_data"].offset("tick_length")
+    return kernel.image.integer(at, 8) >> 32
 
 
 def _find_places(symbols: SymbolTable, constants: dict[str, int]) -> Places:

@@ -14,12 +14,14 @@ from tests.builders.btf import INT, Writer
 from tests.builders.kallsyms import make_table
 from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
 from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
+from vmcorefs.core.structures.btf import Struct
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
 from vmcorefs.kernel.debug_vmlinux import (
     NEEDED,
     _find_places,
     _has_signed_chars,
+    _known_sizes,
     _read_constants,
     _read_contents,
     kernel_offset,
@@ -70,6 +72,8 @@ def kernel(
         image=memory,
         virtual=memory,
         symbol=symbol,
+        structs=lambda name: {name: Struct(name, 136, {"tick_length": 8})},
+        banner=b"Linux version 6.1.0 (gcc) #1\n",
         word_size=8,
         machine=machine,
         byte_order="<",
@@ -162,6 +166,34 @@ def test_the_frequency_that_crash_looks_for(tick: int, hz: int) -> None:
     dead = kernel({T: tick.to_bytes(8, "little")}, {"tick_nsec": T})
 
     assert _read_constants(dead) == {"write_expire": 5 * hz}
+
+
+def test_the_frequency_where_ntp_keeps_it() -> None:
+    length = 17179868538849792  # of a 7.3 kernel with CONFIG_HZ=250
+    dead = kernel({T + 8: length.to_bytes(8, "little")}, {"tk_ntp_data": T})
+
+    assert _read_constants(dead) == {"write_expire": 5 * 250}
+
+
+def test_how_large_variables_are() -> None:
+    rows = [
+        (T, "R", "sys_call_table"),
+        (T + 0x60, "R", "linux_banner"),
+        (T + 0x1000, "D", "modules"),
+        (T + 0x1010, "d", "debug"),
+        (T + 0x1020, "d", "debug"),
+        (T + 0x1030, "B", "_end"),
+    ]
+    table = b"".join((T + 16 * n).to_bytes(8, "little") for n in range(1, 11))
+
+    sizes = _known_sizes(kernel({T: table}, {"sys_call_table": T}), make_table(rows))
+
+    assert sizes == {
+        "sys_call_table": 10 * 8,
+        "linux_banner": len("Linux version 6.1.0 (gcc) #1\n\0"),
+        "modules": 0x10,
+        "_end": 0,
+    }
 
 
 @pytest.mark.parametrize("tick", [0, 1, 1 << 63])

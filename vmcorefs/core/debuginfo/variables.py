@@ -7,48 +7,65 @@ out.
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from typing import Final
 
-import msgspec
-import numpy as np
-from msgspec.structs import replace
-
-from vmcorefs.core.structures.btf_table import Kind, TypeTable
-
-VARIABLES: Final[Mapping[str, str]] = {
-    # sched, fork
+VARIABLES: Final[Mapping[str, str | tuple[str, ...]]] = {
+    # init/init_task.c, kernel/fork.c, kernel/pid.c, init/version.c, ipc/msgutil.c, fs/fs_struct.c
     "init_task": "struct task_struct",
     "init_mm": "struct mm_struct",
     "init_thread_union": "union thread_union",
     "init_files": "struct files_struct",
     "init_fs": "struct fs_struct",
-    "runqueues": "struct rq",
+    "userspace_init_fs": "struct fs_struct*",
     "init_pid_ns": "struct pid_namespace",
     "init_uts_ns": "struct uts_namespace",
+    "init_ipc_ns": "struct ipc_namespace",
+    "ipc_mni_shift": "int",
     "init_css_set": "struct css_set",
+    "nr_threads": "int",
+    "pid_max": "int",
+    "task_struct_cachep": "struct kmem_cache*",
+    "vm_area_cachep": "struct kmem_cache*",
+    "task_state_array": "char*[9]",  # fs/proc/array.c
+    "uidhash_table": "struct hlist_head[]",  # kernel/user.c
+    # kernel/sched/core.c, kernel/sched/loadavg.c
+    "runqueues": "struct rq",
     "root_task_group": "struct task_group",
-    # CPUs
+    "avenrun": "long unsigned int[3]",
+    # kernel/cpu.c, mm/percpu.c, arch/x86
     "__per_cpu_offset": "long unsigned int[]",
     "__cpu_possible_mask": "struct cpumask",
     "__cpu_present_mask": "struct cpumask",
     "__cpu_online_mask": "struct cpumask",
     "__cpu_active_mask": "struct cpumask",
+    "cpu_bit_bitmap": "long unsigned int[65][]",
     "nr_cpu_ids": "unsigned int",
     "boot_cpu_data": "struct cpuinfo_x86",
+    "cpu_khz": "unsigned int",
+    "apic": "struct apic*",
     "idt_table": "gate_desc[]",
+    "idt_descr": "struct desc_ptr",
     "phys_base": "long unsigned int",
     "page_offset_base": "long unsigned int",
     "vmalloc_base": "long unsigned int",
     "vmemmap_base": "long unsigned int",
-    # the end
+    "_cea_offset": "long unsigned int",
+    "e820_table": "struct e820_table*",
+    # arch/arm64
+    "memstart_addr": "s64",
+    "kimage_voffset": "u64",
+    # kernel/panic.c, kernel/crash_core.c, kernel/kexec_core.c
     "crash_notes": "note_buf_t*",
+    "crashing_cpu": "int",
     "panic_cpu": "atomic_t",
     "panic_on_oops": "int",
+    "tainted_mask": "long unsigned int",
+    "taint_flags": "struct taint_flag[]",
     "vmcoreinfo_data": "unsigned char*",
     "vmcoreinfo_size": "size_t",
-    # log
+    "kexec_crash_image": "struct kimage*",
+    # kernel/printk/printk.c, init/version.c, init/main.c, drivers/firmware/dmi_scan.c
     "prb": "struct printk_ringbuffer*",
     "printk_rb_static": "struct printk_ringbuffer",
     "log_buf": "char*",
@@ -56,60 +73,115 @@ VARIABLES: Final[Mapping[str, str]] = {
     "clear_seq": "struct latched_seq",
     "linux_banner": "char[]",
     "saved_command_line": "char*",
-    # time
+    "dmi_ident": "char*[DMI_STRING_MAX]",
+    # kernel/time
     "jiffies_64": "u64",
     "jiffies": "long unsigned int",
-    "tk_core": "struct tk_data",
-    # memory
+    "tk_core": ("struct tk_data", "struct {seq timekeeper}"),  # named since 6.13
+    "timekeeper_data": "struct tk_data[TIMEKEEPERS_MAX]",
+    "tick_broadcast_device": "struct tick_device",
+    # mm
     "mem_section": "struct mem_section**",
+    "__highest_present_section_nr": "long unsigned int",
     "node_data": "struct pglist_data*[]",
+    "nr_node_ids": "unsigned int",
+    "node_states": "nodemask_t[NR_NODE_STATES]",
+    "memblock": "struct memblock",
     "slab_caches": "struct list_head",
-    "node_states": "nodemask_t[]",
-    "vm_zone_stat": "atomic_long_t[]",
-    "vm_node_stat": "atomic_long_t[]",
-    "vm_numa_event": "atomic_long_t[]",
+    "slab_kset": "struct kset*",
+    "vm_zone_stat": "atomic_long_t[NR_VM_ZONE_STAT_ITEMS]",
+    "vm_node_stat": "atomic_long_t[NR_VM_NODE_STAT_ITEMS]",
+    "vm_numa_event": "atomic_long_t[NR_VM_NUMA_EVENT_ITEMS]",
+    "vm_committed_as": "struct percpu_counter",
+    "sysctl_overcommit_memory": "int",
+    "sysctl_overcommit_ratio": "int",
+    "sysctl_overcommit_kbytes": "long unsigned int",
     "_totalram_pages": "atomic_long_t",
     "totalreserve_pages": "long unsigned int",
     "max_pfn": "long unsigned int",
     "max_low_pfn": "long unsigned int",
     "min_low_pfn": "long unsigned int",
     "high_memory": "void*",
+    "zero_pfn": "long unsigned int",
     "vmap_area_list": "struct list_head",
+    "vmap_area_root": "struct rb_root",
     "vmap_nodes": "struct vmap_node*",
-    "nr_vmap_nodes": "int",
+    "nr_vmap_nodes": "unsigned int",
+    "vmap_zone_size": "unsigned int",
     "swap_info": "struct swap_info_struct*[]",
     "nr_swapfiles": "unsigned int",
+    "nr_swap_pages": "atomic_long_t",
+    "total_swap_pages": "long int",
+    "swapper_spaces": "struct address_space*[]",
+    "nr_swapper_spaces": "unsigned int[]",
     "huge_zero_page": "struct page*",
     "huge_zero_pfn": "long unsigned int",
     "hstates": "struct hstate[]",
+    "hugetlb_max_hstate": "int",
     "default_hstate_idx": "unsigned int",
     "shrinker_list": "struct list_head",
+    "pageflag_names": "struct trace_print_flags[]",
+    # lib
+    "mt_slots": "unsigned char[enum maple_type]",
+    "mt_pivots": "unsigned char[enum maple_type]",
+    "stack_slabs": "void*[]",
+    "stack_pools": ("void*[8192]", "void**"),  # allocated at boot, in newer ones
+    # kernel/resource.c
     "iomem_resource": "struct resource",
     "ioport_resource": "struct resource",
-    # modules
+    # kernel/module
     "modules": "struct list_head",
     "mod_tree": "struct mod_tree_root",
     "module_kset": "struct kset*",
-    "taint_flags": "struct taint_flag[]",
-    # file systems
+    "module_ktype": "struct kobj_type",
+    # fs
     "super_blocks": "struct list_head",
-    "file_systems": "struct file_system_type*",
+    "blockdev_superblock": "struct super_block*",
     "mount_hashtable": "struct hlist_head*",
     "m_hash_mask": "unsigned int",
-    # devices
+    "ns_file_operations": "struct file_operations",
+    "shm_file_operations": "struct file_operations",
+    "shm_file_operations_huge": "struct file_operations",
+    "hugetlbfs_file_operations": "struct file_operations",
+    "pipe_mnt": "struct vfsmount*",
+    "sock_mnt": "struct vfsmount*",
+    "sysfs_root_kn": "struct kernfs_node*",
+    # block, drivers
     "block_class": "struct class",
+    "disk_type": "struct device_type",
     "devices_kset": "struct kset*",
-    "chrdevs": "struct char_device_struct*[]",
-    "major_names": "struct blk_major_name*[]",
+    "bus_kset": "struct kset*",
+    "class_kset": "struct kset*",
+    "bus_ktype": "struct kobj_type",
+    "class_ktype": "struct kobj_type",
+    "device_ktype": "struct kobj_type",
+    "driver_ktype": "struct kobj_type",
+    "memory_subsys": "struct bus_type",
+    "sections_per_block": "int",
+    "pci_bus_type": "struct bus_type",
+    "pci_root_buses": "struct list_head",
+    "chrdevs": "struct char_device_struct*[255]",
+    "cdev_map": "struct kobj_map*",
+    "major_names": "struct blk_major_name*[255]",
     "tty_drivers": "struct list_head",
-    "irq_desc_tree": "struct xarray",
+    "clk_root_list": "struct hlist_head",
+    "clk_orphan_list": "struct hlist_head",
+    "gpd_list": "struct list_head",
+    # kernel/irq, kernel/softirq.c
+    "irq_desc_tree": ("struct xarray", "struct radix_tree_root"),
     "sparse_irqs": "struct maple_tree",
     "irq_desc": "struct irq_desc[]",
-    "nr_irqs": "unsigned int",
-    "softirq_vec": "struct softirq_action[]",
+    "nr_irqs": "int",
+    "total_nr_irqs": "unsigned int",
+    "irq_err_count": "atomic_t",
+    "irq_mis_count": "atomic_t",
+    "chained_action": "struct irqaction",
+    "poll_spurious_irq_timer": "struct timer_list",
+    "softirq_vec": "struct softirq_action[NR_SOFTIRQS]",
     # net
     "init_net": "struct net",
     "net_namespace_list": "struct list_head",
+    "arp_tbl": "struct neigh_table",
     # others that are walked
     "workqueues": "struct list_head",
     "cgrp_dfl_root": "struct cgroup_root",
@@ -120,103 +192,13 @@ VARIABLES: Final[Mapping[str, str]] = {
     "link_idr": "struct idr",
     "ftrace_ops_list": "struct ftrace_ops*",
     "keyboard_notifier_list": "struct atomic_notifier_head",
-    "sys_call_table": "void*[]",
+    "audit_queue": "struct sk_buff_head",
+    "audit_retry_queue": "struct sk_buff_head",
+    "audit_hold_queue": "struct sk_buff_head",
+    "sys_call_table": "sys_call_ptr_t[]",
 }
-"""Name to C type; ``[]`` has as many elements as fit up to the next symbol."""
+"""Name to C type, without qualifiers; of several, the first that the kernel has and that fits.
 
-_DECLARATION: Final = re.compile(r"(?:(struct|union|enum) )?([\w ]+?)(\**)(\[\])?")
-_TAGGED: Final = {
-    "struct": (Kind.STRUCT,),
-    "union": (Kind.UNION,),
-    "enum": (Kind.ENUM, Kind.ENUM64),
-    None: (Kind.INT, Kind.TYPEDEF),
-}
-_POINTER_SIZE: Final = 8
-_MAX_TYPEDEFS: Final = 16
-
-
-class _New(msgspec.Struct, frozen=True):
-    """A type that is not in BTF: a pointer to another, or an array of ``count`` of them."""
-
-    kind: Kind
-    target: int
-    count: int = 0
-
-
-def declare(types: TypeTable, sizes: Mapping[str, int]) -> tuple[TypeTable, dict[str, int]]:
-    """Give the variables of ``VARIABLES`` types.
-
-    Args:
-        types: The kernel's BTF.
-        sizes: Of each symbol, bytes up to the next one.
-
-    Returns:
-        The types, with those pointers and arrays that are new, and each variable's row among them.
-    """
-    added: list[_New] = []
-    declared = {
-        name: row
-        for name, declaration in VARIABLES.items()
-        if name in sizes
-        for row in _resolve(types, declaration, sizes[name], added)
-    }
-    return _extend(types, added), declared
-
-
-def parse(declaration: str) -> tuple[str | None, str, str, str | None]:
-    """Take a C type apart: ``struct`` or the like, name, asterisks, ``[]``.
-
-    Raises:
-        ValueError: if it is none of those that ``VARIABLES`` may have.
-    """
-    match = _DECLARATION.fullmatch(declaration)
-    if match is None:
-        raise ValueError(f"{declaration!r} is no declaration")
-    return match[1], match[2], match[3], match[4]
-
-
-def _resolve(types: TypeTable, declaration: str, size: int, added: list[_New]) -> Iterator[int]:
-    """The row of a C type, or nothing if BTF lacks it."""
-    tag, name, stars, array = parse(declaration)
-    row: int | None = 0 if name == "void" else types.find(name, *_TAGGED[tag])
-    if row is None:
-        return
-    element = _POINTER_SIZE if stars else _size_of(types, row)
-    for _ in stars:
-        row = _add(types, added, _New(Kind.PTR, row))
-    if array is not None:
-        if not element:
-            return
-        row = _add(types, added, _New(Kind.ARRAY, row, size // element))
-    yield row
-
-
-def _size_of(types: TypeTable, row: int) -> int:
-    for _ in range(_MAX_TYPEDEFS):
-        if types.kind[row] != Kind.TYPEDEF:
-            break
-        row = int(types.target[row])
-    sized = types.kind[row] in (Kind.INT, Kind.STRUCT, Kind.UNION)
-    return int(types.target[row]) if sized else 0
-
-
-def _add(types: TypeTable, added: list[_New], new: _New) -> int:
-    if new not in added:
-        added.append(new)
-    return len(types) + added.index(new)
-
-
-def _extend(types: TypeTable, added: list[_New]) -> TypeTable:
-    index = types.of_kind(Kind.INT)[:1].tolist() or [0]  # nobody reads it
-    words = [word for new in added for word in (new.target, *index, new.count)]
-    none = np.zeros(len(added), dtype=np.int64)
-    return replace(
-        types,
-        kind=np.append(types.kind, np.array([new.kind for new in added], dtype=np.uint8)),
-        name=np.append(types.name, none),
-        count=np.append(types.count, none),
-        flag=np.append(types.flag, none > 0),
-        target=np.append(types.target, [new.target for new in added]).astype(np.int64),
-        place=np.append(types.place, len(types.words) + 3 * np.arange(len(added))),
-        words=np.append(types.words, words).astype(np.int64),
-    )
+``struct {a b}`` has no name, but members ``a`` and ``b``. A number of elements may be an
+enumerator; ``enum NAME``, as many as that has; or nothing, as many as fit.
+"""

@@ -28,8 +28,8 @@ from tests.builders.btf import (
     VAR,
     Writer,
 )
+from vmcorefs.core.debuginfo.declarations import declare
 from vmcorefs.core.debuginfo.dwarf import Places, make_dwarf
-from vmcorefs.core.debuginfo.variables import VARIABLES, declare, parse
 from vmcorefs.core.debuginfo.vmlinux import Contents, make_vmlinux
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.structures.btf_table import read_types
@@ -260,11 +260,3 @@ def test_a_variable_that_has_become_a_number() -> None:
         "type": "int",
         "const_value": 1250,
     }
-
-
-@pytest.mark.parametrize("name", VARIABLES)
-def test_every_declaration_can_be_parsed(name: str) -> None:
-    _, base, stars, _ = parse(VARIABLES[name])
-
-    assert base
-    assert set(stars) <= {"*"}
