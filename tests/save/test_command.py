@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+import vmcorefs
 from tests.apart import apart
 from tests.mount.machine import LOW_END, LOW_START, RAM_END, Machine
 from tests.waiting import PATIENCE, running
@@ -214,9 +215,18 @@ def test_what_cannot_be_read_is_listed_and_all_else_is_saved(
     done = machine.run("mount", "--log", str(machine.log), *sources, str(machine.mountpoint))
     assert done.returncode == 0, done.stderr
     machine.expected_log.append("no input holds")
+    iomem, lowmem = machine.directory / "iomem", machine.directory / "lowmem"
+    with vmcorefs.open(ram, memory_map=iomem, backup=lowmem) as whole:
+        expected = whole["oldmem"].pread(1 << 30, 0)
     image = ["--map", str(machine.directory / "iomem"), str(machine.mountpoint / "oldmem")]
     done = machine.run("save", *image, "-o", str(out), "--json")
+    copied = machine.run("extract", "oldmem", *image, "-o", str(machine.directory / "copy"))
     machine.run("umount", str(machine.mountpoint))
+    copy = machine.directory / "copy.incomplete"
+    assert copied.returncode == 6
+    assert f"{copy}: 1 MiB could not be read and read as zeros there, first" in copied.stderr
+    held = copy.read_bytes()
+    assert held == expected[:0xD00000] + bytes(1 << 20) + expected[0xE00000:]
     assert done.returncode == 6
     report = json.loads(done.stdout)
     assert report["complete"] is False

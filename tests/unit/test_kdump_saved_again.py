@@ -241,7 +241,7 @@ def test_a_page_whose_codec_is_missing_is_lost_alone(
         capture["oldmem"].pread(PAGE, KEPT[5] * PAGE)
     order = make_order(str(tmp_path / "copy"), (0,), None, None)
     report = save_capture(capture, order, 1, Console(bar=False, say=None, warn=lambda _line: None))
-    assert [(loss.paddr, loss.size) for loss in report.losses.listed] == [(KEPT[5] * PAGE, PAGE)]
+    assert [(loss.start, loss.size) for loss in report.losses.listed] == [(KEPT[5] * PAGE, PAGE)]
 
 
 @pytest.mark.parametrize(("codec", "module"), [("lzo", "lzo"), ("zstd", "zstandard")])

@@ -210,7 +210,7 @@ def test_a_dump_is_written_though_a_page_of_the_page_array_cannot_be_read(
     # a page has 64 structures: those of 64 to 127
     assert kept == 28
     # all that is lost is the page itself, which is memory too
-    assert [(loss.paddr, loss.size) for loss in report.losses.listed] == [
+    assert [(loss.start, loss.size) for loss in report.losses.listed] == [
         (bad // PAGE * PAGE, PAGE)
     ]
     named = [line for line in report.warnings if f"[{bad // PAGE * PAGE:#x}, " in line]

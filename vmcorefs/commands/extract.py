@@ -9,7 +9,7 @@ import click
 from vmcorefs.commands.opening import IMAGES_HELP, capture_options, find_evidence, open_capture
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.space.units import format_size
-from vmcorefs.errors import ConfigError
+from vmcorefs.errors import ConfigError, IncompleteError
 from vmcorefs.output.extract import Outcome, extract as extract_file, stream
 from vmcorefs.output.places import check_place, is_local, local_path, open_target
 from vmcorefs.system.bars import progress_bar
@@ -31,7 +31,8 @@ def extract(file: str, config: CaptureConfig, verify: str | None, output: str, f
     """Write FILE of the tree, such as vmcore, without mounting.
 
     The output is sparse. It is written as OUTPUT.incomplete and renamed when it is whole; the same
-    command resumes an incomplete one.
+    command resumes an incomplete one. What cannot be read does not stop it: it is listed and reads
+    as zeros, the name stays OUTPUT.incomplete and the exit status is 6.
     """
     check_place(output)
     evidence = find_evidence(config, verify)
@@ -51,9 +52,11 @@ def extract(file: str, config: CaptureConfig, verify: str | None, output: str, f
                 )
                 with closing(target):
                     outcome = stream(wanted, target, progress)
-    print_lines(_describe(output, outcome), err=True)
+    print_lines(_describe(outcome), *outcome.losses.lines(), err=True)
+    if outcome.losses.size:
+        raise IncompleteError(outcome.losses.describe(outcome.name, "read as zeros there"))
 
 
-def _describe(output: str, outcome: Outcome) -> str:
+def _describe(outcome: Outcome) -> str:
     resumed = f", {format_size(outcome.resumed)} were there already" if outcome.resumed else ""
-    return f"{output}: {outcome.size} bytes, {format_size(outcome.written)} written{resumed}"
+    return f"{outcome.name}: {outcome.size} bytes, {format_size(outcome.written)} written{resumed}"

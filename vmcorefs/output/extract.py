@@ -3,6 +3,9 @@
 The output's life is that of a dump (``output/target.py``). What an earlier try left in
 ``FILE.incomplete`` is not trusted: each chunk is compared and written again only where it differs,
 so whatever it held, from a killed try or another image, the outcome is the same.
+
+What cannot be read does not keep the rest from being written. It reads as zeros in the output,
+which therefore does not get its name.
 """
 
 from __future__ import annotations
@@ -12,11 +15,14 @@ from contextlib import closing
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
-from vmcorefs.errors import FaultError
+from vmcorefs.errors import FaultError, SourceIOError, VmcorefsError
 from vmcorefs.output.local import LocalTarget
+from vmcorefs.output.losses import Losses
 from vmcorefs.output.target import Target
 from vmcorefs.sources.evidence import NOTHING, Evidence
+from vmcorefs.sources.unreadable import page_in_the_middle
 from vmcorefs.system.progress import Progress
 from vmcorefs.tree.file import TreeFile
 
@@ -31,11 +37,15 @@ class Outcome(msgspec.Struct, frozen=True):
         size: Bytes in the file.
         written: Bytes that were written: not zeros, and not there already.
         resumed: Bytes of an earlier try that were found to be right.
+        losses: Bytes that could not be read or are in no input, by their offset in the file.
+        name: What the output is called now: not by its name, if there are losses.
     """
 
     size: int
     written: int
     resumed: int
+    losses: Losses
+    name: str
 
 
 def extract(
@@ -54,16 +64,22 @@ def extract(
         ConfigError: if ``path`` is an input, it exists and ``force`` is false, another process
             writes it, or ``path.incomplete`` is another user's.
         OutputError: if it cannot be written.
-        FaultError: if bytes are in no input; what precedes them is in ``path.incomplete``.
-        SourceIOError: if an input cannot be read.
+        VmcorefsError: as making the file's table says.
     """
     with closing(
         LocalTarget(path, force=force, resume=True, compared=True, hashed=False, evidence=evidence)
     ) as target:
-        outcome = _copy(file, target, progress)
+        losses = Losses()
+        written, resumed = _copy(file, target, losses, progress)
         target.truncate(file.size)
-        target.sync()
-        target.publish()
+        return _finish(target, Outcome(file.size, written, resumed, losses, path))
+
+
+def _finish(target: Target, outcome: Outcome) -> Outcome:
+    target.sync()
+    if outcome.losses.size:
+        return replace(outcome, name=target.incomplete or outcome.name)
+    target.publish()
     return outcome
 
 
@@ -71,22 +87,23 @@ def stream(file: TreeFile, target: Target, progress: Progress) -> Outcome:
     """Write ``file`` to a place that takes bytes in order alone: every byte, zeros too.
 
     Raises:
-        FaultError: if bytes are in no input.
-        SourceIOError: if an input cannot be read.
         OutputError: if the target cannot be written.
+        VmcorefsError: as making the file's table says.
     """
+    losses = Losses()
     chunk = np.empty(_CHUNK, dtype=np.uint8)
     for offset in range(0, file.size, _CHUNK):
         data = chunk.data[: min(_CHUNK, file.size - offset)]
-        file.reader.pread_into(offset, data)
+        _read(file, offset, data, losses)
         target.pwrite(data, offset)
         progress(offset + len(data), file.size)
-    target.sync()
-    target.publish()
-    return Outcome(file.size, file.size, 0)
+    return _finish(target, Outcome(file.size, file.size, 0, losses, target.name))
 
 
-def _copy(file: TreeFile, target: LocalTarget, progress: Progress) -> Outcome:
+def _copy(
+    file: TreeFile, target: LocalTarget, losses: Losses, progress: Progress
+) -> tuple[int, int]:
+    """Write what is not there already; how much that is, and how much was."""
     present = target.present
     ours, theirs = np.empty(_CHUNK, dtype=np.uint8), np.empty(_CHUNK, dtype=np.uint8)
     written = resumed = 0
@@ -98,27 +115,43 @@ def _copy(file: TreeFile, target: LocalTarget, progress: Progress) -> Outcome:
             continue
         data, old = ours[:size], theirs[:size]
         data[:] = old[:] = 0
-        fault = None if empty else _read(file, offset, data)
-        if fault is not None:
-            data = data[: fault.offset - offset]
-            old = old[: len(data)]
+        if not empty:
+            _read(file, offset, data.data, losses)
         if offset < present:
-            left = target.pread(len(old), offset)
+            left = target.pread(size, offset)
             old[: len(left)] = np.frombuffer(left, dtype=np.uint8)
             resumed += len(left) if np.array_equal(old[: len(left)], data[: len(left)]) else 0
         written += _write_differences(target, data, old, offset)
-        if fault is not None:
-            raise fault
-    return Outcome(file.size, written, resumed)
+    return written, resumed
 
 
-def _read(file: TreeFile, offset: int, buffer: npt.NDArray[np.uint8]) -> FaultError | None:
-    """Fill ``buffer``, or what of it precedes the fault that is returned."""
-    try:
-        file.reader.pread_into(offset, buffer.data)
-    except FaultError as fault:
-        return fault
-    return None
+def _read(file: TreeFile, offset: int, buffer: memoryview, losses: Losses) -> None:
+    """Fill ``buffer``: what is in no input or cannot be read becomes zeros, and is a loss."""
+    parts = [(0, len(buffer))]
+    while parts:
+        start, end = parts.pop()
+        try:
+            file.reader.pread_into(offset + start, buffer[start:end])
+        except FaultError as fault:
+            # what precedes it has been read
+            low = fault.offset - offset
+            high = min(low + fault.size, end)
+            _lose(buffer, low, high, offset, losses, fault)
+            if high < end:
+                parts.append((high, end))
+        except SourceIOError as error:
+            middle = page_in_the_middle(offset + start, offset + end) - offset
+            if middle < end:
+                parts += ((middle, end), (start, middle))
+            else:
+                _lose(buffer, start, end, offset, losses, error)
+
+
+def _lose(
+    buffer: memoryview, low: int, high: int, offset: int, losses: Losses, why: VmcorefsError
+) -> None:
+    buffer[low:high] = bytes(high - low)
+    losses.add(offset + low, high - low, str(why))
 
 
 def _write_differences(

@@ -11,8 +11,8 @@ import numpy.typing as npt
 from vmcorefs.core.pages.dump_level import BoolArray, KindArray
 from vmcorefs.core.space.ranges import Int64Array, Ranges, normalise
 from vmcorefs.errors import FaultError, SourceIOError
+from vmcorefs.output.losses import Loss, add_loss
 from vmcorefs.save.dump import Dump
-from vmcorefs.save.losses import Loss, add_loss
 from vmcorefs.save.survey import Survey, Window
 
 _BATCH = 2 << 20

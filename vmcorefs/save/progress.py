@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Sequence
 
 from vmcorefs.core.space.units import format_size
-from vmcorefs.save.report import Losses
+from vmcorefs.output.losses import Losses
 from vmcorefs.save.stop import Stop
 from vmcorefs.system.bars import make_bar
 

@@ -7,37 +7,15 @@ from collections.abc import Mapping
 import msgspec
 
 from vmcorefs.core.pages.dump_level import PageKind
-from vmcorefs.core.space.units import format_range, format_size
-from vmcorefs.save.losses import Loss, add_loss
+from vmcorefs.core.space.units import format_size
+from vmcorefs.output.losses import Losses
 from vmcorefs.save.written import Counts
-
-_MAX_LISTED = 1000
-"""Ranges that are listed one by one; a report is no place for a million."""
 
 NAMES: Mapping[PageKind, str] = {
     **{kind: kind.name.lower() for kind in PageKind},
     PageKind.CACHE_PRIVATE: "private cache",
 }
 """What people and programs call each kind."""
-
-
-class Losses:
-    """All bytes that could not be read; neighbours are one.
-
-    Attributes:
-        size: How many bytes.
-        listed: The first ``_MAX_LISTED`` ranges.
-    """
-
-    def __init__(self) -> None:
-        self.size = 0
-        self.listed: list[Loss] = []
-
-    def add(self, paddr: int, size: int, reason: str) -> None:
-        """One more."""
-        self.size += size
-        if len(self.listed) < _MAX_LISTED or self.listed[-1].end == paddr:
-            add_loss(self.listed, Loss(paddr, size, reason))
 
 
 class Report(msgspec.Struct, frozen=True):
@@ -117,7 +95,7 @@ def as_dict(report: Report) -> dict[str, object]:
         "missing_bytes": report.missing,
         "lost_bytes": report.losses.size,
         "lost": [
-            {"paddr": loss.paddr, "size": loss.size, "reason": loss.reason}
+            {"paddr": loss.start, "size": loss.size, "reason": loss.reason}
             for loss in report.losses.listed
         ],
         "warnings": list(report.warnings),
@@ -126,16 +104,13 @@ def as_dict(report: Report) -> dict[str, object]:
 
 def format_summary(report: Report) -> list[str]:
     """The report for people: some lines."""
-    return [*_pages(report), *_files(report), *_losses(report)]
+    lost = report.losses.lines("... (--json lists them)")
+    return [*_pages(report), *_files(report), *lost]
 
 
 def describe_losses(report: Report) -> str:
     """What is wrong with a dump that is not complete, in one line."""
-    first = report.losses.listed[0]
-    return (
-        f"{report.names[0]}: {format_size(report.losses.size)} could not be read and are not in the"
-        f" dump, first {format_range(first.paddr, first.paddr + first.size)}: {first.reason}"
-    )
+    return report.losses.describe(report.names[0], "are not in the dump")
 
 
 def _pages(report: Report) -> list[str]:
@@ -164,14 +139,4 @@ def _files(report: Report) -> list[str]:
         lines.append(f"log     {report.log}")
     for name, digest in zip(report.names, report.sha256, strict=True):
         lines.append(f"sha256  {digest}  {name}" if digest is not None else f"dump    {name}")
-    return lines
-
-
-def _losses(report: Report) -> list[str]:
-    lines = [
-        f"lost    {format_range(loss.paddr, loss.paddr + loss.size)}: {loss.reason}"
-        for loss in report.losses.listed[:20]
-    ]
-    if len(report.losses.listed) > len(lines):
-        lines.append("lost    ... (--json lists them)")
     return lines

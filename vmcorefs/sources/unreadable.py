@@ -95,7 +95,7 @@ class LookedAt:
         parts = [(0, len(buffer), error)]
         while parts:
             start, end, why = parts.pop()
-            middle = _middle(offset + start, offset + end) - offset
+            middle = page_in_the_middle(offset + start, offset + end) - offset
             if middle >= end or left <= 0:
                 # what else is in a page of which a part is bad is bad too
                 low = (offset + start) // PAGE_SIZE * PAGE_SIZE
@@ -148,7 +148,7 @@ def read_around(
         try:
             read(offset + start, buffer[start:end])
         except (FaultError, SourceIOError):
-            middle = _middle(offset + start, offset + end) - offset
+            middle = page_in_the_middle(offset + start, offset + end) - offset
             if middle < end:
                 parts += ((middle, end), (start, middle))
                 continue
@@ -176,7 +176,7 @@ def read_up_to(
     return bytes(buffer), ""
 
 
-def _middle(start: int, end: int) -> int:
+def page_in_the_middle(start: int, end: int) -> int:
     """The boundary of pages next to the middle; ``end`` or more if it is all in one page."""
     middle = (start + end) // 2 // PAGE_SIZE * PAGE_SIZE
     return middle if middle > start else start // PAGE_SIZE * PAGE_SIZE + PAGE_SIZE

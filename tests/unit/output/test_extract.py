@@ -11,7 +11,7 @@ import pytest
 
 from tests.builders.dead_machines import stamped
 from tests.matching import exactly, same_bytes
-from vmcorefs import ConfigError, FaultError, OutputError
+from vmcorefs import ConfigError, OutputError, SourceIOError
 from vmcorefs.core.space.extents import Extents, Kind, make_extents, merge
 from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.output.extract import Outcome, extract, stream
@@ -151,17 +151,75 @@ def test_whatever_an_earlier_try_left_the_outcome_is_the_same(
 def test_what_an_earlier_try_wrote_is_not_written_again(out: Path) -> None:
     _partial(out).write_bytes(CONTENT[: 8 * MIB])
     outcome, told = _extract(out)
-    assert outcome == Outcome(size=SIZE, written=0x2345, resumed=8 * MIB)
+    assert (outcome.size, outcome.written, outcome.resumed) == (SIZE, 0x2345, 8 * MIB)
     assert told == SIZE
 
 
-def test_a_fault_leaves_what_precedes_it_under_the_incomplete_name(out: Path) -> None:
-    with pytest.raises(
-        FaultError, match=r"^vmcore: no input holds \[0x3000, 0x400000\) \(missing,"
-    ):
-        _extract(out, missing=True)
+def test_what_no_input_holds_is_a_hole_and_listed_and_the_name_says_so(out: Path) -> None:
+    outcome, told = _extract(out, missing=True)
     assert not out.exists()
-    assert _partial(out).exists()
+    same_bytes(_partial(out).read_bytes(), CONTENT)  # there are zeros in the hole
+    assert _partial(out).stat().st_blocks * 512 <= 16 * 4096
+    assert (outcome.name, outcome.size, told) == (str(_partial(out)), SIZE, SIZE)
+    (loss,) = outcome.losses.listed
+    assert (loss.start, loss.end) == (DATA[0][1], DATA[1][0])
+    assert loss.reason == "vmcore: no input holds [0x3000, 0x400000) (missing, 4182016 bytes)"
+
+
+class _Bad(BytesSource):
+    """A file of which some bytes cannot be read."""
+
+    bad: tuple[int, ...] = (0x2000, 12 * MIB + 0x1004)
+
+    def pread_into(self, offset: int, buffer: memoryview) -> None:
+        for at in self.bad:
+            if offset <= at < offset + len(buffer):
+                raise SourceIOError("ram", at, 1, "Input/output error")
+        super().pread_into(offset, buffer)
+
+
+def _bad_file() -> TreeFile:
+    table = _file().reader.table
+    return table_file("vmcore", table, [_Bad("ram", CONTENT)])
+
+
+LOST = ((0x2000, 0x3000), (12 * MIB + 0x1000, 12 * MIB + 0x2000))
+"""The pages of the bad bytes."""
+
+
+def _without_lost() -> bytes:
+    left = bytearray(CONTENT)
+    for start, end in LOST:
+        left[start:end] = bytes(end - start)
+    return bytes(left)
+
+
+def test_a_page_that_cannot_be_read_costs_that_page_alone(out: Path) -> None:
+    # what an earlier try, or another image, had there does not stay
+    _partial(out).write_bytes(b"\xee" * (6 * MIB))
+    outcome = extract(_bad_file(), str(out), force=False, progress=lambda *_: None)
+    assert not out.exists()
+    same_bytes(_partial(out).read_bytes(), _without_lost())
+    assert outcome.losses.size == 0x2000
+    assert [(loss.start, loss.end) for loss in outcome.losses.listed] == list(LOST)
+    assert outcome.losses.describe(outcome.name, "read as zeros there") == (
+        f"{out}.incomplete: 8 KiB could not be read and read as zeros there, first"
+        " [0x2000, 0x3000): ram: cannot read 1 bytes at offset 0x2000: Input/output error"
+    )
+
+
+def test_what_can_be_read_later_makes_it_whole(out: Path) -> None:
+    extract(_bad_file(), str(out), force=False, progress=lambda *_: None)
+    outcome, _ = _extract(out)
+    assert (outcome.losses.size, outcome.name, outcome.written) == (0, str(out), 0x2000)
+    same_bytes(out.read_bytes(), CONTENT)
+
+
+def test_a_stream_has_zeros_for_a_page_that_cannot_be_read(out: Path) -> None:
+    with out.open("wb") as file:
+        outcome = stream(_bad_file(), StreamTarget("a pipe", file.fileno()), lambda *_: None)
+    same_bytes(out.read_bytes(), _without_lost())
+    assert [(loss.start, loss.end) for loss in outcome.losses.listed] == list(LOST)
 
 
 def test_a_directory_that_does_not_exist_is_named(tmp_path: Path) -> None:
@@ -242,19 +300,13 @@ def test_bytes_are_safe_before_the_name_and_the_name_before_the_end(
     assert done == [f"file False {SIZE}", "directory True 0"]
 
 
-def test_what_precedes_a_fault_is_kept(out: Path) -> None:
-    with pytest.raises(FaultError):
-        _extract(out, missing=True)
-    same_bytes(_partial(out).read_bytes(), CONTENT[: DATA[0][1]])
-
-
 def test_a_stream_gets_every_byte_zeros_too(out: Path) -> None:
     told: list[tuple[int, int]] = []
     with out.open("wb") as file:
         target = StreamTarget("a pipe", file.fileno())
         outcome = stream(_file(), target, lambda *how_far: told.append(how_far))
     same_bytes(out.read_bytes(), CONTENT)
-    assert outcome == Outcome(SIZE, SIZE, 0)
+    assert (outcome.size, outcome.written, outcome.losses.size) == (SIZE, SIZE, 0)
     assert told == [(done, SIZE) for done in (4 * MIB, 8 * MIB, 12 * MIB, 12 * MIB + 0x2345)]
 
 

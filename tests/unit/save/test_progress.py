@@ -83,7 +83,7 @@ def test_what_is_lost_is_said_at_once_and_then_counted(monkeypatch: pytest.Monke
         "vmcore: cannot read 4096 bytes at 0x5000: Input/output error; continuing",
         "vmcore: 50 %, 256 of 512 pages, 204.8 KiB/s, 5 s left, 12 KiB lost",
     ]
-    assert [(loss.paddr, loss.size) for loss in progress.losses.listed] == [
+    assert [(loss.start, loss.size) for loss in progress.losses.listed] == [
         (0x5000, 0x2000),
         (0x9000, 0x1000),
     ]

@@ -6,7 +6,8 @@ import numpy as np
 from msgspec.structs import replace
 
 from vmcorefs.core.pages.dump_level import PageKind
-from vmcorefs.save.report import Losses, Report, as_dict, describe_losses, format_summary
+from vmcorefs.output.losses import Losses
+from vmcorefs.save.report import Report, as_dict, describe_losses, format_summary
 from vmcorefs.save.written import no_counts
 
 

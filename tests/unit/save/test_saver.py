@@ -123,7 +123,7 @@ def test_pages_that_cannot_be_read_are_listed_and_the_dump_does_not_get_its_name
     assert not out.exists()
     assert not report.is_complete
     assert report.names == (f"{out}.incomplete",)
-    assert [(loss.paddr, loss.size) for loss in report.losses.listed] == [
+    assert [(loss.start, loss.size) for loss in report.losses.listed] == [
         (3 * PAGE, 2 * PAGE),
         (9 * PAGE, PAGE),
     ]

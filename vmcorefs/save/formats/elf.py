@@ -31,9 +31,9 @@ from vmcorefs.core.space.ranges import (
 )
 from vmcorefs.core.space.units import align_up
 from vmcorefs.errors import ConfigError, OutputError
+from vmcorefs.output.losses import Loss
 from vmcorefs.save.dump import Dump, Observer, Output
 from vmcorefs.save.formats.append import Appender
-from vmcorefs.save.losses import Loss
 from vmcorefs.save.pages import Batch, PageReader, Pages, batch_pages, batches, find_runs
 from vmcorefs.save.pipeline import map_in_order
 from vmcorefs.save.survey import Survey
@@ -193,7 +193,7 @@ class _Writer:
 
     def _lose(self, loss: Loss, observer: Observer) -> None:
         """Note what is lost; it may have been noted already, in another place."""
-        new = subtract(make_ranges([(loss.paddr, loss.paddr + loss.size)]), self._lost)
+        new = subtract(make_ranges([(loss.start, loss.end)]), self._lost)
         for start, end in new.tolist():
             observer.lost(start, end - start, loss.reason)
             self._has_losses = True

@@ -247,7 +247,7 @@ class _Writer:
     def _put(self, packed: Packed, observer: Observer) -> None:
         pages = packed.pages
         for loss in pages.losses:
-            observer.lost(loss.paddr, loss.size, loss.reason)
+            observer.lost(loss.start, loss.size, loss.reason)
             self._has_losses = True
         self.zero_kinds += packed.zero_kinds
         rows = np.zeros(len(packed.sizes), dtype=self._dtype)

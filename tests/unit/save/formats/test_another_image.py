@@ -199,7 +199,7 @@ def test_a_page_that_cannot_be_read_now_is_where_a_copy_is_written_from(
     with image(ram) as dump:
         report = save_to(half, replace(dump, memory=memory, origin=Origin()), resume=True)
     assert report.resumed == bad
-    assert [loss.paddr for loss in report.losses.listed] == [bad * PAGE]
+    assert [loss.start for loss in report.losses.listed] == [bad * PAGE]
 
 
 def test_a_complete_dump_says_nothing_of_where_it_comes_from(half: Path, ram: Path) -> None:
