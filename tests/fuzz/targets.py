@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from tests.fuzz import binaries, discovery, dumps, given, kernel, pages, paging, texts
+from tests.fuzz import binaries, crash_logs, discovery, dumps, given, kernel, pages, paging, texts
 from tests.fuzz.target import TARGETS, Target
 
 __all__ = [
     "TARGETS",
     "Target",
     "binaries",
+    "crash_logs",
     "discovery",
     "dumps",
     "given",

@@ -1,0 +1,53 @@
+"""Of all that a kernel has reported, what it died of."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.unit.core.oops.logs import STACK, stamped
+from vmcorefs.core.oops.cause import PANIC
+from vmcorefs.core.oops.title import read_cause
+
+WARNING = (
+    f"WARNING: CPU: 1 PID: 7 at lib/frob.c:1 frob_old+0x1/0x2\nRIP: 0010:frob_old+0x1/0x2\n{STACK}"
+)
+DEREFERENCE = (
+    f"BUG: kernel NULL pointer dereference, address: 8\nRIP: 0010:frob_read+0x1/0x2\n{STACK}"
+)
+BUG = (
+    "kernel BUG at drivers/frob.c:1!\nOops: invalid opcode: 0000 [#1] SMP\n"
+    f"RIP: 0010:frob_check+0x1/0x2\n{STACK}"
+)
+HUNG = f"INFO: task frob:7 blocked for more than 143 seconds.\n{STACK}"
+QUIET = "frob: up\n" * 500
+
+
+def cause(text: str) -> str:
+    found = read_cause(stamped(text, "T7").encode())
+    return found.title if found else ""
+
+
+@pytest.mark.parametrize(
+    ("text", "title"),
+    [
+        (f"{WARNING}{QUIET}{PANIC}sysrq triggered crash\n{STACK}", "kernel panic: sysrq triggered"),
+        (
+            f"{WARNING}{QUIET}{DEREFERENCE}{PANIC}Fatal exception\n",
+            "BUG: unable to handle kernel NULL pointer dereference in frob_read",
+        ),
+        (
+            f"{DEREFERENCE}{WARNING}{PANIC}Fatal exception in interrupt\n",
+            "BUG: unable to handle kernel NULL pointer dereference in frob_read",
+        ),
+        (f"{HUNG}{WARNING}{PANIC}panic_on_warn set ...\n", "WARNING in frob_old"),
+        (f"{WARNING}{HUNG}{PANIC}hung_task: blocked tasks\n", "INFO: task hung in frob_write"),
+        (f"{WARNING}{QUIET}{BUG}{PANIC}Fatal exception\n", "kernel BUG in frob_check"),
+        # kexec was faster than panic()
+        (f"{WARNING}{QUIET}{BUG}", "kernel BUG in frob_check"),
+        # what it was is lost
+        (f"{PANIC}Fatal exception\n{STACK}", "kernel panic: Fatal exception"),
+        (QUIET, ""),
+    ],
+)
+def test_cause(text: str, title: str) -> None:
+    assert cause(text).removesuffix(" crash") == title

@@ -1,0 +1,57 @@
+"""Which report in a log is of what the kernel died of.
+
+A log may have warnings that are days old. With a panic, its reason decides; without one, which is
+so where the machine hangs and where kexec was faster than panic(), the last report does.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Final
+
+from vmcorefs.core.oops.heads import Head, iter_heads, same_matter
+
+PANIC: Final = "Kernel panic - not syncing: "
+
+_AFTER_A_FAULT: Final = re.compile(r"Fatal (?:hardware )?(?:exception|error!)")  # after die()
+_AFTER_A_REPORT: Final = re.compile(
+    r"panic_on_\w+ set|softlockup: hung tasks|hung_task: blocked tasks|RCU Stall|\.fault=panic set"
+)
+_NO_FAULTS: Final = ("WARNING:", "INFO:")
+_NEAR: Final = 1 << 12
+"""Characters within which what belongs to a report follows its head."""
+
+
+def find_panic(log: str) -> tuple[int, int] | None:
+    """Where the line of the last panic is; None if there was none."""
+    at = log.rfind(PANIC)
+    if at < 0:
+        return None
+    end = log.find("\n", at)
+    return log.rfind("\n", 0, at) + 1, len(log) if end < 0 else end
+
+
+def find_cause(log: str) -> int | None:
+    """Where the report of what the kernel died of begins; None if there is none."""
+    panic = find_panic(log)
+    if panic is None:
+        return _last(log, len(log), ())
+    start, end = panic
+    if _AFTER_A_FAULT.search(log, start, end):
+        cause = _last(log, start, _NO_FAULTS)
+    elif _AFTER_A_REPORT.search(log, start, end):
+        cause = _last(log, start, ())
+    else:
+        cause = None
+    return start if cause is None else cause
+
+
+def _last(log: str, end: int, without: tuple[str, ...]) -> int | None:
+    last: Head | None = None
+    for head in iter_heads(log):
+        if head.start >= end:
+            break
+        begun = last is not None and head.start - last.end < _NEAR and same_matter(log, head)
+        if head.family.word not in without and not begun:
+            last = head
+    return None if last is None else last.start

@@ -1,0 +1,51 @@
+"""The classes of fault, by the names that syzkaller's dashboard has for them.
+
+What each stands for is said in pkg/report/crash/types.go of google/syzkaller.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+
+
+class Fault(StrEnum):
+    """What kind of fault ended, or did not end, a kernel."""
+
+    UNKNOWN = ""
+    """None of the others: the kernel complains of something that has no class."""
+    ATOMIC_SLEEP = "ATOMIC_SLEEP"
+    BUG = "BUG"
+    DOS = "DoS"
+    HANG = "HANG"
+    KASAN_INVALID_FREE = "KASAN-INVALID-FREE"
+    KASAN_NULL_READ = "KASAN-NULL-POINTER-DEREFERENCE-READ"
+    KASAN_NULL_WRITE = "KASAN-NULL-POINTER-DEREFERENCE-WRITE"
+    KASAN_READ = "KASAN-READ"
+    KASAN_UNKNOWN = "KASAN-UNKNOWN"
+    KASAN_FREED_READ = "KASAN-USE-AFTER-FREE-READ"
+    KASAN_FREED_WRITE = "KASAN-USE-AFTER-FREE-WRITE"
+    KASAN_WRITE = "KASAN-WRITE"
+    KCSAN_ASSERT = "KCSAN-ASSERT"
+    KCSAN_RACE = "KCSAN-DATARACE"
+    KCSAN_UNKNOWN = "KCSAN-UNKNOWN"
+    KFENCE_INVALID_FREE = "KFENCE-INVALID-FREE"
+    KFENCE_CORRUPTION = "KFENCE-MEMORY-CORRUPTION"
+    KFENCE_READ = "KFENCE-READ"
+    KFENCE_UNKNOWN = "KFENCE-UNKNOWN"
+    KFENCE_FREED_READ = "KFENCE-USE-AFTER-FREE-READ"
+    KFENCE_FREED_WRITE = "KFENCE-USE-AFTER-FREE-WRITE"
+    KFENCE_WRITE = "KFENCE-WRITE"
+    KMSAN_LEAK = "KMSAN-INFO-LEAK"
+    KMSAN_UNINITIALIZED = "KMSAN-UNINIT-VALUE"
+    KMSAN_UNKNOWN = "KMSAN-UNKNOWN"
+    KMSAN_FREED = "KMSAN-USE-AFTER-FREE-READ"
+    LEAK = "LEAK"
+    LOCKDEP = "LOCKDEP"
+    MEMORY_SAFETY_BUG = "MEMORY_SAFETY_BUG"
+    MEMORY_SAFETY_UBSAN = "MEMORY_SAFETY_UBSAN"
+    NULL_POINTER = "NULL-POINTER-DEREFERENCE"
+    REBOOT = "REBOOT"
+    REFCOUNT = "REFCOUNT_WARNING"
+    SYZ_FAILURE = "SYZ_FAILURE"
+    UBSAN = "UBSAN"
+    WARNING = "WARNING"

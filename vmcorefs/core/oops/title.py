@@ -1,0 +1,159 @@
+"""A log to the title of its crash."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+import msgspec
+from msgspec.structs import replace
+
+from vmcorefs.core.oops.account import Account, take_account
+from vmcorefs.core.oops.cause import find_cause
+from vmcorefs.core.oops.faults import Fault
+from vmcorefs.core.oops.guilt import UNKNOWN, Guilty, find_guilty, iter_without_prefix
+from vmcorefs.core.oops.mangled import why_mangled
+from vmcorefs.core.oops.rules.rule import Rule
+from vmcorefs.core.oops.wording import unify
+
+_HUNG_UP: Final = "serialport: VM disconnected."
+"""What Google's cloud writes on a console that has lost its end."""
+_IN: Final = re.compile(r" in (\{\w\})")
+_ATTEMPTS: Final = 4
+"""Occurrences of a family's word in a line that are looked at."""
+
+
+class CrashTitle(msgspec.Struct, frozen=True):
+    """What a log says of the first crash in it.
+
+    Attributes:
+        title: What groups crashes.
+        alternatives: Other titles of the same crash, sorted: by another name of the function, or
+            for what may be seen of the same bug elsewhere.
+        fault: The class.
+        function: The one to blame, as the title has it; empty if it names none.
+        mangled: Why the log cannot be trusted, or nothing.
+    """
+
+    title: str = ""
+    alternatives: tuple[str, ...] = ()
+    fault: Fault = Fault.UNKNOWN
+    function: str = ""
+    mangled: str = ""
+
+
+def read_title(log: bytes) -> CrashTitle | None:
+    """Give the first report of a crash in a log its title.
+
+    Args:
+        log: As printed on a console, by ``dmesg`` or to syslog.
+
+    Returns:
+        None if no crash is reported.
+    """
+    return _read(log.decode("latin-1"), 0)
+
+
+def read_cause(log: bytes) -> CrashTitle | None:
+    """Give the report of what the kernel died of its title; see ``cause.py``.
+
+    Args:
+        log: All that the kernel has printed.
+    """
+    text = log.decode("latin-1")
+    start = find_cause(text)
+    return None if start is None else _read(text, start)
+
+
+def _read(log: str, start: int) -> CrashTitle | None:
+    account = take_account(log, start)
+    if account is None:
+        return None
+    made = _apply_rules(account)
+    if _HUNG_UP in log and not made.mangled:
+        made = replace(made, mangled="the console was cut off")
+    return made
+
+
+def _apply_rules(account: Account) -> CrashTitle:
+    place, heads = next(_iter_heads(account), (0, []))
+    lines = account.lines[: account.own]
+    for rule, match in heads:
+        found = _find_details(lines, place, match, rule)
+        if found is not None:
+            return _make(account, rule, *found)
+    # without a rule, the line is its own title
+    title = unify(lines[0][lines[0].find(account.family.word) :])
+    mangled = "lines that belong to this message are not in the log" if heads else ""
+    return CrashTitle(title, fault=account.family.fault, mangled=mangled)
+
+
+def _iter_heads(account: Account) -> Iterator[tuple[int, list[tuple[Rule, re.Match[str]]]]]:
+    """Yield the lines that are the head of rules, with the rules."""
+    word = account.family.word
+    for place, line in enumerate(account.lines[: account.own]):
+        at = line.find(word)
+        for _ in range(_ATTEMPTS):
+            if at < 0:
+                break
+            matches = [(rule, rule.head.match(line, at)) for rule in account.family.rules]
+            rules = [(rule, match) for rule, match in matches if match is not None]
+            if rules:
+                yield place, rules
+                break
+            at = line.find(word, at + 1)
+
+
+def _find_details(
+    lines: Sequence[str], place: int, head: re.Match[str], rule: Rule
+) -> tuple[int, list[str]] | None:
+    """Where the report begins, and the groups of its head or its details; None if some lack."""
+    if not rule.details:
+        return place, [group or "" for group in head.groups()]
+    groups: list[str] = []
+    begin = None
+    at = place
+    for pattern in rule.details:
+        match = None
+        while match is None and at < len(lines):
+            match = pattern.search(lines[at])
+            at += 1
+        if match is None:
+            return None
+        begin = at - 1 if begin is None else begin
+        groups += (group or "" for group in match.groups())
+    return begin or 0, groups
+
+
+def _make(account: Account, rule: Rule, begin: int, groups: list[str]) -> CrashTitle:
+    guilty, clean = None, True
+    if rule.blame is not None:
+        guilty, clean = find_guilty(account.lines[begin : account.own], rule.blame)
+        clean = clean and guilty is not None
+        guilty = guilty or Guilty(UNKNOWN, UNKNOWN)
+    name = guilty.name if guilty else ""
+    raw = rule.title.format(*groups, f=name)
+    title = unify(raw)
+    mangled = why_mangled(raw, account.lines, rule)
+    if not clean:
+        mangled = "the function to blame is not to be found"
+    fault = rule.fault if isinstance(rule.fault, Fault) else rule.fault(groups)
+    alternatives = {unify(each) for each in _iter_alternatives(rule, groups, guilty)} - {title}
+    function = "" if name == UNKNOWN else _named(rule).format(*groups, f=name)
+    return CrashTitle(title, tuple(sorted(alternatives)), fault, function, mangled)
+
+
+def _named(rule: Rule) -> str:
+    """The part of a rule's title that names a function."""
+    function = _IN.search(rule.title)
+    return function[1] if function else ""
+
+
+def _iter_alternatives(rule: Rule, groups: list[str], guilty: Guilty | None) -> Iterator[str]:
+    names = [""]
+    if guilty is not None:
+        names = [guilty.name, guilty.symbol, *iter_without_prefix(guilty.symbol)]
+    for name in names:
+        for template in (rule.title, *rule.alternatives):
+            yield template.format(*groups, f=name)
