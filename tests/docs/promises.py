@@ -29,6 +29,7 @@ BACKGROUND = {
     "docs/faults.md": {"The table"},
     "docs/save.md": set(),
     "docs/sources.md": {"Measured"},
+    "docs/report.md": set(),
     "docs/fuzzing.md": {"How to run them", "What was found by them", "What was seen"},
 }
 """The documents that promise, and the headings under which they report instead."""
