@@ -85,7 +85,7 @@ def test_a_file_that_cannot_be_read() -> None:
         given_vmcoreinfo("/nowhere")
     with pytest.raises(ConfigError, match="/: a directory, expected a file with VMCOREINFO"):
         given_vmcoreinfo("/")
-    with pytest.raises(ConfigError, match="embedded null byte"):
+    with pytest.raises(ConfigError, match="embedded null"):
         given_vmcoreinfo("a\0b")
 
 
