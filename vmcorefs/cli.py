@@ -20,7 +20,7 @@ _COMMANDS: Final = {
     "extract": ("commands.extract", "Write FILE of the tree, such as vmcore, without mounting."),
     "inspect": ("commands.inspect", "Show everything that is known, without mounting."),
     "mount": ("commands.mount", "Mount the memory in IMAGE... at MOUNTPOINT."),
-    "report": ("commands.report", "Show what a crash is called, by the kernel's log."),
+    "report": ("commands.report", "Show what the kernel died of, by its log."),
     "save": ("commands.save", "Write a filtered and compressed dump."),
     "test-crash": ("capture.commands", "Crash this machine, to test that its dump is saved."),
     "umount": ("commands.umount", "Unmount a tree and wait until its daemon has gone."),

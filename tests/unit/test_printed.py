@@ -55,7 +55,15 @@ def judge(lines: Sequence[str]) -> None:
 
 
 @pytest.mark.parametrize(
-    "words", [["check"], ["inspect"], ["estimate"], ["extract", "none", "-o", "out"], ["verify"]]
+    "words",
+    [
+        ["check"],
+        ["inspect"],
+        ["estimate"],
+        ["extract", "none", "-o", "out"],
+        ["report"],
+        ["verify"],
+    ],
 )
 def test_a_report_has_nothing_that_acts_on_a_terminal(
     dump: bytes, words: list[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path

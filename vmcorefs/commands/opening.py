@@ -35,7 +35,6 @@ or a mounted tree. Instead of images, one FILE.toml can describe a whole capture
 
 _LEVEL = DumpLevel | None
 _STDOUT, _STDERR = 1, 2  # whatever sys.stdout is
-_images_argument = click.argument("images", nargs=-1, required=True, metavar="IMAGE...")
 _verify_option = click.option(
     "--verify",
     metavar="auto|SUMS",
@@ -55,20 +54,30 @@ def image_options(command: Command) -> Command:
     return _with_options(command, others)
 
 
-def _with_options(command: Command, described: Mapping[str, Option]) -> Command:
+def optional_capture_options(command: Command) -> Command:
+    """The same for a command that does without IMAGE... too: ``config`` is then None."""
+    return _with_options(command, options(), required=False)
+
+
+def _with_options(
+    command: Command, described: Mapping[str, Option], *, required: bool = True
+) -> Command:
     @functools.wraps(command)
     def run(images: tuple[str, ...], **values: Any) -> None:  # noqa: ANN401  # click's
         given = {field: values.pop(field) for field in described}
         # a flag or a list that is not given leaves what the TOML file says
         given = {f: value for f, value in given.items() if value is not False and value != ()}
-        config = make_config(images, **given)
-        refuse_streams(find_evidence(config, values["verify"]))
+        config = None
+        if required or images or any(value is not None for value in given.values()):
+            config = make_config(images, **given)
+            refuse_streams(find_evidence(config, values["verify"]))
         command(config=config, **values)
 
     decorated = _verify_option(run)
     for field, option in reversed([*described.items()]):
         decorated = _make_option(field, option)(decorated)
-    return _images_argument(decorated)
+    metavar = "IMAGE..." if required else "[IMAGE...]"
+    return click.argument("images", nargs=-1, required=required, metavar=metavar)(decorated)
 
 
 def _make_option(field: str, option: Option) -> Callable[[Decorated], Decorated]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any, Final
 
-from vmcorefs.core.oops.title import CrashTitle, read_title
+from vmcorefs.core.oops.title import CrashTitle, read_cause, read_panic, read_title
 from vmcorefs.errors import FormatError
+from vmcorefs.image import MemoryImage
 from vmcorefs.system.files import read_file
 
 Report = dict[str, Any]
@@ -33,13 +34,26 @@ def read_log_file(path: str) -> bytes:
 
 def report_log(log: bytes) -> Report:
     """Say what the first crash in a log is."""
-    return _describe(read_title(log))
+    return _describe(log, read_title(log))
 
 
-def _describe(crash: CrashTitle | None) -> Report:
+def report_image(image: MemoryImage) -> Report:
+    """Say what the kernel in an image died of, by its log."""
+    if image.log is None:
+        return _describe(b"", None, _why_no_log(image))
+    return _describe(image.log, read_cause(image.log))
+
+
+def _why_no_log(image: MemoryImage) -> str:
+    if image.kernel is None:
+        return f"no log: {image.no_kernel}"
+    _, reason = image.kernel.log
+    return reason or "no dmesg: VMCOREINFO does not lead to it"
+
+
+def _describe(log: bytes, crash: CrashTitle | None, nothing: str = _NOTHING) -> Report:
     if crash is None:
-        crash = CrashTitle()
-        reason = _NOTHING
+        crash, reason = CrashTitle(), nothing
     else:
         reason = crash.mangled
     return {
@@ -49,7 +63,13 @@ def _describe(crash: CrashTitle | None) -> Report:
         "function": crash.function,
         "corrupted": bool(crash.mangled),
         "reason": reason,
+        "panic": _decode(read_panic(log)),
+        "lines": [_decode(line) for line in crash.lines],
     }
+
+
+def _decode(text: str) -> str:
+    return text.encode("latin-1").decode(errors="backslashreplace")
 
 
 def format_report(report: Report) -> Iterator[str]:
@@ -62,4 +82,7 @@ def format_report(report: Report) -> Iterator[str]:
     for other in report["alternatives"]:
         yield f"or: {other}"
     yield f"function: {report['function'] or 'none'}"
+    yield f"panic: {report['panic'] or 'none in the log'}"
     yield f"log: {'mangled: ' + report['reason'] if report['corrupted'] else 'whole'}"
+    yield ""
+    yield from report["lines"]

@@ -94,15 +94,15 @@ def _lies_in(path: str, name: str) -> ConfigError:
     )
 
 
-def gather(config: CaptureConfig, *others: str) -> Evidence:
+def gather(config: CaptureConfig | None, *others: str) -> Evidence:
     """Find everything that a command reads.
 
     Args:
-        config: What it opens.
+        config: What it opens, if that is a capture.
         *others: More files; those that do not exist are passed over.
     """
     found = []
-    for path in (*_paths(config), *others):
+    for path in (*(_paths(config) if config is not None else ()), *others):
         try:
             found.append((path, place_of(os.stat(path))))
         except (OSError, ValueError):

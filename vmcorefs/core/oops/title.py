@@ -10,12 +10,16 @@ import msgspec
 from msgspec.structs import replace
 
 from vmcorefs.core.oops.account import Account, take_account
-from vmcorefs.core.oops.cause import find_cause
+from vmcorefs.core.oops.cause import find_cause, find_panic
 from vmcorefs.core.oops.faults import Fault
 from vmcorefs.core.oops.guilt import UNKNOWN, Guilty, find_guilty, iter_without_prefix
+from vmcorefs.core.oops.lines import read_line
 from vmcorefs.core.oops.mangled import why_mangled
 from vmcorefs.core.oops.rules.rule import Rule
 from vmcorefs.core.oops.wording import unify
+
+MAX_SHOWN: Final = 60
+"""Lines of a report that are kept for people: with registers and a stack it has some 50."""
 
 _HUNG_UP: Final = "serialport: VM disconnected."
 """What Google's cloud writes on a console that has lost its end."""
@@ -34,6 +38,7 @@ class CrashTitle(msgspec.Struct, frozen=True):
         fault: The class.
         function: The one to blame, as the title has it; empty if it names none.
         mangled: Why the log cannot be trusted, or nothing.
+        lines: The report, without what is printed in front of each line; ``MAX_SHOWN`` at most.
     """
 
     title: str = ""
@@ -41,6 +46,7 @@ class CrashTitle(msgspec.Struct, frozen=True):
     fault: Fault = Fault.UNKNOWN
     function: str = ""
     mangled: str = ""
+    lines: tuple[str, ...] = ()
 
 
 def read_title(log: bytes) -> CrashTitle | None:
@@ -66,11 +72,18 @@ def read_cause(log: bytes) -> CrashTitle | None:
     return None if start is None else _read(text, start)
 
 
+def read_panic(log: bytes) -> str:
+    """Read the line of the last panic in a log; empty if there is none."""
+    text = log.decode("latin-1")
+    found = find_panic(text)
+    return read_line(text[found[0] : found[1]]).text if found is not None else ""
+
+
 def _read(log: str, start: int) -> CrashTitle | None:
     account = take_account(log, start)
     if account is None:
         return None
-    made = _apply_rules(account)
+    made = replace(_apply_rules(account), lines=tuple(account.lines[:MAX_SHOWN]))
     if _HUNG_UP in log and not made.mangled:
         made = replace(made, mangled="the console was cut off")
     return made
