@@ -185,7 +185,7 @@ def open_image(
             inputs.close()
             raise
     with ExitStack() as stack:
-        images, looked = inputs.sources, look_at(inputs.sources)
+        images, looked = inputs.sources, inputs.looked
         for source in images:
             stack.callback(source.close)
         stack.enter_context(telling_unreadable(looked, inputs.captured))

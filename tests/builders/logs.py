@@ -56,16 +56,25 @@ SYMBOL(logged_chars)={VARIABLES + 16:x}
 
 @dataclass
 class Log:
-    """Bytes by virtual address, and the VMCOREINFO that leads to them."""
+    """Bytes by virtual address, and the VMCOREINFO that leads to them.
+
+    Attributes:
+        info: VMCOREINFO.
+        blocks: The bytes, by their first address.
+        bad: Ranges of addresses that cannot be read.
+    """
 
     info: Vmcoreinfo
     blocks: dict[int, bytes] = field(default_factory=dict)
+    bad: list[tuple[int, int]] = field(default_factory=list)
 
     @property
     def memory(self) -> KernelMemory:
         return KernelMemory(self.read, "<", 8)
 
     def read(self, vaddr: int, size: int) -> bytes:
+        if any(vaddr < end and start < vaddr + size for start, end in self.bad):
+            raise FaultError("memory", vaddr, size, "unreadable")
         for start, block in self.blocks.items():
             if start <= vaddr and vaddr + size <= start + len(block):
                 return block[vaddr - start : vaddr - start + size]

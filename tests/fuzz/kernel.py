@@ -31,6 +31,7 @@ from vmcorefs.core.debuginfo.dwarf import Places, make_dwarf
 from vmcorefs.core.debuginfo.orc import read_debug_frame
 from vmcorefs.core.debuginfo.variables import VARIABLES as KNOWN
 from vmcorefs.core.debuginfo.vmlinux import Contents, make_vmlinux
+from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.core.structures.btf_table import read_types
 from vmcorefs.core.structures.kallsyms import SymbolTable, read_symbols
 from vmcorefs.core.structures.modules import iter_modules
@@ -55,12 +56,21 @@ def _patched(log: Log, vaddr: int, data: bytes, outside: int = 0) -> bytes:
     return _packed(log, outside)
 
 
+def _torn(log: Log) -> bytes:
+    """The same without the second page of what is longer than two."""
+    blocks = dict(log.blocks)
+    for start, block in log.blocks.items():
+        if len(block) > 2 * PAGE_SIZE:
+            blocks[start] = block[:PAGE_SIZE]
+            blocks[start + 2 * PAGE_SIZE] = block[2 * PAGE_SIZE :]
+    return pack(log.info.text, blocks, 0)
+
+
 def _read_log(data: bytes) -> None:
     vmcoreinfo, memory = unpack(data)
     if not names_log(vmcoreinfo):
         raise FormatError("no log")
-    text = read_log(vmcoreinfo, memory)
-    assert len(text) < 1 << 30
+    assert len(read_log(vmcoreinfo, memory).text) < 1 << 30
 
 
 def _ring(records: int = 3) -> Log:
@@ -85,6 +95,7 @@ target(
         _packed(_ring()),
         _packed(make_ring([Record(b"text")] * 40, size_bits=13)),
         _packed(make_ring([Record(b"x" * 200)] * 9)),
+        _torn(make_ring([Record(b"x" * 70)] * 180, count_bits=8, size_bits=14)),
     ],
     nasty=[
         _packed(_same_text()),
@@ -109,7 +120,12 @@ def _overlapping() -> Log:
 
 target(
     "printk-structured",
-    valid=[_packed(make_structured(RECORDS, 0, 48)), _packed(make_structured(RECORDS, 0, 0))],
+    valid=[
+        _packed(make_structured(RECORDS, 0, 48)),
+        _packed(make_structured(RECORDS, 0, 0)),
+        _torn(make_structured(pack_record(5, b"two") * 600, 0, 500 * 24)),
+        _torn(make_structured(pack_record(0, b"one") * 600, 300 * 24, 299 * 24)),
+    ],
     nasty=[
         _packed(_overlapping()),
         _packed(make_structured(RECORDS, 0, 47)),

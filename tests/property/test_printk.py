@@ -15,7 +15,9 @@ def test_a_ring_gives_back_the_newest_records(texts: list[bytes], first_id: int)
     log = make_ring([Record(text) for text in texts], size_bits=13, first_id=first_id)
     printable = bytes(range(0x20, 0x7F))
     for line, text in zip(
-        read_log(log.info, log.memory).split(b"\n[    0.000000] ")[::-1], texts[::-1], strict=False
+        read_log(log.info, log.memory).text.split(b"\n[    0.000000] ")[::-1],
+        texts[::-1],
+        strict=False,
     ):
         if all(code in printable for code in text):
             assert line.removeprefix(b"[    0.000000] ").rstrip(b"\n") == text

@@ -158,7 +158,7 @@ def test_btf_is_the_guests(snapshot: Snapshot, machine: Walked) -> None:
 @each
 def test_the_log_is_what_dmesg_printed(snapshot: Snapshot, machine: Walked) -> None:
     log = read_log(machine.vmcoreinfo, machine.kernel)
-    assert log.decode().startswith(snapshot.text("dmesg"))
+    assert log.text.decode().startswith(snapshot.text("dmesg"))
 
 
 _PAGE = 4096

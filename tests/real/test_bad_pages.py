@@ -117,3 +117,37 @@ def test_pages_whose_structures_cannot_be_read_are_kept(capture: Capture, level:
     assert not after[changed].any()  # PageKind.KERNEL
     assert not after[1024 : 1024 + PAGE // kinds.layout.size].any()
     assert len(named) == 1
+
+
+@pytest.mark.parametrize("how", ["EIO", "missing"])
+def test_a_page_of_the_log_costs_what_stands_in_it_alone(capture: Capture, how: str) -> None:
+    with _opened(capture) as whole:
+        kernel, log = whole.image.kernel, whole.image.log
+        assert kernel is not None
+        assert log is not None
+        memory, info = kernel.image, kernel.vmcoreinfo
+        ring = memory.pointer(info.symbol("prb")) + info.offset("printk_ringbuffer.text_data_ring")
+        text = memory.pointer(ring + info.offset("prb_data_ring.data"))
+        paddr = kernel.mappings.translate(text)
+        assert paddr is not None
+        page = paddr // PAGE + 1
+    ram = str(capture.ram)
+    if how == "EIO":
+        with bad_pages(capture.ram, page), _opened(capture) as opened:
+            found, warnings = opened.image.log, opened.image.warnings
+    else:
+        after = (page + 1) * PAGE
+        size = capture.ram.stat().st_size
+        pieces = (Piece(ram, 0, size=page * PAGE), Piece(ram, after, after, size - after))
+        with open_capture(CaptureConfig(pieces, truncated=True)) as opened:
+            found, warnings = opened.image.log, opened.image.warnings
+    assert found is not None
+    assert "dmesg: 4 KiB of the log could not be read" in warnings
+    lines, before = found.splitlines(), log.splitlines()
+    torn = [line for line in lines if b"of the log could not be read]" in line]
+    # records take 32 bytes at least, and none is lost, but for its text
+    assert 1 <= len(torn) <= PAGE // 32 + 1
+    assert len(lines) == len(before)
+    assert [line for line in lines if line not in torn] == [
+        line for line, now in zip(before, lines, strict=True) if now not in torn
+    ]

@@ -19,6 +19,7 @@ from vmcorefs import ConfigError, Piece, SourceIOError, UnsupportedError
 from vmcorefs.config import parse_piece
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.foreign import refuse_foreign
+from vmcorefs.sources.unreadable import LookedAt
 
 RANGES = ((0x1000, 0x4000), (0x10000, 0x20000))
 MAP = "".join(f"{start:08x}-{end - 1:08x} : System RAM\n" for start, end in RANGES)
@@ -125,7 +126,7 @@ def test_what_cannot_be_read_does_not_hide_what_it_is(tmp_path: Path) -> None:
 
     file = Bad(str(path), role="image")
     with pytest.raises(UnsupportedError, match="a LiME file"):
-        refuse_foreign(file)
+        refuse_foreign(file, LookedAt(file))
     file.close()
 
 

@@ -102,6 +102,18 @@ def test_a_first_page_that_does_not_tell_what_the_file_is(
         assert open_capture(f"{ram}@0").image.kernel is not None
 
 
+def test_what_only_tells_whether_it_is_memory_is_named_too(
+    tmp_path: Path, open_capture: Opener
+) -> None:
+    ram = make_kernel().save(tmp_path / "ram")
+    iomem = tmp_path / "iomem"
+    iomem.write_text("00001000-0009fbff : System RAM\n00100000-03ffffff : System RAM\n")
+    with bad_pages(ram, 3):
+        opened = open_capture(ram, memory_map=iomem, use_elfcorehdr=False, use_vmcoreinfo=False)
+    (line,) = told(opened.image.warnings)
+    assert line.startswith("memory at [0x3000, 0x4000) is taken for absent")
+
+
 def with_elfcorehdr() -> DeadKernel:
     kernel = make_kernel(crash_kernel=CRASH)
     backup = CRASH[0] + MIB

@@ -13,6 +13,7 @@ from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.paging.direct_map import DirectMap, image_span
 from vmcorefs.core.paging.mappings import Mappings
+from vmcorefs.core.space.units import format_size
 from vmcorefs.core.structures.btf import Struct, read_structs
 from vmcorefs.core.structures.kallsyms import SymbolTable, read_symbols
 from vmcorefs.core.structures.kernel_memory import MAX_IMAGE, KernelMemory
@@ -222,13 +223,18 @@ class Kernel:
 
     @once
     def log(self) -> tuple[bytes | None, str]:
-        """Its log as text, or None and the reason, if VMCOREINFO promises one."""
+        """Its log as text, if VMCOREINFO promises one, and what is wrong with it.
+
+        None if nothing of it can be decoded.
+        """
         if not names_log(self.vmcoreinfo):
             return None, ""
         try:
-            return read_log(self.vmcoreinfo, self.image), ""
+            found = read_log(self.vmcoreinfo, self.image)
         except VmcorefsError as error:
             return None, f"no dmesg: {error}"
+        size = format_size(found.lost)
+        return found.text, f"dmesg: {size} of the log could not be read" if found.lost else ""
 
     def symbol(self, name: str) -> int:
         """The address of a symbol.

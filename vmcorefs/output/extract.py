@@ -17,12 +17,12 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
+from vmcorefs.core.space.units import page_in_the_middle
 from vmcorefs.errors import FaultError, SourceIOError, VmcorefsError
 from vmcorefs.output.local import LocalTarget
 from vmcorefs.output.losses import Losses
 from vmcorefs.output.target import Target
 from vmcorefs.sources.evidence import NOTHING, Evidence
-from vmcorefs.sources.unreadable import page_in_the_middle
 from vmcorefs.system.progress import Progress
 from vmcorefs.tree.file import TreeFile
 

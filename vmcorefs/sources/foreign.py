@@ -7,17 +7,21 @@ import zlib
 
 from vmcorefs.core.formats.foreign.recognise import recognise
 from vmcorefs.core.formats.foreign.signature import FILE
-from vmcorefs.errors import SourceIOError, UnsupportedError
+from vmcorefs.errors import UnsupportedError
 from vmcorefs.sources.dump import File
+from vmcorefs.sources.unreadable import LookedAt, read_around
 
-_AT_ONCE = 4096
 _SAMPLE = 1 << 16
 
 
-def refuse_foreign(file: File) -> None:
+def refuse_foreign(file: File, looked: LookedAt) -> None:
     """Refuse a file of a format that is known not to be plain memory.
 
     A character device has no format, and reading it may have effects: it is not looked at.
+
+    Args:
+        file: The file.
+        looked: The same, as it is looked at.
 
     Raises:
         UnsupportedError: with the format, and what to do.
@@ -26,7 +30,7 @@ def refuse_foreign(file: File) -> None:
         return
 
     def read(offset: int, size: int) -> bytes:
-        return _read_what_can_be(file, offset, min(size, file.size - offset))
+        return _read_what_can_be(looked, offset, min(size, file.size - offset))
 
     foreign = recognise(read, file.size, file.name)
     if foreign is not None:
@@ -35,16 +39,17 @@ def refuse_foreign(file: File) -> None:
         raise UnsupportedError(f"{message}; {advice}" if advice else message)
 
 
-def doubt(file: File) -> str:
+def doubt(file: File, looked: LookedAt) -> str:
     """Why a file of no known format may not be plain memory either; empty if nothing says so.
 
-    What is compressed or encrypted everywhere does not shrink; memory does, somewhere.
+    What is compressed or encrypted everywhere does not shrink; memory does, somewhere. The
+    arguments are those of ``refuse_foreign``.
     """
     if file.kind == "character device" or file.size < 4 * _SAMPLE:
         return ""
     places = (0, file.size // 2, file.size - _SAMPLE)
     for offset in places:
-        sample = _read_what_can_be(file, offset, _SAMPLE)
+        sample = _read_what_can_be(looked, offset, _SAMPLE)
         if len(zlib.compress(sample, 1)) < _SAMPLE:
             return ""
     return (
@@ -53,14 +58,8 @@ def doubt(file: File) -> str:
     )
 
 
-def _read_what_can_be(file: File, offset: int, size: int) -> bytes:
+def _read_what_can_be(looked: LookedAt, offset: int, size: int) -> bytes:
     """Bytes of a file; those that cannot be read are zeros, which no format begins with."""
     buffer = bytearray(max(size, 0))
-    view = memoryview(buffer)
-    for at in range(0, len(buffer), _AT_ONCE):
-        piece = view[at : at + _AT_ONCE]
-        try:
-            file.pread_into(offset + at, piece)
-        except SourceIOError:
-            piece[:] = bytes(len(piece))
+    read_around(looked.pread_into, offset, memoryview(buffer))
     return bytes(buffer)

@@ -13,6 +13,7 @@ from vmcorefs.core.space.units import MAX_ADDRESS, format_range
 from vmcorefs.errors import ConfigError, LayoutError, TruncatedError
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.foreign import refuse_foreign
+from vmcorefs.sources.unreadable import LookedAt
 
 
 def lay_out_pieces(pieces: Sequence[Piece], sources: Sequence[FileSource]) -> Extents:
@@ -61,7 +62,7 @@ def open_piece(piece: Piece, *, role: str, ram_end: int | None) -> tuple[FileSou
     source = open_file(piece, role=role, ram_end=ram_end)
     try:
         if piece.paddr is None:
-            refuse_foreign(source)
+            refuse_foreign(source, LookedAt(source))
         return source, paddr, _check_piece(piece, source, paddr)
     except BaseException:
         source.close()

@@ -23,6 +23,7 @@ from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.flattened import Unflattened
 from vmcorefs.sources.foreign import doubt, refuse_foreign
 from vmcorefs.sources.pieces import lay_out_pieces, open_file
+from vmcorefs.sources.unreadable import LookedAt, look_at
 
 _VMCORE = "vmcore"
 _LONGEST_MAGIC = 16
@@ -34,11 +35,13 @@ class RawMemory(msgspec.Struct, frozen=True):
     Attributes:
         sources: An opened file for each piece.
         captured: What they hold by physical address; its ``source`` column indexes ``sources``.
+        looked: The sources as they are looked at.
         warnings: Why a file without an address may be no memory.
     """
 
     sources: tuple[FileSource, ...]
     captured: Extents
+    looked: tuple[LookedAt, ...]
     warnings: tuple[str, ...] = ()
 
 
@@ -67,14 +70,18 @@ def open_inputs(pieces: Sequence[Piece], *, ram_end: int | None) -> DumpFile | R
         for piece in pieces:
             place = replace(piece, path=_in_tree(piece.path)) if _is_whole(piece) else piece
             files.append(open_file(place, role="image", ram_end=ram_end))
+        looked = look_at(files)
         unplaced = [
-            (file, piece) for file, piece in zip(files, pieces, strict=True) if piece.paddr is None
+            (file, as_seen, piece)
+            for file, as_seen, piece in zip(files, looked, pieces, strict=True)
+            if piece.paddr is None
         ]
-        formats = [_recognise(file, piece) for file, piece in unplaced]
-        whole: list[File] = [file for file, _ in unplaced]
+        formats = [_recognise(*each) for each in unplaced]
+        whole: list[File] = [file for file, _, _ in unplaced]
         if not any(formats):
-            doubts = tuple(filter(None, map(doubt, whole)))
-            return RawMemory(tuple(files), lay_out_pieces(pieces, files), doubts)
+            doubts = tuple(filter(None, (doubt(file, as_seen) for file, as_seen, _ in unplaced)))
+            captured = lay_out_pieces(pieces, files)
+            return RawMemory(tuple(files), captured, looked, doubts)
         return _open_dump(whole, formats, len(pieces))
     except BaseException:
         _close(files)
@@ -85,11 +92,11 @@ def _is_whole(piece: Piece) -> bool:
     return piece.paddr is None and not piece.offset and piece.size is None
 
 
-def _recognise(file: File, piece: Piece) -> _Format | None:
+def _recognise(file: File, looked: LookedAt, piece: Piece) -> _Format | None:
     """The format of a file that has no address: None if it may be raw memory."""
     found = _format_of(file)
     if found is None:
-        refuse_foreign(file)
+        refuse_foreign(file, looked)
         if file.kind != "character device" and 0 < file.size < PAGE_SIZE:
             raise UnsupportedError(
                 f"{file.name}: {file.size} bytes, less than a page, expected a machine's memory"

@@ -12,7 +12,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Callable, Sequence
 
-from vmcorefs.core.space.units import PAGE_SIZE, align_up
+from vmcorefs.core.space.units import PAGE_SIZE, align_up, page_in_the_middle
 from vmcorefs.errors import FaultError, SourceIOError, UnreadableError
 from vmcorefs.sources.base import Source
 
@@ -174,9 +174,3 @@ def read_up_to(
         lost = read_around(read, offset, memoryview(buffer))
         return bytes(buffer[: lost[0][0] if lost else size]), str(error) if lost else ""
     return bytes(buffer), ""
-
-
-def page_in_the_middle(start: int, end: int) -> int:
-    """The boundary of pages next to the middle; ``end`` or more if it is all in one page."""
-    middle = (start + end) // 2 // PAGE_SIZE * PAGE_SIZE
-    return middle if middle > start else start // PAGE_SIZE * PAGE_SIZE + PAGE_SIZE

@@ -77,3 +77,9 @@ def format_size(size: int) -> str:
         if value < 1024 or unit == "PiB":
             return f"{value:.4g} {unit}"
     raise AssertionError
+
+
+def page_in_the_middle(start: int, end: int) -> int:
+    """The boundary of pages next to the middle; ``end`` or more if it is all in one page."""
+    middle = (start + end) // 2 // PAGE_SIZE * PAGE_SIZE
+    return middle if middle > start else start // PAGE_SIZE * PAGE_SIZE + PAGE_SIZE
