@@ -62,7 +62,7 @@ def take_account(log: str, start: int = 0) -> Account | None:
     head = next(heads, None)
     if head is None:
         return None
-    first = read_line(log[head.start : head.end])
+    first = read_line(log[head.start : head.end].rstrip("\r"))
     if head.family.word not in first.text:  # it is in what stands in front, or far behind
         at = log.index(head.family.word, head.start, head.end)
         return Account(head.family, [log[at : min(head.end, at + MAX_LINE)]], 1)

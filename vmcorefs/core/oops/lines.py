@@ -23,11 +23,11 @@ REPLAYED: Final = "\n** replaying previous printk message **"
 """Behind a line that a console did not get whole; it comes again (kernel/printk/printk.c)."""
 
 _SYSLOG = r"(?:\w{3} [ \d]\d [\d:]{8}|\d{4}-\d\d-\d\dT[\d:.,+Z-]+) \S+ kernel: "
-_TIME = r"\[ *\d+\.\d+\]|\[\w{3} \w{3} [ \d]\d [\d:]{8} \d{4}\]"
-_CALLER = r"\[ *([CT]\d+)\]"
+_TIME = r"(?:\[ *\d+\.\d+\]|\[\w{3} \w{3} [ \d]\d [\d:]{8} \d{4}\])(?:\[ *([CT]\d+)\])? "
+_COLOURS = r"(?:\x1b\[[\d;?]*[a-zA-Z])*"
 _PREFIX = re.compile(
-    rf"(?:{_SYSLOG})?(?:\*\* \d+ printk messages dropped \*\* )?(?:.* login: )?(?:<\d+>)?"
-    rf"(?:{_TIME})(?:{_CALLER})? ",
+    rf"{_SYSLOG}(?:{_TIME})?|{_COLOURS}(?:\*\* \d+ printk messages dropped \*\* )?(?:.* login: )?"
+    rf"(?:<\d+>)?{_TIME}",
     re.ASCII,
 )
 _UNRELIABLE = " (unreliable)"  # arch/powerpc/kernel/process.c, show_stack
@@ -62,7 +62,7 @@ def read_line(line: str) -> Line:
     text = line[prefix.end() :]
     # where an interrupt ended (<EOI>), the first entry of the stack below may have the mark
     doubtful = (" ? " in text and "<EOI>" not in text) or text.endswith(_UNRELIABLE)
-    return Line(text, prefix[1] or STAMPED, doubtful)
+    return Line(text, prefix[1] or prefix[2] or STAMPED, doubtful)
 
 
 def iter_lines(log: str, start: int) -> Iterator[tuple[int, str]]:
@@ -71,5 +71,5 @@ def iter_lines(log: str, start: int) -> Iterator[tuple[int, str]]:
         end = log.find("\n", start)
         end = len(log) if end < 0 else end
         if not log.startswith(REPLAYED, end):
-            yield start, log[start : min(end, start + MAX_LINE)].removesuffix("\r")
+            yield start, log[start : min(end, start + MAX_LINE)].rstrip("\r")
         start = end + 1

@@ -16,7 +16,7 @@ _CHANGES: Final = tuple(
         (r"([^a-zA-Z0-9])(?:0x)?[0-9a-f]{6,}", r"\1ADDR"),
         (r"\d{1,3}\.\d{1,3}\.\d{1,3}\.\d{1,3}", "IP"),
         (r"(\.\w+)(?::\d+)+", r"\1:LINE"),
-        (r"([a-zA-Z][a-zA-Z0-9_.]+)\+0x[0-9a-z]+/0x[0-9a-z]+", r"\1"),  # FUNCTION+OFFSET/SIZE
+        (r"(?<=[a-zA-Z0-9_.])\+0x[0-9a-z]+/0x[0-9a-z]+", ""),  # of FUNCTION+OFFSET/SIZE
         (r"CPU#\d+", "CPU"),
         (r"(\W)\d+(?!\w)", r"\1NUM"),
         (r"\d{7,}", "NUM"),  # fewer may be of a name, such as cfg80211
@@ -26,9 +26,7 @@ _CHANGES: Final = tuple(
 
 def unify(title: str) -> str:
     """Replace addresses, numbers and the like in a title, and cut it to length."""
-    title = title[: 2 * MAX_TITLE]
     for pattern, replacement in _CHANGES:
         title = pattern.sub(replacement, title)
-    title = title[:MAX_TITLE].replace("\t", " ")
-    title = "".join(one for one in title if " " <= one < "\x7f")
-    return re.sub(" +", " ", title).strip()
+    title = "".join(one for one in title.replace("\t", " ") if " " <= one < "\x7f")
+    return re.sub(" +", " ", title[:MAX_TITLE]).strip()

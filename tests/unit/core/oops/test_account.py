@@ -113,3 +113,25 @@ def test_what_reports_no_crash(line: str) -> None:
 
 def test_a_head_in_front_of_the_time_is_found() -> None:
     assert read("BUG: frob login: [    1.0] nothing\n") == "BUG: frob login: [ NUM.NUM] nothing"
+
+
+@pytest.mark.parametrize(
+    ("prefix", "end"),
+    [
+        ("Nov 30 06:06:29 host kernel: ", "\n"),
+        ("Nov 30 06:06:29 host kernel: [   12.345678] ", "\n"),
+        ("2026-11-30T06:06:29.123456+00:00 host kernel: [   12.345678][    T7] ", "\n"),
+        ("[Mon Nov 30 06:06:29 2026] ", "\n"),
+        ("<4>[   12.345678] ", "\r\n"),
+        ("", "\r\r\n"),
+    ],
+)
+def test_wherever_the_log_was_kept(prefix: str, end: str) -> None:
+    other = "Nov 30 06:06:29 host sshd[7]: BUG of mine" if prefix.startswith("Nov") else ""
+    lines = [f"{prefix}{line}" for line in KASAN.splitlines()]
+    found = read_title(end.join([other, *lines, other, ""]).encode())
+    assert found is not None
+    assert found.title == "KASAN: slab-use-after-free Read in frob_write"
+    assert found.mangled == ""
+    whole = tuple(KASAN.splitlines())
+    assert found.lines[: len(whole)] == whole

@@ -93,6 +93,11 @@ def test_bug_on(place: str, function: str, title: str, fault: Fault) -> None:
             Fault.DOS,
         ),
         (
+            "VFS: Close: file count is 0 (f_op=frob_fops)\n",
+            "VFS: Close: file count is zero (use-after-free)",
+            Fault.DOS,
+        ),
+        (
             "VFS: Busy inodes after unmount of sda1 (ext4)\n",
             "VFS: Busy inodes after unmount (use-after-free)",
             Fault.DOS,
@@ -122,6 +127,11 @@ def test_bug_on(place: str, function: str, title: str, fault: Fault) -> None:
             "kernel panic: Attempted to kill init!",
             Fault.DOS,
         ),
+        (
+            f"{PANIC}Couldn't open N_TTY ldisc for ttyS0 --- error -5.\n",
+            "kernel panic: Couldn't open N_TTY ldisc",
+            Fault.DOS,
+        ),
         (f"{PANIC}sysrq triggered crash\n", "kernel panic: sysrq triggered crash", Fault.DOS),
         (
             f"{PANIC}System is deadlocked on memory\n",
@@ -134,6 +144,11 @@ def test_bug_on(place: str, function: str, title: str, fault: Fault) -> None:
             "trusty: ASSERT FAILED: frob_is_on",
             Fault.DOS,
         ),
+        ("trusty: panic (caller 0xff): frob\n", "trusty: panic: frob", Fault.DOS),
+        ("Kernel BUG frob_free\n", "kernel BUG frob_free", Fault.BUG),
+        ("fatal error: unexpected signal\n", "go runtime error", Fault.DOS),
+        ("panic: runtime error: frob\n", "panic: runtime error: frob", Fault.DOS),
+        ("SYZFATAL: frob failed\n", "SYZFATAL: frob failed", Fault.SYZ_FAILURE),
         ("SYZFAIL: frob failed\n", "SYZFAIL: frob failed", Fault.SYZ_FAILURE),
     ],
 )
@@ -167,3 +182,8 @@ def test_rusts_panic_says_what_is_wrong_in_the_next_line() -> None:
     found = title_of(text)
     assert found.title == "attempt to subtract with overflow in <frob::node::Node>::take"
     assert found.function == "<frob::node::Node>::take"
+
+
+def test_an_assertion_of_trusty_that_was_cut_is_mangled() -> None:
+    found = title_of("trusty: panic (caller 0xff: ASSERT FAILED: frob")
+    assert (found.title, bool(found.mangled)) == ("trusty: ASSERT FAILED: frob", True)

@@ -146,3 +146,71 @@ def test_a_deadlock_whose_locks_are_lost_is_mangled() -> None:
     found = title_of(f"WARNING: possible circular locking dependency detected\n{STACK}")
     assert found.title == "WARNING: possible circular locking dependency detected"
     assert (found.fault, bool(found.mangled)) == (Fault.WARNING, True)
+
+
+OLD_LOCK = " (&a){+.+.+.}, at: [<ffffffff81234567>] frob_hold+0x1/0x2\n"
+
+
+@pytest.mark.parametrize(
+    ("head", "below", "title", "fault"),
+    [
+        (
+            "[ INFO: possible irq lock inversion dependency detected ]",
+            "frob/7 just changed the state of lock:",
+            "possible deadlock in frob_hold",
+            "LOCKDEP",
+        ),
+        (
+            "[ INFO: SOFTIRQ-safe -> SOFTIRQ-unsafe lock order detected ]",
+            "frob/7 [HC0[0]:SC0[2]:HE1:SE0] is trying to acquire:",
+            "possible deadlock in frob_hold",
+            "LOCKDEP",
+        ),
+        (
+            "[ INFO: possible recursive locking detected ]",
+            "frob/7 is trying to acquire lock:",
+            "possible deadlock in frob_hold",
+            "LOCKDEP",
+        ),
+        (
+            "[ INFO: inconsistent lock state ]",
+            "frob/7 [HC0[0]:SC1[1]:HE1:SE0] takes:",
+            "inconsistent lock state in frob_hold",
+            "LOCKDEP",
+        ),
+        (
+            "[ BUG: frob/7 still has locks held! ]",
+            "1 lock held by frob/7:",
+            "BUG: still has locks held in frob_hold",
+            "LOCKDEP",
+        ),
+        (
+            "[ BUG: lock held when returning to user space! ]",
+            "frob/7 is leaving the kernel with locks still held!",
+            "BUG: lock held when returning to user space in frob_hold",
+            "",
+        ),
+        (
+            "[ BUG: bad unlock balance detected! ]",
+            "frob/7 is trying to release lock (&a) at:",
+            "BUG: bad unlock balance in frob_hold",
+            "LOCKDEP",
+        ),
+        (
+            "[ BUG: held lock freed! ]",
+            "frob/7 is freeing memory ffff88801-ffff88802, with a lock still held there!",
+            "BUG: held lock freed in frob_hold",
+            "LOCKDEP",
+        ),
+    ],
+)
+def test_before_4_14_or_so(head: str, below: str, title: str, fault: str) -> None:
+    found = title_of(f"{head}\n4.9.0 Not tainted\n{below}\n{OLD_LOCK}stack backtrace:\n{STACK}")
+    assert (found.title, found.fault) == (title, fault)
+    assert not found.mangled
+
+
+def test_a_nested_lock() -> None:
+    found = title_of(f"WARNING: Nested lock was not taken\nfrob/7 is trying to lock:\n{STACK}")
+    assert found.title == "WARNING: nested lock was not taken in frob_write"
+    assert found.fault == Fault.LOCKDEP

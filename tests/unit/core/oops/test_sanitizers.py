@@ -156,3 +156,33 @@ def test_kmemleak() -> None:
 def test_ubsan(head: str, title: str, fault: Fault) -> None:
     found = title_of(f"{head}\nindex 9 is out of range for type 'int [4]'\n{STACK}")
     assert (found.title, found.fault) == (title, fault)
+
+
+def test_the_first_kasan_named_no_function() -> None:
+    text = (
+        f"BUG: KASAN: use-after-free on address ffff8800\nWrite of size 8 by task frob/7\n{STACK}"
+    )
+    found = title_of(text)
+    assert (found.title, found.fault) == ("KASAN: use-after-free Write", Fault.KASAN_FREED_WRITE)
+    assert not found.mangled
+
+
+def test_kmsan_of_what_is_sent_to_a_device_blames_its_driver() -> None:
+    text = KMSAN.format("kernel-usb-infoleak").replace("kmsan_get_metadata", "usb_start_wait_urb")
+    found = title_of(text)
+    assert (found.title, found.fault) == (
+        "KMSAN: kernel-usb-infoleak in frob_send",
+        Fault.KMSAN_LEAK,
+    )
+
+
+def test_kcsan_may_name_nobody() -> None:
+    found = title_of("BUG: KCSAN: frobnicated\n")
+    assert (found.title, found.fault) == ("KCSAN: frobnicated", Fault.KCSAN_UNKNOWN)
+
+
+@pytest.mark.parametrize("what", ["Freed", "Allocated"])
+def test_the_middle_of_an_old_report_is_mangled(what: str) -> None:
+    found = title_of(f"INFO: {what} in frob_free+0x1/0x2 age=1234 cpu=1 pid=7\n{STACK}")
+    assert found.title == f"INFO: {what} in frob_free age=NUM cpu=NUM pid=NUM"
+    assert found.mangled

@@ -75,11 +75,24 @@ def test_a_drivers_urb() -> None:
     assert found.title == "WARNING in frob_write/usb_submit_urb"
 
 
-def test_the_unwinders_own() -> None:
-    text = "WARNING: kernel stack regs at 00000000abcdef01 in frob:7 has bad 'bp' value 0000000000"
-    found = title_of(text)
-    assert found.title == "WARNING: kernel stack regs has bad 'bp' value"
+@pytest.mark.parametrize(
+    ("head", "title"),
+    [
+        ("regs at 00abcdef01 in frob:7 has bad 'bp' value 00", "regs has bad 'bp' value"),
+        ("regs at (null) in frob:7 has bad 'bp' value (null)", "regs has bad value"),
+        ("frame pointer at 00abcdef01 in frob:7 has bad value 00", "frame pointer has bad value"),
+        ("frame pointer at (null) in frob:7 has bad value", "regs has bad value"),
+    ],
+)
+def test_the_unwinders_own(head: str, title: str) -> None:
+    found = title_of(f"WARNING: kernel stack {head}")
+    assert found.title == f"WARNING: kernel stack {title}"
     assert (found.fault, found.mangled) == (Fault.UNKNOWN, "")
+
+
+def test_memory_of_no_size() -> None:
+    text = warning("mm/vmalloc.c", "frob_x").replace("frob_x", "__vmalloc_node_range", 1)
+    assert title_of(text).title == "WARNING: zero-size vmalloc in frob_x"
 
 
 def test_a_warning_that_no_rule_knows_is_its_own_title() -> None:

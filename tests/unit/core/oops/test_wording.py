@@ -23,6 +23,9 @@ from vmcorefs.core.oops.wording import MAX_TITLE, unify
         ("a\t b  c \x1b[31m\u202ed", "a b c [31md"),
         ("  frob  ", "frob"),
         ("x " * 200, ("x " * 200)[:MAX_TITLE].strip()),
+        # what is replaced may be longer than a title
+        ("BUG: " + "0123456789abcdef" * 30 + " frob", "BUG: ADDR frob"),
+        ("\xff" * 200 + " frob", "frob"),
         ("", ""),
     ],
 )
