@@ -2,7 +2,18 @@
 
 from __future__ import annotations
 
-from tests.fuzz import binaries, crash_logs, discovery, dumps, given, kernel, pages, paging, texts
+from tests.fuzz import (
+    binaries,
+    crash_logs,
+    discovery,
+    dumps,
+    given,
+    kernel,
+    pages,
+    paging,
+    tasks,
+    texts,
+)
 from tests.fuzz.target import TARGETS, Target
 
 __all__ = [
@@ -16,5 +27,6 @@ __all__ = [
     "kernel",
     "pages",
     "paging",
+    "tasks",
     "texts",
 ]

@@ -36,7 +36,12 @@ _PLACES = (
     "/lib/modules/{release}/build/vmlinux",  # built here
     "/lib/modules/{release}/vmlinux",
 )
-_RELEASE = re.compile(r"[^/\0]+")
+_SCRIPTS = (
+    "/usr/lib/debug/lib/modules/{release}/vmlinux-gdb.py",  # Fedora
+    "/usr/share/gdb/auto-load/boot/vmlinux-{release}/vmlinuz-{release}-gdb.py",  # Ubuntu
+    "/lib/modules/{release}/build/vmlinux-gdb.py",  # built here: make scripts_gdb
+)
+_RELEASE = re.compile(r"(?!\.\.?$)[^/\0]+")
 _BUILD_ID = re.compile("(?!0+$)([0-9a-f]{2}){8,64}")  # zeros: it was linked without one
 
 _ET_EXEC, _ET_DYN = 2, 3
@@ -88,6 +93,19 @@ def find_vmlinux(vmcoreinfo: Vmcoreinfo) -> str | None:
         if os.path.isfile(path) and read_build_id(path) == build_id:
             return path
     return None
+
+
+def find_gdb_scripts(vmcoreinfo: Vmcoreinfo) -> str | None:
+    """The path of the kernel's own commands for gdb, ``lx-...``, of the same release; or None.
+
+    Only where a package or root has put them: gdb runs them, and an image with a vmlinux beside it
+    may come from anywhere.
+    """
+    release = vmcoreinfo.release or ""
+    if not _RELEASE.fullmatch(release):
+        return None
+    places = (place.format(release=release) for place in _SCRIPTS)
+    return next((path for path in places if os.path.isfile(path)), None)
 
 
 def build_id_of(vmcoreinfo: Vmcoreinfo) -> str | None:

@@ -26,6 +26,7 @@ from vmcorefs.kernel.once import once
 from vmcorefs.kernel.page_tables import find_page_tables, locate_page_tables
 from vmcorefs.kernel.pages import KernelPages, find_kernel_pages
 from vmcorefs.kernel.symbols import Symbols, find_btf, find_symbols
+from vmcorefs.kernel.tasks import KernelTasks, find_tasks
 from vmcorefs.kernel.virtual import read_through, through_distance, through_loads
 from vmcorefs.reader import Reader
 
@@ -220,6 +221,11 @@ class Kernel:
             return find_kernel_pages(self)
         except (FormatError, FaultError) as error:
             raise FormatError(f"cannot tell what pages were used for: {error}") from error
+
+    @once
+    def tasks(self) -> KernelTasks:
+        """Its tasks; the errors are those of ``find_tasks``."""
+        return find_tasks(self)
 
     @once
     def log(self) -> tuple[bytes | None, str]:

@@ -8,32 +8,27 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterator
-from functools import cached_property
+from functools import cached_property, partial
 
-from vmcorefs.core.structures.crash_notes import slots_by_cpu
 from vmcorefs.core.structures.version import names_uts, read_uts
-from vmcorefs.errors import FormatError, VmcorefsError
+from vmcorefs.errors import VmcorefsError
 from vmcorefs.image import MemoryImage
-from vmcorefs.kernel.debug_vmlinux import kernel_offset, recover_vmlinux
-from vmcorefs.kernel.debuginfo import find_vmlinux
+from vmcorefs.kernel.debug_vmlinux import recover_vmlinux
+from vmcorefs.kernel.debuginfo import find_gdb_scripts, find_vmlinux
 from vmcorefs.kernel.kernel import Kernel
-from vmcorefs.kernel.notes import NoteSlot
 from vmcorefs.kernel.symbols import Symbols
 from vmcorefs.system.memory import available_memory
 from vmcorefs.tree.file import TreeFile, text_file
+from vmcorefs.tree.gdbinit import make_gdbinit
 
 log = logging.getLogger(__name__)
-
-_NOTE_HEADER_SIZE = 12
-_PANIC_CPU_NONE = 2**32 - 1  # PANIC_CPU_INVALID (include/linux/panic.h)
 
 
 class KernelSymbols:
     """What is made of one kernel's symbols."""
 
-    def __init__(self, kernel: Kernel, slots: tuple[NoteSlot, ...]) -> None:
+    def __init__(self, kernel: Kernel) -> None:
         self._kernel = kernel
-        self._slots = slots
         self._available = available_memory()  # now: later, a daemon may open nothing
 
     @cached_property
@@ -66,34 +61,20 @@ class KernelSymbols:
         """An ELF file with the kernel's symbols, types and unwind tables."""
         return recover_vmlinux(self._kernel, self.symbols, self._available)
 
-    def panicked(self) -> NoteSlot | None:
-        """The note slot of the CPU that panicked: kernel/panic.c keeps its number.
 
-        A dump has no slot of a CPU that saved nothing, so the slot is found by what the CPU's own
-        buffer holds. If no CPU has saved anything, the notes are a hypervisor's, of every CPU.
-        """
-        image = self._kernel.image
-        try:
-            symbols = self._kernel.symbols
-            vaddr = symbols.lookup("panic_cpu")
-            cpu = image.integer(vaddr, 4) if vaddr is not None else _PANIC_CPU_NONE
-            buffers = slots_by_cpu(image, symbols)
-            if not any(any(image.read(at, _NOTE_HEADER_SIZE)) for at in buffers.values()):
-                return self._slots[cpu] if cpu < len(self._slots) else None
-            return next((slot for slot in self._slots if self._is_in(buffers.get(cpu), slot)), None)
-        except VmcorefsError:
-            return None
-
-    def _is_in(self, buffer: int | None, slot: NoteSlot) -> bool:
-        if buffer is None or not slot.size:
-            return False
-        return self._kernel.image.read(buffer, slot.size) == slot.data[: slot.size]
+def find_symbol_file(image: MemoryImage) -> str | None:
+    """The absolute path of the kernel's vmlinux, if one is given or an installed one is found."""
+    given = image.config.vmlinux
+    if given is not None:
+        return os.path.abspath(given)
+    return find_vmlinux(image.kernel.vmcoreinfo) if image.kernel is not None else None
 
 
 def symbol_files(image: MemoryImage, location: str) -> Iterator[TreeFile]:
     """The files, if VMCOREINFO says where the symbols are (Linux 6.0 and later).
 
-    Without symbols there still is ``version``, if VMCOREINFO says where ``init_uts_ns`` is.
+    Without symbols there still is ``version``, if VMCOREINFO says where ``init_uts_ns`` is, and
+    ``gdbinit``, if there is a vmlinux elsewhere.
 
     Args:
         image: The dead machine.
@@ -102,48 +83,15 @@ def symbol_files(image: MemoryImage, location: str) -> Iterator[TreeFile]:
     kernel = image.kernel
     if kernel is None:
         return
-    symbols = KernelSymbols(kernel, image.notes.cpu_slots)
+    symbols = KernelSymbols(kernel)
     if kernel.names_symbols or names_uts(kernel.vmcoreinfo):
         yield text_file("version", symbols.make_version)
-    if not kernel.names_symbols:
+    vmlinux = find_symbol_file(image)  # now: a daemon's directory is /
+    if kernel.names_symbols:
+        yield text_file("kallsyms", symbols.format)
+        yield text_file("vmlinux", symbols.make_vmlinux)
+    elif vmlinux is None:
         return
-    # now, and not when it is asked for: a daemon's directory is /
-    given = image.config.vmlinux
-    vmlinux = os.path.abspath(given) if given is not None else find_vmlinux(kernel.vmcoreinfo)
-    yield text_file("kallsyms", symbols.format)
-    yield text_file("vmlinux", symbols.make_vmlinux)
-
-    def make_gdbinit() -> bytes:
-        return _make_gdbinit(image, symbols, location, vmlinux, kernel_offset(kernel))
-
-    yield text_file("gdbinit", make_gdbinit)
-
-
-def _make_gdbinit(
-    image: MemoryImage, symbols: KernelSymbols, location: str, vmlinux: str | None, offset: int
-) -> bytes:
-    symbol_file = vmlinux if vmlinux is not None else os.path.join(location, "vmlinux")
-    lines = [
-        f"# gdb -x {os.path.join(location, 'gdbinit')}",
-        "set pagination off",
-        f'symbol-file "{symbol_file}" -o {offset:#x}',
-        # gdb takes the rest of this line as it is, quotes and all
-        f"core-file {os.path.join(location, 'kcore')}",
-    ]
-    thread = _thread_number(image, symbols.panicked())
-    if thread is not None:
-        lines += ["# the CPU that panicked", f"thread {thread}"]
-    if any("\n" in line for line in lines):
-        names = f"{location!r} or {vmlinux!r}"
-        raise FormatError(f"gdbinit: gdb cannot take a name with a line end, as in {names}")
-    return os.fsencode("".join(f"{line}\n" for line in lines))
-
-
-def _thread_number(image: MemoryImage, panicked: NoteSlot | None) -> int | None:
-    """Which of gdb's threads a CPU is: it makes one of each note, in their order."""
-    number = 0
-    for slot in image.notes.cpu_slots:
-        number += slot.state(image.plan.elfcorehdr.header) is not None
-        if slot is panicked:
-            return number or None
-    return None
+    scripts = find_gdb_scripts(kernel.vmcoreinfo)
+    make = partial(make_gdbinit, image, kernel, location, vmlinux, scripts)
+    yield text_file("gdbinit", make)

@@ -126,3 +126,28 @@ def test_a_vmlinux_that_is_cut_off_has_no_build_id(tmp_path: Path, size: int) ->
     whole = pack_vmlinux(kernel_notes(BUILD_ID))
     path = install(tmp_path / "vmlinux", whole[:size])
     assert debuginfo.read_build_id(str(path)) is None
+
+
+@pytest.mark.parametrize(
+    "place",
+    [
+        "usr/lib/debug/lib/modules/6.1.0/vmlinux-gdb.py",
+        "usr/share/gdb/auto-load/boot/vmlinux-6.1.0/vmlinuz-6.1.0-gdb.py",
+        "lib/modules/6.1.0/build/vmlinux-gdb.py",
+    ],
+)
+def test_the_kernels_commands_for_gdb_are_found(
+    place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    places = tuple(f"{tmp_path}{one}" for one in debuginfo._SCRIPTS)
+    monkeypatch.setattr(debuginfo, "_SCRIPTS", places)
+    installed = install(tmp_path / place, b"")
+    install(tmp_path / "lib/modules/../build/vmlinux-gdb.py", b"")
+
+    def find_scripts(release: str) -> str | None:
+        return debuginfo.find_gdb_scripts(parse_vmcoreinfo(f"OSRELEASE={release}\n".encode()))
+
+    assert find_scripts("6.1.0") == str(installed)
+    assert [find_scripts(release) for release in ("6.1.1", "..", ".", "", "x/../6.1.0")] == [
+        None
+    ] * 5

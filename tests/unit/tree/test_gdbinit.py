@@ -1,31 +1,85 @@
-"""gdb's commands, which name files: no name may become a command."""
+"""gdb's commands, which name files and tasks: no name may become a command."""
 
 from __future__ import annotations
 
+import json
 import os
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from vmcorefs.core.structures.tasks import Task
 from vmcorefs.errors import FormatError
-from vmcorefs.tree.symbols import _make_gdbinit
+from vmcorefs.tree import gdbinit as module
+from vmcorefs.tree.gdbinit import make_gdbinit
+from vmcorefs.tree.threads import CpuThread, Threads
+
+NO_THREADS = Threads((), (), (), {}, ())
 
 
-def gdbinit(location: str, vmlinux: str | None = None) -> bytes:
+@pytest.fixture
+def threads(monkeypatch: pytest.MonkeyPatch) -> Any:
+    """Sets what the threads are, and whose slot is that of the CPU that panicked."""
+
+    def set_them(found: Threads, panicked: Any = None) -> None:
+        monkeypatch.setattr(module, "list_threads", lambda _: found)
+        monkeypatch.setattr(module, "panicked_slot", lambda *_: panicked)
+
+    set_them(NO_THREADS)
+    return set_them
+
+
+def gdbinit(location: str, vmlinux: str | None = None, scripts: str | None = None) -> bytes:
     image: Any = SimpleNamespace(notes=SimpleNamespace(cpu_slots=()))
-    symbols: Any = SimpleNamespace(kernel_offset=0x1000, panicked=lambda: None)
-    return _make_gdbinit(image, symbols, location, vmlinux, 0)
+    kernel: Any = SimpleNamespace(vmcoreinfo=SimpleNamespace(values={"KERNELOFFSET": "1000"}))
+    return make_gdbinit(image, kernel, location, vmlinux, scripts)
 
 
+@pytest.mark.usefixtures("threads")
 def test_a_name_that_is_not_utf_8_is_written_as_it_is() -> None:
     text = gdbinit(os.fsdecode(b"/mnt/\xff"))
-    assert b'symbol-file "/mnt/\xff/vmlinux" -o 0x0\ncore-file /mnt/\xff/kcore\n' in text
+    assert b'symbol-file "/mnt/\xff/vmlinux" -o 0x1000\ncore-file /mnt/\xff/kcore\n' in text
 
 
 @pytest.mark.parametrize(
-    ("location", "vmlinux"), [("/mnt/a\nshell id", None), ("/mnt/a", "/boot/b\nshell id")]
+    ("location", "vmlinux", "scripts"),
+    [
+        ("/mnt/a\nshell id", None, None),
+        ("/mnt/a", "/boot/b\nshell id", None),
+        ("/mnt/a", None, "/lib/6.1\nshell id/vmlinux-gdb.py"),
+    ],
 )
-def test_a_name_with_a_line_end_is_refused(location: str, vmlinux: str | None) -> None:
+@pytest.mark.usefixtures("threads")
+def test_a_name_with_a_line_end_is_refused(
+    location: str, vmlinux: str | None, scripts: str | None
+) -> None:
     with pytest.raises(FormatError, match="gdb cannot take a name with a line end"):
-        gdbinit(location, vmlinux)
+        gdbinit(location, vmlinux, scripts)
+
+
+@pytest.mark.usefixtures("threads")
+def test_the_kernels_own_commands_come_last() -> None:
+    assert gdbinit("/mnt", scripts="/lib/vmlinux-gdb.py").endswith(b"source /lib/vmlinux-gdb.py\n")
+
+
+def test_a_task_cannot_name_a_command(threads: Any) -> None:
+    comm = b'"\nshell id\n\\\x1b'
+    task = Task(0, 7, 7, comm, 0, 1, True, 0)
+    threads(Threads((), (), (task,), {7: task.name}, ()))
+
+    lines = gdbinit("/mnt").decode("ascii").splitlines()
+    assert lines[5] == (
+        r'echo CPU 1 was running "\\x0ashell id\\x0a\\x5c\\x1b (pid 7); it saved no registers.\n'
+    )
+    assert lines[6] == "python"
+    assert json.loads(lines[7].removeprefix("names = ")) == {"7": r'"\x0ashell id\x0a\x5c\x1b'}
+    assert lines[-1] == "end"
+
+
+def test_it_goes_to_the_cpu_that_panicked(threads: Any) -> None:
+    slots = [object(), object()]
+    cpus: Any = tuple(CpuThread(slot, 1, 1, 0) for slot in slots)  # type: ignore[arg-type]
+    threads(Threads(cpus, (), (), {}, ()), slots[1])
+
+    assert gdbinit("/mnt").endswith(b"thread 2\n")

@@ -1,4 +1,4 @@
-"""kcore's notes: those of the vmcore, and a process id for each CPU."""
+"""kcore's notes: those of the vmcore, a process id for each CPU, and what tasks add to them."""
 
 from __future__ import annotations
 
@@ -6,13 +6,16 @@ import struct
 from pathlib import Path
 
 import numpy as np
+from msgspec.structs import replace
 
 from tests.builders.dead_machines import dead_machine, prstatus_note
 from tests.conftest import Opener
 from vmcorefs.core.paging.formats import x86_64
 from vmcorefs.core.paging.mappings import Aliases, Mappings
+from vmcorefs.core.structures.tasks import Task
 from vmcorefs.reader import Reader
 from vmcorefs.tree.kcore import make_kcore
+from vmcorefs.tree.threads import TaskThread, list_threads
 
 NONE = np.empty(0, dtype=np.int64)
 NO_MAPPINGS = Mappings(
@@ -27,7 +30,7 @@ def _notes(open_capture: Opener, where: Path, pids: list[int]) -> tuple[bytes, b
     saved = dead_machine(cpu_slots=slots).save(where)
     capture = open_capture(saved.ram, memory_map=saved.iomem, backup=saved.lowmem)
     notes = capture["crash_notes"]
-    kcore: Reader = make_kcore(capture.image, NO_MAPPINGS)
+    kcore: Reader = make_kcore(capture.image, NO_MAPPINGS, list_threads(capture.image))
     return kcore.pread(notes.size, 0x1000), notes.pread(notes.size, 0)
 
 
@@ -43,3 +46,21 @@ def test_idle_cpus_get_process_ids_of_their_own(tmp_path: Path, open_capture: Op
 def test_cpus_that_have_them_keep_theirs(tmp_path: Path, open_capture: Opener) -> None:
     ours, theirs = _notes(open_capture, tmp_path, [1, 2, 3])
     assert ours == theirs
+
+
+def test_tasks_have_notes_behind_those_of_the_cpus(tmp_path: Path, open_capture: Opener) -> None:
+    saved = dead_machine(cpu_slots=[prstatus_note(1, 0x1000, 0x2000)]).save(tmp_path)
+    capture = open_capture(saved.ram, memory_map=saved.iomem, backup=saved.lowmem)
+    theirs = capture["crash_notes"].pread(1 << 20, 0)
+    task = Task(0, 7, 7, b"sleep", 1, 0, False, 0x3000)
+    threads = replace(
+        list_threads(capture.image),
+        tasks=(TaskThread(task, 7, {"rip": 0x1111, "rsp": 0x2222}),),
+    )
+    kcore = make_kcore(capture.image, NO_MAPPINGS, threads)
+
+    note = prstatus_note(7, 0x1111, 0x2222)
+    head = kcore.pread(0x1000, 0)
+    (offset, size) = struct.unpack_from("<Q16xQ", head, 64 + 8)
+    assert (offset, size) == (0x1000, len(theirs) + len(note))
+    assert kcore.pread(size, offset) == theirs + note

@@ -11,6 +11,7 @@ headers, which an oops, gdb and drgn use too: ``rip``, where arch/x86/include/as
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
 
 import msgspec
 
@@ -109,3 +110,19 @@ def decode_prstatus(note: Note, machine: int, byte_order: ByteOrder) -> CpuState
     words = struct.unpack_from(f"{byte_order}{len(known.names)}Q", note.desc, _REGISTERS)
     registers = dict(zip(known.names, words, strict=True))
     return CpuState(pid, registers[known.ip], registers[known.sp], registers)
+
+
+def encode_prstatus(
+    pid: int, registers: Mapping[str, int], machine: int, byte_order: ByteOrder
+) -> bytes:
+    """The content of an NT_PRSTATUS note; a register that is not given is 0.
+
+    Raises:
+        KeyError: if the architecture's layout is not known.
+    """
+    known = REGISTER_SETS[machine]
+    desc = bytearray(known.size)
+    struct.pack_into(f"{byte_order}i", desc, PID_OFFSET, pid)
+    words = (registers.get(name, 0) for name in known.names)
+    struct.pack_into(f"{byte_order}{len(known.names)}Q", desc, _REGISTERS, *words)
+    return bytes(desc)

@@ -7,16 +7,12 @@ of a per-CPU allocation.
 
 from __future__ import annotations
 
-import numpy as np
-
 from vmcorefs.core.elf.registers import REGISTER_SETS
 from vmcorefs.core.space.units import align_up
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.core.structures.per_cpu import cpu_offsets
 from vmcorefs.errors import FormatError
-
-MAX_CPUS = 1 << 13
-"""CONFIG_NR_CPUS is at most 8192 (arch/x86/Kconfig)."""
 
 _HEADER_SIZE = 12
 _ADDRESSES = 1 << 64
@@ -47,26 +43,7 @@ def slots_by_cpu(memory: KernelMemory, symbols: SymbolTable) -> dict[int, int]:
         VmcorefsError: whatever ``memory.read`` raises.
     """
     buffers = memory.pointer(symbols.require("crash_notes"))
-    offsets = symbols.lookup("__per_cpu_offset")
     if not buffers:
         raise FormatError("crash_notes is NULL")
-    if offsets is None:  # no CONFIG_SMP: a per-CPU variable is an ordinary variable
-        return {0: buffers}
-    cpus = _possible_cpus(memory, symbols)
-    stored = memory.integers(offsets, cpus[-1] + 1, memory.word_size).tolist()
-    return {cpu: (buffers + stored[cpu]) % _ADDRESSES for cpu in cpus}
-
-
-def _possible_cpus(memory: KernelMemory, symbols: SymbolTable) -> list[int]:
-    # with CONFIG_FORCE_NR_CPUS nr_cpu_ids is a constant, not a symbol
-    at = symbols.lookup("nr_cpu_ids")
-    limit = memory.integer(at, 4) if at is not None else 64
-    if not 0 < limit <= MAX_CPUS:
-        raise FormatError(f"nr_cpu_ids is {limit}, expected 1 to {MAX_CPUS}")
-    word = memory.word_size
-    words = memory.integers(symbols.require("__cpu_possible_mask"), -(-limit // (8 * word)), word)
-    little = words.astype(f"<u{word}").view(np.uint8)
-    cpus: list[int] = np.flatnonzero(np.unpackbits(little, bitorder="little")[:limit]).tolist()
-    if not cpus:
-        raise FormatError("__cpu_possible_mask is empty")
-    return cpus
+    offsets = cpu_offsets(memory, symbols)
+    return {cpu: (buffers + offset) % _ADDRESSES for cpu, offset in offsets.items()}

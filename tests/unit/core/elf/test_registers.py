@@ -8,7 +8,7 @@ import pytest
 
 from tests.builders import dead_machines
 from vmcorefs.core.elf.notes import ByteOrder, Note, walk_notes
-from vmcorefs.core.elf.registers import REGISTER_SETS, decode_prstatus
+from vmcorefs.core.elf.registers import REGISTER_SETS, decode_prstatus, encode_prstatus
 
 # the first word is 1, the second 2 ...: what a line says is which word it came from
 PLACES = {
@@ -91,3 +91,22 @@ def test_the_text_has_a_register_a_line() -> None:
 )
 def test_what_is_no_known_prstatus_has_no_registers(note: Note, machine: int) -> None:
     assert decode_prstatus(note, machine, "<") is None
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("machine", PLACES)
+def test_what_is_encoded_is_where_the_header_says(machine: int, order: ByteOrder) -> None:
+    told = PLACES[machine].split()
+    registers = {name: int(word) for name, word in zip(told[::2], told[1::2], strict=True)}
+    encoded = encode_prstatus(4711, registers, machine, order)
+    by_hand = counted(machine, order, 4711).desc
+
+    assert len(encoded) == len(by_hand)
+    named = 112 + 8 * len(registers)
+    assert encoded[112:named] == by_hand[112:named]
+    assert encoded[32:36] == by_hand[32:36]
+    assert not any(encoded[:32] + encoded[36:112] + encoded[named:])
+
+
+def test_a_register_that_is_not_given_is_zero() -> None:
+    assert not any(encode_prstatus(0, {}, 62, "<"))

@@ -1,0 +1,40 @@
+"""Run by the tests as ``drgn_stacks.py VMLINUX DUMP``: the stack of every task that is not running.
+
+Functions that the compiler has put into others are left out, as nothing but a debug package names
+them.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+
+from drgn import Program
+from drgn.helpers.linux.cpumask import for_each_possible_cpu
+from drgn.helpers.linux.pid import for_each_task
+from drgn.helpers.linux.sched import idle_task
+
+KERNEL = 1 << 63
+"""Lower addresses are those of user space, which drgn goes on to."""
+
+
+def main(vmlinux: str, dump: str) -> None:
+    """Print a JSON object a task: ``pid``, ``comm``, ``frames``: address and name of each."""
+    program = Program()
+    program.set_core_dump(dump)
+    program.load_debug_info([vmlinux])
+    idle = [idle_task(program, cpu) for cpu in for_each_possible_cpu(program)]
+    for task in [*for_each_task(program), *idle]:
+        if task.on_cpu.value_():
+            continue
+        frames = [frame for frame in program.stack_trace(task) if not frame.is_inline]
+        report = {
+            "pid": task.pid.value_(),
+            "comm": task.comm.string_().decode(),
+            "frames": [(f.pc, f.symbol().name) for f in frames if f.pc >= KERNEL],
+        }
+        print(json.dumps(report))  # noqa: T201  # it is what the script is for
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,132 @@
+"""kcore's threads: each CPU whose registers were saved, and each task that no CPU was running."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Final, NamedTuple
+
+from tests.lab.capture import debug_vmlinux
+from tests.real import tools
+from tests.real.marks import REAL, only, stopped
+from tests.real.trees import mounted
+
+if TYPE_CHECKING:
+    from tests.lab.capture import Capture, Snapshot
+
+pytestmark = REAL
+
+_THREAD: Final = re.compile(r'^Thread [0-9]+ \(LWP ([0-9]+) "(.*)"\):$')
+_FRAME: Final = re.compile(r"^#[0-9]+ +0x([0-9a-f]+) in (\S+) \(")
+_ON_CPU: Final = re.compile(r" on CPU [0-9]+$")
+_FIRST_FREE: Final = 1 << 22  # no process has this id or one above it
+
+ENDS: Final = ("ret_from_fork", "ret_from_fork_asm", "entry_SYSCALL_64_after_hwframe")
+"""What the stack of a task that sleeps ends in; that of a CPU's idle task, in its start."""
+
+LABELS: Final = {
+    ("entry_SYSCALL_64_after_hwframe", "entry_SYSCALL_64"),
+    ("common_startup_64", "secondary_startup_64"),
+    ("secondary_startup_64_no_verify", "secondary_startup_64"),
+}
+"""Symbols within functions of assembly, which drgn calls by the function's name."""
+
+Frames = tuple[tuple[int, str], ...]
+"""Address and function of each frame."""
+
+
+class Stacks(NamedTuple):
+    """What a debugger says of each task: by pid and name."""
+
+    running: dict[tuple[int, str], Frames]
+    sleeping: dict[tuple[int, str], Frames]
+
+
+def gdb_stacks(tree: Path) -> Stacks:
+    """What gdb makes of each thread."""
+    said = tools.gdb_script(tree / "gdbinit", "thread apply all bt")
+    found = Stacks({}, {})
+    for text in said.split("\n\n"):
+        first, *lines = text.splitlines()
+        thread = _THREAD.match(first)
+        if thread is None:
+            continue
+        pid, name = int(thread[1]), _ON_CPU.sub("", thread[2])
+        key = (pid if pid < _FIRST_FREE else 0, name)
+        stacks = found.sleeping if name == thread[2] else found.running
+        assert key not in stacks
+        frames = [_FRAME.match(line) for line in lines if line.startswith("#")]
+        stacks[key] = tuple((int(frame[1], 16), frame[2]) for frame in frames if frame)
+        assert None not in frames, text
+    return found
+
+
+def drgn_stacks(vmlinux: Path, tree: Path) -> dict[tuple[int, str], Frames]:
+    """What drgn makes of each task that is not running."""
+    script = Path(__file__).with_name("drgn_stacks.py")
+    said = tools.run([sys.executable, script, vmlinux, tree / "vmcore"], tree)
+    reports = [json.loads(line) for line in said.splitlines()]
+    return {(one["pid"], one["comm"]): tuple(map(tuple, one["frames"])) for one in reports}
+
+
+def is_same_function(tree: Path, address: int, ours: str, theirs: str) -> bool:
+    """Whether two names are of one place: an alias, or a label in a function of assembly."""
+    lines = (line.split() for line in (tree / "kallsyms").read_text().splitlines())
+    places = {words[2]: int(words[0], 16) for words in lines if len(words) == 3}
+    return (ours, theirs) in LABELS or places[ours] == places[theirs] <= address
+
+
+def check_against_drgn(tree: Path, vmlinux: Path, snapshot: Snapshot) -> Stacks:
+    """Every task has a thread, and every frame is the one that drgn finds with debug symbols."""
+    ours, theirs = gdb_stacks(tree), drgn_stacks(vmlinux, tree)
+    assert ours.sleeping.keys() == theirs.keys()
+    for key, frames in theirs.items():
+        mine = ours.sleeping[key]
+        assert [address for address, _ in mine] == [address for address, _ in frames], key
+        names = zip(mine, frames, strict=True)
+        odd = {(at, name, other) for (at, name), (_, other) in names if name != other}
+        assert all(is_same_function(tree, *one) for one in odd), (key, odd)
+        assert mine[0][1] == "__schedule", key
+        assert key[0] == 0 or mine[-1][1] in ENDS, key
+    check_names(snapshot, [*ours.running, *ours.sleeping])
+    return ours
+
+
+def check_names(snapshot: Snapshot, found: list[tuple[int, str]]) -> None:
+    """The guest has listed its tasks a moment before; /proc/PID/comm says more of a worker."""
+    told = dict(line.split(" ", 1) for line in snapshot.text("tasks").splitlines())
+    named = {pid: name for pid, name in found if str(pid) in told}
+    assert {"kthreadd", "lab-sleeper", "lab-waiter", "lab-keeper"} <= set(named.values())
+    renamed = [pid for pid, name in named.items() if not told[str(pid)].startswith(name)]
+    assert renamed == []
+    # the shell that listed them and what it started have ended
+    assert len(told) - len(named) <= 4
+
+
+@only("kexec", "file", "kexec-newer")
+def test_a_machine_that_crashed(capture: Capture, tree: Path, vmlinux: Path) -> None:
+    found = check_against_drgn(tree, vmlinux, capture)
+
+    assert len(found.running) == capture.recipe.cpus
+    panicked = [key for key, frames in found.running.items() if frames[0][1] == "__crash_kexec"]
+    assert panicked == [(1, "init")]
+    # the shell that crashed the machine was the task of the CPU that gdb is shown
+    said = tools.gdb_script(tree / "gdbinit", "info threads")
+    assert re.search(r'^\* [0-9]+ +LWP 1 "init on CPU [0-9]+" ', said, re.MULTILINE)
+    assert len(re.findall(r"^[* ] [0-9]+ +LWP ", said, re.MULTILINE)) == sum(map(len, found))
+
+
+@stopped("none", "none-5g", "none-newer")
+def test_a_machine_that_was_stopped(snapshot: Snapshot, tmp_path: Path) -> None:
+    vmlinux = debug_vmlinux(snapshot.recipe.kernel)
+    with mounted(tmp_path, snapshot.config) as tree:
+        found = check_against_drgn(tree, vmlinux, snapshot)
+        assert found.running == {}
+        said = tools.gdb_script(tree / "gdbinit", "info threads", "thread 2", "bt")
+    silent = re.findall(r"^CPU [0-9]+ was running .+ \(pid [0-9]+\); it saved", said, re.MULTILINE)
+    assert len(silent) == snapshot.recipe.cpus
+    assert re.search(r'^\* 1 +LWP 1 "init" ', said, re.MULTILINE)
+    _, _, stack = said.partition("[Switching to thread 2 ")
+    tools.assert_in_order(stack, ["in __schedule (", "in kthreadd (", "in ret_from_fork"])

@@ -1,0 +1,98 @@
+"""The registers of a task that no CPU runs, as the switch to another task has left them.
+
+Only what a function must preserve is kept: the others' values are nowhere. The program counter is
+where the task goes on, in ``__schedule`` or, if it has never run, ``ret_from_fork``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
+from vmcorefs.core.structures.btf import Struct
+from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.errors import FormatError
+
+_MAX_SIZE = 1 << 12
+_ADDRESSES = 1 << 64
+
+
+class SwitchFrame(msgspec.Struct, frozen=True):
+    """Where an architecture keeps them.
+
+    Attributes:
+        name: The structure that has them.
+        path: From ``struct task_struct`` to it, or to the stack pointer that leads to it: each
+            structure and its member.
+        registers: Its members, and which registers they are, by the names of
+            ``core.elf.registers``.
+        on_stack: The register that is the stack pointer and points behind the structure, if that
+            is on the task's stack.
+    """
+
+    name: str
+    path: tuple[tuple[str, str], ...]
+    registers: Mapping[str, str]
+    on_stack: str | None = None
+
+    @property
+    def structs(self) -> tuple[str, ...]:
+        """The structures that are needed."""
+        return (self.name, *(name for name, _ in self.path))
+
+    def read(
+        self, memory: KernelMemory, structs: Mapping[str, Struct], task: int
+    ) -> dict[str, int]:
+        """The registers of the task whose ``struct task_struct`` is at an address, by name.
+
+        Raises:
+            FormatError: if BTF lacks a member.
+            VmcorefsError: whatever ``memory.read`` raises.
+        """
+        frame = structs[self.name]
+        word = memory.word_size
+        if frame.size > _MAX_SIZE:
+            raise FormatError(f"BTF: struct {self.name} of {frame.size} bytes")
+        at = task + sum(structs[name].offset(member) for name, member in self.path)
+        if self.on_stack is not None:
+            at = memory.pointer(at)
+        data = memory.read(at, frame.size)
+        found = {
+            register: memory.decode(data[place : place + word])
+            for member, register in self.registers.items()
+            for place in (frame.offset(member),)
+        }
+        if self.on_stack is not None:
+            found[self.on_stack] = (at + frame.size) % _ADDRESSES
+        return found
+
+
+SWITCH_FRAMES: Final[Mapping[int, SwitchFrame]] = {
+    # arch/x86/entry/entry_64.S, __switch_to_asm; arch/x86/include/asm/switch_to.h
+    EM_X86_64: SwitchFrame(
+        "inactive_task_frame",
+        (("task_struct", "thread"), ("thread_struct", "sp")),
+        {
+            **{f"r{number}": f"r{number}" for number in range(12, 16)},
+            "bx": "rbx",
+            "bp": "rbp",
+            "ret_addr": "rip",
+        },
+        on_stack="rsp",
+    ),
+    # arch/arm64/kernel/entry.S, cpu_switch_to; arch/arm64/include/asm/processor.h
+    EM_AARCH64: SwitchFrame(
+        "cpu_context",
+        (("task_struct", "thread"), ("thread_struct", "cpu_context")),
+        {
+            **{f"x{number}": f"x{number}" for number in range(19, 29)},
+            "fp": "x29",
+            "sp": "sp",
+            "pc": "pc",
+        },
+    ),
+}
+"""``EM_*`` to its frame."""
