@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 from vmcorefs.api import Capture
+from vmcorefs.confine import process
 from vmcorefs.confine.confinement import Confinement
 from vmcorefs.errors import MountError, VmcorefsError
 from vmcorefs.fuse.reservation import Reservation
@@ -63,6 +64,7 @@ def run_in_background(
     log_path: str | None,
     *,
     filtered: bool = True,
+    ends_with_parent: bool = False,
 ) -> None:
     """Serve from a child process; return when the tree can be read.
 
@@ -72,6 +74,7 @@ def run_in_background(
         reservation: Of the mount point; released when the tree is mounted.
         log_path: A file to append the log to, or None for syslog.
         filtered: Filter the daemon's system calls, if libseccomp is here.
+        ends_with_parent: Unmount when this process ends, even if it is killed.
 
     Raises:
         MountError: if the child could not mount; its message is the child's.
@@ -79,8 +82,11 @@ def run_in_background(
     read_end, write_end = os.pipe()
     sys.stdout.flush()
     sys.stderr.flush()
+    parent = os.getpid()
     if os.fork() == 0:
         os.close(read_end)
+        if ends_with_parent:
+            process.end_with_parent(parent)
         serve_there = partial(_serve, capture, options, reservation, filtered=filtered)
         os._exit(_child(capture, log_path, write_end, serve_there))
     os.close(write_end)

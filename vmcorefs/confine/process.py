@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import os
 import resource
+import signal
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import Final
@@ -15,7 +16,8 @@ CAP_SYS_ADMIN: Final = 21
 NAMES: Final = {CAP_DAC_READ_SEARCH: "cap_dac_read_search", CAP_SYS_ADMIN: "cap_sys_admin"}
 """Names of the capabilities that may be kept."""
 
-_PR_SET_DUMPABLE, _PR_SET_NAME, _PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 4, 15, 24, 38
+_PR_SET_PDEATHSIG, _PR_SET_DUMPABLE, _PR_SET_NAME = 1, 4, 15
+_PR_CAPBSET_DROP, _PR_SET_NO_NEW_PRIVS = 24, 38
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_CLEAR_ALL = 47, 4
 _CAPABILITY_VERSION_3: Final = 0x20080522
 _LAST_CAPABILITY: Final = 63
@@ -37,6 +39,16 @@ def forbid_dumps() -> None:
 def name_process(name: str) -> None:
     """Set its name in ps(1): up to 15 bytes."""
     _prctl(_PR_SET_NAME, ctypes.c_char_p(name.encode()))
+
+
+def end_with_parent(parent: int) -> None:
+    """Have SIGTERM sent to this process when ``parent`` ends, however that comes about.
+
+    What the process gives up later does not change that (kernel/cred.c, ``commit_creds``).
+    """
+    _prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if os.getppid() != parent:  # it was too late for that
+        os.kill(os.getpid(), signal.SIGTERM)
 
 
 def forbid_new_privileges() -> None:

@@ -1,0 +1,178 @@
+"""``vmcorefs gdb``, ``crash`` and ``drgn``, with the real tools, and how each may end."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import pytest
+
+from tests.real.marks import REAL, only
+from tests.real.trees import VMCOREFS
+from tests.waiting import PATIENCE, running, wait_for
+from vmcorefs.fuse.mounts import list_mounts
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from tests.lab.capture import Capture
+
+pytestmark = [*REAL, only("kexec")]
+
+WAITING: Final = """\
+import os, sys, time
+tree = os.path.dirname(prog.core_dump_path)
+try:
+    print(tree, flush=True)
+    time.sleep(1000)
+except KeyboardInterrupt:
+    sys.exit(3)
+"""
+"""A script for drgn that says where the tree is, and knows what Ctrl-C means."""
+
+
+class Place:
+    """Where the mounts are; there must be none at the end."""
+
+    def __init__(self, directory: Path, capture: Capture) -> None:
+        self.directory = directory
+        self.capture = capture
+        self.script = directory.with_name("script.py")
+        self.script.write_text(WAITING)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        return {**os.environ, "XDG_RUNTIME_DIR": str(self.directory), "HOME": "/nonexistent"}
+
+    def run(self, tool: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            self.command(tool, *arguments),
+            input=stdin,
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=600,
+            env=self.environment,
+        )
+
+    def command(self, tool: str, *arguments: str) -> list[str]:
+        return [VMCOREFS, tool, str(self.capture.config), "--", *arguments]
+
+    def mounted(self) -> list[str]:
+        return [one.mountpoint for one in list_mounts() if self.is_here(one.mountpoint)]
+
+    def is_here(self, path: str) -> bool:
+        return path.startswith(f"{self.directory}/vmcorefs-")
+
+    @property
+    def is_empty(self) -> bool:
+        return not self.mounted() and not list(self.directory.iterdir())
+
+
+@pytest.fixture
+def place(tmp_path: Path, capture: Capture) -> Iterator[Place]:
+    directory = tmp_path / "runtime"
+    directory.mkdir(mode=0o700)
+    found = Place(directory, capture)
+    yield found
+    assert found.is_empty
+
+
+def test_gdb(place: Place) -> None:
+    done = place.run("gdb", "-batch", "-ex", "info threads", "-ex", "bt")
+    assert done.returncode == 0, done
+    assert re.search(r'^\* [0-9]+ +LWP 1 "init on CPU [0-9]+" ', done.stdout, re.MULTILINE)
+    assert "in sysrq_handle_crash (" in done.stdout
+    assert "in do_syscall_64 (" in done.stdout
+
+
+def test_crash(place: Place) -> None:
+    done = place.run("crash", "-s", stdin="bt\nquit\n")
+    assert done.returncode == 0, done
+    assert " sysrq_handle_crash at " in done.stdout
+
+
+def test_drgn_and_the_exit_status(place: Place) -> None:
+    place.script.write_text('print(prog["init_uts_ns"].name.nodename)\nraise SystemExit(7)\n')
+    done = place.run("drgn", str(place.script), "argument")
+    assert done.returncode == 7, done
+    assert '"vmcorefs-lab"' in done.stdout
+
+
+def test_a_tool_that_does_not_like_its_arguments(place: Place) -> None:
+    done = place.run("gdb", "--no-such-option")
+    assert done.returncode == 1
+    assert "unrecognized option" in done.stderr
+
+
+def test_what_the_tool_leaves_running_cannot_keep_the_tree(place: Place) -> None:
+    place.script.write_text(
+        "import os, subprocess\n"
+        "tree = os.path.dirname(prog.core_dump_path)\n"
+        'print(subprocess.Popen(["sleep", "1000"], cwd=tree, stdout=2).pid)\n'
+    )
+    with subprocess.Popen(
+        place.command("drgn", str(place.script)),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+        env=place.environment,
+    ) as process:
+        said, _ = process.communicate(timeout=600)
+    try:
+        assert process.returncode == 0
+        assert place.is_empty
+    finally:
+        os.kill(int(said), signal.SIGKILL)
+
+
+def begun(place: Place, process: subprocess.Popen[str]) -> tuple[str, int]:
+    """Wait until drgn's script runs: where the tree is, and drgn's process."""
+    assert process.stdout is not None
+    tree = process.stdout.readline().strip()
+    assert place.mounted() == [tree]
+    assert place.is_here(tree)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    names = {Path(f"/proc/{pid}/comm").read_text().strip(): int(pid) for pid in children}
+    return tree, names["drgn"]
+
+
+@pytest.mark.parametrize(
+    ("number", "to", "status"),
+    [
+        (signal.SIGINT, "both", 3),  # Ctrl-C: drgn's script knows what it means
+        (signal.SIGKILL, "tool", 128 + 9),
+        (signal.SIGTERM, "command", 128 + 15),
+        (signal.SIGHUP, "command", 128 + 1),
+    ],
+)
+def test_the_tree_is_unmounted_whatever_ends_the_tool(
+    place: Place, number: signal.Signals, to: str, status: int
+) -> None:
+    command = place.command("drgn", str(place.script))
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    with running(command, env=place.environment, **options) as process:
+        _, drgn = begun(place, process)
+        if to == "both":
+            os.killpg(process.pid, number)
+        else:
+            os.kill(drgn if to == "tool" else process.pid, number)
+        assert process.wait(PATIENCE) == status
+        assert place.is_empty
+
+
+def test_the_daemon_goes_even_if_the_command_is_killed(place: Place) -> None:
+    command = place.command("drgn", str(place.script))
+    options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "start_new_session": True}
+    with running(command, env=place.environment, **options) as process:
+        tree, drgn = begun(place, process)
+        process.kill()
+        try:
+            wait_for(lambda: not place.mounted(), "end of the mount")
+        finally:
+            os.kill(drgn, signal.SIGKILL)
+    os.rmdir(tree)  # nobody is left to do that
