@@ -86,7 +86,8 @@ class SourceIOError(VmcorefsError):
         position: int | None = None,
         is_page: bool = False,
     ) -> None:
-        super().__init__(f"{source}: cannot read {size} bytes at offset {offset:#x}: {reason}")
+        what = f"{size} byte{'s' if size != 1 else ''}"
+        super().__init__(f"{source}: cannot read {what} at offset {offset:#x}: {reason}")
         self.source = source
         self.offset = offset
         self.size = size
@@ -133,8 +134,9 @@ class FaultError(VmcorefsError):
     exit_code = 6
 
     def __init__(self, name: str, offset: int, size: int, kind: str) -> None:
+        what = f"{size} byte{'s' if size != 1 else ''}"
         super().__init__(
-            f"{name}: no input holds [{offset:#x}, {offset + size:#x}) ({kind}, {size} bytes)"
+            f"{name}: no input holds [{offset:#x}, {offset + size:#x}) ({kind}, {what})"
         )
         self.name = name
         self.offset = offset

@@ -152,7 +152,7 @@ TREES: dict[str, tuple[list[bytes], str]] = {
         [node(MIB, 4 * MIB - 1, RAM_NAME, FIRST + 64), node(2 * MIB, 5 * MIB, RAM_NAME)],
         "overlaps System RAM",
     ),
-    "no RAM": ([node(MIB, 2 * MIB - 1, 0)], "none of them is System RAM"),
+    "no RAM": ([node(MIB, 2 * MIB - 1, 0)], "none of which is System RAM"),
     "all of 64 bits": ([node(0, 2**64 - 1, RAM_NAME)], "ends beyond"),
     "nothing": ([node(0, 0, 0)], "every address is 0"),
 }

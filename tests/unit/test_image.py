@@ -209,7 +209,7 @@ class TestTruncatedImage:
             with pytest.raises(
                 FaultError,
                 match=exactly(
-                    f"oldmem: no input holds [{offset:#x}, {offset + 1:#x}) (missing, 1 bytes)"
+                    f"oldmem: no input holds [{offset:#x}, {offset + 1:#x}) (missing, 1 byte)"
                 ),
             ):
                 oldmem.pread(1, offset)

@@ -34,7 +34,7 @@ from vmcorefs.capture.run.actions import (
 from vmcorefs.capture.run.limit import time_limit
 from vmcorefs.capture.run.saver import save as save_memory
 from vmcorefs.capture.settings import SETTINGS_PATH, Settings, load_settings
-from vmcorefs.core.space.units import format_size
+from vmcorefs.core.space.units import counted, format_size
 from vmcorefs.errors import ConfigError, UnsupportedError
 from vmcorefs.system.terminal import print_json, print_lines, printable
 
@@ -167,7 +167,8 @@ def bundle(config_path: str, directory: str) -> None:
     """Copy vmcorefs, its Python, and the settings below DIRECTORY; the hooks call this."""
     done = fill(directory, load_settings(config_path))
     _say(
-        f"{directory}: {done.modules} modules, {done.libraries} libraries,"
+        f"{directory}: {counted(done.modules, 'module')},"
+        f" {counted(done.libraries, 'library', 'libraries')},"
         f" {format_size(done.size)}{', numpy with its BLAS' if done.has_blas else ''}"
     )
 

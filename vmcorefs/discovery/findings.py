@@ -10,7 +10,7 @@ from vmcorefs.core.maps.memory_map import MemoryMap
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.placement import FLAT
 from vmcorefs.core.space.ranges import Ranges, make_ranges, subtract, total_size
-from vmcorefs.core.space.units import format_range, format_size
+from vmcorefs.core.space.units import counted, format_range, format_size
 from vmcorefs.discovery.backup import Backup
 from vmcorefs.discovery.explore import TOO_MANY, Explorer
 from vmcorefs.discovery.found import FoundKernel
@@ -71,7 +71,7 @@ def make_dump_findings(
     found = explorer.found if explorer.has_looked else None
     reasons, _ = _support(found)
     size = format_size(total_size(memory_map.ram))
-    ram = f"{memory_map.dialect}: {size} of RAM in {len(memory_map.ram)} ranges"
+    ram = f"{memory_map.dialect}: {size} of RAM in {counted(len(memory_map.ram), 'range')}"
     map_of_dump = Finding(MEMORY_MAP, ram, Sureness.GIVEN)
     own = found.kernel_map if found is not None else None
     if given is not None or (own is not None and own.memory_map.dialect == memory_map.dialect):
@@ -139,7 +139,7 @@ def _support(found: FoundKernel | None) -> tuple[tuple[str, ...], tuple[str, ...
 def _memory_map(explorer: Explorer, given: MemoryMap | None, memory_map: MemoryMap) -> Finding:
     """Which memory map is in use, and whether the kernel agrees."""
     size = format_size(total_size(memory_map.ram))
-    value = f"{memory_map.dialect}: {size} of RAM in {len(memory_map.ram)} ranges"
+    value = f"{memory_map.dialect}: {size} of RAM in {counted(len(memory_map.ram), 'range')}"
     found = explorer.found if explorer.has_looked else None
     read = found.kernel_map if found is not None else None
     if given is not None:
@@ -301,7 +301,7 @@ def _notes(plan: Plan, notes: CrashNotes) -> Finding:
     """How many CPUs saved their registers."""
     slots = notes.cpu_slots
     filled = sum(bool(slot.notes) for slot in slots)
-    value = f"{filled} of {len(slots)} CPUs saved their registers" if slots else ""
+    value = f"{filled} of {counted(len(slots), 'CPU')} saved their registers" if slots else ""
     if not filled:
         return Finding("crash notes", value, Sureness.NONE, (), notes.warnings)
     if notes.space is not None:
@@ -345,4 +345,4 @@ def _symbols(explorer: Explorer) -> Iterator[Finding]:
         yield Finding("kallsyms", "", Sureness.NONE, (), (str(error),))
         return
     reasons = ("its tables, which VMCOREINFO names, decode", "_stext is where VMCOREINFO has it")
-    yield Finding("kallsyms", f"{len(symbols)} symbols", _sureness(reasons), reasons)
+    yield Finding("kallsyms", counted(len(symbols), "symbol"), _sureness(reasons), reasons)

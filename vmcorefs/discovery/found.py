@@ -10,7 +10,7 @@ import msgspec
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.placement import Placement
 from vmcorefs.core.space.ranges import Ranges, subtract, total_size
-from vmcorefs.core.space.units import format_size
+from vmcorefs.core.space.units import counted, format_size
 from vmcorefs.discovery.search.candidates import Candidate
 from vmcorefs.discovery.search.scan import locate_all
 from vmcorefs.errors import VmcorefsError
@@ -125,7 +125,7 @@ class FoundKernel(msgspec.Struct, frozen=True, dict=True):
             mappings = self.kernel.mappings
             lines.append(
                 f"its page tables ({mappings.fmt.name}, at {mappings.root:#x}) map themselves;"
-                f" {mappings.tables} tables, {len(mappings)} runs"
+                f" {counted(mappings.tables, 'table')}, {counted(len(mappings), 'run')}"
             )
         if self.own_note is not None and self.own_note in self.note_at:
             lines.append(f"the kernel's vmcoreinfo_note points to it, {self.own_note:#x}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import msgspec
 
-from vmcorefs.core.space.units import PAGE_SIZE
+from vmcorefs.core.space.units import PAGE_SIZE, counted
 from vmcorefs.core.structures.btf import MAX_BTF, btf_start, check_btf, read_structs
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.kernel_memory import KernelMemory
@@ -124,7 +124,7 @@ def _find_modules(
     try:
         found.extend(iter_modules(mapped, kernel, btf))  # keeps what came before an error
     except VmcorefsError as error:
-        return tuple(found), f"kallsyms: {len(found)} modules, then: {error}"
+        return tuple(found), f"kallsyms: {counted(len(found), 'module')}, then: {error}"
     return tuple(found), ""
 
 

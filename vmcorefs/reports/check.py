@@ -15,7 +15,7 @@ from vmcorefs.core.consumers.verdicts import Verdict, judge
 from vmcorefs.core.elf.dump_headers import DumpHeaders, read_dump_headers
 from vmcorefs.core.elf.machines import EM_NONE, machine_number
 from vmcorefs.core.space.ranges import total_size
-from vmcorefs.core.space.units import format_size
+from vmcorefs.core.space.units import counted, format_size
 from vmcorefs.errors import FaultError, SourceIOError
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.page_tables import locate_page_tables
@@ -126,8 +126,9 @@ def _format_vmcore(vmcore: Report) -> Iterator[str]:
     release = f", Linux {vmcore['release']}" if vmcore["release"] else ", no VMCOREINFO"
     yield from _wrap(
         "vmcore",
-        f"{format_size(vmcore['size'])} in the {vmcore['layout']} layout: {vmcore['loads']}"
-        f" segments, {vmcore['notes']} notes{release}; headers: {vmcore['headers']}",
+        f"{format_size(vmcore['size'])} in the {vmcore['layout']} layout:"
+        f" {counted(vmcore['loads'], 'segment')}, {counted(vmcore['notes'], 'note')}{release};"
+        f" headers: {vmcore['headers']}",
     )
 
 

@@ -13,7 +13,7 @@ import numpy as np
 from vmcorefs.api import Capture
 from vmcorefs.core.elf.elf import ELFCLASS32, PT_LOAD, PhdrTable
 from vmcorefs.core.space.ranges import total_size
-from vmcorefs.core.space.units import format_range, format_size
+from vmcorefs.core.space.units import counted, format_range, format_size
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.fuse.planes.choose import expected_plane
 from vmcorefs.image import MemoryImage
@@ -183,8 +183,8 @@ def _format_input(entry: Report) -> str:
 def _format_map(memory_map: Report) -> Iterator[tuple[str, str]]:
     ram = memory_map["ram"]
     size = format_size(sum(end - start for start, end in ram))
-    count, end = len(ram), memory_map["end"]
-    yield "map", f"{memory_map['dialect']}: {size} of RAM in {count} ranges, up to {end:#x}"
+    count, end = counted(len(ram), "range"), memory_map["end"]
+    yield "map", f"{memory_map['dialect']}: {size} of RAM in {count}, up to {end:#x}"
     for span in memory_map["crash_kernel"]:
         yield "crash kernel", f"{format_range(*span)}  {format_size(span[1] - span[0])}"
 
@@ -240,5 +240,5 @@ def _format_cpu(cpu: Report) -> str:
     if not cpu["notes"]:
         return f"note slot{at} is empty: it never saved its registers"
     if cpu["pid"] is None:
-        return f"{cpu['notes']} notes{at}"
+        return f"{counted(cpu['notes'], 'note')}{at}"
     return f"pid {cpu['pid']}, ip {cpu['ip']:#x}, sp {cpu['sp']:#x}"

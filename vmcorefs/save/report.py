@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import msgspec
 
 from vmcorefs.core.pages.dump_level import PageKind
-from vmcorefs.core.space.units import format_size
+from vmcorefs.core.space.units import counted, format_size
 from vmcorefs.output.losses import Losses
 from vmcorefs.save.written import Counts
 
@@ -129,7 +129,7 @@ def _files(report: Report) -> list[str]:
     rate = report.memory / report.seconds if report.seconds else 0
     codec = f", {report.codec}" if report.codec != "none" else ""
     how = f"{report.format}{codec}, level {report.level}"
-    resumed = f"; {report.resumed} pages were there already" if report.resumed else ""
+    resumed = f"; {counted(report.resumed, 'page')} already there" if report.resumed else ""
     sizes = f"{format_size(report.memory)} of memory in {format_size(report.size)}{ratio}"
     speed = f"in {report.seconds:.1f} s, {format_size(int(rate))}/s"
     lines = [f"{sizes} ({how}), {speed}{resumed}"]

@@ -58,7 +58,8 @@ class LogFile(logging.Handler):
             self.handleError(record)
             return
         if self._lost:
-            lines = f"{self._lost} lines of this log could not be written\n{lines}"
+            what = f"{self._lost} line{'s' if self._lost != 1 else ''} of this log"
+            lines = f"{what} could not be written\n{lines}"
         if self._is_torn:
             lines = "\n" + lines
         text = lines.encode("utf-8", "backslashreplace")

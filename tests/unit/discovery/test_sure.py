@@ -95,7 +95,7 @@ def test_a_placement_is_only_likely_where_page_tables_are_lost(tmp_path: Path) -
     kernel.put(table, struct.pack("<Q", entry))
     seen = Seen(kernel, tmp_path)
     assert seen["placement"].sure is Sureness.LIKELY
-    assert "tables that no input holds" in seen["placement"].against[0]
+    assert "table that no input holds" in seen["placement"].against[0]
 
 
 def test_a_placement_and_a_map_are_contradicted_by_ram_that_is_not_there(tmp_path: Path) -> None:

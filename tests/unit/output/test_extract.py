@@ -204,7 +204,7 @@ def test_a_page_that_cannot_be_read_costs_that_page_alone(out: Path) -> None:
     assert [(loss.start, loss.end) for loss in outcome.losses.listed] == list(LOST)
     assert outcome.losses.describe(outcome.name, "read as zeros there") == (
         f"{out}.incomplete: 8 KiB could not be read and read as zeros there, first"
-        " [0x2000, 0x3000): ram: cannot read 1 bytes at offset 0x2000: Input/output error"
+        " [0x2000, 0x3000): ram: cannot read 1 byte at offset 0x2000: Input/output error"
     )
 
 

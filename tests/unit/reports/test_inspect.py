@@ -124,7 +124,7 @@ def test_a_dump_whose_registers_are_unknown_is_reported_all_the_same(
     dump = pack_dump(notes=pack_note(b"CORE", 1, b"\xff" * 100))
     report = make_report(open_capture(save_dump(tmp_path, dump)))
     assert report["cpus"][0] | {"paddr": None, "notes": 1, "pid": None} == report["cpus"][0]
-    assert "cpu 0:        1 notes" in format_report(report)
+    assert "cpu 0:        1 note" in format_report(report)
 
 
 def test_nothing_is_invented_where_nothing_is_known(tmp_path: Path, open_capture: Opener) -> None:

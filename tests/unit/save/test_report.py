@@ -61,7 +61,7 @@ def test_people_are_told_of_what_is_not_there() -> None:
         REPORT, names=("vmcore.incomplete",), losses=losses, missing=1 << 20, resumed=12
     )
     lines = format_summary(report)
-    assert lines[8].endswith("8 MiB/s; 12 pages were there already")
+    assert lines[8].endswith("8 MiB/s; 12 pages already there")
     assert "1 MiB of RAM are in no input (--truncated)" in lines
     assert lines[-1] == "lost    [0x5000, 0x7000): Input/output error"
     assert describe_losses(report) == (

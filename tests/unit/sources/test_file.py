@@ -71,9 +71,7 @@ def test_a_file_on_a_read_only_path_is_enough(path: Path) -> None:
 def test_a_closed_source_cannot_be_read_and_may_be_closed_again(source: FileSource) -> None:
     source.close()
     source.close()
-    with pytest.raises(
-        SourceIOError, match=r"^.*ram: cannot read 1 bytes .*: Bad file descriptor$"
-    ):
+    with pytest.raises(SourceIOError, match=r"^.*ram: cannot read 1 byte .*: Bad file descriptor$"):
         read(source, 1, 0)
 
 

@@ -49,7 +49,7 @@ def test_a_line_that_was_cut_stays_one_line(
     monkeypatch.undo()
     handler.handle(logging.makeLogRecord({"msg": "next"}))
     handler.close()
-    assert path.read_text() == "a lo\n1 lines of this log could not be written\nnext\n"
+    assert path.read_text() == "a lo\n1 line of this log could not be written\nnext\n"
 
 
 def test_a_log_that_cannot_be_opened_is_a_mistake_of_the_users(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ import numpy.typing as npt
 from msgspec.structs import replace
 
 from vmcorefs.core.elf.notes import ByteOrder
+from vmcorefs.core.space.units import counted
 from vmcorefs.errors import FormatError, UnsupportedError
 
 ELF_MAGIC = b"\x7fELF"
@@ -193,7 +194,9 @@ def parse_phdrs(header: ElfHeader, data: bytes | memoryview, count: int | None =
     count = header.e_phnum if count is None else count
     needed = count * header.phdr_size
     if len(data) < needed:
-        raise FormatError(f"{count} program headers take {needed} bytes, but there are {len(data)}")
+        raise FormatError(
+            f"{counted(count, 'program header')}: {needed} bytes, but there are {len(data)}"
+        )
     stored = np.frombuffer(data, dtype=_file_dtype(header), count=count)
     # ELF32 has the fields in another order; astype goes by position
     names = list(PHDR_DTYPE.names or ())

@@ -16,6 +16,7 @@ from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.maps.iomem import iter_iomem
 from vmcorefs.core.maps.regions import Region, Regions
 from vmcorefs.core.space.ranges import Ranges, intersect, subtract
+from vmcorefs.core.space.units import counted
 from vmcorefs.errors import FormatError
 
 SYSTEM_RAM = "System RAM"
@@ -82,7 +83,7 @@ def make_memory_map(
     checked.check()
     memory_map = MemoryMap(checked, dialect, elfcorehdr)
     if not len(memory_map.ram):
-        raise FormatError(f"{len(checked)} regions, but none of them is {SYSTEM_RAM}")
+        raise FormatError(f"{counted(len(checked), 'region')}, none of which is {SYSTEM_RAM}")
     return memory_map
 
 

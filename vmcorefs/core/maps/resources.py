@@ -9,7 +9,7 @@ from __future__ import annotations
 from vmcorefs.core.elf.vmcoreinfo import MAX_STRUCT
 from vmcorefs.core.maps.memory_map import MemoryMap, make_memory_map
 from vmcorefs.core.maps.regions import Region
-from vmcorefs.core.space.units import MAX_ADDRESS
+from vmcorefs.core.space.units import MAX_ADDRESS, counted
 from vmcorefs.core.structures.btf import Struct
 from vmcorefs.core.structures.kallsyms import UNPRINTABLE
 from vmcorefs.core.structures.kernel_memory import KernelMemory
@@ -57,7 +57,9 @@ def read_resources(
             following.pop()
             continue
         if node in seen or len(seen) > MAX_RESOURCES or len(following) > _MAX_DEPTH:
-            raise FormatError(f"iomem_resource: not a tree: {node:#x} after {len(seen)} nodes")
+            raise FormatError(
+                f"iomem_resource: not a tree: {node:#x} after {counted(len(seen), 'node')}"
+            )
         seen.add(node)
         stored = memory.read(node, layout.size)
         regions.append(_region(memory, stored, layout, len(following) - 1))

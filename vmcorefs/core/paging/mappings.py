@@ -12,6 +12,7 @@ from msgspec.structs import replace
 from vmcorefs.core.paging.formats import PageTableFormat
 from vmcorefs.core.space.columns import BoolArray, Columns, run_edges
 from vmcorefs.core.space.ranges import Int64Array
+from vmcorefs.core.space.units import counted
 
 UInt8Array = npt.NDArray[np.uint8]
 UInt64Array = npt.NDArray[np.uint64]
@@ -26,6 +27,16 @@ class Reason(StrEnum):
     MISALIGNED = "large pages at addresses that are not aligned"
     TOO_MANY_TABLES = "tables beyond the limit"
     TOO_MANY_RUNS = "runs beyond the limit"
+
+
+_ONE = {
+    Reason.UNREADABLE: "table that no input holds",
+    Reason.LOOP: "entry that names a table above its own",
+    Reason.RESERVED: "entry that no CPU accepts",
+    Reason.MISALIGNED: "large page at an address that is not aligned",
+    Reason.TOO_MANY_TABLES: "table beyond the limit",
+    Reason.TOO_MANY_RUNS: "run beyond the limit",
+}
 
 
 class Problem(msgspec.Struct, frozen=True):
@@ -44,7 +55,8 @@ class Problem(msgspec.Struct, frozen=True):
 
     def __str__(self) -> str:
         vaddr, paddr = self.examples[0]
-        return f"{self.count} {self.reason}, first at vaddr {vaddr:#x} (paddr {paddr:#x})"
+        what = counted(self.count, _ONE[self.reason], self.reason)
+        return f"{what}, first at vaddr {vaddr:#x} (paddr {paddr:#x})"
 
 
 class Runs(Columns, frozen=True, eq=False):

@@ -67,10 +67,21 @@ def format_range(start: int, end: int) -> str:
     return f"[{start:#x}, {end:#x})"
 
 
+def counted(count: int, one: str, more: str = "") -> str:
+    """Print a number with what is counted: ``1 table``, ``2 tables``.
+
+    Args:
+        count: How many.
+        one: What one of them is called.
+        more: What several are called, or none, if not that with an s.
+    """
+    return f"{count} {one if count == 1 else more or f'{one}s'}"
+
+
 def format_size(size: int) -> str:
     """Print a size for a person: ``1.0 GiB``, ``632 KiB``, ``17 bytes``."""
     if size < 1024:
-        return f"{size} bytes"
+        return counted(size, "byte")
     value = float(size)
     for unit in ("KiB", "MiB", "GiB", "TiB", "PiB"):
         value /= 1024

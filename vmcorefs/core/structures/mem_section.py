@@ -12,6 +12,7 @@ import numpy.typing as npt
 
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.space.ranges import Int64Array, Ranges, normalise
+from vmcorefs.core.space.units import counted
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
 
@@ -103,7 +104,8 @@ def _read_layout(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> _Layout:
     if roots == sections <= _MAX_STATIC:
         return _Layout(shift, sections, entry, map_at, 0, per_root)
     raise FormatError(
-        f"VMCOREINFO: {roots} roots of {per_root} sections, expected {sections} sections in all"
+        f"VMCOREINFO: {counted(roots, 'root')} of {counted(per_root, 'section')}, expected"
+        f" {counted(sections, 'section')} in all"
     )
 
 

@@ -20,6 +20,7 @@ from collections.abc import Iterator
 import msgspec
 
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
+from vmcorefs.core.space.units import counted
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.core.structures.partial import Partial, read_partial
 from vmcorefs.core.structures.printk_records import Records
@@ -114,14 +115,13 @@ def _mended(buffer: Partial, start: int, end: int) -> bytes:
     """The text in ``[start, end)``, with a word in the place of what could not be read."""
     pieces = []
     for low, high in buffer.iter_gaps(start, min(end, len(buffer))):
-        pieces += [buffer.data[start:low], _not_read(high - low, "bytes")]
+        pieces += [buffer.data[start:low], _not_read(high - low, "byte")]
         start = high
     return b"".join((*pieces, buffer.data[start:end]))
 
 
 def _not_read(count: int, what: str) -> bytes:
-    what = what if count != 1 else what.removesuffix("s")
-    return b"[%d %s of the log could not be read]" % (count, what.encode())
+    return f"[{counted(count, what)} of the log could not be read]".encode()
 
 
 def _load_ring(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> _Ring:
@@ -155,11 +155,11 @@ def _iter_ringbuffer(vmcoreinfo: Vmcoreinfo, memory: KernelMemory, ring: _Ring) 
             lost += 1
             continue
         if lost:
-            yield _not_read(lost, "records") + b"\n"
+            yield _not_read(lost, "record") + b"\n"
         lost = 0
         yield line
     if lost:
-        yield _not_read(lost, "records") + b"\n"
+        yield _not_read(lost, "record") + b"\n"
 
 
 def _iter_records(
@@ -236,7 +236,7 @@ def _iter_structured(
             following = records.find(current, last)
             passed = following - current if following >= current else len(buffer) - current
             # behind the last record that can be told, everything up to the newest is lost
-            yield _not_read(passed, "bytes") + b"\n"
+            yield _not_read(passed, "byte") + b"\n"
         else:
             following = record.following
             passed = following - current if following > current else len(buffer) - current

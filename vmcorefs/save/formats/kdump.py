@@ -20,6 +20,7 @@ import numpy.typing as npt
 from vmcorefs.core.formats.kdump.descriptors import DESC_SIZE, DescArray, Flag, desc_dtype
 from vmcorefs.core.formats.kdump.plan import Part
 from vmcorefs.core.pages.dump_level import PageKind, left_out
+from vmcorefs.core.space.units import counted
 from vmcorefs.errors import OutputError
 from vmcorefs.save.codecs import Codec
 from vmcorefs.save.dump import Dump, Observer, Output
@@ -87,7 +88,7 @@ class KdumpFormat(msgspec.Struct, frozen=True):
             parts = plan_parts(dump, survey, self.codec, len(outputs))
             observer.needs(
                 [part.data + part.main.block_size for part in parts],
-                f"its bitmaps and the descriptors of {survey.pages} pages",
+                f"its bitmaps and the descriptors of {counted(survey.pages, 'page')}",
             )
             counts = survey.kept.copy(), survey.left_out.copy()
             no_zeros = bool(left_out(dump.level)[PageKind.ZERO])

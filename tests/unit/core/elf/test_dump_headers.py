@@ -78,7 +78,7 @@ def test_extended_numbering_is_followed() -> None:
         ),
         (
             pack_elf([load_phdr(0, 1)], e_phnum=2),
-            "2 program headers take 112 bytes, but there are 56",
+            "2 program headers: 112 bytes, but there are 56",
         ),
         (
             pack_elf([load_phdr(0, 1)], e_phnum=0xFFFF, e_shoff=1 << 40),

@@ -117,7 +117,7 @@ def test_fewer_program_headers_than_counted_are_refused() -> None:
     packed = pack_elf(PHDRS, e_phnum=4)
     header = parse_ehdr(packed)
     with pytest.raises(
-        FormatError, match=exactly("4 program headers take 224 bytes, but there are 168")
+        FormatError, match=exactly("4 program headers: 224 bytes, but there are 168")
     ):
         parse_phdrs(header, packed[64:])
 

@@ -92,8 +92,8 @@ def test_the_crash_kernel_is_ram_that_the_crashed_kernel_did_not_use() -> None:
                 " 0x4000000000000000"
             ),
         ),
-        ([(0, 0x1000, "Reserved", 0)], "1 regions, but none of them is System RAM"),
-        ([], "0 regions, but none of them is System RAM"),
+        ([(0, 0x1000, "Reserved", 0)], "1 region, none of which is System RAM"),
+        ([], "0 regions, none of which is System RAM"),
     ],
 )
 def test_a_map_that_contradicts_itself_is_refused_with_both_lines(

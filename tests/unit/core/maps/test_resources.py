@@ -139,7 +139,7 @@ def test_a_name_that_does_not_end_is_cut() -> None:
             [node(0x1000, 0x2FFF, RAM, 0, B), node(0x2000, 0x3FFF, CODE)],
             "Kernel code [0x2000, 0x4000): not inside System RAM [0x1000, 0x3000)",
         ),
-        ([node(0x1000, 0x1FFF, RESERVED)], "1 regions, but none of them is System RAM"),
+        ([node(0x1000, 0x1FFF, RESERVED)], "1 region, none of which is System RAM"),
         (
             [node(0x1000, 2**64 - 1)],
             "System RAM [0x1000, 0x10000000000000000): empty, or it ends beyond 0x4000000000000000",
@@ -156,7 +156,7 @@ def test_a_tree_that_contradicts_itself(nodes: list[bytes], message: str) -> Non
 
 
 def test_no_nodes_at_all() -> None:
-    with pytest.raises(FormatError, match="none of them is System RAM"):
+    with pytest.raises(FormatError, match="none of which is System RAM"):
         read({ROOT: node(0, 2**64 - 1)})
 
 

@@ -9,7 +9,7 @@ from tests.builders.mappings import rows, walk_tables
 from tests.builders.page_tables import MACHINES, TOP, G, Machine, Tables, U, W, X, arm, riscv, x86
 from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
 from vmcorefs.core.paging.formats import arm64, riscv64, x86_64
-from vmcorefs.core.paging.mappings import Mappings, Reason
+from vmcorefs.core.paging.mappings import Mappings, Problem, Reason
 from vmcorefs.core.paging.walk import Limits, walk
 from vmcorefs.core.space.extents import Kind, make_extents, merge
 from vmcorefs.core.space.ranges import make_ranges
@@ -230,6 +230,19 @@ def test_tables_that_no_input_holds_are_counted() -> None:
     assert str(problem) == (
         "10 tables that no input holds, first at vaddr 0xffff800000000000 (paddr 0xf00100000)"
     )
+
+
+def test_one_table_that_no_input_holds_is_one() -> None:
+    tables = Tables(X86)
+    tables.put(tables.root, 256, X86.table(0xF_0000_0000))
+    (problem,) = walk_tables(tables).problems
+    assert str(problem).startswith("1 table that no input holds, first at vaddr ")
+
+
+@pytest.mark.parametrize("reason", Reason)
+def test_every_reason_has_words_for_one(reason: Reason) -> None:
+    one, two = (str(Problem(reason, count, ((0, 0),))) for count in (1, 2))
+    assert one.removeprefix("1 ") != two.removeprefix("2 ")
 
 
 def test_a_root_that_no_input_holds() -> None:

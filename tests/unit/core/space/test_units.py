@@ -8,6 +8,7 @@ from tests.matching import exactly
 from vmcorefs.core.space.units import (
     MAX_ADDRESS,
     align_up,
+    counted,
     format_range,
     format_size,
     parse_range,
@@ -126,3 +127,17 @@ def test_a_range_is_printed_half_open() -> None:
 )
 def test_a_size_is_printed_in_the_largest_unit_that_it_fills(size: int, text: str) -> None:
     assert format_size(size) == text
+
+
+@pytest.mark.parametrize(
+    ("count", "words", "text"),
+    [
+        (0, ("table",), "0 tables"),
+        (1, ("table",), "1 table"),
+        (2, ("table",), "2 tables"),
+        (1, ("entry", "entries"), "1 entry"),
+        (3, ("entry", "entries"), "3 entries"),
+    ],
+)
+def test_one_thing_is_not_said_to_be_several(count: int, words: tuple[str, ...], text: str) -> None:
+    assert counted(count, *words) == text

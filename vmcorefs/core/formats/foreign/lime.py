@@ -16,7 +16,7 @@ from typing import Final
 import msgspec
 
 from vmcorefs.core.formats.foreign.signature import FILE, NEW, Foreign, ReadAt
-from vmcorefs.core.space.units import MAX_ADDRESS, format_range
+from vmcorefs.core.space.units import MAX_ADDRESS, counted, format_range
 
 _HEADER: Final = struct.Struct("<4sIQQ8x")
 _LIME, _AVML = (b"EMiL", 1), (b"AVML", 2)
@@ -111,7 +111,7 @@ def _describe(lime: Lime, size: int, name: str) -> Foreign:
     held = [one for one in lime.ranges if one.held]
     if len(held) > _SHOWN:
         rule = f"{FILE}@START:OFFSET+SIZE"
-        return Foreign(f"{what}, of {len(held)} ranges", f"give each as a piece: {rule}")
+        return Foreign(f"{what}, of {counted(len(held), 'range')}", f"give each as a piece: {rule}")
     path = shlex.quote(name)
     pieces = (f"{path}@{one.start:#x}:{one.offset:#x}+{one.held:#x}" for one in held)
     return Foreign(what, f"give the memory in it as pieces: {' '.join(pieces)}")
