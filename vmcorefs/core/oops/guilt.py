@@ -13,9 +13,6 @@ from vmcorefs.core.oops.innocent import is_innocent
 from vmcorefs.core.oops.rules.rule import Blame, Entries, Trail
 from vmcorefs.core.oops.rust_names import demangle
 
-UNKNOWN: Final = "corrupted"
-"""Stands in titles for a function that a log should name and does not."""
-
 MAX_SUSPECTS: Final = 1 << 12
 """No stack of a kernel has as many entries; a text that pretends to be one may."""
 
@@ -37,6 +34,24 @@ class Guilty(msgspec.Struct, frozen=True):
     symbol: str
 
 
+NOBODY: Final = Guilty("corrupted", "corrupted")
+"""Stands in titles for a function that a log should name and does not."""
+
+
+class Verdict(msgspec.Struct, frozen=True):
+    """What following a trail led to.
+
+    Attributes:
+        guilty: Who is to blame.
+        origin: Who is at the end of the second trail, if the rule has one.
+        clean: Somebody was found, and no stack of another matter was met.
+    """
+
+    guilty: Guilty
+    origin: Guilty
+    clean: bool
+
+
 _PREFIXES: Final = (
     *("SYSC_", "SyS_", "sys_", "ksys_", "__sys_", "___sys_", "____sys_", "__se_", "__se_sys_"),
     *("__do_sys_", "__x64_", "__ia32_", "__arm64_", "compat_SYSC_", "compat_SyS_"),
@@ -56,8 +71,8 @@ def iter_without_prefix(symbol: str) -> Iterator[str]:
             yield symbol[len(prefix) :]
 
 
-def find_guilty(lines: Sequence[str], blame: Blame) -> tuple[Guilty | None, bool]:
-    """Find who is to blame; and whether the trail was clean.
+def find_guilty(lines: Sequence[str], blame: Blame) -> Verdict:
+    """Find who is to blame.
 
     Args:
         lines: Of the report, from its head on.
@@ -66,9 +81,11 @@ def find_guilty(lines: Sequence[str], blame: Blame) -> tuple[Guilty | None, bool
     guilty, clean = _follow(lines, blame.trail, blame)
     if (guilty is None or not clean) and blame.otherwise is not None:
         guilty, clean = _follow(lines, blame.otherwise, blame)
-    if clean and blame.origin is not None:
-        clean = _follow(lines, blame.origin, blame)[0] is not None
-    return guilty, clean
+    origin = None
+    if blame.origin is not None:
+        origin, _ = _follow(lines, blame.origin, blame)
+        clean = clean and origin is not None
+    return Verdict(guilty or NOBODY, origin or NOBODY, clean and guilty is not None)
 
 
 def _follow(lines: Sequence[str], trail: Trail, blame: Blame) -> tuple[Guilty | None, bool]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from typing import Final
 
 import msgspec
@@ -12,7 +13,7 @@ from msgspec.structs import replace
 from vmcorefs.core.oops.account import Account, take_account
 from vmcorefs.core.oops.cause import find_cause, find_panic
 from vmcorefs.core.oops.faults import Fault
-from vmcorefs.core.oops.guilt import UNKNOWN, Guilty, find_guilty, iter_without_prefix
+from vmcorefs.core.oops.guilt import NOBODY, Verdict, find_guilty, iter_without_prefix
 from vmcorefs.core.oops.lines import read_line
 from vmcorefs.core.oops.mangled import why_mangled
 from vmcorefs.core.oops.rules.rule import Rule
@@ -124,49 +125,50 @@ def _find_details(
     """Where the report begins, and the groups of its head or its details; None if some lack."""
     if not rule.details:
         return place, [group or "" for group in head.groups()]
-    groups: list[str] = []
-    begin = None
-    at = place
+    found = []
+    rest = enumerate(islice(lines, place, None), place)
     for pattern in rule.details:
-        match = None
-        while match is None and at < len(lines):
-            match = pattern.search(lines[at])
-            at += 1
-        if match is None:
+        here = next(((at, hit) for at, line in rest if (hit := pattern.search(line))), None)
+        if here is None:
             return None
-        begin = at - 1 if begin is None else begin
-        groups += (group or "" for group in match.groups())
-    return begin or 0, groups
+        found.append(here)
+    return found[0][0], [group or "" for _, hit in found for group in hit.groups()]
 
 
 def _make(account: Account, rule: Rule, begin: int, groups: list[str]) -> CrashTitle:
-    guilty, clean = None, True
+    verdict = None
     if rule.blame is not None:
-        guilty, clean = find_guilty(account.lines[begin : account.own], rule.blame)
-        clean = clean and guilty is not None
-        guilty = guilty or Guilty(UNKNOWN, UNKNOWN)
-    name = guilty.name if guilty else ""
-    raw = rule.title.format(*groups, f=name)
-    title = unify(raw)
+        verdict = find_guilty(account.lines[begin : account.own], rule.blame)
+    names = _names(verdict)
+    raw = rule.title.format(*groups, **names[0])
     mangled = why_mangled(raw, account.lines, rule)
-    if not clean:
+    if verdict is not None and not verdict.clean:
         mangled = "the function to blame is not to be found"
-    fault = rule.fault if isinstance(rule.fault, Fault) else rule.fault(groups)
-    alternatives = {unify(each) for each in _iter_alternatives(rule, groups, guilty)} - {title}
-    function = "" if name == UNKNOWN else _named(rule).format(*groups, f=name)
-    return CrashTitle(title, tuple(sorted(alternatives)), fault, function, mangled)
+    title = unify(raw)
+    others = {
+        unify(template.format(*groups, **each))
+        for template in (rule.title, *rule.alternatives)
+        for each in names
+    }
+    return CrashTitle(
+        title,
+        tuple(sorted(others - {title})),
+        rule.fault if isinstance(rule.fault, Fault) else rule.fault(groups),
+        "" if verdict and verdict.guilty is NOBODY else _named(rule).format(*groups, **names[0]),
+        mangled,
+    )
+
+
+def _names(verdict: Verdict | None) -> list[dict[str, str]]:
+    """By what names the guilty function goes; the first is for the title."""
+    if verdict is None:
+        return [{}]
+    guilty = verdict.guilty
+    names = (guilty.name, guilty.symbol, *iter_without_prefix(guilty.symbol))
+    return [{"f": name, "origin": verdict.origin.name} for name in names]
 
 
 def _named(rule: Rule) -> str:
     """The part of a rule's title that names a function."""
     function = _IN.search(rule.title)
     return function[1] if function else ""
-
-
-def _iter_alternatives(rule: Rule, groups: list[str], guilty: Guilty | None) -> Iterator[str]:
-    names = [""]
-    if guilty is not None:
-        names = [guilty.name, guilty.symbol, *iter_without_prefix(guilty.symbol)]
-    for name in names:
-        for template in (rule.title, *rule.alternatives):
-            yield template.format(*groups, f=name)

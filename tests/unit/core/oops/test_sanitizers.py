@@ -174,6 +174,7 @@ def test_kmsan_of_what_is_sent_to_a_device_blames_its_driver() -> None:
         "KMSAN: kernel-usb-infoleak in frob_send",
         Fault.KMSAN_LEAK,
     )
+    assert found.alternatives == ("KMSAN origin in frob_alloc_buffer",)
 
 
 def test_kcsan_may_name_nobody() -> None:

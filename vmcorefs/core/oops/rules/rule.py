@@ -69,7 +69,7 @@ class Rule(msgspec.Struct, frozen=True):
         fault: The class, or what makes it of the same groups.
         blame: Who is to blame; without it, the title names nobody.
         details: Lines that are needed: the first one from the head on, each further below.
-        alternatives: Other titles, as ``title``.
+        alternatives: Other titles, as ``title``; ``{origin}`` is who a second trail leads to.
         has_stack: A stack belongs to it: without one, the log is mangled.
         mangled: The message is only seen alone where a log has lost what stood before it.
     """

@@ -127,6 +127,7 @@ KMSAN: Final = (  # mm/kmsan/report.c; its stack follows without a word
         head=re.compile(r"BUG: KMSAN:"),
         details=(re.compile(r"BUG: KMSAN: (kernel-usb-infoleak) in [a-zA-Z0-9_]+[.+]"),),
         title="KMSAN: {0} in {f}",
+        alternatives=("KMSAN origin in {origin}",),
         fault=_kmsan,
         blame=Blame(
             (STACK,),
