@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,6 +26,7 @@ class Expected(NamedTuple):
 
 class Case(NamedTuple):
     name: str
+    log: bytes
     expected: Expected
     found: CrashTitle
 
@@ -34,7 +36,7 @@ def cases() -> list[Case]:
     found = []
     for path in sorted(REPORTS.iterdir(), key=lambda path: int(path.name)):
         head, log = split(path.read_bytes())
-        found.append(Case(path.name, expect(head), read_title(log) or CrashTitle()))
+        found.append(Case(path.name, log, expect(head), read_title(log) or CrashTitle()))
     assert len(found) == 373
     return found
 
@@ -104,3 +106,21 @@ def test_logs_without_a_crash_have_no_title(cases: list[Case]) -> None:
     quiet = [case for case in cases if not case.expected.title]
     assert len(quiet) > 5
     assert [case.name for case in quiet if case.found != CrashTitle()] == []
+
+
+@pytest.mark.parametrize(
+    ("line", "kept"),
+    [
+        (rb"^(?=\[ *\d+\.\d+\])", b"Nov 30 06:06:29 host kernel: "),
+        (rb"^\[ *\d+\.\d+\]", b"[Mon Nov 30 06:06:29 2026]"),
+        (rb"$", b"\r"),
+    ],
+    ids=["syslog", "dmesg -T", "serial"],
+)
+def test_the_title_is_the_same_wherever_the_log_was_kept(
+    cases: list[Case], line: bytes, kept: bytes
+) -> None:
+    changed = re.compile(line, re.MULTILINE)
+    for case in cases:
+        found = read_title(changed.sub(kept, case.log)) or CrashTitle()
+        assert (found.title, found.fault) == (case.found.title, case.found.fault), case.name
