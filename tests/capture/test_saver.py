@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.builders.bad_pages import PAGE, bad_pages
 from tests.save.full_disk import tmpfs
 from vmcorefs.capture.run.dumps import list_dumps
 from vmcorefs.capture.run.saver import check_memory, save
@@ -22,7 +23,7 @@ from vmcorefs.capture.settings import (
     Settings,
     TargetSettings,
 )
-from vmcorefs.errors import DiskFullError, OutputError
+from vmcorefs.errors import DiskFullError, IncompleteError, OutputError
 
 
 def settings(target: Path, *, kind: str = "kdump", free: str = "1M") -> Settings:
@@ -66,6 +67,25 @@ def test_a_copy_of_proc_vmcore_is_one(vmcore: Path, tmp_path: Path) -> None:
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in dump.iterdir())
     assert dump.stat().st_mode & 0o777 == 0o700
     assert said[-1].startswith(f"{dump}: complete after ")
+
+
+def test_a_copy_goes_on_past_what_cannot_be_read(vmcore: Path, tmp_path: Path) -> None:
+    held = vmcore.read_bytes()
+    page = len(held) // (2 * PAGE)
+    with (
+        bad_pages(vmcore, page),
+        pytest.raises(IncompleteError, match=r": 4096 bytes could not be read; all else is in vm"),
+    ):
+        save(settings(tmp_path / "crash", kind="vmcore"), str(vmcore), lambda _: None)
+    dump = only(tmp_path / "crash")
+    at = page * PAGE
+    expected = held[:at] + bytes(PAGE) + held[at + PAGE :]
+    assert (dump / "vmcore.incomplete").read_bytes() == expected
+    assert not (dump / "vmcore").exists()
+    summary = json.loads((dump / "summary.json").read_text())
+    assert (summary["complete"], summary["lost_bytes"]) == (False, PAGE)
+    (lost,) = summary["lost"]
+    assert (lost["offset"], lost["size"]) == (at, PAGE)
 
 
 def test_a_kdump_file_says_what_is_in_it(vmcore: Path, tmp_path: Path) -> None:

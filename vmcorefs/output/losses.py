@@ -61,6 +61,10 @@ class Losses:
         if len(self.listed) < _MAX_LISTED or self.listed[-1].end == start:
             add_loss(self.listed, Loss(start, size, reason))
 
+    def rows(self, start: str) -> list[dict[str, object]]:
+        """Those that are listed, for programs; ``start`` is what their start is called."""
+        return [{start: one.start, "size": one.size, "reason": one.reason} for one in self.listed]
+
     def lines(self, rest: str = "...") -> Iterator[str]:
         """The first of them for people, and ``rest`` if there are more."""
         for loss in self.listed[:_SHOWN]:

@@ -94,10 +94,7 @@ def as_dict(report: Report) -> dict[str, object]:
         "seconds": round(report.seconds, 3),
         "missing_bytes": report.missing,
         "lost_bytes": report.losses.size,
-        "lost": [
-            {"paddr": loss.start, "size": loss.size, "reason": loss.reason}
-            for loss in report.losses.listed
-        ],
+        "lost": report.losses.rows("paddr"),
         "warnings": list(report.warnings),
     }
 

@@ -14,7 +14,7 @@ import msgspec
 
 from vmcorefs.config import CaptureConfig
 from vmcorefs.errors import ConfigError
-from vmcorefs.system.storage import Place, beneath, disk_of, place_of
+from vmcorefs.system.storage import Place, beneath, disks_at, place_of
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -36,8 +36,10 @@ class Evidence(msgspec.Struct, frozen=True):
             return
         try:
             self._refuse(path, place_of(os.stat(path)))
+            where = path
         except (OSError, ValueError):
-            self._refuse_disk(path)
+            where = os.path.dirname(path) or "."
+        self._refuse_disk(path, where)
 
     def refuse_open(self, name: str, descriptor: int) -> None:
         """Refuse to write to an open file; the errors are those of ``refuse``."""
@@ -73,12 +75,12 @@ class Evidence(msgspec.Struct, frozen=True):
             if one in under or place in beneath(one):
                 raise _lies_in(path, name)
 
-    def _refuse_disk(self, path: str) -> None:
+    def _refuse_disk(self, path: str, where: str) -> None:
         try:
-            device = os.stat(os.path.dirname(path) or ".").st_dev
+            disks = disks_at(where)
         except (OSError, ValueError):
             return  # nothing can be written there
-        under = beneath(disk_of(device))
+        under = set().union(*map(beneath, disks))
         for name, one in self.inputs:
             if one in under:
                 raise _lies_in(path, name)

@@ -4,10 +4,15 @@ from __future__ import annotations
 
 import logging
 import os
+import stat
+from contextlib import suppress
 from typing import Any
 
 from vmcorefs.errors import ConfigError
+from vmcorefs.system.files import describe
 from vmcorefs.system.terminal import printable
+
+_NULL = os.makedev(1, 3)  # /dev/null (drivers/char/mem.c)
 
 
 class LineFormatter(logging.Formatter):
@@ -27,6 +32,31 @@ class LineFormatter(logging.Formatter):
         )
 
 
+def _open(path: str, flags: int) -> int:
+    try:
+        place = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return os.open(path, flags | os.O_CREAT, 0o600)
+    try:
+        status = os.fstat(place)
+        is_device = stat.S_ISBLK(status.st_mode) or stat.S_ISCHR(status.st_mode)
+        if is_device and status.st_rdev != _NULL and not _is_open(status):
+            what = describe(status.st_mode)
+            raise ConfigError(f"{path}: a {what}, expected a file for the log")
+        return os.open(f"/proc/self/fd/{place}", flags)
+    finally:
+        os.close(place)
+
+
+def _is_open(status: os.stat_result) -> bool:
+    """Whether it is a standard stream of this process, such as its terminal."""
+    for descriptor in range(3):
+        with suppress(OSError):
+            if os.path.samestat(os.fstat(descriptor), status):
+                return True
+    return False
+
+
 class LogFile(logging.Handler):
     """Appends to a file; lines that cannot be written are counted, and that is logged later.
 
@@ -38,13 +68,13 @@ class LogFile(logging.Handler):
         """Open the file.
 
         Raises:
-            ConfigError: if it cannot be opened.
+            ConfigError: if it cannot be opened, or is a device: to open one may have effects.
         """
         super().__init__()
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC
+        # a pipe that nobody reads, now or later, is not waited for
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NONBLOCK
         try:
-            # a pipe that nobody reads, now or later, is not waited for
-            self._descriptor = os.open(path, flags | os.O_NONBLOCK, 0o600)
+            self._descriptor = _open(path, flags)
         except OSError as error:
             raise ConfigError(f"{path}: cannot open the log: {error.strerror}") from error
         self._lost = 0

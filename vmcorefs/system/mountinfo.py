@@ -63,6 +63,19 @@ def list_mounted(path: str = MOUNTINFO) -> list[Mounted]:
     return mounted
 
 
+def mount_of(descriptor: int) -> Mounted | None:
+    """The mount that an open file was reached by; None if this namespace does not have it.
+
+    Raises:
+        OSError: if that cannot be read.
+    """
+    for line in Path(f"/proc/self/fdinfo/{descriptor}").read_text().splitlines():
+        key, _, value = line.partition(":")
+        if key == "mnt_id":
+            return next((one for one in list_mounted() if one.number == int(value)), None)
+    return None
+
+
 def unescape(text: str) -> str:
     r"""Decode a field of mountinfo or fstab(5), in which a blank is written ``\040``."""
     return _OCTAL.sub(lambda match: chr(int(match[1], 8)), text)

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 
+from vmcorefs.system.mountinfo import mount_of
+
 _BLOCK = "/sys/dev/block"
+_BTRFS = "/sys/fs/btrfs"
 Place = tuple[str, int, int]
 """``block`` or ``character`` and the device number, or ``file``, its device and its inode."""
 
@@ -36,6 +40,31 @@ def beneath(place: Place) -> set[Place]:
 def disk_of(device: int) -> Place:
     """The device of a file system, from ``st_dev``."""
     return "block", device, 0
+
+
+def disks_at(path: str) -> set[Place]:
+    """The devices of the file system at a path.
+
+    That of a btrfs is not in ``st_dev``, which has a number of the subvolume's own; it may have
+    several.
+
+    Raises:
+        OSError: if there is nothing.
+    """
+    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        device = os.fstat(descriptor).st_dev
+        mounted = mount_of(descriptor) if not os.major(device) else None
+    finally:
+        os.close(descriptor)
+    found = {disk_of(device)}
+    if mounted is not None and os.path.isabs(mounted.source):
+        with suppress(OSError):
+            found.add(place_of(os.stat(mounted.source)))
+    for one in Path(_BTRFS).glob("*/devices"):
+        members = {place for part in one.glob("*/dev") for place in _read_number(part)}
+        found |= members if members & found else set()
+    return found
 
 
 def _under(place: Place) -> Iterator[Place]:

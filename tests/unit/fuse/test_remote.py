@@ -39,7 +39,7 @@ def test_the_type_is_that_of_the_mount_that_a_descriptor_is_on(
         mountinfo.Mounted("/", "/", "server:/", "nfs4", "0:1", is_read_only=False, number=10**6),
         mountinfo.Mounted("/m", "/", "source", fs_type, "0:2", is_read_only=False, number=number),
     ]
-    monkeypatch.setattr(remote, "list_mounted", lambda: table)
+    monkeypatch.setattr(mountinfo, "list_mounted", lambda: table)
     assert remote.may_hang(descriptor) == expected
 
 

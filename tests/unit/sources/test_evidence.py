@@ -149,6 +149,33 @@ def test_a_new_file_on_a_file_system_that_lies_in_an_input_is_refused(
         pass
 
 
+@pytest.mark.needs("btrfs")
+def test_a_new_file_on_a_subvolume_of_an_input_is_refused(tmp_path: Path, stack: ExitStack) -> None:
+    disks = [tmp_path / "disk", tmp_path / "second"]
+    for disk in disks:
+        disk.touch()
+        os.truncate(disk, 256 << 20)
+    devices = [loop_device(stack, disk) for disk in disks]
+    subprocess.run(["mkfs.btrfs", "-q", "-d", "single", "-m", "single", *devices], check=True)
+    on_it, bound = tmp_path / "on it", tmp_path / "bound"
+    on_it.mkdir()
+    bound.mkdir()
+    mount(stack, devices[0], on_it)
+    subprocess.run(
+        ["btrfs", "subvolume", "create", on_it / "vol"], check=True, stdout=subprocess.DEVNULL
+    )
+    mount(stack, "--bind", on_it / "vol", bound)
+    (on_it / "vol" / "old").touch()
+    for evidence in (of(one) for one in (*disks, *devices)):
+        for out in (on_it / "new", on_it / "vol" / "new", bound / "new", bound / "old"):
+            with pytest.raises(ConfigError, match=r"^.*: its bytes lie on the same device as th"):
+                LocalTarget(str(out), force=True, evidence=evidence)
+    inside = on_it / "vol" / "ram"
+    inside.write_bytes(b"memory")
+    with closing(LocalTarget(str(bound / "new"), force=False, evidence=of(inside))):
+        pass
+
+
 def test_a_log_beside_a_dump_is_no_input(tmp_path: Path) -> None:
     ram = tmp_path / "vmcore-dmesg.txt"
     ram.write_bytes(MEMORY)

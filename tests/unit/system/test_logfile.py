@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.matching import exactly
 from vmcorefs.errors import ConfigError
 from vmcorefs.system.logfile import LogFile
 
@@ -82,3 +83,27 @@ def test_a_log_that_is_there_keeps_its_mode_and_what_is_in_it(tmp_path: Path) ->
     handler.close()
     assert path.read_text() == "before\nafter\n"
     assert path.stat().st_mode & 0o777 == 0o640
+
+
+def test_a_device_is_refused_before_it_is_opened(monkeypatch: pytest.MonkeyPatch) -> None:
+    opened: list[int] = []
+    real = os.open
+
+    def watched(path: str, flags: int, mode: int = 0o777) -> int:
+        opened.append(flags & ~(os.O_PATH | os.O_CLOEXEC) if not flags & os.O_PATH else -1)
+        return real(path, flags, mode)
+
+    monkeypatch.setattr(os, "open", watched)
+    with pytest.raises(
+        ConfigError, match=exactly("/dev/zero: a character device, expected a file for the log")
+    ):
+        LogFile("/dev/zero")
+    assert opened == [-1]
+    monkeypatch.undo()
+    LogFile("/dev/null").close()
+
+
+def test_a_log_by_a_link_to_nowhere_makes_the_file(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to("log")
+    LogFile(str(tmp_path / "link")).close()
+    assert (tmp_path / "log").exists()

@@ -176,8 +176,14 @@ def _copy(capture: Capture, path: str, place: Place, say: Say) -> Mapping[str, o
         )
     file = capture[VMCORE]
     outcome = extract(file, f"{path}/{VMCORE}", force=True, progress=_Progress(place, say))
-    say(f"{path}/{VMCORE}: {outcome.size} bytes, {format_size(outcome.written)} not zeros")
-    return {"complete": True, "format": "vmcore", "dump_bytes": outcome.size}
+    say(f"{outcome.name}: {outcome.size} bytes, {format_size(outcome.written)} not zeros")
+    return {
+        "complete": not outcome.losses.size,
+        "format": "vmcore",
+        "dump_bytes": outcome.size,
+        "lost_bytes": outcome.losses.size,
+        "lost": outcome.losses.rows("offset"),
+    }
 
 
 class _Progress:

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
-from vmcorefs.system.mountinfo import list_mounted
+from vmcorefs.system.mountinfo import mount_of
 
 _TYPES = frozenset(
     {
@@ -21,11 +18,8 @@ def may_hang(descriptor: int) -> str | None:
     A local disk that fails gives an error, after its driver's timeout.
     """
     try:
-        info = Path(f"/proc/self/fdinfo/{descriptor}").read_text()
-        mounted = list_mounted()
+        mounted = mount_of(descriptor)
     except OSError:
         return None
-    found = re.search(r"^mnt_id:\s*([0-9]+)$", info, re.MULTILINE)
-    number = int(found[1]) if found else None
-    fs_type = next((entry.fs_type for entry in mounted if entry.number == number), "")
+    fs_type = mounted.fs_type if mounted is not None else ""
     return fs_type if fs_type.partition(".")[0] in _TYPES else None
