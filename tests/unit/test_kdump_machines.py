@@ -23,8 +23,12 @@ from tests.matching import exactly
 from vmcorefs import Capture, ConfigError, UnsupportedError
 from vmcorefs.core.elf.elf import ELFCLASS32, ELFCLASS64
 from vmcorefs.core.elf.machines import long_bits
+from vmcorefs.core.elf.notes import ByteOrder
+from vmcorefs.core.formats.kdump.headers import parse_main_header
 from vmcorefs.save.codecs import find_codec
+from vmcorefs.save.command import make_order, save_capture
 from vmcorefs.save.formats.kdump import KdumpFormat
+from vmcorefs.save.saver import Console
 
 HIGH = 0x180000
 """A page frame number at 6 GiB."""
@@ -154,6 +158,28 @@ def test_what_is_written_of_a_machine_is_read_back(
     assert long_bits(header) == (32 if machine == 3 else bits)
     assert capture["oldmem"].pread(PAGE, PAGE) == stamped(PAGE, 2 * PAGE)
     assert not [line for line in capture.image.warnings if "machine" in line]
+
+
+@pytest.mark.parametrize(
+    ("name", "machine", "order"), [(b"riscv32", 243, "<"), (b"mips", 8, ">")], ids=["riscv", "mips"]
+)
+def test_a_kernel_says_itself_that_it_has_32_bits_where_its_headers_have_64(
+    tmp_path: Path, open_capture: Opener, name: bytes, machine: int, order: ByteOrder
+) -> None:
+    """One that may be either, with memory above 4 GiB: an ELF dump of it, and that as kdump."""
+    text = vmcoreinfo_text() + b"OFFSET(list_head.prev)=4\n"
+    notes = vmcoreinfo_note(text, order)
+    loads = [Load(pfn * PAGE, (pfn + 1) * PAGE) for pfn in (*LOW, HIGH)]
+    path = save_dump(tmp_path, pack_dump(loads, notes, Flavour(64, order, machine)))
+    capture = open_capture(path)
+    assert capture.image.kernel is not None
+    assert capture.image.kernel.word_size == 4
+    order_of = make_order(str(tmp_path / "kdump"), (0,), "kdump", "none")
+    save_capture(capture, order_of, 1, Console(bar=False, say=None, warn=lambda _: None))
+    main = parse_main_header((tmp_path / "kdump").read_bytes()[:PAGE])
+    assert (main.abi.bits, main.utsname.machine) == (32, name)
+    again = open_capture(tmp_path / "kdump")
+    assert again["oldmem"].pread(PAGE, HIGH * PAGE) == stamped(HIGH * PAGE, (HIGH + 1) * PAGE)
 
 
 def test_a_machine_that_we_do_not_know_is_written_all_the_same(

@@ -49,8 +49,9 @@ def find_facts(
     """
     header = elfcorehdr.header
     crash_time = vmcoreinfo.crash_time if vmcoreinfo else None
+    bits = long_bits(header, vmcoreinfo)
     facts = KernelFacts(
-        abi=Abi(header.byte_order, long_bits(header), packed=header.e_machine == EM_386),
+        abi=Abi(header.byte_order, bits, packed=header.e_machine == EM_386),
         utsname=_read_utsname(memory, elfcorehdr, vmcoreinfo),
         phys_base=_find_phys_base(elfcorehdr, vmcoreinfo, told),
         time=int(time.time()) if crash_time is None else crash_time,
@@ -112,7 +113,7 @@ def _read_utsname(memory: Reader, elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo
                 return names
     release = (info.release if info is not None else None) or "unknown"
     # crash and libkdumpfile know the machine by this name, and so do we
-    machine = uname_of(header.e_machine, long_bits(header), header.byte_order)
+    machine = uname_of(header.e_machine, long_bits(header, vmcoreinfo), header.byte_order)
     return Utsname(
         sysname=b"Linux",
         nodename=b"unknown",
@@ -124,7 +125,7 @@ def _read_utsname(memory: Reader, elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo
 
 def _image(memory: Reader, elfcorehdr: Elfcorehdr, info: Vmcoreinfo) -> list[KernelMemory]:
     """Ways to read the kernel's image, which ``init_uts_ns`` is in."""
-    loads = through_loads(memory, elfcorehdr)
+    loads = through_loads(memory, elfcorehdr, info)
     try:
         distance = _DISTANCES[elfcorehdr.header.e_machine](info) % (1 << 64)
     except (KeyError, FormatError):

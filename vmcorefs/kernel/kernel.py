@@ -98,7 +98,7 @@ class Kernel:
     def word_size(self) -> int:
         """Bytes in a ``long`` and in a pointer: 4 or 8."""
         elfcorehdr = self.elfcorehdr
-        return 8 if elfcorehdr is None else long_bits(elfcorehdr.header) // 8
+        return 8 if elfcorehdr is None else long_bits(elfcorehdr.header, self.vmcoreinfo) // 8
 
     @once
     def mappings(self) -> Mappings:
@@ -130,7 +130,7 @@ class Kernel:
         It needs no page tables, some of which may be elsewhere.
         """
         if self.elfcorehdr is not None:
-            return through_loads(self.memory, self.elfcorehdr)
+            return through_loads(self.memory, self.elfcorehdr, self.vmcoreinfo)
         return through_distance(
             self.memory, self.image_distance, byte_order=self.byte_order, word_size=self.word_size
         )

@@ -9,6 +9,7 @@ import numpy as np
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.elf.machines import long_bits
 from vmcorefs.core.elf.notes import ByteOrder
+from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.paging.mappings import UInt64Array
 from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.core.space.units import MAX_ADDRESS
@@ -18,12 +19,15 @@ from vmcorefs.reader import Reader
 from vmcorefs.sources.unreadable import read_around
 
 
-def through_loads(memory: Reader, elfcorehdr: Elfcorehdr) -> KernelMemory:
+def through_loads(
+    memory: Reader, elfcorehdr: Elfcorehdr, vmcoreinfo: Vmcoreinfo | None = None
+) -> KernelMemory:
     """Read through the PT_LOADs: the kernel's text and data, and the direct map.
 
     Args:
         memory: The crashed kernel's memory, by physical address.
         elfcorehdr: Its PT_LOADs are used.
+        vmcoreinfo: The kernel's, if it is known.
     """
     header = elfcorehdr.header
     loads = [
@@ -38,7 +42,7 @@ def through_loads(memory: Reader, elfcorehdr: Elfcorehdr) -> KernelMemory:
                 return memory.pread(size, paddr + vaddr - start)
         raise FormatError(f"no PT_LOAD holds the {size} bytes at vaddr {vaddr:#x}")
 
-    return KernelMemory(read, header.byte_order, long_bits(header) // 8)
+    return KernelMemory(read, header.byte_order, long_bits(header, vmcoreinfo) // 8)
 
 
 def through_distance(

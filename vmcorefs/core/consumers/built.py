@@ -38,5 +38,5 @@ def must_be_built(tool: str, dump: DumpHeaders, host: int) -> Iterator[Objection
     if tool == "gdb" and (host, machine) == (EM_X86_64, EM_386):
         return  # an x86 gdb knows both
     source, remedy = _BUILT[tool]
-    name = uname_of(machine, long_bits(dump.header), dump.header.byte_order)
+    name = uname_of(machine, long_bits(dump.header, dump.vmcoreinfo), dump.header.byte_order)
     yield Objection(f"it must be built for {name or f'ELF machine {machine}'}", source, remedy)

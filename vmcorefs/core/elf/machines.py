@@ -22,6 +22,7 @@ from vmcorefs.core.elf.elf import (
     ElfHeader,
 )
 from vmcorefs.core.elf.notes import ByteOrder
+from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 
 EM_NONE, EM_ARM, EM_S390 = 0, 40, 22
 
@@ -109,16 +110,23 @@ def uname_of(machine: int, bits: Literal[32, 64], byte_order: ByteOrder) -> str 
     return names.split()[machine in _ORDERED and byte_order == ">"]
 
 
-def long_bits(header: ElfHeader) -> Literal[32, 64]:
+def long_bits(header: ElfHeader, vmcoreinfo: Vmcoreinfo | None = None) -> Literal[32, 64]:
     """Bits in a ``long`` of the machine that ELF headers are of.
 
-    The class of the headers decides only where a machine may be either: kexec-tools gives a 32-bit
-    machine with memory above 4 GiB headers of 64 bits (kexec/arch/i386/crashdump-x86.c), and any
-    machine those of 32 bits that asks for them.
+    The class of the headers decides only where a machine may be either and its kernel does not say:
+    kexec-tools gives a 32-bit machine with memory above 4 GiB headers of 64 bits
+    (kexec/arch/i386/crashdump-x86.c), and any machine those of 32 bits that asks for them.
+
+    Args:
+        header: The ELF header.
+        vmcoreinfo: The kernel's, if it is known.
     """
     narrow, wide = header.e_machine in _NARROW, header.e_machine in _WIDE
     if narrow != wide:
         return 32 if narrow else 64
+    told = vmcoreinfo.pointer_bits if vmcoreinfo is not None else None
+    if told is not None:
+        return told
     return 32 if header.elf_class == ELFCLASS32 else 64
 
 

@@ -6,6 +6,7 @@ Keys and their formats: kernel/vmcore_info.c and arch/*/kernel/vmcore_info*.c.
 from __future__ import annotations
 
 import re
+from typing import Literal
 
 import msgspec
 
@@ -49,6 +50,12 @@ class Vmcoreinfo(msgspec.Struct, frozen=True):
         """PAGESIZE in bytes; 4096 if it is missing or absurd."""
         value = self._integer("PAGESIZE")
         return value if value in _PAGE_SIZES else PAGE_SIZE
+
+    @property
+    def pointer_bits(self) -> Literal[32, 64] | None:
+        """Bits in a pointer, as the second of two in a row says; None if it does not."""
+        known: dict[str, Literal[32, 64]] = {"4": 32, "8": 64}
+        return known.get(self.values.get("OFFSET(list_head.prev)", ""))
 
     @property
     def crash_time(self) -> int | None:
