@@ -28,6 +28,7 @@ from tests.fuzz.memory import pack, prefixed, split, unpack
 from tests.fuzz.target import target
 from vmcorefs.core.debuginfo.declarations import declare
 from vmcorefs.core.debuginfo.dwarf import Places, make_dwarf
+from vmcorefs.core.debuginfo.frame_records import make_record_frame
 from vmcorefs.core.debuginfo.orc import read_debug_frame
 from vmcorefs.core.debuginfo.variables import VARIABLES as KNOWN
 from vmcorefs.core.debuginfo.vmlinux import Contents, make_vmlinux
@@ -199,6 +200,7 @@ def _kallsyms(data: bytes) -> None:
     assert table.format().count(b"\n") == len(table)
     made = make_vmlinux(table, Contents(btf=b"", debug_frame=b""), machine=62, byte_order="<")
     assert made.startswith(b"\x7fELF")
+    assert len(make_record_frame(table, 1)) < 200 + 100 * len(table)
 
 
 # --- types ---------------------------------------------------------------------------------------

@@ -82,10 +82,10 @@ def gdb(dump: Path, *commands: str) -> str:
     return run(["gdb", "--nx", "--quiet", "--batch", *words, "--core", dump], dump)
 
 
-def gdb_script(script: Path, *commands: str) -> str:
+def gdb_script(script: Path, *commands: str, program: str = "gdb") -> str:
     """What gdb answers to commands behind a script."""
     words = [word for command in commands for word in ("-ex", command)]
-    return run(["gdb", "--nx", "--quiet", "--batch", "-x", script, *words], script)
+    return run([program, "--nx", "--quiet", "--batch", "-x", script, *words], script)
 
 
 def assert_in_order(said: str, words: list[str]) -> None:

@@ -12,6 +12,7 @@ import numpy as np
 
 from vmcorefs.core.debuginfo.declarations import declare
 from vmcorefs.core.debuginfo.dwarf import Dwarf, Places, make_dwarf
+from vmcorefs.core.debuginfo.frame_records import make_record_frame
 from vmcorefs.core.debuginfo.orc import read_debug_frame
 from vmcorefs.core.debuginfo.vmlinux import (
     PER_CPU,
@@ -20,7 +21,7 @@ from vmcorefs.core.debuginfo.vmlinux import (
     image_sections,
     make_vmlinux,
 )
-from vmcorefs.core.elf.elf import EM_X86_64
+from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
 from vmcorefs.core.structures.btf_table import read_types
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.errors import FaultError, FormatError, VmcorefsError
@@ -71,7 +72,7 @@ def recover_vmlinux(kernel: Kernel, symbols: Symbols, available: int | None = No
         image={} if is_short else dict(_read_contents(kernel, linked, offset)),
         btf=symbols.btf,
         build_id=bytes.fromhex(build_id) if _BUILD_ID.fullmatch(build_id) else None,
-        debug_frame=_read_frames(kernel, symbols.kernel, offset),
+        debug_frame=_read_frames(kernel, symbols.kernel, linked, offset),
         dwarf=None if is_short else _describe_types(kernel, linked, symbols.btf),
     )
     return make_vmlinux(linked, contents, machine=kernel.machine, byte_order=kernel.byte_order)
@@ -97,7 +98,11 @@ def _read_first_cpu(kernel: Kernel, size: int) -> bytes:
     return kernel.virtual.read((start + moved) % _ADDRESSES, size)
 
 
-def _read_frames(kernel: Kernel, symbols: SymbolTable, offset: int) -> bytes | None:
+def _read_frames(
+    kernel: Kernel, symbols: SymbolTable, linked: SymbolTable, offset: int
+) -> bytes | None:
+    if kernel.machine == EM_AARCH64:
+        return make_record_frame(linked, _pac_mask(kernel))
     if kernel.machine != EM_X86_64:
         return None
     try:
@@ -105,6 +110,12 @@ def _read_frames(kernel: Kernel, symbols: SymbolTable, offset: int) -> bytes | N
     except (FormatError, FaultError) as error:  # CONFIG_UNWINDER_FRAME_POINTER has no ORC
         log.warning("vmlinux: no unwind tables, gdb goes by prologues: %s", error)
         return None
+
+
+def _pac_mask(kernel: Kernel) -> int:
+    """The bits of a return address that a signature may take; 0 where VMCOREINFO has none."""
+    text = kernel.vmcoreinfo.values.get("NUMBER(KERNELPACMASK)", "")
+    return int(text, 16) if re.fullmatch("0x[0-9a-f]{1,16}", text) else 0
 
 
 def _describe_types(kernel: Kernel, linked: SymbolTable, btf: bytes | None) -> Dwarf | None:

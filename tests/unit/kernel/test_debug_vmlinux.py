@@ -22,6 +22,7 @@ from vmcorefs.kernel.debug_vmlinux import (
     _find_places,
     _has_signed_chars,
     _known_sizes,
+    _pac_mask,
     _read_constants,
     _read_contents,
     kernel_offset,
@@ -222,3 +223,17 @@ def test_whether_char_is_signed(release: str, machine: int, *, signed: bool) -> 
 )
 def test_how_far_kaslr_moved_the_kernel(text: str, offset: int) -> None:
     assert kernel_offset(kernel(text=f"KERNELOFFSET={text}\n")) == offset
+
+
+@pytest.mark.parametrize(
+    ("text", "mask"),
+    [
+        ("NUMBER(KERNELPACMASK)=0xfff0000000000000\n", 0xFFF0000000000000),
+        ("NUMBER(KERNELPACMASK)=0x0\n", 0),
+        ("", 0),
+        ("NUMBER(KERNELPACMASK)=0xffffffffffffffff0\n", 0),
+        ("NUMBER(KERNELPACMASK)=-1\n", 0),
+    ],
+)
+def test_which_bits_a_signature_takes(text: str, mask: int) -> None:
+    assert _pac_mask(kernel(text=text)) == mask
