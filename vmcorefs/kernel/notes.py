@@ -6,13 +6,21 @@ import msgspec
 
 from vmcorefs.core.elf.elf import ElfHeader
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
-from vmcorefs.core.elf.notes import NT_VMCOREINFO, Note, find_vmcoreinfo, pack_note, walk_notes
+from vmcorefs.core.elf.notes import (
+    NT_VMCOREINFO,
+    ByteOrder,
+    Note,
+    find_vmcoreinfo,
+    pack_note,
+    walk_notes,
+)
 from vmcorefs.core.elf.registers import CpuState, decode_prstatus
 from vmcorefs.core.elf.vmcoreinfo import NOTE_NAME, Vmcoreinfo, parse_vmcoreinfo
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.units import align_up
 from vmcorefs.errors import FaultError, FormatError, UnreadableError
 from vmcorefs.reader import Reader
+from vmcorefs.sources.unreadable import read_up_to
 
 
 class NoteSlot(msgspec.Struct, frozen=True):
@@ -105,8 +113,8 @@ def read_crash_notes(
         elfcorehdr: Its PT_NOTEs are read, by their ``p_offset``.
         drop_torn: Drop a torn note and what follows it in its slot, with a warning, as the kernel
             does; otherwise it is an error.
-        drop_missing: Leave out a slot that the image does not hold, with a warning; otherwise it
-            is an error. One that cannot be read is always left out.
+        drop_missing: Leave out a slot that the image does not hold, but for whole notes at its
+            beginning, with a warning; otherwise it is an error. One that cannot be read always is.
         given: VMCOREINFO to use instead of the one in memory.
 
     Raises:
@@ -123,7 +131,13 @@ def read_crash_notes(
         except FaultError as error:
             if not drop_missing and not isinstance(error, UnreadableError):
                 raise
-            warnings.append(f"note slot at {paddr:#x} is left out: {error}")
+            slot = _read_beginning(memory, paddr, size, elfcorehdr.header.byte_order)
+            if slot is None:
+                warnings.append(f"note slot at {paddr:#x} is left out: {error}")
+            else:
+                what = f"what follows the first {len(slot.data)} bytes"
+                warnings.append(f"note slot at {paddr:#x}: {what} is left out: {error}")
+                slots.append(slot)
             continue
         walk = walk_notes(data, elfcorehdr.header.byte_order, padded=True)
         if walk.torn:
@@ -144,3 +158,15 @@ def read_crash_notes(
         vmcoreinfo=parse_vmcoreinfo(text) if text is not None else None,
         warnings=tuple(warnings),
     )
+
+
+def _read_beginning(
+    memory: Reader, paddr: int, size: int, byte_order: ByteOrder
+) -> NoteSlot | None:
+    """The whole notes before what cannot be read of a slot; None if there is none.
+
+    VMCOREINFO's slot is longer than a page, and its text is not.
+    """
+    data, _ = read_up_to(memory.pread_into, paddr, size)
+    walk = walk_notes(data, byte_order, padded=True)
+    return NoteSlot(paddr, data, walk.notes, walk.size) if walk.notes else None

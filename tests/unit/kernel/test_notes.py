@@ -13,6 +13,7 @@ from tests.builders.dead_machines import (
     pack_note,
     prstatus_note,
     vmcoreinfo_note,
+    vmcoreinfo_text,
 )
 from tests.builders.memory import reader_of
 from tests.matching import exactly
@@ -102,3 +103,17 @@ def test_a_slot_that_a_truncated_image_lacks_is_left_out_with_a_warning() -> Non
             " the table, 364 bytes)"
         ),
     )
+
+
+def test_whole_notes_before_what_a_slot_lacks_are_kept() -> None:
+    """VMCOREINFO's slot is longer than a page; the note in it is not."""
+    elfcorehdr = parse_elfcorehdr(pack_elf([note_phdr(BASE, 4132), LOAD]))
+    note = vmcoreinfo_note(vmcoreinfo_text())
+    memory = reader_of((BASE, note.ljust(4096, b"\0")))
+    notes = read_crash_notes(memory, elfcorehdr, drop_torn=False, drop_missing=True)
+    (slot,) = notes.slots
+    assert (slot.size, len(slot.data)) == (len(note), 4096)
+    assert notes.vmcoreinfo is not None
+    assert notes.vmcoreinfo.text == vmcoreinfo_text()
+    (warning,) = notes.warnings
+    assert warning.startswith(f"note slot at {BASE:#x}: what follows the first 4096 bytes is left")
