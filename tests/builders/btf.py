@@ -13,11 +13,15 @@ Member = tuple[str, int, int]  # name, type, offset in bits
 
 
 class Writer:
-    """Encodes types in the order of the calls; the first is type 1."""
+    """Encodes types in the order of the calls; the first is type 1.
 
-    def __init__(self, byte_order: ByteOrder = "<") -> None:
+    Those of a module go on where the kernel's end, which have ``names`` bytes of names.
+    """
+
+    def __init__(self, byte_order: ByteOrder = "<", names: int = 0) -> None:
         self.byte_order = byte_order
-        self.strings = b"\0"
+        self.before = names
+        self.strings = b"" if names else b"\0"
         self.types = b""
 
     def add(
@@ -56,7 +60,7 @@ class Writer:
         if not text:
             return 0
         self.strings += text.encode() + b"\0"
-        return len(self.strings) - len(text) - 1
+        return self.before + len(self.strings) - len(text) - 1
 
     def finish(self) -> bytes:
         header = struct.pack(

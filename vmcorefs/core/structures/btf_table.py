@@ -105,9 +105,9 @@ class TypeTable(msgspec.Struct, frozen=True, eq=False):
     def __len__(self) -> int:
         return len(self.kind)
 
-    def of_kind(self, *kinds: Kind) -> Rows:
-        """The rows of these kinds, in order."""
-        return np.flatnonzero(np.isin(self.kind, kinds))
+    def of_kind(self, *kinds: Kind, first: int = 0) -> Rows:
+        """The rows of these kinds from ``first`` on, in order."""
+        return first + np.flatnonzero(np.isin(self.kind[first:], kinds))
 
     def elements(self, rows: Rows) -> Elements:
         """The lists of types that have elements of one size."""
@@ -141,8 +141,17 @@ class TypeTable(msgspec.Struct, frozen=True, eq=False):
         return result
 
 
-def read_types(data: bytes, byte_order: ByteOrder) -> TypeTable:
+def read_types(data: bytes, byte_order: ByteOrder, base: TypeTable | None = None) -> TypeTable:
     """Decode all types.
+
+    Args:
+        data: BTF.
+        byte_order: The kernel's.
+        base: The kernel's own types, if ``data`` is the BTF of a module: its ids and names go on
+            where the kernel's end (split BTF).
+
+    Returns:
+        The types, behind those of ``base``.
 
     Raises:
         FormatError: if the BTF is damaged, or a type is a part of itself.
@@ -154,20 +163,35 @@ def read_types(data: bytes, byte_order: ByteOrder) -> TypeTable:
     words = np.frombuffer(data, f"{byte_order}u4", type_size // 4, header + type_at)
     places = _walk(words.tolist())
     words = words.astype(np.int64)
-    info = np.append(0, words[places - 2])
+    info = words[places - 2]
     start = header + string_at
+    before = _VOID if base is None else base
     table = TypeTable(
-        kind=(info >> 24 & 0x1F).astype(np.uint8),
-        name=np.append(0, words[places - 3]),
-        count=info & 0xFFFF,
-        flag=info >> 31 > 0,
-        target=np.append(0, words[places - 1]),
-        place=np.append(0, places),
-        words=words,
-        strings=data[start : start + string_size] + b"\0",
+        kind=np.append(before.kind, (info >> 24 & 0x1F).astype(np.uint8)),
+        name=np.append(before.name, words[places - 3]),
+        count=np.append(before.count, info & 0xFFFF),
+        flag=np.append(before.flag, info >> 31 > 0),
+        target=np.append(before.target, words[places - 1]),
+        place=np.append(before.place, len(before.words) + places),
+        words=np.append(before.words, words),
+        strings=before.strings[:-1] + data[start : start + string_size] + b"\0",
     )
-    _check_references(table)
+    _check_references(table, len(before))
     return table
+
+
+_NOTHING: Final = np.zeros(0, dtype=np.int64)
+_ONE_ROW: Final = np.zeros(1, dtype=np.int64)
+_VOID: Final = TypeTable(
+    kind=_ONE_ROW.astype(np.uint8),
+    name=_ONE_ROW,
+    count=_ONE_ROW,
+    flag=_ONE_ROW > 0,
+    target=_ONE_ROW,
+    place=_ONE_ROW,
+    words=_NOTHING,
+    strings=b"",
+)
 
 
 def _walk(words: list[int]) -> Rows:
@@ -191,10 +215,11 @@ def _walk(words: list[int]) -> Rows:
     return np.array(places, dtype=np.int64)
 
 
-def _check_references(table: TypeTable) -> None:
-    """Refuse names and ids beyond the tables, and types without end."""
-    owners, targets = _edges(table)
-    names = np.concatenate([table.name, *(_element_names(table, kind) for kind in _EACH)])
+def _check_references(table: TypeTable, first: int) -> None:
+    """Refuse names and ids beyond the tables, and types without end; rows before are checked."""
+    owners, targets = references(table, first)
+    lists = (_element_names(table, kind, first) for kind in _EACH)
+    names = np.concatenate([table.name[first:], *lists])
     if (names >= len(table.strings)).any():
         raise FormatError("BTF: a name is past the names")
     known = targets < len(table)
@@ -205,24 +230,28 @@ def _check_references(table: TypeTable) -> None:
     wrong &= table.kind[owners] != Kind.DATASEC
     if wrong.any():
         raise FormatError(f"BTF: type {int(owners[wrong][0])} refers to what is no type")
-    functions = table.of_kind(Kind.FUNC)
+    functions = table.of_kind(Kind.FUNC, first=first)
     odd = functions[table.kind[table.target[functions]] != Kind.FUNC_PROTO]
     if len(odd):
         raise FormatError(f"BTF: type {int(odd[0])} is a function without a prototype")
     _check_depth(table, owners, targets)
 
 
-def _element_names(table: TypeTable, kind: Kind) -> Rows:
+def _element_names(table: TypeTable, kind: Kind, first: int) -> Rows:
     if kind == Kind.DATASEC:  # its elements have none
-        return np.zeros(0, dtype=np.int64)
-    return table.elements(table.of_kind(kind)).words[:, 0]
+        return _NOTHING
+    return table.elements(table.of_kind(kind, first=first)).words[:, 0]
 
 
-def _edges(table: TypeTable) -> tuple[Rows, Rows]:
-    """Each reference of one type to another: the row that has it, and the row that it means."""
-    rows = table.of_kind(*_REFERRING)
+def references(table: TypeTable, first: int = 0) -> tuple[Rows, Rows]:
+    """Each reference of one type, from row ``first`` on, to another.
+
+    Returns:
+        The row that has it, and the row that it means.
+    """
+    rows = table.of_kind(*_REFERRING, first=first)
     owners, targets = [rows], [table.target[rows]]
-    arrays = table.of_kind(Kind.ARRAY)
+    arrays = table.of_kind(Kind.ARRAY, first=first)
     for word in range(2):  # of what, and by what it is indexed
         owners.append(arrays)
         targets.append(table.words[table.place[arrays] + word])
@@ -232,7 +261,7 @@ def _edges(table: TypeTable) -> tuple[Rows, Rows]:
         (Kind.FUNC_PROTO, 1),
         (Kind.DATASEC, 0),
     ):
-        rows = table.of_kind(kind)
+        rows = table.of_kind(kind, first=first)
         elements = table.elements(rows)
         owners.append(rows[elements.owner])
         targets.append(elements.words[:, column])

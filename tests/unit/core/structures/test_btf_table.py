@@ -19,7 +19,7 @@ from tests.builders.btf import (
     Writer,
 )
 from vmcorefs.core.elf.notes import ByteOrder
-from vmcorefs.core.structures.btf_table import Kind, read_types
+from vmcorefs.core.structures.btf_table import Kind, read_types, references
 from vmcorefs.errors import FormatError
 
 
@@ -178,3 +178,58 @@ def test_types_that_are_cut_off_are_refused() -> None:
 
     with pytest.raises(FormatError, match="type 1 ends past the types"):
         read_types(btf.finish(), "<")
+
+
+def kernel_types() -> Writer:
+    btf = Writer()
+    btf.add(INT, "int", 4, [1 << 24 | 32])
+    btf.add_struct("pair", 8, [("first", 1, 0), ("second", 1, 32)])
+    return btf
+
+
+@pytest.mark.parametrize("byte_order", ["<", ">"])
+def test_a_modules_types_go_on_where_the_kernels_end(byte_order: ByteOrder) -> None:
+    btf = Writer(byte_order)
+    btf.add(INT, "int", 4, [1 << 24 | 32])
+    own = read_types(btf.finish(), byte_order)
+    split = Writer(byte_order, names=len(btf.strings))
+    split.add_struct("box", 8, [("left", 1, 0), ("right", 3, 32)])
+    split.add(TYPEDEF, "number", 1)
+
+    types = read_types(split.finish(), byte_order, own)
+
+    assert [types.text(name) for name in types.name.tolist()] == ["", "int", "box", "number"]
+    members = types.elements(types.of_kind(Kind.STRUCT))
+    assert [types.text(name) for name in members.words[:, 0].tolist()] == ["left", "right"]
+    assert members.words[:, 1].tolist() == [1, 3]
+    assert types.find("number", Kind.TYPEDEF) == 3
+    owners, targets = references(types, len(own))
+    assert sorted(zip(owners.tolist(), targets.tolist(), strict=True)) == [(2, 1), (2, 3), (3, 1)]
+
+
+@pytest.mark.parametrize(
+    ("kind", "target", "message"),
+    [
+        (TYPEDEF, 4, "type 3 refers to one past the last, 3"),
+        (CONST, 3, "type 3 is a part of itself"),
+        (FUNC, 2, "type 3 is a function without a prototype"),
+    ],
+)
+def test_a_modules_types_are_checked(kind: int, target: int, message: str) -> None:
+    btf = kernel_types()
+    own = read_types(btf.finish(), "<")
+    split = Writer(names=len(btf.strings))
+    split.add(kind, "", target)
+
+    with pytest.raises(FormatError, match=message):
+        read_types(split.finish(), "<", own)
+
+
+def test_a_modules_names_are_checked() -> None:
+    btf = kernel_types()
+    own = read_types(btf.finish(), "<")
+    split = Writer(names=len(btf.strings) + 8)
+    split.add(TYPEDEF, "number", 1)
+
+    with pytest.raises(FormatError, match="a name is past the names"):
+        read_types(split.finish(), "<", own)
