@@ -28,10 +28,11 @@ from tests.fuzz.memory import pack, prefixed, split, unpack
 from tests.fuzz.target import target
 from vmcorefs.core.debuginfo.declarations import declare
 from vmcorefs.core.debuginfo.dwarf import Places, make_dwarf
+from vmcorefs.core.debuginfo.elf_file import Contents
 from vmcorefs.core.debuginfo.frame_records import make_record_frame
 from vmcorefs.core.debuginfo.orc import read_debug_frame
 from vmcorefs.core.debuginfo.variables import VARIABLES as KNOWN
-from vmcorefs.core.debuginfo.vmlinux import Contents, make_vmlinux
+from vmcorefs.core.debuginfo.vmlinux import make_vmlinux
 from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.core.structures.btf_table import read_types
 from vmcorefs.core.structures.kallsyms import SymbolTable, read_symbols
@@ -248,7 +249,7 @@ def _make_types(data: bytes) -> None:
     variables = dict.fromkeys(KNOWN, TEXT)
     places = Places({"f": (TEXT, 16)}, variables, {"write_expire": 5}, (TEXT, 64))
     made = make_dwarf(types, places, declared, byte_order="<", char_is_signed=True)
-    assert len(made.info) < 100 * len(data) + 1000
+    assert len(made.entries.info) < 100 * len(data) + 1000
 
 
 # --- modules -------------------------------------------------------------------------------------

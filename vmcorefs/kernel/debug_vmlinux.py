@@ -8,24 +8,18 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 
-import numpy as np
-
 from vmcorefs.core.debuginfo.declarations import declare
-from vmcorefs.core.debuginfo.dwarf import Dwarf, Places, make_dwarf
+from vmcorefs.core.debuginfo.dwarf import Dwarf, make_dwarf
+from vmcorefs.core.debuginfo.elf_file import PER_CPU, Contents
 from vmcorefs.core.debuginfo.frame_records import make_record_frame
 from vmcorefs.core.debuginfo.orc import read_debug_frame
-from vmcorefs.core.debuginfo.vmlinux import (
-    PER_CPU,
-    Contents,
-    at_link_addresses,
-    image_sections,
-    make_vmlinux,
-)
+from vmcorefs.core.debuginfo.vmlinux import at_link_addresses, image_sections, make_vmlinux
 from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
 from vmcorefs.core.structures.btf_table import read_types
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.errors import FaultError, FormatError, VmcorefsError
 from vmcorefs.kernel.kernel import Kernel
+from vmcorefs.kernel.places import find_places, sizes_of
 from vmcorefs.kernel.symbols import Symbols
 
 log = logging.getLogger(__name__)
@@ -123,36 +117,31 @@ def _describe_types(kernel: Kernel, linked: SymbolTable, btf: bytes | None) -> D
         return None  # the symbols' warnings say why
     try:
         types, declared = declare(read_types(btf, kernel.byte_order), _known_sizes(kernel, linked))
+        start = linked.lookup("_stext") or 0
+        code = start, max((linked.lookup("_etext") or start) - start, 0)
         return make_dwarf(
             types,
-            _find_places(linked, _read_constants(kernel)),
+            find_places(linked, code, constants=_read_constants(kernel)),
             declared,
             byte_order=kernel.byte_order,
-            char_is_signed=_has_signed_chars(kernel),
+            char_is_signed=has_signed_chars(kernel),
         )
     except FormatError as error:
         log.warning("vmlinux: no types: %s", error)
         return None
 
 
-def _has_signed_chars(kernel: Kernel) -> bool:
+def has_signed_chars(kernel: Kernel) -> bool:
     """Whether ``char`` is signed, which BTF does not tell: before 6.2 the architecture decides."""
     found = re.match(r"(\d+)\.(\d+)", kernel.vmcoreinfo.release or "")
     version = (int(found[1]), int(found[2])) if found is not None else _UNSIGNED_CHARS
     return version < _UNSIGNED_CHARS and kernel.machine == EM_X86_64
 
 
-def _sizes(symbols: SymbolTable) -> dict[str, int]:
-    """Of each symbol, the bytes up to the next address that has one."""
-    places, where = np.unique(symbols.addresses, return_inverse=True)
-    sizes = np.diff(places, append=places[-1:]).astype(np.int64)[where]
-    return dict(zip(symbols.names, sizes.tolist(), strict=True))
-
-
 def _known_sizes(kernel: Kernel, symbols: SymbolTable) -> dict[str, int]:
     """Of each symbol whose name is unique, the bytes that its variable has, as far as is known."""
     counts = Counter(symbols.names)
-    sizes = {name: size for name, size in _sizes(symbols).items() if counts[name] == 1}
+    sizes = {name: size for name, size in sizes_of(symbols).items() if counts[name] == 1}
     with suppress(VmcorefsError, KeyError):
         sizes["linux_banner"] = min(sizes["linux_banner"], len(kernel.banner) + 1)
     with suppress(VmcorefsError, KeyError):  # what is behind it up to the next one is zero
@@ -184,23 +173,3 @@ def _read_tick(kernel: Kernel) -> int:
     # since 6.13 (kernel/time/ntp.c), in ns << NTP_SCALE_SHIFT
     at = kernel.symbol("tk_ntp_data") + kernel.structs("ntp_data")["ntp_data"].offset("tick_length")
     return kernel.image.integer(at, 8) >> 32
-
-
-def _find_places(symbols: SymbolTable, constants: dict[str, int]) -> Places:
-    sizes = _sizes(symbols)
-    functions: dict[str, tuple[int, int]] = {}
-    variables: dict[str, int] = {}
-    repeated: set[str] = set()
-    rows = zip(symbols.names, symbols.types, symbols.addresses.tolist(), strict=True)
-    for name, kind, address in rows:
-        if kind not in "tTwW":
-            variables.setdefault(name, address)
-        elif name in functions:
-            repeated.add(name)  # BTF does not say which of them it means
-        else:
-            functions[name] = address, sizes[name]
-    for name in repeated:
-        del functions[name]
-    start = symbols.lookup("_stext") or 0
-    end = symbols.lookup("_etext") or start
-    return Places(functions, variables, constants, (start, max(end - start, 0)))

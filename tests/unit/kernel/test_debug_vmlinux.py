@@ -19,16 +19,16 @@ from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
 from vmcorefs.kernel.debug_vmlinux import (
     NEEDED,
-    _find_places,
-    _has_signed_chars,
     _known_sizes,
     _pac_mask,
     _read_constants,
     _read_contents,
+    has_signed_chars,
     kernel_offset,
     recover_vmlinux,
 )
 from vmcorefs.kernel.kernel import Kernel
+from vmcorefs.kernel.places import find_places
 from vmcorefs.kernel.symbols import Symbols
 
 T = 0xFFFFFFFF81000000
@@ -152,7 +152,7 @@ def test_where_memory_is_short_the_file_is_small(
 
 
 def test_a_name_that_two_functions_have_is_left_out() -> None:
-    places = _find_places(make_table(ROWS), {})
+    places = find_places(make_table(ROWS), (T, 0x100))
 
     assert "twice" not in places.functions
     assert places.functions["once"] == (T + 0x90, 0x10)
@@ -215,7 +215,7 @@ def test_a_frequency_that_no_kernel_has_is_not_told(tick: int) -> None:
 def test_whether_char_is_signed(release: str, machine: int, *, signed: bool) -> None:
     dead = kernel(text=f"OSRELEASE={release}\n", machine=machine)
 
-    assert _has_signed_chars(dead) is signed
+    assert has_signed_chars(dead) is signed
 
 
 @pytest.mark.parametrize(

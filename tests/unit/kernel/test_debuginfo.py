@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.builders.vmlinuxes import kernel_notes, pack_vmlinux
-from vmcorefs.core.debuginfo.vmlinux import Contents, make_vmlinux
+from vmcorefs.core.debuginfo.elf_file import Contents
+from vmcorefs.core.debuginfo.vmlinux import make_vmlinux
 from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
 from vmcorefs.core.structures.kallsyms import SymbolTable

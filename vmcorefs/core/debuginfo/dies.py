@@ -103,6 +103,20 @@ class Attribute(msgspec.Struct, frozen=True, eq=False):
     optional: bool = False
 
 
+class Entries(msgspec.Struct, frozen=True, eq=False):
+    """A unit with its entries.
+
+    Attributes:
+        info: ``.debug_info``.
+        address_at: int64, where there are addresses in it.
+        addresses: uint64, those.
+    """
+
+    info: bytes
+    address_at: Rows
+    addresses: npt.NDArray[np.uint64]
+
+
 class DieStream:
     """Debugging information entries by their place in the order of all.
 
@@ -170,8 +184,31 @@ class DieStream:
         tables = (bytes([code, *shape, 0, 0]) for shape, code in self._shapes.items())
         return b"".join(tables) + b"\0"
 
-    def pack(self, byte_order: ByteOrder, place_of: Rows) -> bytes:
-        """``.debug_info``: one unit with all entries.
+    def pack_strings(self, strings: bytes) -> bytes:
+        """``.debug_str``: what entries name of ``strings``, each of which ends with a NUL.
+
+        The entries that have been added are made to name it there.
+        """
+        ends = np.flatnonzero(np.frombuffer(strings, dtype=np.uint8) == 0)
+        starts = np.append(0, ends[:-1] + 1)
+        used = np.zeros(len(ends), dtype=np.bool_)
+        named = [
+            (columns, number, attribute, ends.searchsorted(values.astype(np.int64)))
+            for _, _, columns in self._batches
+            for number, (attribute, values) in enumerate(columns)
+            if attribute.form == Form.STRP
+        ]
+        for *_, which in named:
+            used[which] = True
+        sizes = (ends + 1 - starts) * used
+        moved = np.cumsum(sizes) - sizes - starts
+        for columns, number, attribute, which in named:
+            columns[number] = attribute, columns[number][1].astype(np.int64) + moved[which]
+        picked = np.repeat(used, ends + 1 - starts)
+        return np.frombuffer(strings, dtype=np.uint8)[: len(picked)][picked].tobytes()
+
+    def pack(self, byte_order: ByteOrder, place_of: Rows) -> Entries:
+        """One unit with all entries.
 
         Args:
             byte_order: The machine's.
@@ -185,8 +222,10 @@ class DieStream:
             [(name, byte_order + width) for name, width in zip("lvao", _HEADER, strict=True)],
         )
         info[:_HEADER_SIZE] = np.frombuffer(header.tobytes(), dtype=np.uint8)
+        address_at, addresses = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.uint64)]
         for code, places, columns in self._batches:
-            entries = np.zeros(len(places), dtype=_entry_dtype(byte_order, columns))
+            dtype = _entry_dtype(byte_order, columns)
+            entries = np.zeros(len(places), dtype=dtype)
             entries["code"] = code
             for number, (attribute, values) in enumerate(columns):
                 if attribute.form == Form.REF4:
@@ -195,10 +234,13 @@ class DieStream:
                     entries[f"{number}"] = values
                 if attribute.form == Form.EXPRLOC:
                     entries[f"{number}.op"] = _STATIC_ADDRESS
+                if attribute.form in (Form.ADDR, Form.EXPRLOC):
+                    address_at.append(offsets[places] + _offset_of(dtype, f"{number}"))
+                    addresses.append(values.astype(np.uint64))
             raw = entries.view(np.uint8).reshape(len(places), entries.dtype.itemsize)
             for byte in range(raw.shape[1]):
                 info[offsets[places] + byte] = raw[:, byte]
-        return info.tobytes()
+        return Entries(info.tobytes(), np.concatenate(address_at), np.concatenate(addresses))
 
 
 _HEADER: Final = ("u4", "u2", "u4", "u1")  # length, version, where abbreviations are, address size
@@ -214,3 +256,9 @@ def _entry_dtype(
         if attribute.form != Form.FLAG_PRESENT:
             fields.append((f"{number}", byte_order + _WIDTHS[attribute.form]))
     return np.dtype(fields)
+
+
+def _offset_of(dtype: np.dtype[np.void], field: str) -> int:
+    fields = dtype.fields
+    assert fields is not None  # noqa: S101  # it has been made of some
+    return fields[field][1]

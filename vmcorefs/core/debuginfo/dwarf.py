@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from vmcorefs.core.debuginfo.dies import At, Attribute, DieStream, Form, Tag
+from vmcorefs.core.debuginfo.dies import At, Attribute, DieStream, Entries, Form, Tag
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.structures.btf_table import Kind, Rows, TypeTable
 
@@ -48,18 +48,20 @@ class Places(msgspec.Struct, frozen=True):
         variables: Address, or offset in the per-CPU area.
         constants: Values of ``int`` variables that the compiler has left no place for.
         code: Where code begins, and how many bytes it is.
+        unit: The name of the file that the code is of.
     """
 
     functions: Mapping[str, tuple[int, int]]
     variables: Mapping[str, int]
     constants: Mapping[str, int]
     code: tuple[int, int]
+    unit: str = "vmlinux"
 
 
-class Dwarf(msgspec.Struct, frozen=True):
+class Dwarf(msgspec.Struct, frozen=True, eq=False):
     """The contents of the sections ``.debug_info``, ``.debug_abbrev`` and ``.debug_str``."""
 
-    info: bytes
+    entries: Entries
     abbrev: bytes
     strings: bytes
 
@@ -106,7 +108,7 @@ class _Writer:
         self.meant = types.referred()
         self._char_is_signed = char_is_signed
         self._strings = bytearray(types.strings)
-        self._code = places.code
+        self._code, self._unit = places.code, places.unit
         self._functions = self._find(Kind.FUNC, places.functions)
         self._variables = self._find(Kind.VAR, places.variables)
         described = {types.text(int(types.name[row])) for row in self._variables}
@@ -160,8 +162,9 @@ class _Writer:
         self._add_functions()
         self._add_variables()
         self._add_constants()
-        info = self._stream.pack(byte_order, self.place)
-        return Dwarf(info, self._stream.pack_abbreviations(), bytes(self._strings))
+        strings = self._stream.pack_strings(bytes(self._strings))
+        entries = self._stream.pack(byte_order, self.place)
+        return Dwarf(entries, self._stream.pack_abbreviations(), strings)
 
     def _name(self, rows: Rows) -> Attribute:
         return Attribute(At.NAME, Form.STRP, self.types.name[rows], optional=True)
@@ -178,7 +181,7 @@ class _Writer:
         attributes = [
             Attribute(At.PRODUCER, Form.STRP, self._string("vmcorefs, from the kernel's BTF")),
             Attribute(At.LANGUAGE, Form.DATA1, _C99),
-            Attribute(At.NAME, Form.STRP, self._string("vmlinux")),
+            Attribute(At.NAME, Form.STRP, self._string(self._unit)),
             Attribute(At.LOW_PC, Form.ADDR, np.array([start], dtype=np.uint64)),
             Attribute(At.HIGH_PC, Form.DATA8, size),
         ]

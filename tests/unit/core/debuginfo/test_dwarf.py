@@ -30,7 +30,8 @@ from tests.builders.btf import (
 )
 from vmcorefs.core.debuginfo.declarations import declare
 from vmcorefs.core.debuginfo.dwarf import Places, make_dwarf
-from vmcorefs.core.debuginfo.vmlinux import Contents, make_vmlinux
+from vmcorefs.core.debuginfo.elf_file import Contents
+from vmcorefs.core.debuginfo.vmlinux import make_vmlinux
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.structures.btf_table import read_types
 from vmcorefs.core.structures.kallsyms import SymbolTable

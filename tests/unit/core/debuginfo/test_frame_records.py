@@ -12,8 +12,9 @@ from elftools.dwarf.callframe import FDE
 from elftools.dwarf.dwarf_expr import DWARFExprParser
 from elftools.elf.elffile import ELFFile
 
+from vmcorefs.core.debuginfo.elf_file import Contents
 from vmcorefs.core.debuginfo.frame_records import make_record_frame
-from vmcorefs.core.debuginfo.vmlinux import Contents, make_vmlinux
+from vmcorefs.core.debuginfo.vmlinux import make_vmlinux
 from vmcorefs.core.elf.elf import EM_AARCH64
 from vmcorefs.core.structures.kallsyms import SymbolTable
 

@@ -11,12 +11,8 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import NoteSection, Section, SymbolTableSection
 
 from tests.builders.kallsyms import make_table
-from vmcorefs.core.debuginfo.vmlinux import (
-    Contents,
-    at_link_addresses,
-    image_sections,
-    make_vmlinux,
-)
+from vmcorefs.core.debuginfo.elf_file import Contents
+from vmcorefs.core.debuginfo.vmlinux import at_link_addresses, image_sections, make_vmlinux
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.errors import UnsupportedError
