@@ -6,7 +6,7 @@ import struct
 
 import numpy as np
 
-from tests.builders.btf import Writer
+from tests.builders.btf import INT, Writer
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.kernel_memory import KernelMemory
@@ -16,6 +16,7 @@ from vmcorefs.errors import FormatError
 HEAD = 0xFFFFFFFF82000000
 BASE = 0xFFFFFFFFC0000000
 STATE, LIST, NAME, SYMS, NUM_SYMS, KALLSYMS = 0, 8, 24, 80, 88, 96
+MODULE_SIZE = 256
 Symbol = tuple[int, str, str]
 
 
@@ -40,7 +41,7 @@ class Machine:
         return at
 
     def add(self, name: str, symbols: list[Symbol], exports: dict[str, int], state: int = 0) -> int:
-        at = self.store(bytes(128))
+        at = self.store(bytes(MODULE_SIZE))
         self.put(at + STATE, "I", state)
         self.image[at + NAME : at + NAME + len(name)] = name.encode()
         names = b"\0"
@@ -84,11 +85,19 @@ class Machine:
         return bytes(self.image[at : at + size])
 
     def btf(self) -> bytes:
-        btf = Writer(self.byte_order)
-        btf.add_struct("list_head", 16, [("next", 1, 0), ("prev", 1, 64)])
+        return self.types().finish()
+
+    def fields(self) -> dict[str, int]:
+        """Members of ``struct module``, and where they are."""
         fields = {"state": STATE, "list": LIST, "name": NAME, "syms": SYMS}
-        fields |= {"num_syms": NUM_SYMS, "kallsyms": KALLSYMS}
-        btf.add_struct("module", 128, [(name, 1, at * 8) for name, at in fields.items()])
+        return fields | {"num_syms": NUM_SYMS, "kallsyms": KALLSYMS}
+
+    def types(self) -> Writer:
+        btf = Writer(self.byte_order)
+        btf.add(INT, "long", 8, [64])
+        btf.add_struct("list_head", 16, [("next", 1, 0), ("prev", 1, 64)])
+        members = [(name, 1, at * 8) for name, at in self.fields().items()]
+        btf.add_struct("module", MODULE_SIZE, members)
         fields = {"symtab": 0, "num_symtab": 8, "strtab": 16, "typetab": 24}
         btf.add_struct("mod_kallsyms", 32, [(name, 1, at * 8) for name, at in fields.items()])
         relative = [("value_offset", 1, 0), ("name_offset", 1, 32), ("namespace_offset", 1, 64)]
@@ -97,7 +106,7 @@ class Machine:
             btf.add_struct("kernel_symbol", 12, relative)
         else:
             btf.add_struct("kernel_symbol", 16, absolute)
-        return btf.finish()
+        return btf
 
     def text(self) -> str:
         kernel = SymbolTable(np.array([HEAD], dtype=np.uint64), "D", ("modules",))

@@ -59,6 +59,7 @@ _PROLOGUE_INSTRUCTION = re.compile(
 _ADVANCE, _ADVANCE_4, _OFFSET, _OFFSET_SF = 0x40, 0x04, 0x80, 0x11
 _UNDEFINED, _SAME_VALUE, _DEF_CFA, _DEF_CFA_EXPRESSION, _EXPRESSION = 7, 8, 0x0C, 0x0F, 0x10
 _BREG, _DEREF, _CONSTS, _PLUS = 0x70, 0x06, 0x11, 0x22
+_CIE = 0xFFFFFFFF  # where an FDE names its CIE
 
 
 class _Rule(msgspec.Struct, frozen=True):
@@ -86,11 +87,38 @@ def read_debug_frame(kernel: SymbolTable, memory: KernelMemory, offset: int = 0)
     ]
     start, stop, entries = (place if place is not None else 0 for place in places)
     count, rest = divmod(stop - start, 4)
-    if not entries or rest or not 1 < count <= MAX_ENTRIES:
-        raise FormatError(f"ORC: {stop - start} bytes of addresses, entries at {entries:#x}")
-    offsets = np.frombuffer(memory.read(start, 4 * count), dtype="<i4").astype(np.int64)
+    if rest:
+        raise FormatError(f"ORC: {stop - start} bytes of addresses, which have 4 each")
+    addresses, table = _read_tables(memory, start, entries, count)
+    _describe_crash_kexec(kernel, memory, addresses, table)
+    _end_at_system_calls(kernel, addresses, table)
+    return make_debug_frame(addresses - np.uint64(offset), table)
+
+
+def read_module_frame(memory: KernelMemory, ips: int, entries: int, count: int) -> bytes:
+    """Make a ``.debug_frame`` section from a module's ORC tables.
+
+    Args:
+        memory: Reads the kernel's virtual memory.
+        ips: Where its table of addresses is (``orc_unwind_ip`` of ``struct mod_arch_specific``).
+        entries: Where its entries are (``orc_unwind``).
+        count: How many (``num_orcs``).
+
+    Raises:
+        FormatError: if it has none, or they contradict themselves.
+        VmcorefsError: whatever ``memory.read`` raises.
+    """
+    return make_debug_frame(*_read_tables(memory, ips, entries, count))
+
+
+def _read_tables(
+    memory: KernelMemory, ips: int, entries: int, count: int
+) -> tuple[Addresses, _Table]:
+    if not entries or not 1 < count <= MAX_ENTRIES:
+        raise FormatError(f"ORC: {4 * count} bytes of addresses, entries at {entries:#x}")
+    offsets = np.frombuffer(memory.read(ips, 4 * count), dtype="<i4").astype(np.int64)
     # each is relative to its own address (orc_ip)
-    places_of = np.uint64(start) + 4 * np.arange(count, dtype=np.uint64)
+    places_of = np.uint64(ips) + 4 * np.arange(count, dtype=np.uint64)
     addresses = places_of + offsets.view(np.uint64)
     if (addresses[1:] < addresses[:-1]).any():
         raise FormatError("ORC: the addresses are not in order")
@@ -98,9 +126,18 @@ def read_debug_frame(kernel: SymbolTable, memory: KernelMemory, offset: int = 0)
         memory.read(entries, ENTRY_DTYPE.itemsize * count), dtype=ENTRY_DTYPE
     ).copy()
     _renumber_registers(table)
-    _describe_crash_kexec(kernel, memory, addresses, table)
-    _end_at_system_calls(kernel, addresses, table)
-    return make_debug_frame(addresses - np.uint64(offset), table)
+    return addresses, table
+
+
+def find_addresses(debug_frame: bytes) -> npt.NDArray[np.int64]:
+    """Where in a ``.debug_frame`` section each address is: that at which an FDE begins."""
+    found, at = [], 0
+    while at < len(debug_frame):
+        size, cie = struct.unpack_from("<II", debug_frame, at)
+        if cie != _CIE:
+            found.append(at + 8)
+        at += 4 + size
+    return np.array(found, dtype=np.int64)
 
 
 def _renumber_registers(table: _Table) -> None:
@@ -273,7 +310,7 @@ def _sleb(value: int) -> bytes:
 
 def _pack_cie(augmentation: bytes) -> bytes:
     """Version 1, code in units of 1 and data in units of -8 bytes (DWARF 5, 6.4.1)."""
-    body = struct.pack("<IB", 0xFFFFFFFF, 1) + augmentation + bytes([0, 1, *_sleb(-8), _RA])
+    body = struct.pack("<IB", _CIE, 1) + augmentation + bytes([0, 1, *_sleb(-8), _RA])
     data = b"\0" if augmentation else b""  # augmentation data, of length 0
     return _pack_entry(body + data + bytes([_DEF_CFA, _CFA, 8, _OFFSET | _RA, 1]))
 

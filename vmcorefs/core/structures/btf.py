@@ -96,6 +96,19 @@ def read_structs(data: bytes, byte_order: ByteOrder, names: Collection[str]) -> 
     Raises:
         FormatError: if the BTF is damaged, or a structure is missing.
     """
+    found = find_structs(data, byte_order, names)
+    missing = set(names) - set(found)
+    if missing:
+        raise FormatError(f"BTF: no struct {', '.join(sorted(missing))}")
+    return found
+
+
+def find_structs(data: bytes, byte_order: ByteOrder, names: Collection[str]) -> dict[str, Struct]:
+    """Find those of some structures that there are, as ``read_structs`` does.
+
+    Raises:
+        FormatError: if the BTF is damaged.
+    """
     types = _Types(check_btf(data, byte_order), byte_order)
     found: dict[str, Struct] = {}
     for position in types.positions:
@@ -104,9 +117,6 @@ def read_structs(data: bytes, byte_order: ByteOrder, names: Collection[str]) -> 
             name = types.name(name_at)
             if name in names and name not in found:
                 found[name] = Struct(name, size, dict(types.iter_members(position)))
-    missing = set(names) - set(found)
-    if missing:
-        raise FormatError(f"BTF: no struct {', '.join(sorted(missing))}")
     return found
 
 

@@ -55,6 +55,7 @@ class SymbolTable(msgspec.Struct, frozen=True, eq=False):
         names: The symbols' names; several symbols can have the same one.
         word_size: Bytes in an address: 4 or 8.
         module: The module's name; empty for the kernel itself.
+        module_at: Where its ``struct module`` is; 0 for the kernel itself.
     """
 
     addresses: Addresses
@@ -62,6 +63,7 @@ class SymbolTable(msgspec.Struct, frozen=True, eq=False):
     names: tuple[str, ...]
     word_size: int = 8
     module: str = ""
+    module_at: int = 0
 
     def __len__(self) -> int:
         return len(self.names)

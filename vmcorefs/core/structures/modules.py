@@ -67,21 +67,29 @@ def iter_modules(memory: KernelMemory, kernel: SymbolTable, btf: bytes) -> Itera
         VmcorefsError: whatever ``memory.read`` raises.
     """
     structs = read_structs(btf, memory.byte_order, _STRUCTS)
-    following = structs["list_head"].offset("next")
     module = structs["module"]
-    head = kernel.lookup("modules")
-    if head is None:
-        raise FormatError("kallsyms: no symbol modules")
-    seen = {head}
     budget = _Budget()
+    for position in iter_list(memory, kernel.require("modules"), structs["list_head"]):
+        at = position - module.offset("list")
+        if memory.integer(at + module.offset("state"), 4) != _UNFORMED:
+            yield _read_module(memory, structs, at, budget)
+
+
+def iter_list(memory: KernelMemory, head: int, list_head: Struct) -> Iterator[int]:
+    """Where each node of a list with one node for a module is.
+
+    Raises:
+        FormatError: if the list does not end.
+        VmcorefsError: whatever ``memory.read`` raises.
+    """
+    following = list_head.offset("next")
+    seen = {head}
     position = memory.pointer(head + following)
     while position != head:
         if position in seen or len(seen) > MAX_MODULES:
             raise FormatError(f"the list of modules does not end: {position:#x} after {len(seen)}")
         seen.add(position)
-        at = position - module.offset("list")
-        if memory.integer(at + module.offset("state"), 4) != _UNFORMED:
-            yield _read_module(memory, structs, at, budget)
+        yield position
         position = memory.pointer(position + following)
 
 
@@ -126,6 +134,7 @@ def _read_module(
         tuple(symbol for _, _, symbol in rows),
         memory.word_size,
         name,
+        at,
     )
 
 

@@ -12,6 +12,7 @@ import pytest
 from elftools.dwarf.callframe import CallFrameInfo
 from elftools.dwarf.structs import DWARFStructs
 
+from tests.builders.kernels import virtual
 from tests.builders.orc import (
     CALL,
     ENTRIES,
@@ -20,7 +21,7 @@ from tests.builders.orc import (
     TEXT,
     Entry,
 )
-from vmcorefs.core.debuginfo.orc import read_debug_frame
+from vmcorefs.core.debuginfo.orc import find_addresses, read_debug_frame, read_module_frame
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
@@ -50,7 +51,11 @@ def frames(
             raise FormatError(f"nothing at {vaddr:#x}")
         return image[vaddr - TEXT : vaddr - TEXT + size]
 
-    data = read_debug_frame(kernel, KernelMemory(read, "<", 8))
+    return parse(read_debug_frame(kernel, KernelMemory(read, "<", 8)))
+
+
+def parse(data: bytes) -> list[Any]:
+    """Entries of a .debug_frame section."""
     structs = DWARFStructs(little_endian=True, dwarf_format=32, address_size=8)
     info = CallFrameInfo(io.BytesIO(data), len(data), 0, structs)
     return [entry for entry in info.get_entries() if hasattr(entry, "cie") and entry.cie]
@@ -200,3 +205,23 @@ def test_entries_that_all_differ() -> None:
 
     with pytest.raises(FormatError, match="16385 distinct entries"):
         frames(entries)
+
+
+def test_a_modules_tables() -> None:
+    ips = b"".join(
+        struct.pack("<i", TEXT + at - (ORC + 4 * row)) for row, (at, *_) in enumerate(ENTRIES)
+    )
+    rows = b"".join(struct.pack("<hhH", *entry[1:]) for entry in ENTRIES)
+    memory = virtual({ORC: ips, ORC + 0x1000: rows})
+
+    made = read_module_frame(memory, ORC, ORC + 0x1000, len(ENTRIES))
+
+    places = [int.from_bytes(made[at : at + 8], "little") for at in find_addresses(made)]
+    assert places == [TEXT, TEXT + 0x200, TEXT + 0x220]  # where interrupts begin and end
+    assert rule(parse(made), 0x04)["cfa"].reg == 6
+
+
+@pytest.mark.parametrize("count", [0, 1, 1 << 31])
+def test_how_many_entries_a_module_has_is_checked(count: int) -> None:
+    with pytest.raises(FormatError, match=f"ORC: {4 * count} bytes of addresses"):
+        read_module_frame(virtual({}), ORC, ORC, count)

@@ -109,7 +109,7 @@ def test_no_list_of_modules() -> None:
     kernel = SymbolTable(np.zeros(1, dtype=np.uint64), "T", ("_stext",))
     machine = Machine()
 
-    with pytest.raises(FormatError, match="no symbol modules"):
+    with pytest.raises(FormatError, match="no modules"):
         list(iter_modules(KernelMemory(machine.read, "<", 8), kernel, machine.btf()))
 
 
