@@ -13,7 +13,8 @@ from vmcorefs.config import CaptureConfig, Options, Piece, make_config
 from vmcorefs.image import MemoryImage, open_image
 from vmcorefs.options import StrPath
 from vmcorefs.system.progress import Progress
-from vmcorefs.tree.build import build_tree
+from vmcorefs.tree.build import Tree, build_tree
+from vmcorefs.tree.directory import TreeDirectory
 from vmcorefs.tree.file import TreeFile
 from vmcorefs.tree.filtered import Filter, find_filter
 
@@ -26,18 +27,20 @@ class Capture:
     Attributes:
         image: Everything that was worked out from the inputs.
         files: The tree: path, such as ``vmcore`` or ``crash_notes.d/cpu0``, to file.
+        directories: Path to directory, of those whose files are found when they are asked for, and
+            which ``files`` has not: ``modules``.
         filtered: What a dump level leaves out of ``vmcore``, or None if none was asked for.
     """
 
-    def __init__(
-        self, image: MemoryImage, files: Mapping[str, TreeFile], filtered: Filter | None = None
-    ) -> None:
+    def __init__(self, image: MemoryImage, tree: Tree, filtered: Filter | None = None) -> None:
         self.image = image
         self.filtered = filtered
-        self.files: Mapping[str, TreeFile] = MappingProxyType(dict(files))
+        self.files: Mapping[str, TreeFile] = MappingProxyType(tree.files)
+        self.directories: Mapping[str, TreeDirectory] = MappingProxyType(tree.directories)
 
     def __getitem__(self, path: str) -> TreeFile:
-        return self.files[path]
+        directory = self.directories.get(path.partition("/")[0])
+        return (self.files if directory is None else directory.files)[path]
 
     def close(self) -> None:
         """Close every input; reading a file of the capture is an error afterwards."""

@@ -147,6 +147,7 @@ def _serve(
         serve(
             capture.files,
             options,
+            directories=tuple(capture.directories.values()),
             time=capture.image.time,
             ready=ready,
             inputs=capture.image.inputs,

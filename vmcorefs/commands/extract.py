@@ -37,9 +37,11 @@ def extract(file: str, config: CaptureConfig, verify: str | None, output: str, f
     check_place(output)
     evidence = find_evidence(config, verify)
     with open_capture(config, verify) as capture:
-        wanted = capture.files.get(file.strip("/"))
-        if wanted is None:
-            raise ConfigError(f"{file}: no such file; the tree has {', '.join(capture.files)}")
+        try:
+            wanted = capture[file.strip("/")]
+        except KeyError:
+            known = ", ".join((*capture.files, *(f"{path}/..." for path in capture.directories)))
+            raise ConfigError(f"{file}: no such file; the tree has {known}") from None
         with progress_bar(wanted.path, at_once=True) as progress:
             if is_local(output):
                 path = local_path(output)

@@ -52,7 +52,7 @@ class FileAnswers:
         self._served: dict[int, Served] = {}
         self._seekers: dict[int, Seeker] = {}
         # one per file: an input that hangs must not keep other files from being opened
-        self._choosing = {node: threading.Lock() for node in inodes}
+        self._choosing: dict[int, threading.Lock] = {}
         self._buffers: list[memoryview] = []
         self._hung = HungReads()
         self._taken_back: set[int] = set()
@@ -65,7 +65,7 @@ class FileAnswers:
         """
         file = self._file(node)
         file.make()
-        with self._choosing[node]:
+        with self._choosing.setdefault(node, threading.Lock()):
             served = self._served.get(node)
             if served is None:
                 return self._choose(node, file, self._best, "not asked for (-o)")
@@ -111,7 +111,7 @@ class FileAnswers:
         Yields:
             For each file that has been made: its path, the first offset lost, and bytes lost.
         """
-        for inode in self._inodes.values():
+        for inode in list(self._inodes.values()):  # files may be found meanwhile
             file = inode.file
             if file is None or not file.is_made or source not in file.reader.sources:
                 continue
@@ -259,7 +259,7 @@ class FileAnswers:
             log.error("%s at %#x: %d bytes could not be read", file.path, offset, count)
 
     def _find_paddr(self, error: SourceIOError, file: TreeFile, place: int) -> int | None:
-        for inode in self._inodes.values():
+        for inode in list(self._inodes.values()):  # files may be found meanwhile
             if inode.file is not None and inode.file.path == "oldmem":
                 # an offset is an address
                 since = place if inode.file is file else 0

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from vmcorefs.tree.directory import TreeDirectory
 from vmcorefs.tree.file import TreeFile
 
 ROOT = 1
@@ -21,6 +22,7 @@ class Inode(msgspec.Struct):
         parent: The inode number of its directory; the root is its own.
         file: Its content, or None for a directory.
         children: A directory's entries: name to inode number, in the tree's order.
+        directory: Of a directory whose files have not been asked for: what finds them.
         generation: Incremented when open descriptors of the inode must fail from now on: the kernel
             takes it for another file (fs/fuse/fuse_i.h, ``fuse_stale_inode``).
     """
@@ -30,23 +32,41 @@ class Inode(msgspec.Struct):
     file: TreeFile | None = None
     children: dict[str, int] = msgspec.field(default_factory=dict)
     generation: int = 0
+    directory: TreeDirectory | None = None
 
 
-def number_inodes(tree: Mapping[str, TreeFile]) -> dict[int, Inode]:
-    """Give every file of ``tree``, and every directory that its paths name, an inode number."""
+def number_inodes(
+    tree: Mapping[str, TreeFile], directories: Iterable[TreeDirectory] = ()
+) -> dict[int, Inode]:
+    """Give every file of ``tree``, and every directory that its paths name, an inode number.
+
+    Args:
+        tree: The files by path.
+        directories: Those whose files are numbered later, by ``number_files``.
+    """
     inodes = {ROOT: Inode(ROOT, ROOT)}
     for path, file in tree.items():
-        *directories, name = path.split("/")
+        *names, name = path.split("/")
         parent = inodes[ROOT]
-        for directory in directories:
-            if directory not in parent.children:
-                _add(inodes, parent, directory, None)
-            parent = inodes[parent.children[directory]]
-        _add(inodes, parent, name, file)
+        for above in names:
+            if above not in parent.children:
+                _add(inodes, parent, above)
+            parent = inodes[parent.children[above]]
+        _add(inodes, parent, name).file = file
+    for directory in directories:
+        _add(inodes, inodes[ROOT], directory.path).directory = directory
     return inodes
 
 
-def _add(inodes: dict[int, Inode], parent: Inode, name: str, file: TreeFile | None) -> None:
+def number_files(inodes: dict[int, Inode], parent: Inode, files: Iterable[TreeFile]) -> None:
+    """Give the files of a directory inode numbers, once they have been found."""
+    for file in files:
+        _add(inodes, parent, file.path.rpartition("/")[2]).file = file
+    parent.directory = None
+
+
+def _add(inodes: dict[int, Inode], parent: Inode, name: str) -> Inode:
     number = len(inodes) + 1
-    inodes[number] = Inode(number, parent.number, file)
+    inode = inodes[number] = Inode(number, parent.number)
     parent.children[name] = number
+    return inode

@@ -11,7 +11,7 @@ import errno
 import logging
 import os
 import stat
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 
@@ -19,7 +19,7 @@ import pyfuse3
 
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.fuse.answers import FileAnswers
-from vmcorefs.fuse.inodes import Inode
+from vmcorefs.fuse.inodes import Inode, number_files
 from vmcorefs.fuse.jobs import Jobs
 from vmcorefs.fuse.planes.choose import Served
 from vmcorefs.tree.file import TreeFile
@@ -35,7 +35,7 @@ class TreeOperations(pyfuse3.Operations):
 
     def __init__(
         self,
-        inodes: Mapping[int, Inode],
+        inodes: dict[int, Inode],
         answers: FileAnswers,
         *,
         time: float,
@@ -46,7 +46,7 @@ class TreeOperations(pyfuse3.Operations):
         """Prepare the handlers.
 
         Args:
-            inodes: The tree.
+            inodes: The tree; files that are found later are added.
             answers: Answers the reads; it chooses a file's plane when the file is opened.
             time: Of every file, in seconds since 1970.
             others_may_read: Give files the mode 0444 instead of 0400.
@@ -62,6 +62,7 @@ class TreeOperations(pyfuse3.Operations):
         self._direct_io = direct_io
         self._making: Jobs[None] = Jobs(timeout)
         self._opening: Jobs[Served] = Jobs(timeout)
+        self._finding: Jobs[Mapping[str, TreeFile]] = Jobs(timeout)
 
     async def getattr(
         self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext | None = None
@@ -75,6 +76,7 @@ class TreeOperations(pyfuse3.Operations):
         text = os.fsdecode(name)
         if text == ".":
             return await self._attributes(parent)
+        await self._find_files(parent)
         number = parent.parent if text == ".." else parent.children.get(text)
         if number is None:
             raise pyfuse3.FUSEError(errno.ENOENT)
@@ -83,7 +85,9 @@ class TreeOperations(pyfuse3.Operations):
     async def opendir(
         self, inode: pyfuse3.InodeT, ctx: pyfuse3.RequestContext
     ) -> pyfuse3.FileHandleT:
-        return self._inode(inode).number
+        found = self._inode(inode)
+        await self._find_files(found)
+        return found.number
 
     async def readdir(
         self, fh: pyfuse3.FileHandleT, start_id: int, token: pyfuse3.ReaddirToken
@@ -102,7 +106,7 @@ class TreeOperations(pyfuse3.Operations):
         found = self._inode(inode)
         if found.file is None:
             raise pyfuse3.FUSEError(errno.EISDIR)
-        with self._translated_errors(found.file):
+        with self._translated_errors(found.file.path, partial(self._report, found.file)):
             choose = partial(self._answers.choose, found.number)
             served = await self._opening.run(found.number, choose)
         # a file that the kernel serves must not be cached twice; one that it cannot open with
@@ -125,10 +129,24 @@ class TreeOperations(pyfuse3.Operations):
             raise pyfuse3.FUSEError(errno.ENOENT)
         return inode
 
+    async def _find_files(self, inode: Inode) -> None:
+        """Find the files of a directory whose files have not been asked for before."""
+        directory = inode.directory
+        if directory is None:
+            return
+
+        def report(error: VmcorefsError) -> None:
+            log.error("%s: its files cannot be found: %s", directory.path, error)
+
+        with self._translated_errors(directory.path, report):
+            files = await self._finding.run(inode.number, lambda: directory.files)
+        if inode.directory is not None:  # others may have waited for the same
+            number_files(self._inodes, inode, files.values())
+
     async def _attributes(self, inode: Inode) -> pyfuse3.EntryAttributes:
         file = inode.file
         if file is not None and not file.is_measured:
-            with self._translated_errors(file):
+            with self._translated_errors(file.path, partial(self._report, file)):
                 await self._making.run(inode.number, file.measure)
         return self._listed_attributes(inode)
 
@@ -156,19 +174,24 @@ class TreeOperations(pyfuse3.Operations):
         attributes.st_blocks = -(-attributes.st_size // 512)
         return attributes
 
+    def _report(self, file: TreeFile, error: VmcorefsError) -> None:
+        self._answers.faults.report(file, 0, error)
+
     @contextmanager
-    def _translated_errors(self, file: TreeFile) -> Iterator[None]:
+    def _translated_errors(
+        self, path: str, report: Callable[[VmcorefsError], None]
+    ) -> Iterator[None]:
         try:
             yield
         except VmcorefsError as error:
-            self._answers.faults.report(file, 0, error)
+            report(error)
             raise pyfuse3.FUSEError(error.errno) from error
         except TimeoutError as error:
-            log.error("%s: cannot be opened yet: %s", file.path, error)  # noqa: TRY400
+            log.error("%s: cannot be opened yet: %s", path, error)  # noqa: TRY400
             raise pyfuse3.FUSEError(errno.EIO) from error
         except MemoryError as error:
             self._answers.faults.out_of_memory()
             raise pyfuse3.FUSEError(errno.EIO) from error
         except Exception as error:
-            log.exception("%s: a bug in vmcorefs", file.path)
+            log.exception("%s: a bug in vmcorefs", path)
             raise pyfuse3.FUSEError(errno.EIO) from error

@@ -30,6 +30,7 @@ from vmcorefs.fuse.switch import Switch
 from vmcorefs.fuse.watch import watch_inputs
 from vmcorefs.sources.base import Source
 from vmcorefs.system.memory import trim_heap
+from vmcorefs.tree.directory import TreeDirectory
 from vmcorefs.tree.file import TreeFile
 
 log = logging.getLogger(__name__)
@@ -98,6 +99,7 @@ def serve(
     *,
     time: float,
     ready: Callable[[], None],
+    directories: Sequence[TreeDirectory] = (),
     inputs: Sequence[Source] = (),
     confine: Callable[[], None] = lambda: None,
 ) -> None:
@@ -108,6 +110,7 @@ def serve(
         options: Where and how.
         time: Of every file, in seconds since 1970.
         ready: Called once, as soon as the tree can be read.
+        directories: Those whose files are found when they are asked for.
         inputs: Watched while it is mounted: changes are logged.
         confine: Called when it is mounted, before there are threads, to give up privileges.
 
@@ -117,7 +120,7 @@ def serve(
     # opening the image has left garbage, and a daemon lives long
     gc.collect()
     trim_heap()
-    inodes = number_inodes(tree)
+    inodes = number_inodes(tree, directories)
     best = "mapped" if options.direct_io and options.plane == "kernel" else options.plane
     timeout = within_kernels_timeout(options.read_timeout)
     if timeout != options.read_timeout:

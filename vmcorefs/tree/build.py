@@ -2,24 +2,38 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from vmcorefs.core.space.extents import Kind
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS
+from vmcorefs.tree.directory import TreeDirectory
 from vmcorefs.tree.file import TreeFile, table_file
 from vmcorefs.tree.filtered import Filter, find_left_out
 from vmcorefs.tree.kcore import kcore_files
 from vmcorefs.tree.kdump import kdump_file
 from vmcorefs.tree.layout import layout_file
+from vmcorefs.tree.modules import modules_directory
 from vmcorefs.tree.oldmem import oldmem_file
-from vmcorefs.tree.symbols import symbol_files
+from vmcorefs.tree.symbols import KernelSymbols, symbol_files
 from vmcorefs.tree.texts import text_files
 from vmcorefs.tree.vmcore import cpu_note_files, lay_out, notes_file, register_files, vmcore_file
 
 
-def build_tree(
-    image: MemoryImage, location: str = ".", filtered: Filter | None = None
-) -> dict[str, TreeFile]:
-    """Build every file of the tree, by path, in the order of a listing for people.
+class Tree(msgspec.Struct, frozen=True):
+    """The tree, in the order of a listing for people.
+
+    Attributes:
+        files: Path to file.
+        directories: Path to directory, of those whose files are found when they are asked for.
+    """
+
+    files: dict[str, TreeFile]
+    directories: dict[str, TreeDirectory]
+
+
+def build_tree(image: MemoryImage, location: str = ".", filtered: Filter | None = None) -> Tree:
+    """Build the whole tree.
 
     Args:
         image: The dead machine.
@@ -42,11 +56,16 @@ def build_tree(
         *register_files(image),
         *text_files(image),
         *kcore_files(image),
-        *symbol_files(image, location),
     ]
+    directories = []
+    if image.kernel is not None:
+        symbols = KernelSymbols(image.kernel)
+        files += symbol_files(image, symbols, location)
+        if image.kernel.names_symbols:
+            directories.append(modules_directory(lambda: symbols.modules))
     tree = {file.path: file for file in files}
     tree["layout.json"] = layout_file(dict(tree), image.inputs)
-    return tree
+    return Tree(tree, {directory.path: directory for directory in directories})
 
 
 def _vmcore(image: MemoryImage, faults: frozenset[Kind], filtered: Filter | None) -> TreeFile:

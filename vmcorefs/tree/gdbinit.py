@@ -4,20 +4,27 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 
 from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.cpu_slots import panicked_slot
+from vmcorefs.kernel.debug_modules import DebugModules
 from vmcorefs.kernel.debug_vmlinux import kernel_offset
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.notes import NoteSlot
+from vmcorefs.tree.modules import iter_gdb_commands
 from vmcorefs.tree.threads import Threads, list_threads
 
 
 def make_gdbinit(
-    image: MemoryImage, kernel: Kernel, location: str, vmlinux: str | None, scripts: str | None
+    image: MemoryImage,
+    kernel: Kernel,
+    location: str,
+    vmlinux: str | None,
+    scripts: str | None,
+    modules: Callable[[], DebugModules] | None = None,
 ) -> bytes:
     """The text of ``gdbinit``.
 
@@ -27,6 +34,7 @@ def make_gdbinit(
         location: The directory that the tree is mounted at.
         vmlinux: The file with symbols, if not the one in the tree.
         scripts: The kernel's own commands for gdb, ``vmlinux-gdb.py``, if they are here.
+        modules: Finds the modules, if the tree has files of them.
 
     Raises:
         FormatError: if a path has a line end in it.
@@ -50,6 +58,8 @@ def make_gdbinit(
     number = _thread_number(threads, slot)
     if number is not None:
         lines += ["# the CPU that panicked", f"thread {number}"]
+    if modules is not None:
+        lines += iter_gdb_commands(modules, location)
     if scripts is not None:
         lines += ["# the kernel's own commands, lx-...", f"source {scripts}"]
     if any("\n" in line for line in lines):

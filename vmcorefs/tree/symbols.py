@@ -9,13 +9,16 @@ import logging
 import os
 from collections.abc import Iterator
 from functools import cached_property, partial
+from threading import RLock
 
 from vmcorefs.core.structures.version import names_uts, read_uts
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.image import MemoryImage
+from vmcorefs.kernel.debug_modules import DebugModules
 from vmcorefs.kernel.debug_vmlinux import recover_vmlinux
 from vmcorefs.kernel.debuginfo import find_gdb_scripts, find_vmlinux
 from vmcorefs.kernel.kernel import Kernel
+from vmcorefs.kernel.once import once
 from vmcorefs.kernel.symbols import Symbols
 from vmcorefs.system.memory import available_memory
 from vmcorefs.tree.file import TreeFile, text_file
@@ -25,10 +28,16 @@ log = logging.getLogger(__name__)
 
 
 class KernelSymbols:
-    """What is made of one kernel's symbols."""
+    """What is made of one kernel's symbols.
+
+    Attributes:
+        kernel: The kernel.
+        lock: Held while its modules are looked up.
+    """
 
     def __init__(self, kernel: Kernel) -> None:
-        self._kernel = kernel
+        self.kernel = kernel
+        self.lock = RLock()
         self._available = available_memory()  # now: later, a daemon may open nothing
 
     @cached_property
@@ -38,10 +47,15 @@ class KernelSymbols:
         Raises:
             FormatError: if they cannot be decoded.
         """
-        found = self._kernel.all_symbols
+        found = self.kernel.all_symbols
         for warning in found.warnings:
             log.warning("%s", warning)
         return found
+
+    @once
+    def modules(self) -> DebugModules:
+        """Its modules, as debug files; the errors are those of ``symbols``."""
+        return DebugModules(self.kernel, self.symbols, self._available)
 
     def format(self) -> bytes:
         """The text of /proc/kallsyms."""
@@ -49,7 +63,7 @@ class KernelSymbols:
 
     def make_version(self) -> bytes:
         """The text of /proc/version, or what is known of it without symbols."""
-        kernel = self._kernel
+        kernel = self.kernel
         if kernel.names_symbols:
             try:
                 return kernel.banner
@@ -59,7 +73,7 @@ class KernelSymbols:
 
     def make_vmlinux(self) -> bytes:
         """An ELF file with the kernel's symbols, types and unwind tables."""
-        return recover_vmlinux(self._kernel, self.symbols, self._available)
+        return recover_vmlinux(self.kernel, self.symbols, self._available)
 
 
 def find_symbol_file(image: MemoryImage) -> str | None:
@@ -70,7 +84,7 @@ def find_symbol_file(image: MemoryImage) -> str | None:
     return find_vmlinux(image.kernel.vmcoreinfo) if image.kernel is not None else None
 
 
-def symbol_files(image: MemoryImage, location: str) -> Iterator[TreeFile]:
+def symbol_files(image: MemoryImage, symbols: KernelSymbols, location: str) -> Iterator[TreeFile]:
     """The files, if VMCOREINFO says where the symbols are (Linux 6.0 and later).
 
     Without symbols there still is ``version``, if VMCOREINFO says where ``init_uts_ns`` is, and
@@ -78,12 +92,10 @@ def symbol_files(image: MemoryImage, location: str) -> Iterator[TreeFile]:
 
     Args:
         image: The dead machine.
+        symbols: Its kernel's.
         location: The directory that the tree is mounted at, for ``gdbinit``.
     """
-    kernel = image.kernel
-    if kernel is None:
-        return
-    symbols = KernelSymbols(kernel)
+    kernel = symbols.kernel
     if kernel.names_symbols or names_uts(kernel.vmcoreinfo):
         yield text_file("version", symbols.make_version)
     vmlinux = find_symbol_file(image)  # now: a daemon's directory is /
@@ -93,5 +105,6 @@ def symbol_files(image: MemoryImage, location: str) -> Iterator[TreeFile]:
     elif vmlinux is None:
         return
     scripts = find_gdb_scripts(kernel.vmcoreinfo)
-    make = partial(make_gdbinit, image, kernel, location, vmlinux, scripts)
+    modules = (lambda: symbols.modules) if kernel.names_symbols else None
+    make = partial(make_gdbinit, image, kernel, location, vmlinux, scripts, modules)
     yield text_file("gdbinit", make)

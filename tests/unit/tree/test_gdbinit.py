@@ -30,10 +30,12 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Any:
     return set_them
 
 
-def gdbinit(location: str, vmlinux: str | None = None, scripts: str | None = None) -> bytes:
+def gdbinit(
+    location: str, vmlinux: str | None = None, scripts: str | None = None, modules: Any = None
+) -> bytes:
     image: Any = SimpleNamespace(notes=SimpleNamespace(cpu_slots=()))
     kernel: Any = SimpleNamespace(vmcoreinfo=SimpleNamespace(values={"KERNELOFFSET": "1000"}))
-    return make_gdbinit(image, kernel, location, vmlinux, scripts)
+    return make_gdbinit(image, kernel, location, vmlinux, scripts, modules)
 
 
 @pytest.mark.usefixtures("threads")
@@ -83,3 +85,22 @@ def test_it_goes_to_the_cpu_that_panicked(threads: Any) -> None:
     threads(Threads(cpus, (), (), {}, ()), slots[1])
 
     assert gdbinit("/mnt").endswith(b"thread 2\n")
+
+
+@pytest.mark.usefixtures("threads")
+def test_each_module_is_loaded_where_its_sections_are() -> None:
+    sections = {"ext4": [(".text", 0x1000), (".data", 0x2000)], "jbd2": []}
+    found = SimpleNamespace(tables=sections, sections=sections.__getitem__)
+
+    assert gdbinit("/mnt", modules=lambda: found).decode().splitlines()[-2:] == [
+        'add-symbol-file "/mnt/modules/ext4.ko.debug" -s .text 0x1000 -s .data 0x2000',
+        'add-symbol-file "/mnt/modules/jbd2.ko.debug"',
+    ]
+
+
+@pytest.mark.usefixtures("threads")
+def test_modules_that_cannot_be_found_are_left_out() -> None:
+    def fail() -> Any:
+        raise FormatError("no symbols")
+
+    assert gdbinit("/mnt", modules=fail).endswith(b"core-file /mnt/kcore\n")
