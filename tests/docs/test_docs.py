@@ -27,6 +27,7 @@ DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 FOREIGN_OPTIONS = frozenset(
     {
         "--osrelease",
+        "--kernel-directory",
         "--help",
         "--seconds",
         "--corpus",

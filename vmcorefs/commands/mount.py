@@ -47,9 +47,9 @@ def mount(
     Only the memory has to be given: the memory map, where the bytes of the file belong, and the
     kernel's notes are found in it; "vmcorefs check IMAGE" shows how. Returns when the tree can be
     read, and leaves a daemon running. The tree holds vmcore, oldmem, kcore, crash_notes,
-    crash_notes.d/cpuN, cpu/N/registers, version, vmcoreinfo, dmesg, kallsyms, vmlinux, gdbinit,
-    iomem and layout.json, read-only and for their owner alone; with --dump-level, vmcore.kdump too.
-    What the image does not have is left out.
+    crash_notes.d/cpuN, cpu/N/registers, version, vmcoreinfo, dmesg, kallsyms, vmlinux,
+    modules/NAME.ko.debug, gdbinit, iomem and layout.json, read-only and for their owner alone; with
+    --dump-level, vmcore.kdump too. What the image does not have is left out.
     """
     keep_heap_small()
     reservation = Reservation(mountpoint)
