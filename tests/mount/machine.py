@@ -107,7 +107,10 @@ def make_machine(directory: Path) -> Machine:
 
 def wait_until_gone(pid: int) -> None:
     """Wait until a daemon has ended."""
-    descriptor = os.pidfd_open(pid)
+    try:
+        descriptor = os.pidfd_open(pid)
+    except ProcessLookupError:  # it has, and the machine's first process has reaped it
+        return
     try:
         # readable when it has ended, though nobody may have reaped it
         assert select.select([descriptor], [], [], PATIENCE)[0], f"the daemon {pid} still runs"
