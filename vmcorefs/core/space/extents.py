@@ -30,6 +30,9 @@ from vmcorefs.errors import LayoutError
 NO_SOURCE = -1
 
 
+_FEW = 8  # tables, each of which is looked for in the whole
+
+
 class Kind(IntEnum):
     """What is known about an extent's bytes; absence has kinds, each assigned on purpose."""
 
@@ -140,9 +143,13 @@ def merge(*tables: Extents) -> Extents:
     if (start[1:] >= start[:-1]).all():
         del start
         return validate(Extents.join(held))
+    order = np.argsort(start, kind="stable")
+    if len(held) > _FEW:
+        return validate(Extents.join(held).rows(order))
+    # two large tables are woven without a copy of both
     number = np.repeat(np.arange(len(held), dtype=np.int32), [len(table) for table in held])
-    number = number[np.argsort(start, kind="stable")]
-    del start
+    number = number[order]
+    del start, order
     return validate(Extents.weave(held, number))
 
 

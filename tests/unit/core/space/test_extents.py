@@ -55,6 +55,19 @@ def test_what_is_not_data_has_neither_source_nor_offset() -> None:
     ]
 
 
+@pytest.mark.parametrize("count", [2, 8, 9, 300])
+def test_any_number_of_tables_are_merged_in_order_of_address(count: int) -> None:
+    # each has two rows, and between them lies one of every other
+    tables = [
+        merge(data(10 * n, 10 * n + 5, source=n), data(10_000 + 10 * n, 10_003 + 10 * n, source=n))
+        for n in range(count)
+    ]
+    found = rows(merge(*tables[::-1]))
+    assert found == [(10 * n, 10 * n + 5, n, 0, Kind.DATA) for n in range(count)] + [
+        (10_000 + 10 * n, 10_003 + 10 * n, n, 0, Kind.DATA) for n in range(count)
+    ]
+
+
 def test_the_upper_table_is_believed_where_both_speak() -> None:
     # lower   |aaaaaaaaaaaaaaaa|      |bbbbbb|
     # upper        |UUUU|          |UU|
