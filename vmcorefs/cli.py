@@ -23,7 +23,7 @@ _COMMANDS: Final = {
     "gdb": ("commands.debuggers", "Start gdb on IMAGE..., mounted while it runs."),
     "inspect": ("commands.inspect", "Show everything that is known, without mounting."),
     "mount": ("commands.mount", "Mount the memory in IMAGE... at MOUNTPOINT."),
-    "report": ("commands.report", "Show what the kernel died of, by its log."),
+    "report": ("commands.report", "Say why the machine died, or what a log's crash is called."),
     "save": ("commands.save", "Write a filtered and compressed dump."),
     "test-crash": ("capture.commands", "Crash this machine, to test that its dump is saved."),
     "umount": ("commands.umount", "Unmount a tree and wait until its daemon has gone."),

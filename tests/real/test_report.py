@@ -23,7 +23,7 @@ def report(*arguments: str | Path) -> dict[str, Any]:
 
 
 def test_what_the_machine_died_of(capture: Capture) -> None:
-    told = report(capture.config)
+    told = report(capture.config)["crash"]
     assert told["title"] == "kernel panic: sysrq triggered crash"
     assert told["class"] == "DoS"
     assert told["panic"] == "Kernel panic - not syncing: sysrq triggered crash"
@@ -37,13 +37,13 @@ def test_what_the_machine_died_of(capture: Capture) -> None:
 def test_a_log_alone_says_the_same(capture: Capture) -> None:
     # no other crash is in it
     by_log = report("--log", capture.directory / "serial")
-    for key, value in report(capture.config).items():
+    for key, value in report(capture.config)["crash"].items():
         if key != "lines":
             assert by_log[key] == value, key
 
 
 @stopped("none", "arm64")
 def test_a_machine_that_was_stopped_died_of_nothing(snapshot: Snapshot) -> None:
-    told = report(snapshot.config)
+    told = report(snapshot.config)["crash"]
     assert told["title"] == ""
     assert told["reason"] == "no crash is reported in the log"

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import click
+import msgspec
 
 from vmcorefs.commands.opening import (
     IMAGES_HELP,
@@ -11,7 +14,7 @@ from vmcorefs.commands.opening import (
     refuse_streams,
 )
 from vmcorefs.config import CaptureConfig
-from vmcorefs.reports.crash import format_report, read_log_file, report_image, report_log
+from vmcorefs.reports.crash import format_crash, read_log_file, report_log
 from vmcorefs.sources.evidence import gather
 from vmcorefs.system.terminal import print_json, print_lines
 
@@ -27,24 +30,37 @@ from vmcorefs.system.terminal import print_json, print_lines
 def report(
     config: CaptureConfig | None, verify: str | None, log: str | None, as_json: bool
 ) -> None:
-    """Show what the kernel in IMAGE... died of, or the first crash in a log.
+    """Say why the machine in IMAGE... died, with no debug package and without mounting.
 
-    That is what the crash is called, so that it can be looked up and counted: its title, other
-    titles of the same crash, its class, and the function to blame, as syzkaller's dashboard has
-    them; whether the log is too mangled to trust; and the report as the kernel printed it. The
-    exit status is 0 even if no crash is in the log.
+    Which machine, what the crash is called, the stack that led to it, what every CPU did, tasks
+    that could not go on and what they wait for, memory, modules, and what could not be found out
+    and why.
+
+    With --log, say what the first crash in a log is called, so that it can be looked up and
+    counted: its title, other titles of the same crash, its class, and the function to blame, as
+    syzkaller's dashboard has them; and whether the log is too mangled to trust. The exit status is
+    0 even if no crash is in it.
     """
     if log is not None:
         if config is not None or verify is not None:
             raise click.UsageError("--log takes no IMAGE and none of its options")
         refuse_streams(gather(None, log))
-        told = report_log(read_log_file(log))
+        crash = report_log(read_log_file(log))
+        _show(crash, format_crash(crash), as_json=as_json)
     elif config is not None:
+        # here: drgn is large, and no other command needs it
+        from vmcorefs.reports.report.gather import make_report  # noqa: PLC0415
+        from vmcorefs.reports.report.text import format_report  # noqa: PLC0415
+
         with open_capture(config, verify) as capture:
-            told = report_image(capture.image)
+            made = make_report(capture.image)
+        _show(made, format_report(made), as_json=as_json)
     else:
         raise click.UsageError("expected IMAGE... or --log FILE")
+
+
+def _show(made: msgspec.Struct, lines: Iterable[str], *, as_json: bool) -> None:
     if as_json:
-        print_json(told)
+        print_json(msgspec.to_builtins(made))
     else:
-        print_lines(*format_report(told))
+        print_lines(*lines)

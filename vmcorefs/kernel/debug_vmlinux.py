@@ -45,7 +45,13 @@ def kernel_offset(kernel: Kernel) -> int:
     return int(text, 16) if re.fullmatch("[0-9a-f]{1,16}", text) else 0
 
 
-def recover_vmlinux(kernel: Kernel, symbols: Symbols, available: int | None = None) -> bytes:
+def recover_vmlinux(
+    kernel: Kernel,
+    symbols: Symbols,
+    available: int | None = None,
+    *,
+    with_contents: bool = True,
+) -> bytes:
     """An ELF file with the kernel's symbols, types, code, constants, data and unwind tables.
 
     What cannot be had is left out, and the log says why.
@@ -55,6 +61,7 @@ def recover_vmlinux(kernel: Kernel, symbols: Symbols, available: int | None = No
         symbols: Its symbols.
         available: Bytes of memory that this machine has left, if that is known. With less than
             ``NEEDED`` there are no types and no bytes of the image.
+        with_contents: Put the bytes of the image into it.
     """
     is_short = available is not None and available < NEEDED
     if is_short:
@@ -62,8 +69,9 @@ def recover_vmlinux(kernel: Kernel, symbols: Symbols, available: int | None = No
     offset = kernel_offset(kernel)
     linked = at_link_addresses(symbols.kernel, offset)
     build_id = kernel.vmcoreinfo.values.get("BUILD-ID", "")
+    has_image = with_contents and not is_short
     contents = Contents(
-        image={} if is_short else dict(_read_contents(kernel, linked, offset)),
+        image=dict(_read_contents(kernel, linked, offset)) if has_image else {},
         btf=symbols.btf,
         build_id=bytes.fromhex(build_id) if _BUILD_ID.fullmatch(build_id) else None,
         debug_frame=_read_frames(kernel, symbols.kernel, linked, offset),

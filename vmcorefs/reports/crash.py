@@ -1,17 +1,41 @@
-"""Why a machine died, as far as its kernel's log tells: one report, for people and for programs."""
+"""What a crash is called, as far as the kernel's log tells: for people and for programs."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import Final
+
+import msgspec
 
 from vmcorefs.core.oops.title import CrashTitle, read_cause, read_panic, read_title
 from vmcorefs.errors import FormatError
 from vmcorefs.image import MemoryImage
 from vmcorefs.system.files import read_file
 
-Report = dict[str, Any]
-"""What ``vmcorefs report --json`` prints (docs/report.md)."""
+
+class Crash(msgspec.Struct, frozen=True, rename={"fault": "class"}):
+    """A crash in a log, as docs/report.md describes its fields.
+
+    Attributes:
+        title: What it is called; empty if the log reports no crash.
+        alternatives: Other titles that the same bug may have.
+        fault: The class of fault (``class`` in JSON).
+        function: The one to blame, as the title has it.
+        corrupted: Whether the log is too mangled to trust.
+        reason: What is wrong with the log, or why there is no title.
+        panic: The line of the kernel's last panic.
+        lines: The report as the kernel printed it.
+    """
+
+    title: str
+    alternatives: list[str]
+    fault: str
+    function: str
+    corrupted: bool
+    reason: str
+    panic: str
+    lines: list[str]
+
 
 MAX_LOG: Final = 256 << 20
 """Largest log that is read, in bytes: a console's of some days. A kernel keeps a few MiB."""
@@ -32,12 +56,12 @@ def read_log_file(path: str) -> bytes:
     return log
 
 
-def report_log(log: bytes) -> Report:
+def report_log(log: bytes) -> Crash:
     """Say what the first crash in a log is."""
     return _describe(log, read_title(log))
 
 
-def report_image(image: MemoryImage) -> Report:
+def report_image(image: MemoryImage) -> Crash:
     """Say what the kernel in an image died of, by its log."""
     if image.log is None:
         return _describe(b"", None, _why_no_log(image))
@@ -51,38 +75,38 @@ def _why_no_log(image: MemoryImage) -> str:
     return reason or "no dmesg: VMCOREINFO does not lead to it"
 
 
-def _describe(log: bytes, crash: CrashTitle | None, nothing: str = _NOTHING) -> Report:
+def _describe(log: bytes, crash: CrashTitle | None, nothing: str = _NOTHING) -> Crash:
     if crash is None:
         crash, reason = CrashTitle(), nothing
     else:
         reason = crash.mangled
-    return {
-        "title": crash.title,
-        "alternatives": list(crash.alternatives),
-        "class": str(crash.fault),
-        "function": crash.function,
-        "corrupted": bool(crash.mangled),
-        "reason": reason,
-        "panic": _decode(read_panic(log)),
-        "lines": [_decode(line) for line in crash.lines],
-    }
+    return Crash(
+        title=crash.title,
+        alternatives=list(crash.alternatives),
+        fault=str(crash.fault),
+        function=crash.function,
+        corrupted=bool(crash.mangled),
+        reason=reason,
+        panic=_decode(read_panic(log)),
+        lines=[_decode(line) for line in crash.lines],
+    )
 
 
 def _decode(text: str) -> str:
     return text.encode("latin-1").decode(errors="backslashreplace")
 
 
-def format_report(report: Report) -> Iterator[str]:
+def format_crash(crash: Crash) -> Iterator[str]:
     """Yield the lines of a report for people."""
-    if not report["title"]:
-        yield f"title: none: {report['reason']}"
+    if not crash.title:
+        yield f"title: none: {crash.reason}"
         return
-    yield f"title: {report['title']}"
-    yield f"class: {report['class'] or 'none'}"
-    for other in report["alternatives"]:
+    yield f"title: {crash.title}"
+    yield f"class: {crash.fault or 'none'}"
+    for other in crash.alternatives:
         yield f"or: {other}"
-    yield f"function: {report['function'] or 'none'}"
-    yield f"panic: {report['panic'] or 'none in the log'}"
-    yield f"log: {'mangled: ' + report['reason'] if report['corrupted'] else 'whole'}"
+    yield f"function: {crash.function or 'none'}"
+    yield f"panic: {crash.panic or 'none in the log'}"
+    yield f"log: {'mangled: ' + crash.reason if crash.corrupted else 'whole'}"
     yield ""
-    yield from report["lines"]
+    yield from crash.lines

@@ -1,0 +1,148 @@
+"""``vmcorefs report`` on real machines, against drgn with the debug package."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from collections import Counter
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import msgspec
+import pytest
+
+import vmcorefs
+from tests.real import tools
+from tests.real.marks import REAL, only, stopped
+from vmcorefs.api import open_capture
+from vmcorefs.config import CaptureConfig, Piece
+from vmcorefs.reports.report import gather
+from vmcorefs.reports.report.gather import make_report
+from vmcorefs.reports.report.schema import Report, Unknown
+from vmcorefs.reports.report.text import format_report
+
+if TYPE_CHECKING:
+    from tests.lab.capture import Capture, Snapshot
+
+pytestmark = REAL
+
+
+def _report(capture: Snapshot, **options: Any) -> Report:  # vmcorefs.open's
+    with vmcorefs.open(capture.config, **options) as opened:
+        return make_report(opened.image)
+
+
+def _truth(capture: Capture, vmlinux: Path) -> dict[str, Any]:
+    script = Path(__file__).with_name("report_truth.py")
+    said = tools.run([sys.executable, script, vmlinux, capture.vmcore], capture.vmcore)
+    truth: dict[str, Any] = json.loads(said.splitlines()[-1])
+    return truth
+
+
+def test_it_says_what_drgn_says_with_the_debug_package(capture: Capture, vmlinux: Path) -> None:
+    report, truth = _report(capture), _truth(capture, vmlinux)
+    memory = report.memory
+
+    assert report.unknown == []
+    for cpu in report.cpus:
+        assert cpu.stack is not None
+        assert cpu.task is not None
+        # behind the entry from user space, drgn shows the program's own registers
+        true = truth["stacks"][str(cpu.number)]
+        assert [frame.pc for frame in cpu.stack.frames] == true[: len(cpu.stack.frames)]
+        assert cpu.stack.broken == ""
+        assert cpu.task.pid == truth["on_cpu"][str(cpu.number)]
+    assert report.tasks == Counter(truth["states"])
+    assert [module.name for module in report.modules] == truth["modules"]
+    assert report.died.memory == truth["memory"]
+    assert memory is not None
+    assert memory.counters["free"] == truth["free"]
+    assert {p.pid: p.rss for p in memory.processes}.items() <= {
+        int(pid): rss for pid, rss in truth["rss"].items()
+    }.items()
+    assert memory.processes[0].rss == max(truth["rss"].values())
+    assert {slab.name: slab.size for slab in memory.slabs}.items() <= truth["slabs"].items()
+    assert memory.slabs[0].size == max(truth["slabs"].values())
+
+
+def test_it_says_what_was_done_to_the_machine(capture: Capture) -> None:
+    report = _report(capture)
+
+    assert report.died.host == "vmcorefs-lab"
+    assert report.died.release == capture.text("uname").split()[2]
+    assert report.died.cpus == capture.recipe.cpus == len(report.cpus)
+    assert report.died.hardware is not None
+    assert report.died.hardware.startswith("QEMU ")
+    assert report.died.command_line is not None
+    assert report.died.command_line.endswith(capture.recipe.cmdline)
+    assert report.died.uptime is not None
+    assert 0 < report.died.uptime < 3600
+    assert report.why.panicked
+    assert report.crash.title == "kernel panic: sysrq triggered crash"
+    assert report.why.stack is not None
+    assert report.why.stack.functions[:3] == ("__crash_kexec", "panic", "sysrq_handle_crash")
+    assert report.why.task is not None
+    assert (report.why.task.pid, report.why.task.comm) == (1, "init")
+    assert report.why.taints == []
+    said = "\n".join(format_report(report))
+    assert "sysrq triggered crash" in said
+    assert f"on CPU {report.why.cpu}, pid 1 (init)" in said
+
+
+@only("kexec")
+def test_the_command_needs_no_debug_package_and_no_map(capture: Capture) -> None:
+    command = [sys.executable, "-m", "vmcorefs", "report", str(capture.ram), "--json"]
+    report = msgspec.json.decode(tools.run([*command], capture.ram), type=Report)
+
+    assert report.crash.title == "kernel panic: sysrq triggered crash"
+    assert report.unknown == []
+
+
+@stopped("none", "none-5g", "none-newer", "arm64-52-bit", "arm64-16k")
+def test_a_machine_that_was_stopped_is_said_not_to_have_panicked(snapshot: Snapshot) -> None:
+    report = _report(snapshot)
+    tasks = dict(line.split(None, 1) for line in snapshot.text("tasks").splitlines())
+
+    assert report.why.panicked is False
+    assert report.died.time is not None
+    assert abs(report.died.time - snapshot.ram.stat().st_mtime) < 7200
+    assert report.died.uptime is not None
+    assert 0 < report.died.uptime < 3600
+    # kernel threads come and go
+    assert abs(sum(report.tasks.values()) - len(tasks)) < 16
+    assert {missed.field for missed in report.unknown} == {
+        f"cpus[{n}].stack" for n in range(snapshot.recipe.cpus)
+    }
+    assert "it did not panic" in "\n".join(format_report(report))
+
+
+@only("kexec")
+def test_without_drgn_it_says_what_the_log_and_the_image_say(
+    capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(gather, "HAS_DRGN", False)
+    report = _report(capture)
+
+    assert report.crash.title == "kernel panic: sysrq triggered crash"
+    assert report.died.cpus == capture.recipe.cpus
+    assert report.unknown == [Unknown("cpus, tasks, blocked, memory, modules", gather.NO_DRGN)]
+    assert "pip install 'vmcorefs[report]'" in "\n".join(format_report(report))
+
+
+@only("kexec")
+def test_what_is_not_in_the_image_is_said_to_be_unknown(capture: Capture) -> None:
+    """Of an image that ends behind the kernel, little but the kernel's own variables is left."""
+    last = max(int(end, 16) for end in re.findall(r"-([0-9a-f]+) : Kernel ", capture.text("iomem")))
+    note = int(capture.text("vmcoreinfo").split()[0], 16)
+    size = (max(last, note) + (8 << 20)) & -4096
+    config = CaptureConfig((Piece(str(capture.ram), paddr=0, size=size),), truncated=True)
+    with open_capture(config) as cut:
+        report = make_report(cut.image)
+
+    assert report.died.release == capture.text("uname").split()[2]
+    assert report.why.panicked
+    assert report.unknown
+    said = "\n".join(format_report(report))
+    for missed in report.unknown:
+        assert f"{missed.field}: {missed.why}" in said

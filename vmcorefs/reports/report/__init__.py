@@ -1,0 +1,1 @@
+"""Why the machine died: one report out of its memory."""

@@ -1,0 +1,107 @@
+"""Putting a report together."""
+
+from __future__ import annotations
+
+from msgspec.structs import replace
+
+from vmcorefs.errors import VmcorefsError
+from vmcorefs.image import MemoryImage
+from vmcorefs.kernel.debuginfo import find_vmlinux
+from vmcorefs.kernel.kernel import Kernel
+from vmcorefs.reports.crash import report_image, report_log
+from vmcorefs.reports.report.asked import Asked
+from vmcorefs.reports.report.logged import hardware_errors, last_warnings
+from vmcorefs.reports.report.machine import (
+    UNKNOWN_MACHINE,
+    describe_machine,
+    panicked_cpu,
+    read_taints,
+)
+from vmcorefs.reports.report.schema import VERSION, Report, Why
+
+try:
+    from vmcorefs.reports.report.walk.walk import Walked, walk
+except ImportError:
+    HAS_DRGN = False
+else:
+    HAS_DRGN = True
+
+_WALKED = "cpus, tasks, blocked, memory, modules"
+_NOTHING = Report(
+    schema=VERSION,
+    died=UNKNOWN_MACHINE,
+    crash=report_log(b""),
+    why=Why(panicked=None, taints=[], cpu=None, task=None, stack=None),
+    cpus=[],
+    tasks={},
+    blocked=[],
+    memory=None,
+    modules=[],
+    hardware=[],
+    warnings=[],
+    unknown=[],
+)
+
+NO_DRGN = (
+    "drgn is not installed, which follows the kernel's structures:"
+    " pip install 'vmcorefs[report]', or Debian's python3-drgn"
+)
+
+
+def make_report(image: MemoryImage) -> Report:
+    """Say why a machine died, as far as its image tells; it reads some ten MiB of it."""
+    kernel, asked = image.kernel, Asked()
+    crash = report_image(image)
+    if image.log is None:
+        asked.miss("crash", crash.reason)
+    elif kernel is not None and kernel.log[1]:
+        asked.miss("crash", kernel.log[1])
+    if kernel is None:
+        asked.miss("all else", f"no kernel to ask: {image.no_kernel}")
+        return replace(_NOTHING, crash=crash, unknown=asked.unknown)
+    log = (image.log or b"").decode("utf-8", "backslashreplace")
+    died = describe_machine(asked, image, kernel, log)
+    cpu, panicked = _who_panicked(asked, kernel)
+    walked = _walk(asked, image, kernel, cpu)
+    last = next((one for one in walked.cpus if one.number == cpu), None) if walked else None
+    return Report(
+        schema=VERSION,
+        died=died,
+        crash=crash,
+        why=Why(
+            panicked=panicked,
+            taints=asked.get("why.taints", lambda: read_taints(kernel)) or [],
+            cpu=cpu,
+            task=last.task if last else None,
+            stack=last.stack if last else None,
+        ),
+        cpus=walked.cpus if walked else [],
+        tasks=walked.tasks if walked else {},
+        blocked=walked.blocked if walked else [],
+        memory=walked.memory if walked else None,
+        modules=walked.modules if walked else [],
+        hardware=hardware_errors(log),
+        warnings=last_warnings(log),
+        unknown=asked.unknown,
+    )
+
+
+def _who_panicked(asked: Asked, kernel: Kernel) -> tuple[int | None, bool | None]:
+    try:
+        cpu = panicked_cpu(kernel)
+    except VmcorefsError as error:
+        asked.miss("why.panicked", str(error))
+        return None, None
+    return cpu, cpu is not None
+
+
+def _walk(asked: Asked, image: MemoryImage, kernel: Kernel, cpu: int | None) -> Walked | None:
+    if not HAS_DRGN:
+        asked.miss(_WALKED, NO_DRGN)
+        return None
+    vmlinux = image.config.vmlinux or find_vmlinux(kernel.vmcoreinfo)
+    try:
+        return walk(asked, kernel, cpu, vmlinux)
+    except VmcorefsError as error:
+        asked.miss(_WALKED, str(error))
+        return None

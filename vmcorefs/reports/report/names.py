@@ -1,0 +1,74 @@
+"""Names for addresses in code, out of the kernel's own symbols and those of its modules."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from vmcorefs.core.structures.kallsyms import SymbolTable
+from vmcorefs.reports.report.schema import Frame
+
+_MAX_OFFSET = 1 << 24
+"""A symbol further below than this does not hold the address: it is in no code."""
+
+_MARKS = ("__start_", "__stop_")  # include/asm-generic/vmlinux.lds.h, scripts/module.lds.S
+
+
+class Names:
+    """A search in several symbol tables at once.
+
+    Args:
+        tables: The kernel's and its modules' symbols; addresses in uint64.
+    """
+
+    def __init__(self, tables: Iterable[SymbolTable]) -> None:
+        self._tables = tuple(table for table in tables if len(table))
+        self._orders = tuple(np.argsort(t.addresses, kind="stable") for t in self._tables)
+        self._sorted = tuple(
+            t.addresses[order] for t, order in zip(self._tables, self._orders, strict=True)
+        )
+
+    def frame(self, pc: int, *, returned_to: bool) -> Frame:
+        """Name a place in code.
+
+        Args:
+            pc: The address.
+            returned_to: Whether a call returns there: the function is then the one of the byte
+                before, since a call may be the last instruction of its function.
+        """
+        found = self._find(pc - returned_to)
+        if found is None:
+            return Frame(pc)
+        table, row = found
+        start = int(table.addresses[row])
+        return Frame(pc, table.names[row], pc - start, table.module)
+
+    def symbol(self, address: int) -> str:
+        """The name of the variable that is exactly there, or an empty string.
+
+        Marks of the linker, where another section ends, are no variables.
+        """
+        if not 0 <= address < 1 << 64:
+            return ""
+        for table in self._tables:
+            for row in np.flatnonzero(table.addresses == np.uint64(address)).tolist():
+                if not table.names[row].startswith(_MARKS):
+                    return table.names[row]
+        return ""
+
+    def _find(self, address: int) -> tuple[SymbolTable, int] | None:
+        """The nearest symbol at or below an address, over all tables."""
+        best: tuple[int, SymbolTable, int] | None = None
+        if not 0 <= address < 1 << 64:
+            return None
+        for table, order, starts in zip(self._tables, self._orders, self._sorted, strict=True):
+            at = int(starts.searchsorted(np.uint64(address), side="right")) - 1
+            if at < 0:
+                continue
+            start = int(starts[at])
+            if address - start < _MAX_OFFSET and (best is None or start > best[0]):
+                # of several names, the first one that kallsyms has
+                first = int(starts.searchsorted(np.uint64(start), side="left"))
+                best = start, table, int(order[first])
+        return None if best is None else best[1:]

@@ -1,0 +1,153 @@
+"""A report for a person: a screen for an ordinary machine, the answer first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from vmcorefs.core.space.units import format_size
+from vmcorefs.reports.crash import Crash
+from vmcorefs.reports.report.schema import (
+    Blocked,
+    Cpu,
+    Died,
+    Lock,
+    Memory,
+    Module,
+    Report,
+    Stack,
+    Task,
+    Why,
+)
+
+Rows = Iterator[tuple[str, str]]
+
+_SHOWN: Final = 8
+_STATES: Final = {
+    "R": "running",
+    "S": "sleeping",
+    "D": "blocked",
+    "I": "idle kernel threads",
+    "T": "stopped",
+    "t": "traced",
+    "Z": "zombies",
+    "X": "dead",
+    "P": "parked",
+}
+
+
+def format_report(report: Report) -> list[str]:
+    """Lines: a label of 12 columns, then text; a label stands once for the lines that it is of."""
+    rows = [
+        *_format_died(report.died),
+        *_format_why(report.why, report.crash),
+        *(row for cpu in report.cpus if not cpu.panicked for row in _format_cpu(cpu)),
+        *_format_tasks(report.tasks),
+        *(row for group in report.blocked[:_SHOWN] for row in _format_blocked(group)),
+        *_more("blocked", len(report.blocked) - _SHOWN, "more groups"),
+        *(_format_memory(report.memory) if report.memory is not None else ()),
+        *_format_modules(report.modules),
+        *(("hardware", line) for line in report.hardware),
+        *(("log", line) for line in report.warnings),
+        *(("unknown", f"{missed.field}: {missed.why}") for missed in report.unknown),
+    ]
+    lines, before = [], ""
+    for label, text in rows:
+        lines.append(f"{label if label != before else '':<12} {text}".rstrip())
+        before = label
+    return lines
+
+
+def _more(label: str, count: int, what: str) -> Rows:
+    if count > 0:
+        yield label, f"and {count} {what}"
+
+
+def _format_died(died: Died) -> Rows:
+    yield "machine", f"{died.host or 'name unknown'}, {died.hardware or 'hardware unknown'}"
+    size = format_size(died.memory) if died.memory is not None else "memory unknown"
+    cpus = "CPUs unknown" if died.cpus is None else f"{died.cpus} CPU{'s' * (died.cpus != 1)}"
+    yield "", f"{died.machine or 'architecture unknown'}, {cpus}, {size}"
+    yield "kernel", f"Linux {died.release or 'unknown'} {died.version or ''}"
+    when = "unknown" if died.time is None else f"{datetime.fromtimestamp(died.time, UTC):%F %T} UTC"
+    up = "unknown" if died.uptime is None else str(timedelta(seconds=int(died.uptime)))
+    yield "died", f"{when}, up {up}"
+
+
+def _format_why(why: Why, crash: Crash) -> Rows:
+    if crash.title:
+        yield "why", crash.title + (f" ({crash.fault})" if crash.fault else "")
+    if crash.corrupted:
+        yield "why", f"the log is mangled: {crash.reason}"
+    if why.panicked is None:
+        yield "why", "cannot be told whether it panicked"
+    elif not why.panicked:
+        yield "why", "it did not panic: it was stopped from outside, or hangs"
+    else:
+        said = crash.panic or (crash.lines[0] if crash.lines else "it panicked")
+        yield "why", said
+        yield "why", f"on CPU {why.cpu}, {_format_task(why.task)}"
+    for taint in why.taints:
+        yield "tainted", f"{taint.letter}: {taint.meaning}"
+    if why.stack is not None:
+        yield from _format_stack("stack", why.stack)
+
+
+def _format_task(task: Task | None) -> str:
+    return "task unknown" if task is None else f"pid {task.pid} ({task.comm})"
+
+
+def _format_stack(label: str, stack: Stack) -> Rows:
+    for frame in stack.frames:
+        yield label, str(frame)
+    if stack.broken:
+        yield label, f"... {stack.broken}"
+
+
+def _format_cpu(cpu: Cpu) -> Rows:
+    queue = "" if cpu.running is None else f", {cpu.running} in the run queue"
+    yield f"cpu {cpu.number}", f"{_format_task(cpu.task)}{queue}"
+    if cpu.stack is not None:
+        calls = " < ".join(frame.function or f"{frame.pc:#x}" for frame in cpu.stack.frames)
+        yield f"cpu {cpu.number}", calls or f"... {cpu.stack.broken}"
+
+
+def _format_tasks(tasks: dict[str, int]) -> Rows:
+    counts = (f"{count} {_STATES.get(state, state)}" for state, count in tasks.items())
+    yield "tasks", ", ".join(counts) or "none found"
+
+
+def _format_blocked(group: Blocked) -> Rows:
+    names = ", ".join(_format_task(task) for task in group.tasks[:_SHOWN])
+    more = f" and {len(group.tasks) - _SHOWN} more" if len(group.tasks) > _SHOWN else ""
+    since = "" if group.seconds is None else f", {group.seconds:.1f} s"
+    yield "blocked", f"{names}{more}{since}"
+    if group.lock is not None:
+        yield "blocked", f"  waits for {_format_lock(group.lock)}"
+    for _, line in _format_stack("blocked", group.stack):
+        yield "blocked", f"  {line}"
+
+
+def _format_lock(lock: Lock) -> str:
+    name = lock.symbol or f"the {lock.kind} at {lock.address:#x}"
+    holder = "whose holder is not recorded" if lock.owner is None else "held by "
+    return f"{name}, {holder}{_format_task(lock.owner) if lock.owner is not None else ''}"
+
+
+def _format_memory(memory: Memory) -> Rows:
+    if memory.counters:
+        counts = (f"{name} {format_size(size)}" for name, size in memory.counters.items() if size)
+        yield "memory", ", ".join(counts)
+    if memory.processes:
+        largest = (f"{p.comm} {format_size(p.rss)}" for p in memory.processes[:4])
+        yield "memory", f"largest processes: {', '.join(largest)}"
+    if memory.slabs:
+        largest = (f"{slab.name} {format_size(slab.size)}" for slab in memory.slabs[:4])
+        yield "memory", f"largest slab caches: {', '.join(largest)}"
+
+
+def _format_modules(modules: list[Module]) -> Rows:
+    names = (m.name + (f" ({m.taints})" if m.taints else "") for m in modules)
+    if modules:
+        yield "modules", " ".join(names)

@@ -1,0 +1,1 @@
+"""Following the kernel's structures: the only rooms that know drgn."""

@@ -1,0 +1,113 @@
+"""What a task that cannot go on waits for, and who holds it.
+
+Nothing leads from a task to the lock that it waits for, but the waiter does: it lies on the task's
+stack, names the task, and is in the lock's list (kernel/locking/mutex.h, ``struct mutex_waiter``;
+kernel/locking/rwsem.c, ``struct rwsem_waiter``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+import drgn
+import numpy as np
+from drgn.helpers.linux.locking import mutex_owner, rwsem_owner
+
+from vmcorefs.reports.report.names import Names
+from vmcorefs.reports.report.schema import Lock, Stack
+from vmcorefs.reports.report.walk.absent import ABSENT
+from vmcorefs.reports.report.walk.stacks import describe_task
+
+_STACK_SIZES: Final = (1 << 16, 1 << 15, 1 << 14, 1 << 13)
+"""THREAD_SIZE, in bytes: 16 KiB on 64-bit machines, more with KASAN."""
+_MAX_STACK: Final = _STACK_SIZES[0]
+_MAX_WAITERS: Final = 4096
+_WORD: Final = 8
+
+_Owner = Callable[[drgn.Object], drgn.Object]
+_KINDS: Final[Mapping[str, tuple[str, tuple[str, ...], _Owner]]] = {
+    "mutex": ("mutex_waiter", ("__mutex_lock", "mutex_lock"), mutex_owner),
+    "rw_semaphore": ("rwsem_waiter", ("rwsem_down", "down_read", "down_write"), rwsem_owner),
+}
+
+
+def find_lock(names: Names, task: drgn.Object, stack: Stack) -> Lock | None:
+    """The lock that a task waits for, if its stack says that it waits for one.
+
+    Args:
+        names: The kernel's symbols.
+        task: ``struct task_struct *``.
+        stack: Its stack.
+    """
+    for kind, (waiter, functions, owner_of) in _KINDS.items():
+        if not any(name.startswith(functions) for name in stack.functions):
+            continue
+        try:
+            for lock in _locks(task, kind, waiter):
+                return _describe(names, kind, lock, owner_of)
+        except ABSENT:
+            continue
+    return None
+
+
+def _describe(names: Names, kind: str, lock: drgn.Object, owner_of: _Owner) -> Lock:
+    try:
+        owner = owner_of(lock)
+        holder = describe_task(owner) if owner else None
+    except ABSENT:
+        holder = None
+    address = int(lock)
+    return Lock(kind, address, names.symbol(address), holder)
+
+
+def _locks(task: drgn.Object, kind: str, waiter: str) -> Iterator[drgn.Object]:
+    """Locks of a kind that have a waiter on the task's stack."""
+    program = task.prog_
+    type_ = program.type(f"struct {waiter}")
+    inside = drgn.offsetof(type_, "task")
+    bottom = int(task.stack)
+    words = np.frombuffer(_read_stack(program, bottom), dtype="<u8")
+    for at in np.flatnonzero(words == int(task)).tolist():
+        place = bottom + _WORD * at - inside
+        try:
+            head = _list_head(drgn.Object(program, type_, address=place))
+        except ABSENT:  # a copy of the pointer to the task, with something else around it
+            continue
+        if head is not None:
+            yield drgn.container_of(head, program.type(f"struct {kind}"), "wait_list")
+
+
+def _read_stack(program: drgn.Program, bottom: int) -> bytes:
+    for size in _STACK_SIZES:
+        try:
+            return bytes(program.read(bottom, size))
+        except drgn.FaultError:  # it is shorter: a guard page follows (CONFIG_VMAP_STACK)
+            continue
+    return b""
+
+
+def _list_head(waiter: drgn.Object) -> drgn.Object | None:
+    """The head of the list that a waiter is in: the element that is on no waiter's stack."""
+    program, first = waiter.prog_, waiter.list.address_of_()
+    inside = drgn.offsetof(waiter.type_, "task") - drgn.offsetof(waiter.type_, "list")
+    element, before = first.next, first
+    for _ in range(_MAX_WAITERS):
+        if element.prev != before:
+            return None  # not a list: what looked like a waiter is none
+        if element == first:
+            return None
+        if not _is_waiter(program, int(element), inside):
+            return element
+        element, before = element.next, element
+    return None
+
+
+def _is_waiter(program: drgn.Program, element: int, inside: int) -> bool:
+    """Whether an element lies on the stack of the task that it names."""
+    try:
+        task = program.read_u64(element + inside)
+        stack = int(drgn.Object(program, "struct task_struct *", task).stack)
+    except drgn.FaultError:
+        return False
+    return stack <= element < stack + _MAX_STACK

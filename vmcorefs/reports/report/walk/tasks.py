@@ -1,0 +1,126 @@
+"""What else was going on: CPUs, tasks, and those that could not go on."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from itertools import islice
+from typing import Final, TypeVar
+
+import drgn
+from drgn.helpers.linux.cpumask import for_each_online_cpu
+from drgn.helpers.linux.pid import for_each_task
+from drgn.helpers.linux.sched import cpu_curr, cpu_rq, task_since_last_arrival_ns
+
+from vmcorefs.core.structures.tasks import MAX_TASKS
+from vmcorefs.errors import VmcorefsError
+from vmcorefs.kernel.kernel import Kernel
+from vmcorefs.reports.report.asked import Asked
+from vmcorefs.reports.report.names import Names
+from vmcorefs.reports.report.schema import Blocked, Cpu, Stack, Task
+from vmcorefs.reports.report.walk.absent import ABSENT
+from vmcorefs.reports.report.walk.locks import find_lock
+from vmcorefs.reports.report.walk.stacks import describe_task, stack_of, try_stack
+
+T = TypeVar("T")
+
+_MAX_BLOCKED: Final = 4096
+_NS: Final = 1e9
+_BLOCKED: Final = "D"
+
+
+def describe_cpus(
+    asked: Asked, program: drgn.Program, names: Names, panicked: int | None
+) -> list[Cpu]:
+    """What each CPU that was online did."""
+    numbers = asked.get("cpus", lambda: list(for_each_online_cpu(program)), ABSENT) or []
+    return [
+        _describe_cpu(asked, program, names, number, panicked=number == panicked)
+        for number in numbers
+    ]
+
+
+def _describe_cpu(
+    asked: Asked, program: drgn.Program, names: Names, number: int, *, panicked: bool
+) -> Cpu:
+    def ask(field: str, question: Callable[[], T]) -> T | None:
+        return asked.get(f"cpus[{number}].{field}", question, ABSENT)
+
+    return Cpu(
+        number=number,
+        task=ask("task", lambda: describe_task(cpu_curr(program, number))),
+        panicked=panicked,
+        running=ask("running", lambda: int(cpu_rq(program, number).nr_running)),
+        stack=ask("stack", lambda: stack_of(names, cpu_curr(program, number))),
+    )
+
+
+def all_tasks(
+    asked: Asked, kernel: Kernel, program: drgn.Program
+) -> list[tuple[drgn.Object, Task]]:
+    """Every thread but the CPUs' idle ones, as far as the lists of them can be followed."""
+    found: list[tuple[drgn.Object, Task]] = []
+    try:
+        # what comes before an error is kept
+        found.extend((task, describe_task(task)) for task in _task_objects(asked, kernel, program))
+    except ABSENT as error:
+        asked.miss("tasks", f"{len(found)} found, then: {error}")
+    return found
+
+
+def _task_objects(asked: Asked, kernel: Kernel, program: drgn.Program) -> Iterator[drgn.Object]:
+    try:
+        known = kernel.tasks
+    except VmcorefsError:
+        if kernel.all_symbols.btf is not None:
+            raise
+        yield from islice(for_each_task(program), MAX_TASKS)  # by the types of a debug package
+        return
+    for warning in known.warnings:
+        asked.miss("tasks", warning)
+    for task in known.tasks:
+        if task.pid:
+            yield drgn.Object(program, "struct task_struct *", task.address)
+
+
+def count_states(tasks: list[tuple[drgn.Object, Task]]) -> dict[str, int]:
+    """How many tasks are in each state."""
+    return dict(sorted(Counter(task.state for _, task in tasks).items()))
+
+
+def find_blocked(
+    asked: Asked, names: Names, tasks: list[tuple[drgn.Object, Task]]
+) -> list[Blocked]:
+    """The tasks in state D, those with equal stacks together, the largest group first."""
+    blocked = [(object_, task) for object_, task in tasks if task.state == _BLOCKED]
+    if len(blocked) > _MAX_BLOCKED:
+        asked.miss("blocked", f"the stacks of {len(blocked) - _MAX_BLOCKED} more tasks")
+    groups: dict[tuple[object, ...], list[tuple[float, drgn.Object, Task, Stack]]] = {}
+    for object_, task in blocked[:_MAX_BLOCKED]:
+        stack = try_stack(names, object_)
+        lock = find_lock(names, object_, stack)
+        key = (stack.functions, stack.broken, lock.address if lock else None)
+        groups.setdefault(key, []).append((_waited(object_), object_, task, stack))
+    return sorted(
+        (_describe_group(names, members) for members in groups.values()),
+        key=lambda group: (-len(group.tasks), -(group.seconds or 0)),
+    )
+
+
+def _describe_group(names: Names, members: list[tuple[float, drgn.Object, Task, Stack]]) -> Blocked:
+    members.sort(key=lambda member: -member[0])
+    seconds, object_, _, stack = members[0]
+    return Blocked(
+        tasks=[task for _, _, task, _ in members],
+        seconds=seconds if seconds >= 0 else None,
+        stack=stack,
+        lock=find_lock(names, object_, stack),
+    )
+
+
+def _waited(task: drgn.Object) -> float:
+    """Seconds since it last ran; -1 if the kernel does not keep that (CONFIG_SCHED_INFO)."""
+    try:
+        return max(task_since_last_arrival_ns(task) / _NS, 0.0)
+    except ABSENT:
+        return -1.0

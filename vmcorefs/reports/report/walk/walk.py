@@ -1,0 +1,54 @@
+"""All that is answered by following the kernel's own structures with drgn."""
+
+from __future__ import annotations
+
+import msgspec
+
+from vmcorefs.kernel.kernel import Kernel
+from vmcorefs.reports.report.asked import Asked
+from vmcorefs.reports.report.names import Names
+from vmcorefs.reports.report.schema import Blocked, Cpu, Memory, Module
+from vmcorefs.reports.report.walk.memory import describe_memory
+from vmcorefs.reports.report.walk.modules import describe_modules
+from vmcorefs.reports.report.walk.program import open_program
+from vmcorefs.reports.report.walk.tasks import (
+    all_tasks,
+    count_states,
+    describe_cpus,
+    find_blocked,
+)
+
+
+class Walked(msgspec.Struct, frozen=True):
+    """The fields of a report that need the kernel's structures followed."""
+
+    cpus: list[Cpu]
+    tasks: dict[str, int]
+    blocked: list[Blocked]
+    memory: Memory
+    modules: list[Module]
+
+
+def walk(asked: Asked, kernel: Kernel, panicked: int | None, vmlinux: str | None) -> Walked:
+    """Follow the kernel's structures.
+
+    Args:
+        asked: Is told what cannot be had.
+        kernel: The kernel.
+        panicked: The CPU that ended the machine, if any did.
+        vmlinux: A debug vmlinux, for a kernel without types of its own.
+
+    Raises:
+        VmcorefsError: if that cannot even be begun.
+    """
+    program = open_program(kernel, vmlinux)
+    symbols = kernel.all_symbols
+    names = Names((symbols.kernel, *symbols.modules))
+    tasks = all_tasks(asked, kernel, program)
+    return Walked(
+        cpus=describe_cpus(asked, program, names, panicked),
+        tasks=count_states(tasks),
+        blocked=find_blocked(asked, names, tasks),
+        memory=describe_memory(asked, program, tasks),
+        modules=describe_modules(asked, program),
+    )
