@@ -80,11 +80,11 @@ def test_every_structure_is_laid_out_as_in_the_debug_package(
 
 
 def test_gdb_knows_types_and_parameters(tree: Path) -> None:
-    said = tools.gdb_script(
-        tree / "gdbinit", "bt", "ptype struct list_head", "p init_task.comm", "p modules.next != 0"
-    )
+    cpu = "((struct rq *)((char *)&runqueues + __per_cpu_offset[1]))->cpu"
+    commands = ("bt", "ptype struct list_head", "p init_task.comm", "p modules.next != 0")
+    said = tools.gdb_script(tree / "gdbinit", *commands, f"p {cpu}")
 
     assert re.search(r"in panic \(fmt=", said)
     assert "struct list_head *next;" in said
     assert '"swapper/0' in said
-    assert "$2 = 1" in said
+    assert "$2 = 1\n$3 = 1\n" in said

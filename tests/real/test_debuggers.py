@@ -97,10 +97,15 @@ def test_crash(place: Place) -> None:
 
 
 def test_drgn_and_the_exit_status(place: Place) -> None:
-    place.script.write_text('print(prog["init_uts_ns"].name.nodename)\nraise SystemExit(7)\n')
+    place.script.write_text(
+        'print(prog["init_uts_ns"].name.nodename)\n'
+        "print([module.debug_file_path for module in prog.modules()])\n"
+        "raise SystemExit(7)\n"
+    )
     done = place.run("drgn", str(place.script), "argument")
     assert done.returncode == 7, done
     assert '"vmcorefs-lab"' in done.stdout
+    assert re.search(r"/vmcorefs-\w+/modules/virtio_blk\.ko\.debug'", done.stdout)
 
 
 def test_a_tool_that_does_not_like_its_arguments(place: Place) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import platform
 import shutil
+import subprocess
 import sysconfig
 from collections.abc import Callable
 from typing import Any, Final
@@ -38,6 +39,7 @@ class _Tool(msgspec.Struct, frozen=True):
         arguments: What it is started with, of the mount point and the file with symbols.
         example: Arguments of its own, for the help.
         foreign: The program for machines that are not of this one's kind, if there is another.
+        directory: Its option for a directory with files of modules, if newer versions have one.
     """
 
     name: str
@@ -46,6 +48,7 @@ class _Tool(msgspec.Struct, frozen=True):
     arguments: Callable[[str, str], list[str]]
     example: str
     foreign: str | None = None
+    directory: str | None = None
 
     def find(self) -> str:
         """The program's path.
@@ -87,6 +90,7 @@ _DRGN: Final = _Tool(
     "vmcore",
     lambda tree, symbols: ["-c", os.path.join(tree, "vmcore"), "-s", symbols],
     "script.py",
+    directory="--kernel-directory",  # since 0.0.31
 )
 
 
@@ -140,9 +144,17 @@ def _run(tool: _Tool, config: CaptureConfig, verify: str | None, arguments: tupl
                 " file that has them, --vmlinux FILE"
             )
         chosen = tool.choose(program, capture.image.plan.elfcorehdr.header.e_machine)
-        return [chosen, *tool.arguments(mountpoint, os.path.join(mountpoint, symbols)), *arguments]
+        started = [chosen, *tool.arguments(mountpoint, os.path.join(mountpoint, symbols))]
+        if tool.directory is not None and _has_option(chosen, tool.directory):
+            started += [tool.directory, mountpoint]
+        return [*started, *arguments]
 
     return private_mount(open_there, command_for)
+
+
+def _has_option(program: str, option: str) -> bool:
+    said = subprocess.run([program, "--help"], capture_output=True, check=False)
+    return option.encode() in said.stdout
 
 
 def _find_program(name: str) -> str | None:

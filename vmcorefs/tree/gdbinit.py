@@ -46,7 +46,7 @@ def make_gdbinit(
         f"# gdb -x {os.path.join(location, 'gdbinit')}",
         "set pagination off",
         "set print thread-events off",
-        f'symbol-file "{symbol_file}" -o {offset:#x}',
+        f'add-symbol-file "{symbol_file}" -o {offset:#x}{_place_per_cpu(kernel)}',
         # gdb takes the rest of this line as it is, quotes and all
         f"core-file {os.path.join(location, 'kcore')}",
         *_iter_silent(threads),
@@ -66,6 +66,13 @@ def make_gdbinit(
         names = ", ".join(map(repr, filter(None, (location, vmlinux, scripts))))
         raise FormatError(f"gdbinit: gdb cannot take a name with a line end, as in {names}")
     return os.fsencode("".join(f"{line}\n" for line in lines))
+
+
+def _place_per_cpu(kernel: Kernel) -> str:
+    """KASLR does not move per-CPU variables where they are linked at 0: x86-64 before 6.15."""
+    with suppress(VmcorefsError):
+        return f" -s .data..percpu {kernel.symbol('__per_cpu_start'):#x}"
+    return ""
 
 
 def _iter_silent(threads: Threads) -> Iterator[str]:

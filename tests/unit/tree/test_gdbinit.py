@@ -30,18 +30,41 @@ def threads(monkeypatch: pytest.MonkeyPatch) -> Any:
     return set_them
 
 
+def symbol(name: str) -> int:
+    if name != "__per_cpu_start":
+        raise FormatError(f"kallsyms: no {name}")
+    return 0x34000
+
+
 def gdbinit(
-    location: str, vmlinux: str | None = None, scripts: str | None = None, modules: Any = None
+    location: str,
+    vmlinux: str | None = None,
+    scripts: str | None = None,
+    modules: Any = None,
+    symbol: Any = symbol,
 ) -> bytes:
     image: Any = SimpleNamespace(notes=SimpleNamespace(cpu_slots=()))
-    kernel: Any = SimpleNamespace(vmcoreinfo=SimpleNamespace(values={"KERNELOFFSET": "1000"}))
+    kernel: Any = SimpleNamespace(
+        vmcoreinfo=SimpleNamespace(values={"KERNELOFFSET": "1000"}), symbol=symbol
+    )
     return make_gdbinit(image, kernel, location, vmlinux, scripts, modules)
 
 
 @pytest.mark.usefixtures("threads")
 def test_a_name_that_is_not_utf_8_is_written_as_it_is() -> None:
     text = gdbinit(os.fsdecode(b"/mnt/\xff"))
-    assert b'symbol-file "/mnt/\xff/vmlinux" -o 0x1000\ncore-file /mnt/\xff/kcore\n' in text
+    assert (
+        b'\nadd-symbol-file "/mnt/\xff/vmlinux" -o 0x1000 -s .data..percpu 0x34000\n'
+        b"core-file /mnt/\xff/kcore\n"
+    ) in text
+
+
+@pytest.mark.usefixtures("threads")
+def test_a_kernel_without_per_cpu_variables() -> None:
+    def none(name: str) -> int:
+        raise FormatError(f"kallsyms: no {name}")
+
+    assert b'\nadd-symbol-file "/mnt/vmlinux" -o 0x1000\n' in gdbinit("/mnt", symbol=none)
 
 
 @pytest.mark.parametrize(

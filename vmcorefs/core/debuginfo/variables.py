@@ -80,6 +80,9 @@ VARIABLES: Final[Mapping[str, str | tuple[str, ...]]] = {
     "tk_core": ("struct tk_data", "struct {seq timekeeper}"),  # named since 6.13
     "timekeeper_data": "struct tk_data[TIMEKEEPERS_MAX]",
     "tick_broadcast_device": "struct tick_device",
+    "tick_broadcast_mask": "cpumask_var_t",
+    "tick_broadcast_oneshot_mask": "cpumask_var_t",
+    "hrtimer_resolution": "unsigned int",
     # mm
     "mem_section": "struct mem_section**",
     "__highest_present_section_nr": "long unsigned int",
