@@ -4,7 +4,7 @@ from __future__ import annotations
 
 TEXT = 0xFFFFFFFF81000000
 ORC = TEXT + 0x2000
-CALL, REGS, PARTIAL = 2 << 8, 3 << 8, 4 << 8  # since 6.4
+END, CALL, REGS, PARTIAL = 1 << 8, 2 << 8, 3 << 8, 4 << 8  # since 6.4
 SP, BP, BP_INDIRECT, SP_INDIRECT = 5, 4, 8, 9
 BP_AT_CFA, BP_AT_BP = 1 << 4, 4 << 4
 Entry = tuple[int, int, int, int]  # offset in the text; sp_offset, bp_offset, flags

@@ -20,22 +20,23 @@ pytestmark = REAL
 
 _THREAD: Final = re.compile(r'^Thread [0-9]+ \(LWP ([0-9]+) "(.*)"\):$')
 _FRAME: Final = re.compile(r"^#[0-9]+ +0x([0-9a-f]+) in (\S+) \(")
+_CALLED: Final = re.compile(
+    r"#[0-9]+ +<signal handler called>\n#[0-9]+ +0x0000[0-9a-f]{12} in \?\? \(\)\n"
+    r"Backtrace stopped: Cannot access memory at address 0x7f.*"
+)
+"""What gdb makes of a system call: user space was interrupted, and its stack is not there."""
 _ON_CPU: Final = re.compile(r" on CPU [0-9]+$")
 _FIRST_FREE: Final = 1 << 22  # no process has this id or one above it
 
 SWITCHES: Final = {"amd64": ("gdb", "__schedule"), "arm64": ("gdb-multiarch", "__switch_to")}
 """Which gdb knows an architecture, and where each task has been switched out."""
 
-ENDS: Final = (
-    "ret_from_fork",
-    "ret_from_fork_asm",
-    "entry_SYSCALL_64_after_hwframe",
-    "el0t_64_sync",
-)
+ENTRY: Final = (0, "a system call")
+ENDS: Final = ("ret_from_fork", "ret_from_fork_asm", ENTRY[1], "el0t_64_sync")
 """What the stack of a task that sleeps ends in; that of a CPU's idle task, in its start."""
 
 LABELS: Final = {
-    ("entry_SYSCALL_64_after_hwframe", "entry_SYSCALL_64"),
+    (ENTRY[1], "entry_SYSCALL_64"),
     ("common_startup_64", "secondary_startup_64"),
     ("secondary_startup_64_no_verify", "secondary_startup_64"),
 }
@@ -56,7 +57,8 @@ def gdb_stacks(tree: Path, program: str) -> Stacks:
     """What gdb makes of each thread."""
     said = tools.gdb_script(tree / "gdbinit", "thread apply all bt", program=program)
     found = Stacks({}, {})
-    for text in said.split("\n\n"):
+    for block in said.split("\n\n"):
+        text, called = _CALLED.subn("", block)
         first, *lines = text.splitlines()
         thread = _THREAD.match(first)
         if thread is None:
@@ -66,7 +68,8 @@ def gdb_stacks(tree: Path, program: str) -> Stacks:
         stacks = found.sleeping if name == thread[2] else found.running
         assert key not in stacks
         frames = [_FRAME.match(line) for line in lines if line.startswith("#")]
-        stacks[key] = tuple((int(frame[1], 16), frame[2]) for frame in frames if frame)
+        told = [(int(frame[1], 16), frame[2]) for frame in frames if frame]
+        stacks[key] = (*told, *[ENTRY] * called)
         assert None not in frames, text
     return found
 
@@ -96,8 +99,9 @@ def check_against_drgn(tree: Path, vmlinux: Path, snapshot: Snapshot) -> Stacks:
     assert ours.sleeping.keys() == theirs.keys()
     for key, frames in theirs.items():
         mine = ours.sleeping[key]
-        assert [address for address, _ in mine] == [address for address, _ in frames], key
-        names = zip(mine, frames, strict=True)
+        assert len(mine) == len(frames), key
+        names = list(zip(mine, frames, strict=True))
+        assert all(ours == theirs for (ours, _), (theirs, _) in names if ours), key
         odd = {(at, name, other) for (at, name), (_, other) in names if name != other}
         assert all(is_same_function(tree, *one) for one in odd), (key, odd)
         assert mine[0][1] == switch, key

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator, Sequence
+from enum import IntEnum
 
 import msgspec
 import numpy as np
@@ -42,8 +43,19 @@ _FROM_PREV_SP, _FROM_BP = 8, 4  # ORC_REG_* that the old rbp may be found by
 # what they are called since "objtool: Support Clang RAX DRAP sequence" of 2026, by what they were
 _RENUMBERED = np.array([0, 8, 2, 5, 4, 3, 6, 7, 10, 9, *[15] * 6], dtype="<u2")
 _OLD_FROM_SP = 5
-_CALL, _REGS, _REGS_PARTIAL = range(3)
-_REGS_IP, _REGS_SP, _REGS_BP = 128, 152, 32  # offsets in struct pt_regs
+_END, _CALL, _ALL, _PARTIAL = range(-1, 3)  # ORC_TYPE_* from 6.4 on, less 2; REGS is ALL
+_OLD_END = 3 << 10  # one of two bits, as 6.3 added one for signals
+_REGS_IP, _REGS_SP = 128, 152  # offsets in struct pt_regs
+_REGS = dict(
+    zip(
+        # rax, rdx, rcx, rbx, rsi, rdi, rbp, r8 to r15, rflags, cs, ss
+        (0, 1, 2, 3, 4, 5, _BP, *range(8, 16), 49, 51, 52),
+        (80, 96, 88, 40, 104, 112, 32, 72, 64, 56, 48, 24, 16, 8, 0, 144, 136, 160),
+        strict=True,
+    )
+)
+"""There, the other registers, by DWARF's numbers."""
+_KEPT = (3, _BP, 12, 13, 14, 15)  # what functions keep for their callers (the psABI)
 _IRET_SP = 24  # offset in the frame that iret takes: ip, cs, flags, sp, ss
 
 _PROLOGUE = 64
@@ -62,11 +74,19 @@ _BREG, _DEREF, _CONSTS, _PLUS = 0x70, 0x06, 0x11, 0x22
 _CIE = 0xFFFFFFFF  # where an FDE names its CIE
 
 
+class _Caller(IntEnum):
+    """How a function's caller is found; each way has a CIE of its own."""
+
+    CALLING = 0
+    INTERRUPTED = 1
+    NONE = 2
+
+
 class _Rule(msgspec.Struct, frozen=True):
-    """One distinct ORC entry as DWARF; ``interrupted``: its caller was interrupted, not calling."""
+    """One distinct ORC entry as DWARF."""
 
     program: bytes
-    interrupted: bool
+    caller: _Caller
 
 
 def read_debug_frame(kernel: SymbolTable, memory: KernelMemory, offset: int = 0) -> bytes:
@@ -91,7 +111,6 @@ def read_debug_frame(kernel: SymbolTable, memory: KernelMemory, offset: int = 0)
         raise FormatError(f"ORC: {stop - start} bytes of addresses, which have 4 each")
     addresses, table = _read_tables(memory, start, entries, count)
     _describe_crash_kexec(kernel, memory, addresses, table)
-    _end_at_system_calls(kernel, addresses, table)
     return make_debug_frame(addresses - np.uint64(offset), table)
 
 
@@ -168,17 +187,6 @@ def _describe_crash_kexec(
         table[row] = (frame, 0, _FROM_SP | (2 << 8 if _is_newer(table) else 0))
 
 
-def _end_at_system_calls(kernel: SymbolTable, addresses: Addresses, table: _Table) -> None:
-    """End stacks at ``entry_SYSCALL_64``: its caller is user space, whose stack is not followed."""
-    start = kernel.lookup("entry_SYSCALL_64")
-    last = kernel.lookup("entry_SYSCALL_64_after_hwframe")
-    if start is None or last is None:
-        return
-    behind = kernel.addresses[kernel.addresses > np.uint64(last)]
-    end = behind.min() if len(behind) else np.uint64(last)
-    table["flags"][(addresses >= np.uint64(start)) & (addresses < end)] = 0
-
-
 def _find_frame_size(code: bytes) -> int:
     """Bytes from rsp up to the caller's, after a prologue that ends in ``sub $N, %rsp``; or 0."""
     size = 8  # the return address
@@ -215,19 +223,20 @@ def make_debug_frame(addresses: Addresses, table: _Table) -> bytes:
         raise FormatError(f"ORC: {len(first_of)} distinct entries, expected at most {MAX_DISTINCT}")
     newer = _is_newer(table)
     rules = [_make_rule(*entry, newer=newer) for entry in table[first_of].tolist()]
-    interrupted = np.array([rule.interrupted for rule in rules])[which]
+    callers = np.array([rule.caller for rule in rules])[which]
     breaks = np.zeros(len(table), dtype=bool)
     breaks[::_ROWS_PER_FDE] = True
-    breaks[1:] |= interrupted[1:] != interrupted[:-1]
-    parts = [_pack_cie(b""), _pack_cie(b"zS")]  # S: a signal frame, interrupted rather than calling
-    cies = (0, len(parts[0]))
+    breaks[1:] |= callers[1:] != callers[:-1]
+    parts = [_pack_cie(caller) for caller in _Caller]
+    cies = np.cumsum([0, *map(len, parts)]).tolist()
     deltas = np.diff(addresses).tolist()
     starts = np.flatnonzero(breaks[:-1]).tolist()
     for first, end in zip(starts, [*starts[1:], len(table) - 1], strict=True):
-        data = b"\0" if interrupted[first] else b""  # augmentation data, of length 0
+        caller = _Caller(callers[first])
+        data = b"\0" if caller == _Caller.INTERRUPTED else b""  # augmentation data, of length 0
         program = data + b"".join(_iter_rows(rules, which[first:end].tolist(), deltas[first:end]))
         where = int(addresses[first]), int(addresses[end] - addresses[first])
-        parts.append(_pack_fde(cies[int(interrupted[first])], *where, program))
+        parts.append(_pack_fde(cies[caller], *where, program))
     return b"".join(parts)
 
 
@@ -246,9 +255,12 @@ def _iter_rows(rules: Sequence[_Rule], which: list[int], deltas: list[int]) -> I
 def _make_rule(sp_offset: int, bp_offset: int, flags: int, *, newer: bool) -> _Rule:
     kind = (flags >> 8 & 7) - 2 if newer else flags >> 8 & 3
     register = _REGISTERS.get(flags & 15)
-    if register is None or kind not in (_CALL, _REGS, _REGS_PARTIAL):
-        # the stack ends here, or nothing says how it continues
-        return _Rule(bytes([_DEF_CFA, _CFA, 8, _UNDEFINED, _RA]), interrupted=False)
+    if register is None or kind not in (_CALL, _ALL, _PARTIAL):
+        ends = kind == _END if newer else flags & _OLD_END
+        if ends:
+            return _Rule(b"", _Caller.NONE)
+        # padding, for the most part: nothing says how the stack continues
+        return _Rule(bytes([_DEF_CFA, _CFA, 8, _UNDEFINED, _RA]), _Caller.CALLING)
     base = _sum(register, sp_offset)
     if flags & 15 == _BP_INDIRECT:
         base += bytes([_DEREF])
@@ -258,14 +270,14 @@ def _make_rule(sp_offset: int, bp_offset: int, flags: int, *, newer: bool) -> _R
         simple = flags & 15 not in (_BP_INDIRECT, _SP_INDIRECT) and sp_offset >= 0
         cfa = bytes([_DEF_CFA, register, *_uleb(sp_offset)]) if simple else _cfa(base)
         ra = bytes([_OFFSET | _RA, 1])  # 1 times the data alignment below the CFA
-        return _Rule(cfa + ra + _bp_rule(flags >> 4 & 15, bp_offset), interrupted=False)
-    if kind == _REGS:
-        bp = _found_at(_BP, _add(base, _REGS_BP))
+        return _Rule(cfa + ra + _bp_rule(flags >> 4 & 15, bp_offset), _Caller.CALLING)
+    if kind == _ALL:
+        kept = b"".join(_found_at(reg, _add(base, place)) for reg, place in _REGS.items())
         ip, sp = _add(base, _REGS_IP), _add(base, _REGS_SP)
     else:
-        bp = bytes([_SAME_VALUE, _BP])
+        kept = b"".join(bytes([_SAME_VALUE, reg]) for reg in _KEPT)
         ip, sp = base, _add(base, _IRET_SP)
-    return _Rule(_cfa(sp + bytes([_DEREF])) + _found_at(_RA, ip) + bp, interrupted=True)
+    return _Rule(_cfa(sp + bytes([_DEREF])) + _found_at(_RA, ip) + kept, _Caller.INTERRUPTED)
 
 
 def _bp_rule(register: int, offset: int) -> bytes:
@@ -308,11 +320,23 @@ def _sleb(value: int) -> bytes:
     return bytes([*result, value & 0x7F])
 
 
-def _pack_cie(augmentation: bytes) -> bytes:
-    """Version 1, code in units of 1 and data in units of -8 bytes (DWARF 5, 6.4.1)."""
+def _pack_cie(caller: _Caller) -> bytes:
+    """Version 1, code in units of 1 and data in units of -8 bytes (DWARF 5, 6.4.1).
+
+    ORC does not tell where a function keeps registers but rbp: none of the caller's are known. At
+    the end of a stack nothing is, or drgn would add a frame without an address.
+    """
+    signal = caller == _Caller.INTERRUPTED
+    augmentation = b"zS" if signal else b""
     body = struct.pack("<IB", _CIE, 1) + augmentation + bytes([0, 1, *_sleb(-8), _RA])
-    data = b"\0" if augmentation else b""  # augmentation data, of length 0
-    return _pack_entry(body + data + bytes([_DEF_CFA, _CFA, 8, _OFFSET | _RA, 1]))
+    body += b"\0" if signal else b""  # augmentation data, of length 0
+    body += bytes([_DEF_CFA, _CFA, 8])
+    unknown = [reg for reg in _KEPT if reg != _BP]
+    if caller == _Caller.NONE:
+        unknown = [*_KEPT, _CFA, _RA]
+    else:
+        body += bytes([_OFFSET | _RA, 1])
+    return _pack_entry(body + b"".join(bytes([_UNDEFINED, reg]) for reg in unknown))
 
 
 def _pack_fde(cie: int, start: int, size: int, program: bytes) -> bytes:

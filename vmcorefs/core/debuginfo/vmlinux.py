@@ -70,7 +70,7 @@ def make_vmlinux(
 
 
 def at_link_addresses(symbols: SymbolTable, offset: int) -> SymbolTable:
-    """The symbols where the linker put them.
+    """The symbols where the linker put them, data told from code.
 
     Args:
         symbols: The kernel's own, as KASLR moved them.
@@ -78,7 +78,27 @@ def at_link_addresses(symbols: SymbolTable, offset: int) -> SymbolTable:
     """
     start = symbols.lookup("_text") or symbols.lookup("_stext") or 0
     moved = (symbols.addresses >= start) & (symbols.addresses - start < MAX_IMAGE)
-    return replace(symbols, addresses=symbols.addresses - np.where(moved, np.uint64(offset), 0))
+    addresses = symbols.addresses - np.where(moved, np.uint64(offset), 0)
+    return replace(symbols, addresses=addresses, types=_tell_data(symbols))
+
+
+def _tell_data(symbols: SymbolTable) -> str:
+    """The symbols' kinds, of which none calls data code.
+
+    kallsyms has them from nm, for which all is code that is in an executable section, and of some
+    kernels ``.data`` is one (Debian's 7.3).
+    """
+    kinds = np.frombuffer(symbols.types.encode("latin-1"), np.uint8)
+    place = dict(zip(symbols.names, symbols.addresses.tolist(), strict=True))
+    is_data = np.zeros(len(kinds), dtype=bool)
+    for _, first, end, flags in _RANGES:
+        if not flags & SHF_EXECINSTR and first in place and end in place:
+            inside = symbols.addresses >= np.uint64(place[first])
+            is_data |= inside & (symbols.addresses < np.uint64(place[end]))
+    as_data = kinds.copy()
+    for code, data in zip(b"tTwW", b"dDvV", strict=True):
+        as_data[kinds == code] = data
+    return np.where(is_data, as_data, kinds).astype(np.uint8).tobytes().decode("latin-1")
 
 
 def image_sections(symbols: SymbolTable) -> Iterator[tuple[str, int, int]]:

@@ -15,6 +15,7 @@ from elftools.dwarf.structs import DWARFStructs
 from tests.builders.kernels import virtual
 from tests.builders.orc import (
     CALL,
+    END,
     ENTRIES,
     ORC,
     SP,
@@ -69,6 +70,11 @@ def rule(entries: list[Any], at: int) -> dict[Any, Any]:
     table = fde.get_decoded().table
     (row,) = [row for row in table if row["pc"] <= TEXT + at][-1:]
     return dict(row)
+
+
+def unknown(known: Any) -> bool:
+    """Whether a rule says that a register cannot be found."""
+    return getattr(known, "type", None) == "UNDEFINED"
 
 
 def test_calls() -> None:
@@ -169,17 +175,23 @@ def test_the_frame_of_crash_kexec(code: str, size: int | None) -> None:
         assert rule(made, 0xB0)["cfa"].offset == size
 
 
-def test_a_stack_ends_at_a_system_call() -> None:
-    symbols = {
-        "entry_SYSCALL_64": TEXT + 0x200,
-        "entry_SYSCALL_64_after_hwframe": TEXT + 0x208,
-        "ret_from_fork": TEXT + 0x220,
+def test_registers_that_nothing_tells_of() -> None:
+    made = frames([*ENTRIES[:-1], (0x400, 0, 0, END), (0x420, 8, 0, SP | CALL), (0x440, 0, 0, 0)])
+
+    # rbx and r12 to r15; rbp, rsp and the return address
+    assert {kind for kind, known in rule(made, 3).items() if unknown(known)} == {3, 12, 13, 14, 15}
+    ends = {kind for kind, known in rule(made, 0x400).items() if unknown(known)}
+    assert ends == {3, 6, 7, 12, 13, 14, 15, 16}
+    assert not any(map(unknown, rule(made, 0x200).values()))
+    assert rule(made, 0x200)[12].arg == [0x77, 0, 0x11, 24, 0x22]
+    assert not any(map(unknown, rule(made, 0x210).values()))
+    assert {kind for kind, known in rule(made, 0x420).items() if unknown(known)} == {
+        3,
+        12,
+        13,
+        14,
+        15,
     }
-
-    made = frames(ENTRIES, symbols)
-
-    assert rule(made, 0x21F)[16].type == "UNDEFINED"
-    assert rule(made, 0x220)["cfa"].offset == 200
 
 
 @pytest.mark.parametrize("count", [1, 0x8000000, -5])

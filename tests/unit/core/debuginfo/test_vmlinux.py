@@ -78,6 +78,15 @@ def test_symbols(byte_order: ByteOrder) -> None:
     assert symbol(elf, "_end")[3:] == (0, ".image.1800")  # readers move no absolute symbol
 
 
+def test_data_in_an_executable_section_is_data() -> None:
+    """Kallsyms calls it ``t``, as nm does."""
+    rows = [(T + 0x1020, "T", "init_task"), (T + 0x1030, "t", "prb"), (T + 0x1A00, "t", "code")]
+
+    linked = at_link_addresses(make_table([*ROWS, *rows]), 0)
+
+    assert linked.types == "".join(kind for _, kind, _ in ROWS) + "Ddt"
+
+
 def test_the_first_of_several_names_has_the_size() -> None:
     elf = make()
 
