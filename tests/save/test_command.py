@@ -224,7 +224,7 @@ def test_what_cannot_be_read_is_listed_and_all_else_is_saved(
     machine.run("umount", str(machine.mountpoint))
     copy = machine.directory / "copy.incomplete"
     assert copied.returncode == 6
-    assert f"{copy}: 1 MiB could not be read and read as zeros there, first" in copied.stderr
+    assert f"{copy}: 1 MiB could not be read and are zeros there, first" in copied.stderr
     held = copy.read_bytes()
     assert held == expected[:0xD00000] + bytes(1 << 20) + expected[0xE00000:]
     assert done.returncode == 6

@@ -56,7 +56,7 @@ def extract(file: str, config: CaptureConfig, verify: str | None, output: str, f
                     outcome = stream(wanted, target, progress)
     print_lines(_describe(outcome), *outcome.losses.lines(), err=True)
     if outcome.losses.size:
-        raise IncompleteError(outcome.losses.describe(outcome.name, "read as zeros there"))
+        raise IncompleteError(outcome.losses.describe(outcome.name, "are zeros there"))
 
 
 def _describe(outcome: Outcome) -> str:

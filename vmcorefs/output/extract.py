@@ -115,8 +115,11 @@ def _copy(
             continue
         data, old = ours[:size], theirs[:size]
         data[:] = old[:] = 0
+        before = losses.size
         if not empty:
             _read(file, offset, data.data, losses)
+        if losses.size - before == size and offset >= present:
+            continue  # nothing of it
         if offset < present:
             left = target.pread(size, offset)
             old[: len(left)] = np.frombuffer(left, dtype=np.uint8)

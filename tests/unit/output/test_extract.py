@@ -202,8 +202,8 @@ def test_a_page_that_cannot_be_read_costs_that_page_alone(out: Path) -> None:
     same_bytes(_partial(out).read_bytes(), _without_lost())
     assert outcome.losses.size == 0x2000
     assert [(loss.start, loss.end) for loss in outcome.losses.listed] == list(LOST)
-    assert outcome.losses.describe(outcome.name, "read as zeros there") == (
-        f"{out}.incomplete: 8 KiB could not be read and read as zeros there, first"
+    assert outcome.losses.describe(outcome.name, "are zeros there") == (
+        f"{out}.incomplete: 8 KiB could not be read and are zeros there, first"
         " [0x2000, 0x3000): ram: cannot read 1 byte at offset 0x2000: Input/output error"
     )
 
