@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import msgspec
 import pytest
+from msgspec.structs import replace
 
 import vmcorefs
 from tests.real import tools
@@ -115,6 +116,15 @@ def test_a_machine_that_was_stopped_is_said_not_to_have_panicked(snapshot: Snaps
         f"cpus[{n}].stack" for n in range(snapshot.recipe.cpus)
     }
     assert "it did not panic" in "\n".join(format_report(report))
+
+
+@only("kexec")
+def test_without_a_log_the_stack_says_what_it_was(capture: Capture) -> None:
+    with vmcorefs.open(capture.config) as opened:
+        report = make_report(replace(opened.image, log=None))
+
+    assert report.crash.title == "kernel panic in sysrq_handle_crash"
+    assert "crash" in [missed.field for missed in report.unknown]
 
 
 @only("kexec")

@@ -10,6 +10,7 @@ from vmcorefs.kernel.debuginfo import find_vmlinux
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.reports.crash import report_image, report_log
 from vmcorefs.reports.report.asked import Asked
+from vmcorefs.reports.report.by_stack import title_by_stack
 from vmcorefs.reports.report.logged import hardware_errors, last_warnings
 from vmcorefs.reports.report.machine import (
     UNKNOWN_MACHINE,
@@ -64,6 +65,8 @@ def make_report(image: MemoryImage) -> Report:
     cpu, panicked = _who_panicked(asked, kernel)
     walked = _walk(asked, image, kernel, cpu)
     last = next((one for one in walked.cpus if one.number == cpu), None) if walked else None
+    if image.log is None and last is not None and last.stack is not None:
+        crash = replace(crash, title=title_by_stack(last.stack))
     return Report(
         schema=VERSION,
         died=died,
