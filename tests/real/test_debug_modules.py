@@ -9,10 +9,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.lab.capture import Capture
+from tests.lab.capture import Capture, Snapshot
 from tests.real import tools
 from tests.real.debug_modules import debug_modules
-from tests.real.marks import REAL, only
+from tests.real.marks import REAL, only, stopped
+from tests.real.trees import mounted
 
 pytestmark = REAL
 
@@ -110,3 +111,17 @@ def test_gdb_knows_a_modules_types_and_functions(tree: Path) -> None:
     assert "struct block_device *part0;" in said  # of the kernel's own
     assert re.search(r"0x[0-9a-f]+ <virtblk_probe>:\s+\w", said)
     assert re.search(r"in panic \(fmt=", said)
+
+
+@stopped("arm64-52-bit")
+def test_drgn_finds_a_module_of_another_architecture(snapshot: Snapshot, tmp_path: Path) -> None:
+    script = Path(__file__).with_name("drgn_module.py")
+    with mounted(tmp_path, snapshot.config) as tree:
+        said = tools.run([sys.executable, script, tree, MODULE, "virtblk_probe"], tree)
+        kallsyms = (tree / "kallsyms").read_text()
+
+    (address,) = re.findall(r"^([0-9a-f]{16}) t virtblk_probe\t", kallsyms, re.MULTILINE)
+    assert said.splitlines() == [
+        f"{tools.NAMED}/modules/{MODULE}.ko.debug",
+        f"int (struct virtio_device *vdev) 0x{address}",
+    ]
