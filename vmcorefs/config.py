@@ -165,6 +165,13 @@ class CaptureConfig(msgspec.Struct, frozen=True):
             read_path,
         ),
     ] = None
+    debuginfod: Annotated[
+        bool,
+        Option(
+            "If no vmlinux is given or installed, ask the servers that DEBUGINFOD_URLS names for it"
+            " (default: nobody is asked)."
+        ),
+    ] = False
     vmcoreinfo: Annotated[
         str | int | None,
         Option(
@@ -212,6 +219,7 @@ class Options(TypedDict, total=False):
     truncated: bool | None
     drop_torn_notes: bool | None
     vmlinux: StrPath | None
+    debuginfod: bool | None
     vmcoreinfo: StrPath | int | None
     use_vmcoreinfo: bool | None
     layout: LayoutChoice | None

@@ -24,6 +24,7 @@ from vmcorefs.core.structures.version import read_uts
 from vmcorefs.errors import ConfigError, FormatError, VmcorefsError
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.options import machine_names
+from vmcorefs.system.debuginfod import fetch_debuginfo
 from vmcorefs.system.files import open_regular
 
 _PLACES = (
@@ -106,6 +107,21 @@ def find_gdb_scripts(vmcoreinfo: Vmcoreinfo) -> str | None:
         return None
     places = (place.format(release=release) for place in _SCRIPTS)
     return next((path for path in places if os.path.isfile(path)), None)
+
+
+def fetch_vmlinux(vmcoreinfo: Vmcoreinfo) -> str:
+    """The path of this build's vmlinux, asked for from debuginfod servers.
+
+    Raises:
+        ConfigError: if they cannot be asked, or have none.
+    """
+    build_id = build_id_of(vmcoreinfo)
+    if build_id is None:
+        raise ConfigError("debuginfod: the kernel that crashed has no build id to ask for")
+    path = fetch_debuginfo(build_id)
+    if read_build_id(path) != build_id:
+        raise ConfigError(f"debuginfod: {path} is not of build {build_id}")
+    return path
 
 
 def build_id_of(vmcoreinfo: Vmcoreinfo) -> str | None:

@@ -12,11 +12,11 @@ from functools import cached_property, partial
 from threading import RLock
 
 from vmcorefs.core.structures.version import names_uts, read_uts
-from vmcorefs.errors import VmcorefsError
+from vmcorefs.errors import ConfigError, VmcorefsError
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.debug_modules import DebugModules
 from vmcorefs.kernel.debug_vmlinux import recover_vmlinux
-from vmcorefs.kernel.debuginfo import find_gdb_scripts, find_vmlinux
+from vmcorefs.kernel.debuginfo import fetch_vmlinux, find_gdb_scripts, find_vmlinux
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.once import once
 from vmcorefs.kernel.symbols import Symbols
@@ -77,11 +77,22 @@ class KernelSymbols:
 
 
 def find_symbol_file(image: MemoryImage) -> str | None:
-    """The absolute path of the kernel's vmlinux, if one is given or an installed one is found."""
+    """The absolute path of the kernel's vmlinux: given, installed, or fetched if that was asked.
+
+    That it cannot be fetched is logged.
+    """
     given = image.config.vmlinux
     if given is not None:
         return os.path.abspath(given)
-    return find_vmlinux(image.kernel.vmcoreinfo) if image.kernel is not None else None
+    if image.kernel is None:
+        return None
+    found = find_vmlinux(image.kernel.vmcoreinfo)
+    if found is None and image.config.debuginfod:
+        try:
+            return fetch_vmlinux(image.kernel.vmcoreinfo)
+        except ConfigError as error:
+            log.warning("%s", error)
+    return found
 
 
 def symbol_files(image: MemoryImage, symbols: KernelSymbols, location: str) -> Iterator[TreeFile]:

@@ -151,6 +151,15 @@ def test_where_memory_is_short_the_file_is_small(
     assert ("too little memory" in caplog.text) is not whole
 
 
+def test_without_btf_there_are_symbols_alone() -> None:
+    symbols = Symbols(make_table(ROWS), (), None, ())
+
+    made = ELFFile(io.BytesIO(recover_vmlinux(kernel(), symbols)))
+
+    assert made.get_section_by_name(".symtab") is not None
+    assert [made.get_section_by_name(name) for name in (".debug_info", ".BTF")] == [None, None]
+
+
 def test_a_name_that_two_functions_have_is_left_out() -> None:
     places = find_places(make_table(ROWS), (T, 0x100))
 
