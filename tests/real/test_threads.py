@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from tests.lab.capture import debug_vmlinux
 from tests.real import tools
+from tests.real.guest_dump import dump_guest_memory
 from tests.real.marks import REAL, only, stopped
 from tests.real.trees import mounted
 
@@ -158,3 +159,16 @@ def test_arm64(snapshot: Snapshot, tmp_path: Path) -> None:
         "ret_from_fork",
         "el0t_64_sync",
     }
+
+
+@stopped("none")
+def test_a_dump_of_qemus_whose_notes_gdb_numbers_as_tasks(
+    snapshot: Snapshot, scratch: Path
+) -> None:
+    """Its CPUs were never started: their notes are of real mode, and are LWP 1 and LWP 2 to gdb."""
+    dump = dump_guest_memory(snapshot, scratch / "dump")
+    with mounted(scratch, dump) as tree:
+        found = gdb_stacks(tree, "gdb").sleeping
+        theirs = drgn_stacks(debug_vmlinux(snapshot.recipe.kernel), tree)
+    ours = {(name, tuple(at for at, _ in frames)) for (_, name), frames in found.items()}
+    assert ours == {(name, tuple(at for at, _ in frames)) for (_, name), frames in theirs.items()}

@@ -17,6 +17,17 @@ _NOTE_HEADER_SIZE = 12
 _PANIC_CPU_NONE = 2**32 - 1  # PANIC_CPU_INVALID (include/linux/panic.h)
 
 
+def has_saved_registers(kernel: Kernel) -> bool:
+    """Whether a CPU has saved its registers itself; otherwise notes of CPUs are a hypervisor's.
+
+    Raises:
+        VmcorefsError: if it cannot be read where the buffers are.
+    """
+    image = kernel.image
+    buffers = slots_by_cpu(image, kernel.symbols).values()
+    return any(any(image.read(at, _NOTE_HEADER_SIZE)) for at in buffers)
+
+
 def slots_of_cpus(kernel: Kernel, slots: Sequence[NoteSlot]) -> dict[int, NoteSlot]:
     """The note slot of each CPU that has one, by the CPU's number.
 
@@ -26,10 +37,10 @@ def slots_of_cpus(kernel: Kernel, slots: Sequence[NoteSlot]) -> dict[int, NoteSl
     Raises:
         VmcorefsError: if it cannot be read where the buffers are.
     """
+    if not has_saved_registers(kernel):
+        return dict(enumerate(slots))
     image = kernel.image
     buffers = slots_by_cpu(image, kernel.symbols)
-    if not any(any(image.read(at, _NOTE_HEADER_SIZE)) for at in buffers.values()):
-        return dict(enumerate(slots))
     by_notes = {slot.data[: slot.size]: slot for slot in slots if slot.size}
     sizes = sorted({len(notes) for notes in by_notes}, reverse=True)
     found = {}

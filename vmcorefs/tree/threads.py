@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 
 import msgspec
+from msgspec.structs import replace
 
 from vmcorefs.core.elf.elf import ElfHeader
 from vmcorefs.core.elf.notes import NT_PRSTATUS, ByteOrder, pack_note
@@ -17,7 +18,7 @@ from vmcorefs.core.elf.registers import (
 from vmcorefs.core.structures.tasks import Task
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.image import MemoryImage
-from vmcorefs.kernel.cpu_slots import slots_of_cpus
+from vmcorefs.kernel.cpu_slots import has_saved_registers, slots_of_cpus
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.notes import NoteSlot
 from vmcorefs.kernel.tasks import KernelTasks
@@ -25,21 +26,27 @@ from vmcorefs.kernel.tasks import KernelTasks
 PID_MAX_LIMIT = 1 << 22
 """No process has this id or one above it (include/linux/threads.h)."""
 
+_I386_PID_OFFSET = 24
+
 
 class CpuThread(msgspec.Struct, frozen=True):
     """A CPU that has saved its registers.
 
     Attributes:
         slot: Its notes.
-        pid: Of the task that was running, as its note says.
+        pid: Its ``pr_pid`` in the notes: of the task that was running, or QEMU's number of the CPU.
         lwp: Its ``pr_pid`` in kcore.
         place: Offset of that in the merged notes, in bytes.
+        number: The CPU's, if it is known.
+        task: What was running, if it is known.
     """
 
     slot: NoteSlot
     pid: int
     lwp: int
     place: int
+    number: int | None = None
+    task: Task | None = None
 
 
 class TaskThread(msgspec.Struct, frozen=True):
@@ -97,17 +104,17 @@ def list_threads(image: MemoryImage) -> Threads:
         found = kernel.tasks
     except VmcorefsError as error:
         return Threads(cpus, (), (), {}, (f"no stacks of tasks: {error}",))
-    running = {cpu.pid for cpu in cpus if cpu.pid}
-    numbers = _numbers_of(kernel, image.notes.cpu_slots) if cpus else {}
-    with_notes = {numbers.get(cpu.slot.start) for cpu in cpus if not cpu.pid}
-    left = [task for task in found.tasks if task.pid not in running]
-    silent = [t for t in left if t.is_on_cpu and (t.pid or t.cpu not in with_notes)]
-    tasks, lost = _switched_out(found, [task for task in left if not task.is_on_cpu], cpus)
+    cpus = tuple(_find_running(kernel, cpus, image.notes.cpu_slots, found.tasks))
+    running = {cpu.task.address for cpu in cpus if cpu.task is not None}
+    left = [task for task in found.tasks if task.address not in running]
+    sleeping = [task for task in left if not task.is_on_cpu]
+    others = set(_iter_other_ids(image.notes.slots, header))
+    tasks, lost = _switched_out(found, sleeping, cpus, others)
     return Threads(
         cpus,
         tasks,
-        tuple(silent),
-        dict(_iter_names(cpus, tasks, found.tasks, numbers)),
+        tuple(task for task in left if task.is_on_cpu),
+        dict(_iter_names(cpus, tasks)),
         (*found.warnings, *lost),
     )
 
@@ -124,20 +131,50 @@ def _iter_cpus(slots: Iterable[NoteSlot], header: ElfHeader) -> Iterator[CpuThre
         start += slot.room
 
 
-def _numbers_of(kernel: Kernel, slots: Sequence[NoteSlot]) -> dict[int, int]:
-    """The CPU's number of each slot, by the slot's start."""
+def _iter_other_ids(slots: Iterable[NoteSlot], header: ElfHeader) -> Iterator[int]:
+    """What gdb may take for ``pr_pid`` of notes that are not of the kernel's form.
+
+    QEMU writes those of a CPU that is not in 64-bit mode as i386 has them: it is at 24 then.
+    """
+    for note in (note for slot in slots for note in slot.notes):
+        if note.is_prstatus and decode_prstatus(note, header.e_machine, header.byte_order) is None:
+            for offset in (_I386_PID_OFFSET, PID_OFFSET):
+                word = note.desc[offset : offset + 4]
+                yield int.from_bytes(word, "little" if header.byte_order == "<" else "big")
+
+
+def _find_running(
+    kernel: Kernel, cpus: Sequence[CpuThread], slots: Sequence[NoteSlot], tasks: Sequence[Task]
+) -> Iterator[CpuThread]:
+    """The CPUs, with what each was running."""
     try:
-        return {slot.start: cpu for cpu, slot in slots_of_cpus(kernel, slots).items()}
+        numbers = {slot.start: cpu for cpu, slot in slots_of_cpus(kernel, slots).items()}
+        is_own = has_saved_registers(kernel)
     except VmcorefsError:
-        return {}
+        numbers, is_own = {}, True
+    by_pid = {task.pid: task for task in tasks if task.pid}
+    idle = {task.cpu: task for task in tasks if not task.pid}
+    current = {task.cpu: task for task in tasks if task.is_on_cpu}
+    taken: set[int] = set()
+    for cpu in cpus:
+        number, lwp = numbers.get(cpu.slot.start), cpu.lwp
+        if is_own:
+            task = by_pid.get(cpu.pid) if cpu.pid else idle.get(number)
+        else:  # pr_pid is the CPU's number, and one more (target/i386/arch_dump.c)
+            task = current.get(number)
+            lwp = task.pid if task is not None and task.pid else PID_MAX_LIMIT + cpu.pid
+        while lwp in taken:
+            lwp += PID_MAX_LIMIT
+        taken.add(lwp)
+        yield replace(cpu, lwp=lwp, number=number, task=task)
 
 
 def _switched_out(
-    found: KernelTasks, tasks: Sequence[Task], cpus: Sequence[CpuThread]
+    found: KernelTasks, tasks: Sequence[Task], cpus: Sequence[CpuThread], others: set[int]
 ) -> tuple[tuple[TaskThread, ...], tuple[str, ...]]:
     threads: list[TaskThread] = []
     lost: list[str] = []
-    taken = {cpu.lwp for cpu in cpus}
+    taken = {cpu.lwp for cpu in cpus} | others
     other = PID_MAX_LIMIT + len(cpus)
     for task in tasks:
         if not task.stack:
@@ -157,17 +194,10 @@ def _switched_out(
 
 
 def _iter_names(
-    cpus: Sequence[CpuThread],
-    tasks: Sequence[TaskThread],
-    known: Sequence[Task],
-    numbers: dict[int, int],
+    cpus: Sequence[CpuThread], tasks: Sequence[TaskThread]
 ) -> Iterator[tuple[int, str]]:
-    by_pid = {task.pid: task for task in known if task.pid}
-    idle = {task.cpu: task for task in known if not task.pid}
-    for thread in cpus:
-        number = numbers.get(thread.slot.start)
-        task = by_pid.get(thread.pid) if thread.pid else idle.get(number)
-        name = task.name if task is not None else ""
-        yield thread.lwp, f"{name} on CPU {number}" if number is not None else name
+    for cpu in cpus:
+        name = cpu.task.name if cpu.task is not None else ""
+        yield cpu.lwp, f"{name} on CPU {cpu.number}" if cpu.number is not None else name
     for one in tasks:
         yield one.lwp, one.task.name

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import struct
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.builders.cpus import three_cpus
-from tests.builders.dead_machines import prstatus_note
+from tests.builders.dead_machines import pack_note, prstatus_note
 from tests.builders.tasks import ON_CPU, STACK, THREAD, Machine, Place
 from vmcorefs.core.elf.notes import walk_notes
 from vmcorefs.errors import FormatError
@@ -26,6 +27,7 @@ class Scene:
         self.machine = Machine()
         self.idle = [self.machine.init, self.machine.idle(1), self.machine.idle(2)]
         self.saved: dict[int, bytes] = {}
+        self.dumped: dict[int, bytes] = {}
 
     def sleeping(self, pid: int, comm: bytes) -> Place:
         place = self.machine.process(pid, comm)
@@ -38,6 +40,10 @@ class Scene:
 
     def saves(self, cpu: int, pid: int) -> None:
         self.saved[cpu] = prstatus_note(pid, 0x1000 + cpu, 0x2000 + cpu)
+
+    def dumps(self, cpu: int) -> None:
+        """The notes of a hypervisor, as QEMU numbers them."""
+        self.dumped[cpu] = prstatus_note(cpu + 1, 0x1000 + cpu, 0x2000 + cpu)
 
     def list(self, machine: int = 62) -> Threads:
         image, symbols = three_cpus(0, self.saved)
@@ -52,7 +58,7 @@ class Scene:
     def dead(self, kernel: Any) -> Any:
         slots = tuple(
             NoteSlot(cpu << 12, data, walk_notes(data, "<").notes, len(data))
-            for cpu, data in sorted(self.saved.items())
+            for cpu, data in sorted({**self.saved, **self.dumped}.items())
         )
         header = SimpleNamespace(e_machine=62, byte_order="<")
         return SimpleNamespace(
@@ -124,6 +130,40 @@ def test_a_cpu_that_saved_nothing_beside_one_that_did(scene: Scene) -> None:
 
     assert found.names[found.cpus[0].lwp] == "swapper/1 on CPU 1"
     assert [task.name for task in found.silent] == ["busy", "swapper/2"]
+
+
+def test_a_hypervisors_notes_have_the_numbers_of_the_cpus_and_not_of_tasks(scene: Scene) -> None:
+    for pid, comm in ((1, b"init"), (2, b"kthreadd")):
+        scene.sleeping(pid, comm)
+    busy = scene.sleeping(5, b"busy")
+    for place, cpu in ((scene.idle[0], 0), (busy, 1), (scene.idle[2], 2)):
+        scene.running(place, cpu)
+        scene.dumps(cpu)
+    scene.machine.switch_out(scene.idle[1], **REGISTERS)
+    found = scene.list()
+
+    assert list(found.names.items()) == [
+        (PID_MAX_LIMIT + 1, "swapper/0 on CPU 0"),
+        (5, "busy on CPU 1"),
+        (PID_MAX_LIMIT + 3, "swapper/2 on CPU 2"),
+        (1, "init"),
+        (2, "kthreadd"),
+        (PID_MAX_LIMIT + 4, "swapper/1"),
+    ]
+    assert found.silent == ()
+
+
+def test_notes_that_only_gdb_can_read_keep_their_ids(scene: Scene) -> None:
+    scene.sleeping(1, b"init")
+    scene.sleeping(3, b"other")
+    scene.running(scene.idle[0], 0)
+    scene.idle = scene.idle[:1]
+    scene.dumped[0] = pack_note(b"CORE", 1, struct.pack("<24xi116x", 1))  # as QEMU's of real mode
+    found = scene.list()
+
+    assert found.cpus == ()
+    assert [one.lwp for one in found.tasks] == [PID_MAX_LIMIT, 3]
+    assert [task.name for task in found.silent] == ["swapper/0"]
 
 
 def test_no_two_threads_have_one_id(scene: Scene) -> None:
