@@ -2,7 +2,7 @@
 
 import sys
 
-from bench import busy, dump_level, extents, many, mount, peers, reads, save, scan, tools
+from bench import busy, dump_level, extents, many, mount, peers, reads, save, scan, tools, vmlinux
 
 ALONE = {"extents": extents.main, "mount": mount.main, "reads": reads.main, "scan": scan.main}
 BENCHMARKS = {
@@ -13,6 +13,7 @@ BENCHMARKS = {
     "peers": peers.main,
     "save": save.main,
     "tools": tools.main,
+    "vmlinux": vmlinux.main,
 }
 
 if __name__ == "__main__":

@@ -25,7 +25,7 @@ from vmcorefs.kernel.symbols import Symbols
 log = logging.getLogger(__name__)
 
 NEEDED = 300 << 20
-"""Bytes of memory that must be left: making the file takes about half of that.
+"""Bytes of memory that must be left: making the file takes up to two thirds of that.
 
 A capture kernel has less, and whoever lists the tree there must not cost the dump.
 """
