@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import struct
 import sys
 from collections import Counter
 from pathlib import Path
@@ -18,6 +19,9 @@ from tests.real import tools
 from tests.real.marks import REAL, only, stopped
 from vmcorefs.api import open_capture
 from vmcorefs.config import CaptureConfig, Piece
+from vmcorefs.core.elf.notes import NT_PRSTATUS, Note
+from vmcorefs.core.elf.registers import REGISTER_SETS
+from vmcorefs.kernel.notes import NoteSlot
 from vmcorefs.reports.report import gather
 from vmcorefs.reports.report.gather import make_report
 from vmcorefs.reports.report.schema import Report, Unknown
@@ -156,3 +160,24 @@ def test_what_is_not_in_the_image_is_said_to_be_unknown(capture: Capture) -> Non
     said = "\n".join(format_report(report))
     for missed in report.unknown:
         assert f"{missed.field}: {missed.why}" in said
+
+
+@stopped("none", "arm64-52-bit")
+def test_registers_that_a_hypervisor_kept_give_a_cpu_its_stack(snapshot: Snapshot) -> None:
+    """CPU 0 gets the registers of a task that sleeps: its stack must come of them."""
+    with vmcorefs.open(snapshot.config) as opened:
+        kernel = opened.image.kernel
+        assert kernel is not None
+        (task,) = [task for task in kernel.tasks.tasks if task.name == "lab-waiter"]
+        kept = kernel.tasks.registers(task)
+        words = [kept.get(name, 0) for name in REGISTER_SETS[kernel.machine].names]
+        desc = bytes(112) + struct.pack(f"<{len(words)}Q", *words) + bytes(8)
+        slot = NoteSlot(0, b"", (Note(b"CORE", NT_PRSTATUS, desc, 0),), 0)
+        notes = replace(opened.image.notes, slots=(slot,))
+        report = make_report(replace(opened.image, notes=notes))
+
+    stack = report.cpus[0].stack
+    assert stack is not None
+    assert "schedule" in stack.functions
+    assert any("read" in name for name in stack.functions) or "wait_for_partner" in stack.functions
+    assert [missed.field for missed in report.unknown] == ["cpus[1].stack"]

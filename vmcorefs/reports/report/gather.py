@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
+from vmcorefs.core.elf.registers import CpuState
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.debuginfo import find_vmlinux
@@ -98,13 +99,19 @@ def _who_panicked(asked: Asked, kernel: Kernel) -> tuple[int | None, bool | None
     return cpu, cpu is not None
 
 
+def _hypervisors_states(image: MemoryImage) -> list[CpuState | None]:
+    """The registers in the notes of a machine that did not panic, by number of the CPU."""
+    header = image.plan.elfcorehdr.header
+    return [slot.state(header) for slot in image.notes.cpu_slots]
+
+
 def _walk(asked: Asked, image: MemoryImage, kernel: Kernel, cpu: int | None) -> Walked | None:
     if not HAS_DRGN:
         asked.miss(_WALKED, NO_DRGN)
         return None
     vmlinux = image.config.vmlinux or find_vmlinux(kernel.vmcoreinfo)
     try:
-        return walk(asked, kernel, cpu, vmlinux)
+        return walk(asked, kernel, cpu, vmlinux, _hypervisors_states(image) if cpu is None else ())
     except VmcorefsError as error:
         asked.miss(_WALKED, str(error))
         return None

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import struct
 from typing import Final
 
 import drgn
 
+from vmcorefs.core.elf.registers import CpuState
 from vmcorefs.reports.report.names import Names
 from vmcorefs.reports.report.schema import Frame, Stack, Task
 from vmcorefs.reports.report.walk.absent import ABSENT
@@ -62,6 +64,21 @@ def _state(task: drgn.Object) -> str:
 def stack_of(names: Names, task: drgn.Object) -> Stack:
     """The stack of a task; the errors are drgn's."""
     return make_stack(names, task.prog_.stack_trace(task))
+
+
+def stack_at(names: Names, program: drgn.Program, state: CpuState) -> Stack:
+    """The stack of a CPU by registers that a hypervisor kept; the errors are drgn's.
+
+    ``struct pt_regs`` begins as NT_PRSTATUS does, and has less (x86-64) or more (arm64) behind it.
+    """
+    type_ = program.type("struct pt_regs")
+    words = struct.pack(f"<{len(state.registers)}Q", *state.registers.values())
+    size = drgn.sizeof(type_)
+    value = drgn.Object.from_bytes_(program, type_, words[:size].ljust(size, b"\0"))
+    stack = make_stack(names, program.stack_trace(value))
+    if any(stack.functions):
+        return stack
+    return Stack([Frame(state.ip)], "it is in no code of the kernel: user space, or firmware")
 
 
 def make_stack(names: Names, trace: drgn.StackTrace) -> Stack:

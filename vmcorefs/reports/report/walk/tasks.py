@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -12,6 +12,7 @@ from drgn.helpers.linux.cpumask import for_each_online_cpu
 from drgn.helpers.linux.pid import for_each_task
 from drgn.helpers.linux.sched import cpu_curr, cpu_rq, task_since_last_arrival_ns
 
+from vmcorefs.core.elf.registers import CpuState
 from vmcorefs.core.structures.tasks import MAX_TASKS
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.kernel.kernel import Kernel
@@ -20,7 +21,7 @@ from vmcorefs.reports.report.names import Names
 from vmcorefs.reports.report.schema import Blocked, Cpu, Stack, Task
 from vmcorefs.reports.report.walk.absent import ABSENT
 from vmcorefs.reports.report.walk.locks import find_lock
-from vmcorefs.reports.report.walk.stacks import describe_task, stack_of, try_stack
+from vmcorefs.reports.report.walk.stacks import describe_task, stack_at, stack_of, try_stack
 
 T = TypeVar("T")
 
@@ -30,28 +31,58 @@ _BLOCKED: Final = "D"
 
 
 def describe_cpus(
-    asked: Asked, program: drgn.Program, names: Names, panicked: int | None
+    asked: Asked,
+    program: drgn.Program,
+    names: Names,
+    panicked: int | None,
+    states: Sequence[CpuState | None],
 ) -> list[Cpu]:
-    """What each CPU that was online did."""
+    """What each CPU that was online did.
+
+    Args:
+        asked: Is told what cannot be had.
+        program: The kernel.
+        names: Its symbols.
+        panicked: The CPU that ended the machine, if any did.
+        states: What a hypervisor kept of each CPU, where the kernel itself has saved nothing.
+    """
     numbers = asked.get("cpus", lambda: list(for_each_online_cpu(program)), ABSENT) or []
     return [
-        _describe_cpu(asked, program, names, number, panicked=number == panicked)
+        _describe_cpu(
+            asked,
+            program,
+            names,
+            number,
+            panicked=number == panicked,
+            state=states[number] if number < len(states) else None,
+        )
         for number in numbers
     ]
 
 
 def _describe_cpu(
-    asked: Asked, program: drgn.Program, names: Names, number: int, *, panicked: bool
+    asked: Asked,
+    program: drgn.Program,
+    names: Names,
+    number: int,
+    *,
+    panicked: bool,
+    state: CpuState | None,
 ) -> Cpu:
     def ask(field: str, question: Callable[[], T]) -> T | None:
         return asked.get(f"cpus[{number}].{field}", question, ABSENT)
+
+    def stack() -> Stack:
+        if state is not None:
+            return stack_at(names, program, state)
+        return stack_of(names, cpu_curr(program, number))
 
     return Cpu(
         number=number,
         task=ask("task", lambda: describe_task(cpu_curr(program, number))),
         panicked=panicked,
         running=ask("running", lambda: int(cpu_rq(program, number).nr_running)),
-        stack=ask("stack", lambda: stack_of(names, cpu_curr(program, number))),
+        stack=ask("stack", stack),
     )
 
 

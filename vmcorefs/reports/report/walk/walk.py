@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import msgspec
 
+from vmcorefs.core.elf.registers import CpuState
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.reports.report.asked import Asked
 from vmcorefs.reports.report.names import Names
@@ -29,7 +32,13 @@ class Walked(msgspec.Struct, frozen=True):
     modules: list[Module]
 
 
-def walk(asked: Asked, kernel: Kernel, panicked: int | None, vmlinux: str | None) -> Walked:
+def walk(
+    asked: Asked,
+    kernel: Kernel,
+    panicked: int | None,
+    vmlinux: str | None,
+    states: Sequence[CpuState | None] = (),
+) -> Walked:
     """Follow the kernel's structures.
 
     Args:
@@ -37,6 +46,7 @@ def walk(asked: Asked, kernel: Kernel, panicked: int | None, vmlinux: str | None
         kernel: The kernel.
         panicked: The CPU that ended the machine, if any did.
         vmlinux: A debug vmlinux, for a kernel without types of its own.
+        states: What a hypervisor kept of each CPU, where the kernel itself has saved nothing.
 
     Raises:
         VmcorefsError: if that cannot even be begun.
@@ -46,7 +56,7 @@ def walk(asked: Asked, kernel: Kernel, panicked: int | None, vmlinux: str | None
     names = Names((symbols.kernel, *symbols.modules))
     tasks = all_tasks(asked, kernel, program)
     return Walked(
-        cpus=describe_cpus(asked, program, names, panicked),
+        cpus=describe_cpus(asked, program, names, panicked, states),
         tasks=count_states(tasks),
         blocked=find_blocked(asked, names, tasks),
         memory=describe_memory(asked, program, tasks),
