@@ -9,10 +9,17 @@ from typing import Final
 import drgn
 
 from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
-from vmcorefs.errors import FaultError, SourceIOError, UnsupportedError
+from vmcorefs.errors import (
+    FaultError,
+    FormatError,
+    SourceIOError,
+    UnsupportedError,
+    VmcorefsError,
+)
 from vmcorefs.kernel.debug_vmlinux import recover_vmlinux
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.reader import Reader
+from vmcorefs.reports.report.walk.absent import ABSENT
 
 _ARCHITECTURES: Final = {
     EM_X86_64: drgn.Architecture.X86_64,
@@ -29,8 +36,18 @@ def open_program(kernel: Kernel, vmlinux: str | None = None) -> drgn.Program:
 
     Raises:
         UnsupportedError: if drgn cannot read such a machine.
-        FormatError: if the kernel's symbols cannot be decoded.
+        FormatError: if the kernel's symbols cannot be decoded, or drgn cannot begin with what there
+            is.
     """
+    try:
+        return _open(kernel, vmlinux)
+    except ABSENT as error:
+        if isinstance(error, VmcorefsError):
+            raise
+        raise FormatError(f"drgn: {error}") from error
+
+
+def _open(kernel: Kernel, vmlinux: str | None) -> drgn.Program:
     architecture = _ARCHITECTURES.get(kernel.machine)
     if architecture is None:
         raise UnsupportedError(f"drgn does not read memory of machines of type {kernel.machine}")
