@@ -17,7 +17,7 @@ pytestmark = REAL
 CRASH = (
     *("sys", "bt -a", "ps", "log", "mod", "kmem -i", "kmem -s", "files", "vm", "mount", "net"),
     *("dev", "irq", "runq", "timer", "task", "struct task_struct"),
-    *("foreach bt", "kmem -V", "kmem -g", "kmem -n", "swap", "ipcs", "sys -i", "p linux_banner"),
+    *("foreach bt", "kmem -V", "kmem -g", "kmem -n", "swap", "ipcs", "sys -i"),
 )
 
 # which file it is; which of the names of an address; whether an array has no elements, or no number
