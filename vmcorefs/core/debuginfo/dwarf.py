@@ -105,7 +105,7 @@ class _Writer:
         char_is_signed: bool,
     ) -> None:
         self.types = types
-        self.meant = types.referred()
+        self.meant = types.referred(Kind.TYPE_TAG)
         self._char_is_signed = char_is_signed
         self._strings = bytearray(types.strings)
         self._code, self._unit = places.code, places.unit
@@ -244,7 +244,7 @@ class _Writer:
             attributes = [self._name(rows), self._size(rows)]
             stream.add(_LISTS[kind], self.place[rows], attributes, children=True)
             members = types.elements(rows)
-            bits, offset = self._bit_fields(rows[members.owner], members.words)
+            bits, offset = types.bit_fields(rows[members.owner], members.words)
             places = self.place[rows[members.owner]] + 1 + members.number
             name = Attribute(At.NAME, Form.STRP, members.words[:, 0], optional=True)
             plain = [
@@ -260,21 +260,6 @@ class _Writer:
             _add_where(stream, bits == 0, Tag.MEMBER, places, plain)
             _add_where(stream, bits > 0, Tag.MEMBER, places, packed)
 
-    def _bit_fields(self, owners: Rows, members: Rows) -> tuple[Rows, Rows]:
-        """Each member's width in bits if it is a bit-field, or 0, and its offset in bits."""
-        types = self.types
-        packed = types.flag[owners]
-        bits = np.where(packed, members[:, 2] >> 24, 0)
-        offset = np.where(packed, members[:, 2] & 0xFFFFFF, members[:, 2])
-        # without kind_flag, its type is an integer of that many bits
-        target = self.meant[members[:, 1]]
-        small = np.flatnonzero(~packed & (types.kind[target] == Kind.INT))
-        data = types.words[types.place[target[small]]]
-        narrow = data & 0xFF < 8 * types.target[target[small]]
-        bits[small[narrow]] = data[narrow] & 0xFF
-        offset[small[narrow]] += data[narrow] >> 16 & 0xFF
-        return bits, offset
-
     def _add_enumerations(self) -> None:
         types, stream = self.types, self._stream
         for kind in (Kind.ENUM, Kind.ENUM64):
@@ -282,12 +267,7 @@ class _Writer:
             attributes = [self._name(rows), self._size(rows)]
             stream.add(_LISTS[kind], self.place[rows], attributes, children=True)
             found = types.elements(rows)
-            value = found.words[:, 1].copy()
-            if kind == Kind.ENUM64:
-                value |= found.words[:, 2] << 32
-            else:
-                negative = types.flag[rows[found.owner]] & (value >> 31 > 0)
-                value[negative] -= 1 << 32
+            value = types.enumerator_values(rows, found)
             attributes = [
                 Attribute(At.NAME, Form.STRP, found.words[:, 0]),
                 Attribute(At.CONST_VALUE, Form.DATA8, value.view(np.uint64)),

@@ -57,8 +57,10 @@ _EACH: Final = {
     **dict.fromkeys((Kind.STRUCT, Kind.UNION, Kind.DATASEC, Kind.ENUM64), 3),
     **dict.fromkeys((Kind.ENUM, Kind.FUNC_PROTO), 2),
 }
-_MODIFIERS: Final = (Kind.TYPEDEF, Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG)
-_REFERRING: Final = (*_MODIFIERS, Kind.PTR, Kind.FUNC, Kind.FUNC_PROTO, Kind.VAR, Kind.DECL_TAG)
+MODIFIERS: Final = (Kind.TYPEDEF, Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG)
+"""What only stands before another type."""
+
+_REFERRING: Final = (*MODIFIERS, Kind.PTR, Kind.FUNC, Kind.FUNC_PROTO, Kind.VAR, Kind.DECL_TAG)
 _NO_TYPES: Final = (Kind.FUNC, Kind.VAR, Kind.DATASEC, Kind.DECL_TAG)
 
 _MAX_DEPTH: Final = 64
@@ -131,14 +133,42 @@ class TypeTable(msgspec.Struct, frozen=True, eq=False):
                 return int(rows[0])
         return None
 
-    def referred(self) -> Rows:
-        """For each type, the row that a reference to it means: type tags are looked through."""
+    def referred(self, *through: Kind) -> Rows:
+        """For each type, the row that a reference to it means if these kinds are looked through."""
         result = np.arange(len(self))
-        tags = self.of_kind(Kind.TYPE_TAG)
-        result[tags] = self.target[tags]
+        rows = self.of_kind(*through)
+        result[rows] = self.target[rows]
         for _ in range(_MAX_DEPTH.bit_length()):  # twice as far each time
             result = result[result]
         return result
+
+    def bit_fields(self, owners: Rows, members: Words) -> tuple[Rows, Rows]:
+        """Each member's width in bits if it is a bit-field, or 0, and its offset in bits.
+
+        Args:
+            owners: The row of the structure or union that each is of.
+            members: Their words, as ``elements`` returns them.
+        """
+        packed = self.flag[owners]
+        bits = np.where(packed, members[:, 2] >> 24, 0)
+        offset = np.where(packed, members[:, 2] & 0xFFFFFF, members[:, 2])
+        # without kind_flag, its type is an integer of that many bits
+        target = self.referred(Kind.TYPE_TAG)[members[:, 1]]
+        small = np.flatnonzero(~packed & (self.kind[target] == Kind.INT))
+        data = self.words[self.place[target[small]]]
+        narrow = data & 0xFF < 8 * self.target[target[small]]
+        bits[small[narrow]] = data[narrow] & 0xFF
+        offset[small[narrow]] += data[narrow] >> 16 & 0xFF
+        return bits, offset
+
+    def enumerator_values(self, rows: Rows, found: Elements) -> Words:
+        """The value of each enumerator of some enumerations of one kind, as an int64."""
+        value = found.words[:, 1].copy()
+        if found.words.shape[1] > len(("name", "value")):
+            return value | found.words[:, 2] << 32
+        negative = self.flag[rows[found.owner]] & (value >> 31 > 0)
+        value[negative] -= 1 << 32
+        return value
 
 
 def read_types(data: bytes, byte_order: ByteOrder, base: TypeTable | None = None) -> TypeTable:

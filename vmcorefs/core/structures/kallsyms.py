@@ -19,11 +19,12 @@ Memory is treated as hostile here: sizes are checked before anything is read or 
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
 import numpy as np
 import numpy.typing as npt
+from msgspec.structs import replace
 
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.structures.kernel_memory import KernelMemory
@@ -82,6 +83,17 @@ class SymbolTable(msgspec.Struct, frozen=True, eq=False):
             raise FormatError(f"kallsyms: no {name}")
         return address
 
+    def with_others(self, others: Mapping[str, int]) -> SymbolTable:
+        """The same, and behind them those of others that it lacks, whose type is not known."""
+        others = {name: at for name, at in others.items() if self.lookup(name) is None}
+        addresses = np.array([at % (1 << 64) for at in others.values()], dtype=np.uint64)
+        return replace(
+            self,
+            addresses=np.append(self.addresses, addresses),
+            types=self.types + "?" * len(others),
+            names=(*self.names, *others),
+        )
+
     def format(self) -> bytes:
         """The lines of /proc/kallsyms (kernel/kallsyms.c, ``s_show``), as root sees them."""
         digits = self.word_size * 2
@@ -102,20 +114,40 @@ def read_symbols(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> SymbolTable:
         FormatError: if VMCOREINFO lacks a key, or memory contradicts itself or VMCOREINFO.
         VmcorefsError: whatever ``memory.read`` raises.
     """
+    tokens = _read_tokens(vmcoreinfo, memory)
+    entries = expand_names(*_read_names(vmcoreinfo, memory), tokens)
+    stripped = tuple(entry[1:] for entry in entries)
+    types = "".join(entry[0] for entry in entries)
+    addresses = _read_addresses(vmcoreinfo, memory, stripped)
+    return SymbolTable(addresses, types, stripped, memory.word_size)
+
+
+def find_tables(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> dict[str, int]:
+    """Where the tables themselves are, by name: many kernels do not have them among the symbols.
+
+    Raises:
+        FormatError: if VMCOREINFO lacks a key, or memory contradicts itself.
+        VmcorefsError: whatever ``memory.read`` raises.
+    """
+    names = [key[7:-1] for key in vmcoreinfo.values if key.startswith("SYMBOL(kallsyms_")]
+    found = {name: vmcoreinfo.symbol(name) for name in names}
+    _, end = _walk_names(*_read_names(vmcoreinfo, memory))
+    # scripts/kallsyms.c writes it behind the names, aligned as every table (output_label)
+    end += vmcoreinfo.symbol("kallsyms_names")
+    return {**found, "kallsyms_markers": end + -end % memory.word_size}
+
+
+def _read_names(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> tuple[bytes, int]:
+    """Bytes that start with the compressed names, and how many names there are."""
     count = memory.integer(vmcoreinfo.symbol("kallsyms_num_syms"), 4)
     if not 0 < count <= MAX_SYMBOLS:
         raise FormatError(f"kallsyms_num_syms is {count}, expected 1 to {MAX_SYMBOLS}")
-    tokens = _read_tokens(vmcoreinfo, memory)
     names = vmcoreinfo.symbol("kallsyms_names")
     # scripts/kallsyms.c has always written the names before the tokens, with other tables between
     size = vmcoreinfo.symbol("kallsyms_token_table") - names
     if not count < size <= MAX_NAMES:
         raise FormatError(f"kallsyms_names: {size} bytes up to the tokens, for {count} names")
-    entries = expand_names(memory.read(names, size), count, tokens)
-    stripped = tuple(entry[1:] for entry in entries)
-    types = "".join(entry[0] for entry in entries)
-    addresses = _read_addresses(vmcoreinfo, memory, stripped)
-    return SymbolTable(addresses, types, stripped, memory.word_size)
+    return memory.read(names, size), count
 
 
 def _read_tokens(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> list[bytes]:

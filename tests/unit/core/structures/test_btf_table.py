@@ -52,7 +52,7 @@ def test_type_tags_are_looked_through() -> None:
     btf.add(TYPE_TAG, "of_void", 0)
     btf.add(PTR, "", 9)
 
-    meant = read_types(btf.finish(), "<").referred().tolist()
+    meant = read_types(btf.finish(), "<").referred(Kind.TYPE_TAG).tolist()
 
     assert meant == [0, *[1] * 9, 0, 11]
 

@@ -17,7 +17,12 @@ from tests.builders.kallsyms import (
     write_kernel,
 )
 from vmcorefs.core.elf.notes import ByteOrder
-from vmcorefs.core.structures.kallsyms import MAX_SYMBOLS, SymbolTable, expand_names
+from vmcorefs.core.structures.kallsyms import (
+    MAX_SYMBOLS,
+    SymbolTable,
+    expand_names,
+    find_tables,
+)
 from vmcorefs.errors import FormatError
 
 
@@ -177,3 +182,30 @@ def test_a_token_that_would_break_a_line(token: bytes) -> None:
 def test_names_that_would_fill_memory() -> None:
     with pytest.raises(FormatError, match="bytes expanded"):
         expand_names(b"\xff\x7f" + bytes(0x3FFF), 1, [b"x" * 0xFFFF] * 256)
+
+
+@pytest.mark.parametrize("offsets_first", [False, True])
+def test_the_tables_that_are_not_among_the_symbols(offsets_first: bool) -> None:
+    symbols = [*SYMBOLS, *((TEXT + 16 * n, "t", f"f{n}") for n in range(1000))]
+    kernel = write_kernel(symbols, offsets_first=offsets_first)
+
+    found = find_tables(kernel.vmcoreinfo, kernel.memory)
+
+    told = {key[7:-1] for key in kernel.vmcoreinfo.values if "kallsyms" in key}
+    assert found.keys() == told | {"kallsyms_markers"}
+    assert found["kallsyms_names"] == kernel.symbol("kallsyms_names")
+    # where every 256th name starts
+    first, second, *_ = kernel.memory.integers(found["kallsyms_markers"], 3, 4).tolist()
+    _, tokens = compress([(kind + name).encode() for _, kind, name in symbols])
+    names = kernel.memory.read(found["kallsyms_names"] + second, 64)
+    assert first == 0
+    assert expand_names(names, 1, tokens) == ["t" + symbols[256][2]]
+
+
+def test_others_have_no_type() -> None:
+    others = {"kallsyms_names": TEXT, "top": 1 << 64, SYMBOLS[0][2]: 0}
+    table = write_kernel(SYMBOLS).read().with_others(others)
+
+    assert listed(table)[-2:] == [(TEXT, "?", "kallsyms_names"), (0, "?", "top")]
+    assert listed(table)[:-2] == SYMBOLS
+    assert table.lookup("kallsyms_names") == TEXT
