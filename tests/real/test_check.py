@@ -11,7 +11,7 @@ import pytest
 from tests.real import tools
 from tests.real.marks import REAL, only
 from tests.real.trees import mounted, vmcorefs
-from tests.real.truth import crashed_ram, vmcoreinfo
+from tests.real.truth import crashed_ram, segments, vmcoreinfo
 from tests.real.versions import crash_knows, makedumpfile_loses_pages
 
 if TYPE_CHECKING:
@@ -77,12 +77,25 @@ def _libkdumpfile(capture: Capture, vmlinux: Path, dump: Path) -> str:
 
 def _volatility3(capture: Capture, vmlinux: Path, dump: Path) -> str:
     del vmlinux
-    said = tools.physical("volatility3", dump, [])
+    root, vaddr = _page_tables(capture)
+    said = tools.physical("volatility3", dump, [], f"walk={root},{vaddr}")
     if not said["opened"]:
         return NO
+    # from a dump without VMCOREINFO nobody can tell how many levels there are
+    told = b"SYMBOL(swapper_pg_dir)" in segments(dump).note
+    if told and said["walked"] != root:
+        return BUT
     ram = [span for span in crashed_ram(capture) if capture.lowmem or span[0] >= 1 << 20]
     whole = said["minimum"] <= ram[0][0] and said["maximum"] >= ram[-1][1] - 1
     return YES if whole else BUT
+
+
+def _page_tables(capture: Capture) -> tuple[int, int]:
+    """Where the root of the kernel's page tables is in memory, and where they map it."""
+    told = vmcoreinfo(capture.vmcore).decode()
+    vaddr = int(told.partition("SYMBOL(swapper_pg_dir)=")[2].split()[0], 16)
+    base = int(told.partition("NUMBER(phys_base)=")[2].split()[0])
+    return vaddr - 0xFFFFFFFF80000000 + base, vaddr
 
 
 def _memprocfs(capture: Capture, vmlinux: Path, dump: Path) -> str:

@@ -1,6 +1,7 @@
 """Run by the tests as ``volatility_report.py DUMP [PADDR...]``: what volatility3 sees in a dump.
 
 With ``scan`` in place of an address it looks for banners and VMCOREINFO, some seconds for a GiB.
+With ``walk=ROOT,VADDR`` it follows the page tables from ROOT on, as it does for Linux.
 """
 
 from __future__ import annotations
@@ -13,12 +14,13 @@ from typing import Any
 
 from volatility3.framework import contexts, exceptions, interfaces
 from volatility3.framework.layers.elf import Elf64Stacker
+from volatility3.framework.layers.intel import LinuxIntel32e
 from volatility3.framework.layers.physical import FileLayer
 from volatility3.framework.symbols.linux import VMCoreInfo
 from volatility3.plugins.banners import Banners
 
 
-def report(dump: str, paddrs: list[int], *, scan: bool) -> dict[str, Any]:
+def report(dump: str, paddrs: list[int], walk: list[int], *, scan: bool) -> dict[str, Any]:
     """Stack the ELF layer as its automagic does, and look at it as its plugins do."""
     context = contexts.Context()
     context.config["file.location"] = Path(dump).as_uri()
@@ -27,7 +29,9 @@ def report(dump: str, paddrs: list[int], *, scan: bool) -> dict[str, Any]:
     if layer is None:
         return {"opened": False}
     context.add_layer(layer)
+    found = _walk(context, layer.name, *walk) if walk else None
     return {
+        "walked": found,
         "opened": True,
         "minimum": layer.minimum_address,
         "maximum": layer.maximum_address,
@@ -43,6 +47,18 @@ def _scan(context: interfaces.context.ContextInterface, name: str) -> dict[str, 
     }
 
 
+def _walk(
+    context: interfaces.context.ContextInterface, name: str, root: int, vaddr: int
+) -> int | None:
+    context.config["walk.memory_layer"] = name
+    context.config["walk.page_map_offset"] = root
+    try:
+        paddr, _ = LinuxIntel32e(context, "walk", "walk").translate(vaddr)
+    except exceptions.InvalidAddressException:
+        return None
+    return int(paddr)
+
+
 def _page(layer: interfaces.layers.DataLayerInterface, paddr: int) -> str | None:
     try:
         return hashlib.sha256(layer.read(paddr, 4096)).hexdigest()
@@ -52,5 +68,7 @@ def _page(layer: interfaces.layers.DataLayerInterface, paddr: int) -> str | None
 
 if __name__ == "__main__":
     words = sys.argv[2:]
-    numbers = [int(word) for word in words if word != "scan"]
-    print(json.dumps(report(sys.argv[1], numbers, scan="scan" in words)))  # noqa: T201
+    numbers = [int(word) for word in words if word.isdecimal()]
+    walks = [word.removeprefix("walk=") for word in words if word.startswith("walk=")]
+    path = [int(number) for walk in walks for number in walk.split(",")]
+    print(json.dumps(report(sys.argv[1], numbers, path, scan="scan" in words)))  # noqa: T201

@@ -8,7 +8,8 @@ import numpy as np
 
 from vmcorefs.core.consumers.objection import GIVE_VMCOREINFO, USE_UNIVERSAL, Objection
 from vmcorefs.core.elf.dump_headers import DumpHeaders
-from vmcorefs.core.elf.elf import ELFCLASS64, PN_XNUM, PhdrTable
+from vmcorefs.core.elf.elf import ELFCLASS64, EM_386, EM_X86_64, PN_XNUM, PhdrTable
+from vmcorefs.core.elf.machines import EM_NONE
 from vmcorefs.core.elf.registers import REGISTER_SETS
 from vmcorefs.core.space.units import format_range, format_size
 
@@ -50,7 +51,7 @@ def _kdumpfile_knows_prstatus(dump: DumpHeaders) -> Iterator[Objection]:
 
 def _volatility_reads_little_endian_elf64(dump: DumpHeaders) -> Iterator[Objection]:
     header = dump.header
-    if header.elf_class != ELFCLASS64 or header.byte_order != "<":
+    if not _is_little_elf64(dump):
         bits = 64 if header.elf_class == ELFCLASS64 else 32
         order = "little" if header.byte_order == "<" else "big"
         yield Objection(
@@ -88,6 +89,26 @@ def _volatility_does_not_sort(dump: DumpHeaders) -> Iterator[Objection]:
         f"{_VOLATILITY}/segmented.py minimum_address, _find_segment",
         USE_UNIVERSAL,
     )
+
+
+def _volatility_walks_four_levels(dump: DumpHeaders) -> Iterator[Objection]:
+    if dump.header.e_machine != EM_X86_64 or dump.vmcoreinfo is None:
+        return
+    if dump.vmcoreinfo.values.get("NUMBER(pgtable_l5_enabled)", "0") != "0":
+        yield Objection(
+            "it walks page tables of 4 levels, and this kernel's have 5: it finds no tasks",
+            f"{_VOLATILITY}/intel.py Intel32e; volatilityfoundation/volatility3#1938; seen: no rows"
+            " of linux.pslist from 2.28.2",
+            "crash, drgn or gdb",
+        )
+
+
+def _volatility_walks_page_tables_of_x86(dump: DumpHeaders) -> Iterator[Objection]:
+    if _is_little_elf64(dump) and dump.header.e_machine not in (EM_X86_64, EM_386, EM_NONE):
+        yield Objection(
+            "of Linux it walks page tables of x86 alone: it finds no tasks",
+            f"{_VOLATILITY}/intel.py; volatility3/framework/automagic/linux.py LinuxIntelStacker",
+        )
 
 
 # --- MemProcFS, on LeechCore ---------------------------------------------------------------------
@@ -158,6 +179,10 @@ def _memprocfs_is_for_windows(dump: DumpHeaders) -> Iterator[Objection]:
 # --- what they have in common --------------------------------------------------------------------
 
 
+def _is_little_elf64(dump: DumpHeaders) -> bool:
+    return (dump.header.elf_class, dump.header.byte_order) == (ELFCLASS64, "<")
+
+
 def _whole_loads(dump: DumpHeaders) -> PhdrTable:
     """PT_LOADs with p_filesz equal to p_memsz: volatility3 and LeechCore see no others."""
     loads = dump.loads
@@ -182,6 +207,8 @@ VOLATILITY3 = (
     _volatility_reads_little_endian_elf64,
     _volatility_counts_e_phnum,
     _volatility_does_not_sort,
+    _volatility_walks_four_levels,
+    _volatility_walks_page_tables_of_x86,
 )
 MEMPROCFS = (
     _leechcore_wants_16_mib,

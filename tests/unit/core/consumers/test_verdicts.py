@@ -364,10 +364,27 @@ def test_volatility3_counts_to_65535() -> None:
     ]
 
 
+def test_volatility3_walks_four_levels_of_x86() -> None:
+    dump = Dump(info=INFO + b"NUMBER(pgtable_l5_enabled)=0\n")
+    assert changed(dump.verdicts()) == {}
+    dump.info = INFO + b"NUMBER(pgtable_l5_enabled)=1\n"
+    verdicts = dump.verdicts()
+    assert changed(verdicts) == {"volatility3": "yes, but"}
+    (objection,) = verdicts["volatility3"].objections
+    assert objection.rule == (
+        "it walks page tables of 4 levels, and this kernel's have 5: it finds no tasks"
+    )
+    assert "#1938" in objection.source
+    dump = Dump(flavour=Flavour(64, "<", EM_AARCH64), host=EM_AARCH64)
+    assert rules(dump.verdicts()["volatility3"]) == [
+        "of Linux it walks page tables of x86 alone: it finds no tasks"
+    ]
+
+
 def test_a_tool_of_the_dumps_own_machine_need_not_be_built() -> None:
     dump = Dump(flavour=Flavour(64, "<", EM_AARCH64), cpus=0, host=EM_AARCH64)
     dump.info = INFO + b"NUMBER(VA_BITS)=48\n"
-    assert changed(dump.verdicts()) == {}
+    assert changed(dump.verdicts()) == {"volatility3": "yes, but"}
     assert not any("built" in rule for each in dump.verdicts().values() for rule in rules(each))
 
 
@@ -402,6 +419,7 @@ def test_tools_for_one_machine_must_be_built_for_the_dumps() -> None:
         "crash": "yes, but",
         "makedumpfile": "yes, but",
         "drgn": "yes, but",
+        "volatility3": "yes, but",
     }
     for tool in ("crash", "gdb", "makedumpfile"):
         assert rules(verdicts[tool])[-1] == "it must be built for aarch64", tool
