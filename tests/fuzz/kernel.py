@@ -6,8 +6,6 @@ import struct
 
 import numpy as np
 
-from tests.builders import btf as btf_kinds
-from tests.builders.btf import Writer
 from tests.builders.kallsyms import PER_CPU, SYMBOLS, TEXT, Kernel, write_kernel
 from tests.builders.logs import (
     DESCS,
@@ -26,15 +24,11 @@ from tests.builders.modules import BASE, EXT4, HEAD, Machine
 from tests.builders.orc import ENTRIES, ORC
 from tests.fuzz.memory import pack, prefixed, split, unpack
 from tests.fuzz.target import target
-from vmcorefs.core.debuginfo.declarations import declare
-from vmcorefs.core.debuginfo.dwarf import Places, make_dwarf
 from vmcorefs.core.debuginfo.elf_file import Contents
 from vmcorefs.core.debuginfo.frame_records import make_record_frame
 from vmcorefs.core.debuginfo.orc import read_debug_frame
-from vmcorefs.core.debuginfo.variables import VARIABLES as KNOWN
 from vmcorefs.core.debuginfo.vmlinux import make_vmlinux
 from vmcorefs.core.space.units import PAGE_SIZE
-from vmcorefs.core.structures.btf_table import read_types
 from vmcorefs.core.structures.kallsyms import SymbolTable, read_symbols
 from vmcorefs.core.structures.modules import iter_modules
 from vmcorefs.core.structures.printk import names_log, read_log
@@ -202,54 +196,6 @@ def _kallsyms(data: bytes) -> None:
     made = make_vmlinux(table, Contents(btf=b"", debug_frame=b""), machine=62, byte_order="<")
     assert made.startswith(b"\x7fELF")
     assert len(make_record_frame(table, 1)) < 200 + 100 * len(table)
-
-
-# --- types ---------------------------------------------------------------------------------------
-
-
-def _types() -> Writer:
-    btf = Writer()
-    btf.add(btf_kinds.INT, "int", 4, [1 << 24 | 32])
-    btf.add_struct("list_head", 16, [("next", 3, 0), ("prev", 3, 64), ("", 4, 0)])
-    btf.add(btf_kinds.PTR, "", 2)
-    btf.add_struct("", 4, [("bit", 1, 3 << 24 | 2)], kind=btf_kinds.UNION, flag=1)
-    btf.add(btf_kinds.ARRAY, "", 0, [2, 1, 8])
-    btf.add_list(btf_kinds.ENUM, "maple_type", 4, [("ON", 1), ("NR_SOFTIRQS", 2)])
-    btf.add_list(btf_kinds.ENUM64, "wide", 8, [("HIGH", 1, 2)])
-    btf.add_list(btf_kinds.FUNC_PROTO, "", 1, [("list", 3), ("", 0)])
-    btf.add(btf_kinds.FUNC, "f", 8, vlen=1)
-    btf.add(btf_kinds.TYPEDEF, "list_t", 2)
-    btf.add(btf_kinds.TYPE_TAG, "rcu", 10)
-    btf.add(btf_kinds.CONST, "", 11)
-    btf.add(btf_kinds.VAR, "x", 1, [0])
-    btf.add(btf_kinds.DATASEC, ".data..percpu", 4, [13, 0, 4], vlen=1)
-    btf.add_struct("", 24, [("seq", 1, 0), ("timekeeper", 2, 64)])
-    btf.add_struct("softirq_action", 8, [("action", 3, 0)])
-    btf.add(btf_kinds.INT, "unsigned char", 1, [8])
-    return btf
-
-
-def _itself() -> Writer:
-    btf = _types()
-    btf.add(btf_kinds.TYPEDEF, "u64", 19)
-    btf.add(btf_kinds.CONST, "", 18)
-    return btf
-
-
-def _deep() -> Writer:
-    btf = _types()
-    for inner in range(17, 17 + 3000):
-        btf.add_struct("box", 4, [("inner", inner, 0)])
-    return btf
-
-
-@target("types", valid=[_types().finish()], nasty=[_itself().finish(), _deep().finish()])
-def _make_types(data: bytes) -> None:
-    types, declared = declare(read_types(data, "<"), dict.fromkeys(KNOWN, 4096))
-    variables = dict.fromkeys(KNOWN, TEXT)
-    places = Places({"f": (TEXT, 16)}, variables, {"write_expire": 5}, (TEXT, 64))
-    made = make_dwarf(types, places, declared, byte_order="<", char_is_signed=True)
-    assert len(made.entries.info) < 100 * len(data) + 1000
 
 
 # --- modules -------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ from tests.fuzz import (
     paging,
     tasks,
     texts,
+    types_of_kernels,
 )
 from tests.fuzz.target import TARGETS, Target
 
@@ -31,4 +32,5 @@ __all__ = [
     "paging",
     "tasks",
     "texts",
+    "types_of_kernels",
 ]

@@ -48,8 +48,9 @@ def mount(
     kernel's notes are found in it; "vmcorefs check IMAGE" shows how. Returns when the tree can be
     read, and leaves a daemon running. The tree holds vmcore, oldmem, kcore, crash_notes,
     crash_notes.d/cpuN, cpu/N/registers, version, vmcoreinfo, dmesg, kallsyms, vmlinux,
-    modules/NAME.ko.debug, gdbinit, iomem and layout.json, read-only and for their owner alone; with
-    --dump-level, vmcore.kdump too. What the image does not have is left out.
+    modules/NAME.ko.debug, volatility3's symbol file, gdbinit, iomem and layout.json, read-only and
+    for their owner alone; with --dump-level, vmcore.kdump too. What the image does not have is
+    left out.
     """
     keep_heap_small()
     reservation = Reservation(mountpoint)

@@ -15,7 +15,7 @@ from vmcorefs.core.debuginfo.frame_records import make_record_frame
 from vmcorefs.core.debuginfo.orc import read_debug_frame
 from vmcorefs.core.debuginfo.vmlinux import at_link_addresses, image_sections, make_vmlinux
 from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
-from vmcorefs.core.structures.btf_table import read_types
+from vmcorefs.core.structures.btf_table import TypeTable, read_types
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.errors import FaultError, FormatError, VmcorefsError
 from vmcorefs.kernel.kernel import Kernel
@@ -124,7 +124,7 @@ def _describe_types(kernel: Kernel, linked: SymbolTable, btf: bytes | None) -> D
     if btf is None:
         return None  # the symbols' warnings say why
     try:
-        types, declared = declare(read_types(btf, kernel.byte_order), _known_sizes(kernel, linked))
+        types, declared = read_declared(kernel, linked, btf)
         start = linked.lookup("_stext") or 0
         code = start, max((linked.lookup("_etext") or start) - start, 0)
         return make_dwarf(
@@ -137,6 +137,17 @@ def _describe_types(kernel: Kernel, linked: SymbolTable, btf: bytes | None) -> D
     except FormatError as error:
         log.warning("vmlinux: no types: %s", error)
         return None
+
+
+def read_declared(
+    kernel: Kernel, linked: SymbolTable, btf: bytes
+) -> tuple[TypeTable, dict[str, int]]:
+    """All types of the kernel, and rows for the variables that its BTF does not describe.
+
+    Raises:
+        FormatError: if the BTF is damaged.
+    """
+    return declare(read_types(btf, kernel.byte_order), _known_sizes(kernel, linked))
 
 
 def has_signed_chars(kernel: Kernel) -> bool:

@@ -11,12 +11,14 @@ from collections.abc import Iterator
 from functools import cached_property, partial
 from threading import RLock
 
+from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.structures.version import names_uts, read_uts
 from vmcorefs.errors import ConfigError, VmcorefsError
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.debug_modules import DebugModules
 from vmcorefs.kernel.debug_vmlinux import recover_vmlinux
 from vmcorefs.kernel.debuginfo import fetch_vmlinux, find_gdb_scripts, find_vmlinux
+from vmcorefs.kernel.isf import isf_name, recover_isf
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.once import once
 from vmcorefs.kernel.symbols import Symbols
@@ -75,6 +77,10 @@ class KernelSymbols:
         """An ELF file with the kernel's symbols, types and unwind tables."""
         return recover_vmlinux(self.kernel, self.symbols, self._available)
 
+    def make_isf(self) -> bytes:
+        """volatility3's symbol file of the kernel."""
+        return recover_isf(self.kernel, self.symbols, self._available)
+
 
 def find_symbol_file(image: MemoryImage) -> str | None:
     """The absolute path of the kernel's vmlinux: given, installed, or fetched if that was asked.
@@ -113,6 +119,8 @@ def symbol_files(image: MemoryImage, symbols: KernelSymbols, location: str) -> I
     if kernel.names_symbols:
         yield text_file("kallsyms", symbols.format)
         yield text_file("vmlinux", symbols.make_vmlinux)
+        if kernel.machine == EM_X86_64:  # volatility3 knows no other page tables of Linux
+            yield text_file(f"volatility3/linux/{isf_name(kernel)}", symbols.make_isf)
     elif vmlinux is None:
         return
     scripts = find_gdb_scripts(kernel.vmcoreinfo)

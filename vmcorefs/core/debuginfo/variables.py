@@ -11,6 +11,9 @@ from collections.abc import Mapping
 from typing import Final
 
 VARIABLES: Final[Mapping[str, str | tuple[str, ...]]] = {
+    # include/asm-generic/sections.h
+    "_text": "char[]",
+    "_etext": "char[]",
     # init/init_task.c, kernel/fork.c, kernel/pid.c, init/version.c, ipc/msgutil.c, fs/fs_struct.c
     "init_task": "struct task_struct",
     "init_mm": "struct mm_struct",
@@ -132,6 +135,7 @@ VARIABLES: Final[Mapping[str, str | tuple[str, ...]]] = {
     # kernel/resource.c
     "iomem_resource": "struct resource",
     "ioport_resource": "struct resource",
+    "kallsyms_num_syms": "unsigned int",  # kernel/kallsyms.c
     # kernel/module
     "modules": "struct list_head",
     "mod_tree": "struct mod_tree_root",
@@ -164,6 +168,9 @@ VARIABLES: Final[Mapping[str, str | tuple[str, ...]]] = {
     "pci_bus_type": "struct bus_type",
     "pci_root_buses": "struct list_head",
     "chrdevs": "struct char_device_struct*[255]",
+    "registered_fb": "struct fb_info*[]",
+    "num_registered_fb": "int",
+    "file_systems": "struct file_system_type*",
     "cdev_map": "struct kobj_map*",
     "major_names": "struct blk_major_name*[255]",
     "tty_drivers": "struct list_head",
@@ -184,6 +191,17 @@ VARIABLES: Final[Mapping[str, str | tuple[str, ...]]] = {
     # net
     "init_net": "struct net",
     "net_namespace_list": "struct list_head",
+    "socket_file_ops": "struct file_operations",
+    "sockfs_dentry_operations": "struct dentry_operations",
+    "arp_seq_ops": "struct seq_operations",
+    "packet_seq_ops": "struct seq_operations",
+    "raw_seq_ops": "struct seq_operations",
+    "raw6_seq_ops": "struct seq_operations",
+    "tcp4_seq_ops": "struct seq_operations",
+    "tcp6_seq_ops": "struct seq_operations",
+    "udp_seq_ops": "struct seq_operations",
+    "udp6_seq_ops": "struct seq_operations",
+    "unix_seq_ops": "struct seq_operations",
     "arp_tbl": "struct neigh_table",
     # others that are walked
     "workqueues": "struct list_head",
@@ -193,6 +211,13 @@ VARIABLES: Final[Mapping[str, str | tuple[str, ...]]] = {
     "map_idr": "struct idr",
     "btf_idr": "struct idr",
     "link_idr": "struct idr",
+    "bpf_kallsyms": "struct list_head",
+    "bpf_tree": "struct latch_tree_root",
+    "cap_last_cap": "int",
+    "ftrace_list_end": "struct ftrace_ops",
+    "ftrace_mod_maps": "struct list_head",
+    "ftrace_ops_trampoline_list": "struct list_head",
+    "__start___tracepoints_ptrs": "tracepoint_ptr_t[]",
     "ftrace_ops_list": "struct ftrace_ops*",
     "keyboard_notifier_list": "struct atomic_notifier_head",
     "audit_queue": "struct sk_buff_head",
