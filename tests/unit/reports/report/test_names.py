@@ -27,6 +27,7 @@ def names() -> Names:
         "alias": _TEXT + 0x200,
         "next": _TEXT + 0x300,
     }
+    kernel |= {"__per_cpu_end": 0x1000}
     return Names((_table(kernel), _table({}), _table({"probe": _MODULE}, "driver")))
 
 
@@ -51,7 +52,7 @@ def test_a_module_s_function_is_said_to_be_its(names: Names) -> None:
     assert str(frame) == "probe+0x8 [driver]"
 
 
-@pytest.mark.parametrize("pc", [0, 1, 0x400000, _TEXT - 1, _MODULE + (1 << 24), 1 << 64, -1])
+@pytest.mark.parametrize("pc", [0, 0x1234, 0x400000, _TEXT - 1, _MODULE + (1 << 24), 1 << 64, -1])
 def test_an_address_that_is_in_no_code_has_no_name(names: Names, pc: int) -> None:
     assert names.frame(pc, returned_to=False) == Frame(pc)
     assert str(names.frame(pc, returned_to=False)) == f"{pc:#x}"
