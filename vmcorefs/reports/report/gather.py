@@ -7,6 +7,7 @@ from msgspec.structs import replace
 from vmcorefs.core.elf.registers import CpuState
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.image import MemoryImage
+from vmcorefs.kernel.cpu_slots import has_saved_registers, slots_of_cpus
 from vmcorefs.kernel.debuginfo import find_vmlinux
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.reports.crash import report_image, report_log
@@ -99,10 +100,18 @@ def _who_panicked(asked: Asked, kernel: Kernel) -> tuple[int | None, bool | None
     return cpu, cpu is not None
 
 
-def _hypervisors_states(image: MemoryImage) -> list[CpuState | None]:
-    """The registers in the notes of a machine that did not panic, by number of the CPU."""
+def _hypervisors_states(image: MemoryImage, kernel: Kernel) -> dict[int, CpuState]:
+    """The registers that a hypervisor kept, by number of the CPU; none if the kernel has its own.
+
+    Raises:
+        VmcorefsError: if it cannot be read where the kernel keeps them.
+    """
+    if has_saved_registers(kernel):
+        return {}
     header = image.plan.elfcorehdr.header
-    return [slot.state(header) for slot in image.notes.cpu_slots]
+    slots = slots_of_cpus(kernel, image.notes.cpu_slots)
+    states = {cpu: slot.state(header) for cpu, slot in slots.items()}
+    return {cpu: state for cpu, state in states.items() if state is not None}
 
 
 def _walk(asked: Asked, image: MemoryImage, kernel: Kernel, cpu: int | None) -> Walked | None:
@@ -111,7 +120,7 @@ def _walk(asked: Asked, image: MemoryImage, kernel: Kernel, cpu: int | None) -> 
         return None
     vmlinux = image.config.vmlinux or find_vmlinux(kernel.vmcoreinfo)
     try:
-        return walk(asked, kernel, cpu, vmlinux, _hypervisors_states(image) if cpu is None else ())
+        return walk(asked, kernel, cpu, vmlinux, _hypervisors_states(image, kernel))
     except VmcorefsError as error:
         asked.miss(_WALKED, str(error))
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import Final, TypeVar
 
@@ -35,7 +35,7 @@ def describe_cpus(
     program: drgn.Program,
     names: Names,
     panicked: int | None,
-    states: Sequence[CpuState | None],
+    states: Mapping[int, CpuState],
 ) -> list[Cpu]:
     """What each CPU that was online did.
 
@@ -44,7 +44,7 @@ def describe_cpus(
         program: The kernel.
         names: Its symbols.
         panicked: The CPU that ended the machine, if any did.
-        states: What a hypervisor kept of each CPU, where the kernel itself has saved nothing.
+        states: What a hypervisor kept of CPUs, by number, where the kernel has saved nothing.
     """
     numbers = asked.get("cpus", lambda: list(for_each_online_cpu(program)), ABSENT) or []
     return [
@@ -54,7 +54,7 @@ def describe_cpus(
             names,
             number,
             panicked=number == panicked,
-            state=states[number] if number < len(states) else None,
+            state=states.get(number),
         )
         for number in numbers
     ]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping
 
 import msgspec
 
@@ -37,7 +37,7 @@ def walk(
     kernel: Kernel,
     panicked: int | None,
     vmlinux: str | None,
-    states: Sequence[CpuState | None] = (),
+    states: Mapping[int, CpuState],
 ) -> Walked:
     """Follow the kernel's structures.
 
@@ -46,7 +46,7 @@ def walk(
         kernel: The kernel.
         panicked: The CPU that ended the machine, if any did.
         vmlinux: A debug vmlinux, for a kernel without types of its own.
-        states: What a hypervisor kept of each CPU, where the kernel itself has saved nothing.
+        states: What a hypervisor kept of CPUs, by number, where the kernel has saved nothing.
 
     Raises:
         VmcorefsError: if that cannot even be begun.
