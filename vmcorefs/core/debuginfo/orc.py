@@ -28,6 +28,10 @@ MAX_ENTRIES = 1 << 20
 MAX_DISTINCT = 1 << 14
 """Most distinct entries accepted: those kernels have about 1,000."""
 
+MAX_PROGRAMS = 1 << 26
+"""Most bytes of DWARF accepted: those kernels' have about 4 MiB. An entry for an interrupt, of
+which they have few, takes 250."""
+
 ENTRY_DTYPE = np.dtype([("sp_offset", "<i2"), ("bp_offset", "<i2"), ("flags", "<u2")])
 """``struct orc_entry``; the flags are the two registers, the type, and since 6.4 the signal bit."""
 
@@ -213,7 +217,7 @@ def make_debug_frame(addresses: Addresses, table: _Table) -> bytes:
         table: ``struct orc_entry`` for each; the last one only ends the one before it.
 
     Raises:
-        FormatError: if too many of them are distinct.
+        FormatError: if too many of them are distinct, or take too many bytes.
     """
     # one number per entry: numpy sorts numbers much faster than structures
     packed = table["sp_offset"].astype(np.int64) << 32
@@ -223,6 +227,9 @@ def make_debug_frame(addresses: Addresses, table: _Table) -> bytes:
         raise FormatError(f"ORC: {len(first_of)} distinct entries, expected at most {MAX_DISTINCT}")
     newer = _is_newer(table)
     rules = [_make_rule(*entry, newer=newer) for entry in table[first_of].tolist()]
+    size = int(np.array([len(rule.program) for rule in rules])[which].sum())
+    if size > MAX_PROGRAMS:
+        raise FormatError(f"ORC: {size} bytes of DWARF, expected at most {MAX_PROGRAMS}")
     callers = np.array([rule.caller for rule in rules])[which]
     breaks = np.zeros(len(table), dtype=bool)
     breaks[::_ROWS_PER_FDE] = True

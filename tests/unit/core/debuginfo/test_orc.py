@@ -18,6 +18,7 @@ from tests.builders.orc import (
     END,
     ENTRIES,
     ORC,
+    REGS,
     SP,
     TEXT,
     Entry,
@@ -216,6 +217,13 @@ def test_entries_that_all_differ() -> None:
     entries = [(at, at - 0x8000, 0, SP | CALL) for at in range(0x4001)]
 
     with pytest.raises(FormatError, match="16385 distinct entries"):
+        frames(entries)
+
+
+def test_so_many_interrupts_as_no_kernel_has() -> None:
+    entries = [(0, 8, 0, SP | CALL), *((at, 8, 0, SP | REGS) for at in range(1, 1 << 19))]
+
+    with pytest.raises(FormatError, match="bytes of DWARF, expected at most 67108864"):
         frames(entries)
 
 
