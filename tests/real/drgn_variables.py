@@ -21,6 +21,9 @@ def main(dump: str, *files: str) -> None:
     programs = [load(dump, path) for path in files]
     for name in names(files[0]):
         ours = programs[0].variable(name)
+        if len(programs[1].symbols(name)) > 1:  # drgn gives any of them
+            outcomes["ambiguous"].append(name)
+            continue
         try:
             theirs = programs[1].variable(name)
         except LookupError:

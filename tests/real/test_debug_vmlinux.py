@@ -46,7 +46,7 @@ def test_crash_answers_as_with_the_debug_package(
 
     assert ours == theirs
     assert "struct task_struct {" in ours
-    assert [line for line in ours if " panic at " in line]
+    assert [line for line in ours if re.search(" v?panic at ", line)]
 
 
 @only("kexec", "file", "kexec-newer")
@@ -116,10 +116,13 @@ def test_every_variable_is_declared_as_in_the_debug_package(
     outcomes = json.loads(said)
 
     # with as many elements as fit up to the next symbol, in small ones; of no length in some units;
-    # pg_data_t until 6.3; and of a variable that is declared in assembly
+    # pg_data_t until 6.3
     others = {"taint_flags", "nr_swapper_spaces", "linux_banner", "node_data"}
     assert {name for name, _, _ in outcomes.get("different", [])} <= others
-    assert outcomes.get("absent", []) == ["phys_base"]
+    # made by assembly, the linker or a script, and declared by those that use them
+    made = {"phys_base", "_etext", "kallsyms_num_syms", "__start___tracepoints_ptrs"}
+    assert set(outcomes.get("absent", [])) <= made
+    assert len(outcomes.get("ambiguous", [])) < 20
     assert len(outcomes["equal"]) > 450
 
 
