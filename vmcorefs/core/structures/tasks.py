@@ -180,6 +180,11 @@ class _Window:
         def number(name: str) -> int:
             return decode(data[at[name] : at[name] + 4])
 
+        def flag(name: str) -> bool:
+            # 0 or 1 in an int, or in a byte with others behind it, as in 7.x
+            size = 1 if self._memory.byte_order == "<" else 4
+            return any(data[at[name] : at[name] + size])
+
         tasks, thread_node, signal, stack = (
             decode(data[at[name] : at[name] + word]) for name in _POINTERS
         )
@@ -191,7 +196,7 @@ class _Window:
             comm[: _NAME_SIZE - 1],
             number("state"),
             number("cpu") if "cpu" in at else None,
-            number("on_cpu") != 0 if "on_cpu" in at else address in self._current,
+            flag("on_cpu") if "on_cpu" in at else address in self._current,
             stack,
         )
         return _Read(task, tasks, thread_node, signal)

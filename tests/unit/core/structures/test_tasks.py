@@ -44,6 +44,15 @@ def test_all_that_a_task_says() -> None:
     assert found == Task(place.task, 1, 1, b"fifteen letters", 0x2001, 3, True, place.stack)
 
 
+def test_on_cpu_may_be_a_byte_with_others_behind_it() -> None:
+    machine = Machine()
+    place = machine.process(1, b"init")
+    machine.put(place.task + layout.ON_CPU, "4B", 0, 1, 1, 1)
+    (found, _), _ = machine.tasks()
+
+    assert not found.is_on_cpu
+
+
 def test_without_smp_the_run_queue_says_what_runs() -> None:
     machine = Machine(smp=False)
     machine.process(1, b"init")
