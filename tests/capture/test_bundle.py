@@ -105,6 +105,12 @@ def test_libraries_that_ldd_does_not_tell(programs: Programs) -> None:
         find_libraries(["/bin/x"])
 
 
+def test_what_only_a_report_uses_is_not_carried(root: Path) -> None:
+    assert list((root / "usr/lib/vmcorefs").rglob("reports/report/gather.pyc"))
+    assert not list(root.rglob("drgn"))
+    assert not list(root.rglob("reports/report/walk/walk.pyc"))
+
+
 def test_no_source_and_no_linear_algebra_is_carried(root: Path) -> None:
     names = {path.name for path in (root / "usr").rglob("*") if path.is_file()}
     assert [name for name in names if name.endswith(".py")] == ["main.py"]
