@@ -91,7 +91,8 @@ def test_who_waits_for_whom_in_a_machine_that_hangs(kernel: Role) -> None:
         assert lock is not None
         assert lock.owner is not None
         assert (lock.kind, lock.symbol, lock.owner.comm) == ("mutex", name, owner)
-        assert "lab_take" in locks[waiter].stack.functions
+        # gcc 14 makes lab_take.isra.0 of it
+        assert any(name.startswith("lab_take") for name in locks[waiter].stack.functions)
     (readers,) = [group for group in report.blocked if len(group.tasks) == 2]
     assert {task.comm for task in readers.tasks} == {"lab-reader-1", "lab-reader-2"}
     assert readers.lock is not None
