@@ -7,6 +7,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.backports import suite_of
 from tests.lab.host import LabError, building, cache_root, locked, run
 from tests.lab.packages import download, show, unpack
 
@@ -40,17 +41,13 @@ def _headers(kernel: Kernel) -> Path:
         if not root.exists():
             with building(root) as partial:
                 for part in _parts(package, kernel):
-                    unpack(download(part, kernel.arch, partial, suite=_suite(kernel)), partial)
+                    unpack(download(part, kernel.arch, partial, suite=suite_of(kernel)), partial)
                 _move(partial, root)
     return root
 
 
-def _suite(kernel: Kernel) -> str | None:
-    return "trixie-backports" if kernel.debian == "trixie" and kernel.role == "newer" else None
-
-
 def _parts(package: str, kernel: Kernel) -> list[str]:
-    depends = show("depends", package, kernel.arch, suite=_suite(kernel))
+    depends = show("depends", package, kernel.arch, suite=suite_of(kernel))
     used = re.findall(r"Depends: (linux-(?:headers|kbuild)-\S+)", depends)
     if len(used) < 2:
         raise LabError(f"{package}: depends on {used}, expected the common headers and kbuild")

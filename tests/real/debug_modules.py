@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 from typing import Final
 
+from tests.backports import suite_of
 from tests.lab.host import LabError, building, cache_root, locked, program
 from tests.lab.kernels import Role, kernel
 from tests.lab.packages import download
@@ -27,7 +28,8 @@ def debug_modules(role: Role) -> Path:
     with locked("kernels"):
         if not directory.exists():
             with building(directory) as root:
-                deb = download(f"{found.package}-dbg={found.version}", found.arch, root)
+                package = f"{found.package}-dbg={found.version}"
+                deb = download(package, found.arch, root, suite=suite_of(found))
                 _unpack(deb, root)
                 deb.unlink()
     return directory

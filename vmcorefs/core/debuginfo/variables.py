@@ -170,7 +170,6 @@ VARIABLES: Final[Mapping[str, str | tuple[str, ...]]] = {
     "chrdevs": "struct char_device_struct*[255]",
     "registered_fb": "struct fb_info*[]",
     "num_registered_fb": "int",
-    "file_systems": "struct file_system_type*",
     "cdev_map": "struct kobj_map*",
     "major_names": "struct blk_major_name*[255]",
     "tty_drivers": "struct list_head",

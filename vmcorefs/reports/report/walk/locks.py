@@ -12,6 +12,7 @@ from typing import Final
 
 import drgn
 import numpy as np
+import numpy.typing as npt
 from drgn.helpers.linux.locking import mutex_owner, rwsem_owner
 
 from vmcorefs.reports.report.names import Names
@@ -24,6 +25,7 @@ _STACK_SIZES: Final = (1 << 16, 1 << 15, 1 << 14, 1 << 13)
 _MAX_STACK: Final = _STACK_SIZES[0]
 _MAX_WAITERS: Final = 4096
 _WORD: Final = 8
+_KERNEL: Final = 1 << 63  # the kernel's half of addresses
 
 _Owner = Callable[[drgn.Object], drgn.Object]
 _KINDS: Final[Mapping[str, tuple[str, tuple[str, ...], _Owner]]] = {
@@ -65,17 +67,53 @@ def _locks(task: drgn.Object, kind: str, waiter: str) -> Iterator[drgn.Object]:
     """Locks of a kind that have a waiter on the task's stack."""
     program = task.prog_
     type_ = program.type(f"struct {waiter}")
+    lock_type = program.type(f"struct {kind}")
     inside = drgn.offsetof(type_, "task")
     bottom = int(task.stack)
     words = np.frombuffer(_read_stack(program, bottom), dtype="<u8")
+    # a lock is in no stack; in this one, a pointer to a waiter may look like the end of one
+    elsewhere = words[(words >= _KERNEL) & ((words < bottom) | (words >= bottom + _MAX_STACK))]
     for at in np.flatnonzero(words == int(task)).tolist():
         place = bottom + _WORD * at - inside
         try:
-            head = _list_head(drgn.Object(program, type_, address=place))
+            one = drgn.Object(program, type_, address=place)
+            if lock_type.has_member("wait_list"):
+                head = _list_head(one)
+                if head is not None:
+                    yield drgn.container_of(head, lock_type, "wait_list")
+            else:
+                yield from _locks_that_begin_with(lock_type, _all_waiters(one), elsewhere)
         except ABSENT:  # a copy of the pointer to the task, with something else around it
             continue
-        if head is not None:
-            yield drgn.container_of(head, program.type(f"struct {kind}"), "wait_list")
+
+
+def _all_waiters(waiter: drgn.Object) -> set[int]:
+    """The waiters that are in a ring with one, by address; empty if it is no ring.
+
+    In 7.x the lock is not in its list: it leads to the first waiter.
+    """
+    first = waiter.list.address_of_()
+    found, element, before = {int(first)}, first.next, first
+    while element != first:
+        if element.prev != before or len(found) > _MAX_WAITERS:
+            return set()
+        found.add(int(element))
+        element, before = element.next, element
+    return found if first.prev == before else set()
+
+
+def _locks_that_begin_with(
+    lock_type: drgn.Type, waiters: set[int], words: npt.NDArray[np.uint64]
+) -> Iterator[drgn.Object]:
+    """Locks that a stack has a pointer to, and whose first waiter is one of these."""
+    program = lock_type.prog
+    for address in np.unique(words).tolist():
+        try:
+            lock = drgn.Object(program, lock_type, address=address)
+            if int(lock.first_waiter) in waiters:
+                yield lock.address_of_()
+        except drgn.FaultError:
+            continue
 
 
 def _read_stack(program: drgn.Program, bottom: int) -> bytes:
