@@ -17,6 +17,8 @@ from vmcorefs.kernel.notes import NoteSlot
 from vmcorefs.tree.modules import iter_gdb_commands
 from vmcorefs.tree.threads import Threads, list_threads
 
+_KERNEL = 1 << 63  # the kernel's half of 64-bit addresses
+
 
 def make_gdbinit(
     image: MemoryImage,
@@ -69,9 +71,15 @@ def make_gdbinit(
 
 
 def _place_per_cpu(kernel: Kernel) -> str:
-    """KASLR does not move per-CPU variables where they are linked at 0: x86-64 before 6.15."""
+    """KASLR does not move per-CPU variables where they are linked at 0: x86-64 before 6.15.
+
+    Elsewhere they move with the rest; gdb would cut an address of the kernel's to 32 bits here, as
+    it has not seen yet of which machine the file is.
+    """
     with suppress(VmcorefsError):
-        return f" -s .data..percpu {kernel.symbol('__per_cpu_start'):#x}"
+        start = kernel.symbol("__per_cpu_start")
+        if start < _KERNEL:
+            return f" -s .data..percpu {start:#x}"
     return ""
 
 

@@ -67,6 +67,12 @@ def test_a_kernel_without_per_cpu_variables() -> None:
     assert b'\nadd-symbol-file "/mnt/vmlinux" -o 0x1000\n' in gdbinit("/mnt", symbol=none)
 
 
+@pytest.mark.usefixtures("threads")
+def test_per_cpu_variables_among_the_others_move_with_them() -> None:
+    text = gdbinit("/mnt", symbol=lambda _: 0xFFFFFFFFB22C4000)
+    assert b'\nadd-symbol-file "/mnt/vmlinux" -o 0x1000\n' in text
+
+
 @pytest.mark.parametrize(
     ("location", "vmlinux", "scripts"),
     [
