@@ -32,6 +32,8 @@ if TYPE_CHECKING:
 
 pytestmark = REAL
 
+_WALK = "vmcorefs.reports.report.walk."
+
 
 def _report(capture: Snapshot, **options: Any) -> Report:  # vmcorefs.open's
     with vmcorefs.open(capture.config, **options) as opened:
@@ -144,6 +146,19 @@ def test_without_drgn_it_says_what_the_log_and_the_image_say(
     assert report.died.cpus == capture.recipe.cpus
     assert report.unknown == [Unknown("cpus, tasks, blocked, memory, modules", gather.NO_DRGN)]
     assert "pip install 'vmcorefs[report]'" in "\n".join(format_report(report))
+
+
+@only("kexec")
+def test_a_drgn_that_is_too_old_is_said_to_be(
+    capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in [name for name in sys.modules if name.startswith(_WALK)]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "drgn.helpers.linux.vmstat", None)  # 0.0.31 has none
+    report = _report(capture)
+
+    (missed,) = report.unknown
+    assert missed.why.startswith("drgn is too old, expected 0.1 or later: ")
 
 
 @only("kexec")

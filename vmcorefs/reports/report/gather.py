@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from importlib.util import find_spec
+from typing import TYPE_CHECKING
+
 from msgspec.structs import replace
 
 from vmcorefs.core.elf.registers import CpuState
@@ -22,12 +25,10 @@ from vmcorefs.reports.report.machine import (
 )
 from vmcorefs.reports.report.schema import VERSION, Report, Why
 
-try:
-    from vmcorefs.reports.report.walk.walk import Walked, walk
-except ImportError:
-    HAS_DRGN = False
-else:
-    HAS_DRGN = True
+if TYPE_CHECKING:
+    from vmcorefs.reports.report.walk.walk import Walked
+
+HAS_DRGN = find_spec("drgn") is not None
 
 _WALKED = "cpus, tasks, blocked, memory, modules"
 _NOTHING = Report(
@@ -46,8 +47,7 @@ _NOTHING = Report(
 )
 
 NO_DRGN = (
-    "drgn is not installed, which follows the kernel's structures:"
-    " pip install 'vmcorefs[report]', or Debian's python3-drgn"
+    "drgn is not installed, which follows the kernel's structures: pip install 'vmcorefs[report]'"
 )
 
 
@@ -117,6 +117,14 @@ def _hypervisors_states(image: MemoryImage, kernel: Kernel) -> dict[int, CpuStat
 def _walk(asked: Asked, image: MemoryImage, kernel: Kernel, cpu: int | None) -> Walked | None:
     if not HAS_DRGN:
         asked.miss(_WALKED, NO_DRGN)
+        return None
+    try:
+        # here: a capture initramfs has neither drgn nor what needs it
+        from vmcorefs.reports.report.walk.walk import walk  # noqa: PLC0415
+    except ImportError as error:
+        if not (error.name or "").startswith("drgn"):
+            raise
+        asked.miss(_WALKED, f"drgn is too old, expected 0.1 or later: {error}")
         return None
     vmlinux = image.config.vmlinux or find_vmlinux(kernel.vmcoreinfo)
     try:

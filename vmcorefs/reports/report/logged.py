@@ -15,7 +15,7 @@ _HARDWARE: Final = re.compile(
 """arch/x86/kernel/cpu/mce/, drivers/edac/, drivers/pci/pcie/aer.c, drivers/acpi/apei/,
 arch/x86/kernel/nmi.c, drivers/ata/, drivers/nvme/, block/blk-core.c, thermal/intel/."""
 _WARNING: Final = re.compile(
-    r"WARNING: |BUG: |INFO: (?:task|rcu)|rcu: INFO|Oops|watchdog: |Out of memory: |oom-kill:"
+    r"WARNING: |BUG: |INFO: (?:task|rcu)|rcu: INFO|Oops|Out of memory: |oom-kill:"
     r"|invoked oom-killer|general protection fault|Unable to handle|segfault at"
     r"|EXT4-fs error|XFS .*(?:Corruption|error)|BTRFS (?:error|critical)"
     r"|page allocation (?:failure|stalls)|blocked for more than"

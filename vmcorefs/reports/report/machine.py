@@ -145,16 +145,15 @@ def _clock(kernel: Kernel, field: str) -> int:
     """
     symbols = kernel.symbols
     timekeeper = kernel.structs("timekeeper")["timekeeper"]
-    for name, around in (("timekeeper_data", "tk_data"), ("tk_core", "tk_data")):
-        place = symbols.lookup(name)
-        if place is not None:
-            try:
-                inside = kernel.structs(around)[around].offset("timekeeper")
-            except FormatError:
-                continue
-            break
-    else:
-        place, inside = symbols.require("shadow_timekeeper"), 0
+    place, inside = symbols.lookup("timekeeper_data"), 0  # an array since 6.17
+    if place is None:
+        place = symbols.lookup("tk_core")
+    try:
+        inside = kernel.structs("tk_data")["tk_data"].offset("timekeeper")
+    except FormatError:
+        place = symbols.lookup("shadow_timekeeper")
+    if place is None:
+        raise FormatError("kallsyms: no timekeeper")
     seconds = kernel.image.integer(place + inside + timekeeper.offset(field), 8)
     if not 0 < seconds < _SECONDS:
         raise FormatError(f"the kernel's {field} is {seconds}")

@@ -18,7 +18,7 @@ from vmcorefs.errors import VmcorefsError
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.reports.report.asked import Asked
 from vmcorefs.reports.report.names import Names
-from vmcorefs.reports.report.schema import Blocked, Cpu, Stack, Task
+from vmcorefs.reports.report.schema import Blocked, Cpu, Lock, Stack, Task
 from vmcorefs.reports.report.walk.absent import ABSENT
 from vmcorefs.reports.report.walk.locks import find_lock
 from vmcorefs.reports.report.walk.stacks import describe_task, stack_at, stack_of, try_stack
@@ -122,30 +122,30 @@ def count_states(tasks: list[tuple[drgn.Object, Task]]) -> dict[str, int]:
 def find_blocked(
     asked: Asked, names: Names, tasks: list[tuple[drgn.Object, Task]]
 ) -> list[Blocked]:
-    """The tasks in state D, those with equal stacks together, the largest group first."""
+    """The tasks in state D, those with equal stacks and locks together, the largest group first."""
     blocked = [(object_, task) for object_, task in tasks if task.state == _BLOCKED]
     if len(blocked) > _MAX_BLOCKED:
         asked.miss("blocked", f"the stacks of {len(blocked) - _MAX_BLOCKED} more tasks")
-    groups: dict[tuple[object, ...], list[tuple[float, drgn.Object, Task, Stack]]] = {}
+    groups: dict[tuple[object, ...], list[tuple[float, Task, Stack, Lock | None]]] = {}
     for object_, task in blocked[:_MAX_BLOCKED]:
         stack = try_stack(names, object_)
         lock = find_lock(names, object_, stack)
         key = (stack.functions, stack.broken, lock.address if lock else None)
-        groups.setdefault(key, []).append((_waited(object_), object_, task, stack))
+        groups.setdefault(key, []).append((_waited(object_), task, stack, lock))
     return sorted(
-        (_describe_group(names, members) for members in groups.values()),
+        map(_describe_group, groups.values()),
         key=lambda group: (-len(group.tasks), -(group.seconds or 0)),
     )
 
 
-def _describe_group(names: Names, members: list[tuple[float, drgn.Object, Task, Stack]]) -> Blocked:
+def _describe_group(members: list[tuple[float, Task, Stack, Lock | None]]) -> Blocked:
     members.sort(key=lambda member: -member[0])
-    seconds, object_, _, stack = members[0]
+    seconds, _, stack, lock = members[0]
     return Blocked(
-        tasks=[task for _, _, task, _ in members],
+        tasks=[task for _, task, _, _ in members],
         seconds=seconds if seconds >= 0 else None,
         stack=stack,
-        lock=find_lock(names, object_, stack),
+        lock=lock,
     )
 
 
