@@ -41,7 +41,7 @@ from vmcorefs.discovery.plan import Plan, find_plan
 from vmcorefs.discovery.unreadable import describe_unreadable, telling_unreadable
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FormatError, TruncatedError
-from vmcorefs.kernel.debuginfo import Vmlinux, check_vmlinux, read_vmlinux
+from vmcorefs.kernel.debug.installed import Vmlinux, check_vmlinux, read_vmlinux
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.notes import CrashNotes, read_crash_notes
 from vmcorefs.kernel.pages import KernelPages

@@ -15,7 +15,7 @@ from tests.lab.packages import NATIVE, download, unpack
 from tests.real import tools
 from tests.real.marks import REAL, only
 from tests.real.trees import mounted
-from vmcorefs.kernel.debuginfo import read_build_id
+from vmcorefs.kernel.debug.installed import read_build_id
 
 if TYPE_CHECKING:
     from tests.lab.capture import Capture

@@ -10,8 +10,8 @@ from contextlib import suppress
 from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.cpu_slots import panicked_slot
-from vmcorefs.kernel.debug_modules import DebugModules
-from vmcorefs.kernel.debug_vmlinux import kernel_offset
+from vmcorefs.kernel.debug.debug_modules import DebugModules
+from vmcorefs.kernel.debug.debug_vmlinux import kernel_offset
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.notes import NoteSlot
 from vmcorefs.tree.modules import iter_gdb_commands

@@ -9,7 +9,7 @@ from functools import partial
 from typing import Final
 
 from vmcorefs.errors import VmcorefsError
-from vmcorefs.kernel.debug_modules import DebugModules
+from vmcorefs.kernel.debug.debug_modules import DebugModules
 from vmcorefs.tree.directory import TreeDirectory
 from vmcorefs.tree.file import TreeFile, text_file
 

@@ -15,10 +15,10 @@ from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.structures.version import names_uts, read_uts
 from vmcorefs.errors import ConfigError, VmcorefsError
 from vmcorefs.image import MemoryImage
-from vmcorefs.kernel.debug_modules import DebugModules
-from vmcorefs.kernel.debug_vmlinux import recover_vmlinux
-from vmcorefs.kernel.debuginfo import fetch_vmlinux, find_gdb_scripts, find_vmlinux
-from vmcorefs.kernel.isf import isf_name, recover_isf
+from vmcorefs.kernel.debug.debug_modules import DebugModules
+from vmcorefs.kernel.debug.debug_vmlinux import recover_vmlinux
+from vmcorefs.kernel.debug.installed import fetch_vmlinux, find_gdb_scripts, find_vmlinux
+from vmcorefs.kernel.debug.isf import isf_name, recover_isf
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.once import once
 from vmcorefs.kernel.symbols import Symbols

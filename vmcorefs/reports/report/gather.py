@@ -11,7 +11,7 @@ from vmcorefs.core.elf.registers import CpuState
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.cpu_slots import has_saved_registers, slots_of_cpus
-from vmcorefs.kernel.debuginfo import find_vmlinux
+from vmcorefs.kernel.debug.installed import find_vmlinux
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.reports.crash import report_image, report_log
 from vmcorefs.reports.report.asked import Asked

@@ -16,7 +16,7 @@ from vmcorefs.errors import (
     UnsupportedError,
     VmcorefsError,
 )
-from vmcorefs.kernel.debug_vmlinux import recover_vmlinux
+from vmcorefs.kernel.debug.debug_vmlinux import recover_vmlinux
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.reader import Reader
 from vmcorefs.reports.report.walk.absent import ABSENT

@@ -13,8 +13,8 @@ from tests.builders.kallsyms import SYMBOLS, write_kernel
 from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
 from vmcorefs.errors import FormatError, UnsupportedError
-from vmcorefs.kernel.debug_vmlinux import NEEDED
-from vmcorefs.kernel.isf import isf_name, recover_isf
+from vmcorefs.kernel.debug.debug_vmlinux import NEEDED
+from vmcorefs.kernel.debug.isf import isf_name, recover_isf
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.symbols import Symbols
 

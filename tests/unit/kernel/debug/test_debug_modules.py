@@ -20,9 +20,9 @@ from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
-from vmcorefs.kernel import debug_modules
-from vmcorefs.kernel.debug_modules import DebugModules
-from vmcorefs.kernel.debug_vmlinux import NEEDED
+from vmcorefs.kernel.debug import debug_modules
+from vmcorefs.kernel.debug.debug_modules import DebugModules
+from vmcorefs.kernel.debug.debug_vmlinux import NEEDED
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.symbols import find_symbols
 

@@ -17,7 +17,7 @@ from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
 from vmcorefs.core.structures.btf import Struct
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
-from vmcorefs.kernel.debug_vmlinux import (
+from vmcorefs.kernel.debug.debug_vmlinux import (
     NEEDED,
     _known_sizes,
     _pac_mask,
@@ -27,8 +27,8 @@ from vmcorefs.kernel.debug_vmlinux import (
     kernel_offset,
     recover_vmlinux,
 )
+from vmcorefs.kernel.debug.places import find_places
 from vmcorefs.kernel.kernel import Kernel
-from vmcorefs.kernel.places import find_places
 from vmcorefs.kernel.symbols import Symbols
 
 T = 0xFFFFFFFF81000000

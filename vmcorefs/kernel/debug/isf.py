@@ -8,8 +8,13 @@ from vmcorefs.core.debuginfo.isf import make_isf
 from vmcorefs.core.debuginfo.vmlinux import at_link_addresses
 from vmcorefs.core.structures.kallsyms import find_tables
 from vmcorefs.errors import UnsupportedError
-from vmcorefs.kernel.debug_vmlinux import NEEDED, has_signed_chars, kernel_offset, read_declared
-from vmcorefs.kernel.debuginfo import build_id_of
+from vmcorefs.kernel.debug.debug_vmlinux import (
+    NEEDED,
+    has_signed_chars,
+    kernel_offset,
+    read_declared,
+)
+from vmcorefs.kernel.debug.installed import build_id_of
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.symbols import Symbols
 

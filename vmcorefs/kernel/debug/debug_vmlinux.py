@@ -18,8 +18,8 @@ from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
 from vmcorefs.core.structures.btf_table import TypeTable, read_types
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.errors import FaultError, FormatError, VmcorefsError
+from vmcorefs.kernel.debug.places import find_places, sizes_of
 from vmcorefs.kernel.kernel import Kernel
-from vmcorefs.kernel.places import find_places, sizes_of
 from vmcorefs.kernel.symbols import Symbols
 
 log = logging.getLogger(__name__)

@@ -13,7 +13,7 @@ from vmcorefs.core.debuginfo.vmlinux import make_vmlinux
 from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
 from vmcorefs.core.structures.kallsyms import SymbolTable
-from vmcorefs.kernel import debuginfo
+from vmcorefs.kernel.debug import installed as debuginfo
 
 BUILD_ID = "3b43fad5034874490492495d552c0af6a5fab235"
 

@@ -17,10 +17,10 @@ from vmcorefs.core.structures.btf_table import read_types
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.module_parts import ModuleParts, ModuleReader, OrcTables
 from vmcorefs.errors import FormatError, VmcorefsError
-from vmcorefs.kernel.debug_vmlinux import NEEDED, has_signed_chars
+from vmcorefs.kernel.debug.debug_vmlinux import NEEDED, has_signed_chars
+from vmcorefs.kernel.debug.places import find_places
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.once import once
-from vmcorefs.kernel.places import find_places
 from vmcorefs.kernel.symbols import Symbols
 
 log = logging.getLogger(__name__)

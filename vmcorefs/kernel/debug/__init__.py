@@ -1,0 +1,1 @@
+"""Files that describe the kernel to other tools, made of its memory, or found on this machine."""
