@@ -10,7 +10,7 @@ from vmcorefs.core.maps.memory_map import MemoryMap
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.placement import FLAT
 from vmcorefs.core.space.ranges import Ranges, make_ranges, subtract, total_size
-from vmcorefs.core.space.units import counted, format_range, format_size
+from vmcorefs.core.space.units import KERNEL_HALF, counted, format_range, format_size
 from vmcorefs.discovery.backup import Backup
 from vmcorefs.discovery.explore import TOO_MANY, Explorer
 from vmcorefs.discovery.found import FoundKernel
@@ -246,7 +246,7 @@ def _was_linked_at(machine: int, vaddr: int, offset: str) -> bool:
     except ValueError:
         return False
     if machine != EM_X86_64:
-        return linked >= 1 << 63
+        return linked >= KERNEL_HALF
     # CONFIG_PHYSICAL_START above __START_KERNEL_map, aligned to CONFIG_PHYSICAL_ALIGN
     return not linked % (2 << 20) and 0 <= linked - START_KERNEL_MAP < 1 << 30
 

@@ -12,13 +12,13 @@ import numpy as np
 from vmcorefs.core.elf.elf import EM_AARCH64, EM_RISCV, EM_X86_64
 from vmcorefs.core.paging.direct_map import DirectMap, Told, weigh
 from vmcorefs.core.space.extents import Kind
+from vmcorefs.core.space.units import KERNEL_HALF
 from vmcorefs.errors import VmcorefsError
 
 if TYPE_CHECKING:
     from vmcorefs.kernel.kernel import Kernel
 
 _ADDRESSES = 1 << 64
-_KERNEL_HALF = 1 << 63
 _PUD_SIZE = 1 << 30  # KASLR moves x86-64's direct map by multiples of this (arch/x86/mm/kaslr.c)
 _MAX_ROOTS = 1 << 9
 
@@ -45,7 +45,7 @@ def _iter_told(kernel: Kernel) -> Iterator[Told]:
         if kernel.machine == EM_X86_64:
             # without CONFIG_DYNAMIC_MEMORY_LAYOUT it is a constant, which depends on the version
             value = kernel.image.pointer(kernel.symbol("page_offset_base"))
-            if value >= _KERNEL_HALF and not value % _PUD_SIZE:
+            if value >= KERNEL_HALF and not value % _PUD_SIZE:
                 yield value, "page_offset_base", True
         elif kernel.machine == EM_AARCH64:
             # PAGE_OFFSET of 5.4 and later (arch/arm64/include/asm/memory.h)

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
+from vmcorefs.core.space.units import KERNEL_HALF
 from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.cpu_slots import panicked_slot
@@ -16,8 +17,6 @@ from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.notes import NoteSlot
 from vmcorefs.tree.modules import iter_gdb_commands
 from vmcorefs.tree.threads import Threads, list_threads
-
-_KERNEL = 1 << 63  # the kernel's half of 64-bit addresses
 
 
 def make_gdbinit(
@@ -78,7 +77,7 @@ def _place_per_cpu(kernel: Kernel) -> str:
     """
     with suppress(VmcorefsError):
         start = kernel.symbol("__per_cpu_start")
-        if start < _KERNEL:
+        if start < KERNEL_HALF:
             return f" -s .data..percpu {start:#x}"
     return ""
 

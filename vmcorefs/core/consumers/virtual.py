@@ -8,12 +8,11 @@ from vmcorefs.core.consumers.objection import GIVE_VMCOREINFO, Objection
 from vmcorefs.core.elf.dump_headers import DumpHeaders
 from vmcorefs.core.elf.elf import EM_AARCH64, EM_PPC64, EM_RISCV, EM_X86_64, PT_LOAD, PT_NOTE
 from vmcorefs.core.elf.notes import find_vmcoreinfo
-from vmcorefs.core.space.units import format_size
+from vmcorefs.core.space.units import KERNEL_HALF, format_size
 
 START_KERNEL_MAP = 0xFFFFFFFF80000000
 """__START_KERNEL_map of x86-64 (arch/x86/include/asm/page_64_types.h): text is above it."""
 
-_KERNEL_HALF = 1 << 63
 _UPPER_HALF = (EM_X86_64, EM_AARCH64, EM_RISCV, EM_PPC64)
 
 _NOTE_TAIL = 32
@@ -185,7 +184,7 @@ def _drgn_believes_p_vaddr(dump: DumpHeaders) -> Iterator[Objection]:
     if (vaddrs == 0).any():
         rule = "it trusts p_vaddr 0, and so reads memory near address 0, where there is none"
         yield Objection(rule, source, remedy)
-    wrong = vaddrs[(vaddrs > 0) & (vaddrs < _KERNEL_HALF)]
+    wrong = vaddrs[(vaddrs > 0) & (vaddrs < KERNEL_HALF)]
     if len(wrong) and dump.header.e_machine in _UPPER_HALF:
         rule = f"it trusts p_vaddr {int(wrong[0]):#x}, which is no address of a kernel"
         yield Objection(rule, source, remedy)

@@ -6,6 +6,9 @@ import re
 
 from vmcorefs.errors import ConfigError
 
+KERNEL_HALF = 1 << 63
+"""Where the kernel's half of the virtual addresses of a 64-bit machine begins."""
+
 PAGE_SIZE = 4096
 """Page size in bytes where the crashed kernel's (PAGESIZE in VMCOREINFO) is not known."""
 

@@ -6,15 +6,13 @@ from collections.abc import Iterable
 
 import numpy as np
 
+from vmcorefs.core.space.units import KERNEL_HALF
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.reports.report.schema import Frame
 
 _MAX_OFFSET = 1 << 24
 """A symbol further below than this does not hold the address: it is in no code."""
 
-_KERNEL = 1 << 63
-"""Where the kernel's half of 64-bit addresses begins. Per-CPU symbols of x86-64 are offsets, below
-it (before 6.15), and so are the addresses of user space."""
 _MARKS = ("__start_", "__stop_")  # include/asm-generic/vmlinux.lds.h, scripts/module.lds.S
 
 
@@ -52,7 +50,7 @@ class Names:
 
         Marks of the linker, where another section ends, are no variables.
         """
-        if not _KERNEL <= address < 1 << 64:
+        if not KERNEL_HALF <= address < 1 << 64:
             return ""
         for table in self._tables:
             for row in np.flatnonzero(table.addresses == np.uint64(address)).tolist():
@@ -63,7 +61,8 @@ class Names:
     def _find(self, address: int) -> tuple[SymbolTable, int] | None:
         """The nearest symbol at or below an address, over all tables."""
         best: tuple[int, SymbolTable, int] | None = None
-        if not _KERNEL <= address < 1 << 64:
+        # per-CPU symbols of x86-64 are below, offsets before 6.15, and so is all of user space
+        if not KERNEL_HALF <= address < 1 << 64:
             return None
         for table, order, starts in zip(self._tables, self._orders, self._sorted, strict=True):
             at = int(starts.searchsorted(np.uint64(address), side="right")) - 1

@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from drgn.helpers.linux.locking import mutex_owner, rwsem_owner
 
+from vmcorefs.core.space.units import KERNEL_HALF
 from vmcorefs.reports.report.names import Names
 from vmcorefs.reports.report.schema import Lock, Stack
 from vmcorefs.reports.report.walk.absent import ABSENT
@@ -25,7 +26,6 @@ _STACK_SIZES: Final = (1 << 16, 1 << 15, 1 << 14, 1 << 13)
 _MAX_STACK: Final = _STACK_SIZES[0]
 _MAX_WAITERS: Final = 4096
 _WORD: Final = 8
-_KERNEL: Final = 1 << 63  # the kernel's half of addresses
 
 _Owner = Callable[[drgn.Object], drgn.Object]
 _KINDS: Final[Mapping[str, tuple[str, tuple[str, ...], _Owner]]] = {
@@ -72,7 +72,7 @@ def _locks(task: drgn.Object, kind: str, waiter: str) -> Iterator[drgn.Object]:
     bottom = int(task.stack)
     words = np.frombuffer(_read_stack(program, bottom), dtype="<u8")
     # a lock is in no stack; in this one, a pointer to a waiter may look like the end of one
-    elsewhere = words[(words >= _KERNEL) & ((words < bottom) | (words >= bottom + _MAX_STACK))]
+    elsewhere = words[(words >= KERNEL_HALF) & ((words < bottom) | (words >= bottom + _MAX_STACK))]
     for at in np.flatnonzero(words == int(task)).tolist():
         place = bottom + _WORD * at - inside
         try:
