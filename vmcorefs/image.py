@@ -47,10 +47,10 @@ from vmcorefs.kernel.notes import CrashNotes, read_crash_notes
 from vmcorefs.kernel.pages import KernelPages
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource, Source
-from vmcorefs.sources.dump import DumpFile
+from vmcorefs.sources.dumps.dump import DumpFile
+from vmcorefs.sources.dumps.flattened import Unflattened
+from vmcorefs.sources.dumps.pages import DumpPages
 from vmcorefs.sources.file import FileSource
-from vmcorefs.sources.flattened import Unflattened
-from vmcorefs.sources.pages import DumpPages
 from vmcorefs.sources.registry import open_inputs
 from vmcorefs.sources.unreadable import LookedAt, look_at
 from vmcorefs.system.files import read_file

@@ -20,7 +20,7 @@ from vmcorefs.core.maps.iomem import MAX_REGIONS
 from vmcorefs.reports.estimate import SAMPLES
 from vmcorefs.save.formats.kdump_resume import STEP_BACK
 from vmcorefs.save.report import as_dict
-from vmcorefs.sources.diskdump_part import MAX_RUNS
+from vmcorefs.sources.dumps.diskdump_part import MAX_RUNS
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]

@@ -22,9 +22,9 @@ from vmcorefs.discovery.dump import cut_into_slots
 from vmcorefs.errors import FaultError, SourceIOError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource
-from vmcorefs.sources.diskdump import open_diskdump
+from vmcorefs.sources.dumps.diskdump import open_diskdump
+from vmcorefs.sources.dumps.flattened import Unflattened
 from vmcorefs.sources.file import FileSource
-from vmcorefs.sources.flattened import Unflattened
 
 HUGE = (1 << 64) - 1
 _MOST_PAGES = 200

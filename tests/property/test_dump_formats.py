@@ -8,8 +8,8 @@ from tests.builders.kdumps import CODECS, PAGE, Kdump, flatten, stamped_page
 from tests.fuzz.dumps import BytesFile
 from vmcorefs.core.space.extents import Kind
 from vmcorefs.reader import Reader
-from vmcorefs.sources.diskdump import open_diskdump
-from vmcorefs.sources.flattened import Unflattened
+from vmcorefs.sources.dumps.diskdump import open_diskdump
+from vmcorefs.sources.dumps.flattened import Unflattened
 
 pfns = st.sets(st.integers(0, 90), max_size=60)
 

@@ -20,7 +20,7 @@ from vmcorefs import (
     SourceIOError,
     TruncatedError,
 )
-from vmcorefs.sources import diskdump, diskdump_part
+from vmcorefs.sources.dumps import diskdump, diskdump_part
 
 
 @pytest.mark.parametrize("truncated", [False, True])

@@ -21,8 +21,8 @@ from vmcorefs import (
 )
 from vmcorefs.core.space.extents import Kind
 from vmcorefs.errors import UnsupportedError
+from vmcorefs.sources.dumps.flattened import Unflattened
 from vmcorefs.sources.file import FileSource
-from vmcorefs.sources.flattened import Unflattened
 
 
 def shuffled(data: bytes, size: int = 5000) -> list[tuple[int, bytes]]:

@@ -25,7 +25,7 @@ from vmcorefs import (
     TruncatedError,
 )
 from vmcorefs.core.space.extents import Kind
-from vmcorefs.sources.pages import DumpPages
+from vmcorefs.sources.dumps.pages import DumpPages
 
 
 @pytest.mark.parametrize("codec", CODECS)

@@ -39,7 +39,7 @@ from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FormatError, LayoutError, TruncatedError
 from vmcorefs.kernel.notes import CrashNotes, NoteSlot, read_crash_notes
 from vmcorefs.reader import Reader
-from vmcorefs.sources.dump import DumpFile
+from vmcorefs.sources.dumps.dump import DumpFile
 from vmcorefs.system.progress import Progress
 
 _OF_CPU = (b"CORE", b"LINUX")

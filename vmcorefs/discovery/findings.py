@@ -20,7 +20,7 @@ from vmcorefs.discovery.plan import Plan
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.kernel.notes import CrashNotes
 from vmcorefs.kernel.page_tables import START_KERNEL_MAP
-from vmcorefs.sources.dump import DumpFile
+from vmcorefs.sources.dumps.dump import DumpFile
 
 _SHOWN = 4
 

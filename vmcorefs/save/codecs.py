@@ -19,7 +19,7 @@ import msgspec
 
 from vmcorefs.core.formats.kdump.descriptors import Flag
 from vmcorefs.errors import UnsupportedError
-from vmcorefs.sources.page_codecs import load_library
+from vmcorefs.sources.dumps.page_codecs import load_library
 
 Buffer = bytes | bytearray | memoryview
 Compress = Callable[[Iterable[bytes]], Iterable[Buffer]]

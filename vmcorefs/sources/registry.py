@@ -16,11 +16,11 @@ from vmcorefs.core.formats.kdump.headers import SIGNATURE as KDUMP
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError, SourceIOError, UnsupportedError
-from vmcorefs.sources.diskdump import open_diskdump
-from vmcorefs.sources.dump import DumpFile, File
-from vmcorefs.sources.elf import open_elf
+from vmcorefs.sources.dumps.diskdump import open_diskdump
+from vmcorefs.sources.dumps.dump import DumpFile, File
+from vmcorefs.sources.dumps.elf import open_elf
+from vmcorefs.sources.dumps.flattened import Unflattened
 from vmcorefs.sources.file import FileSource
-from vmcorefs.sources.flattened import Unflattened
 from vmcorefs.sources.foreign import doubt, refuse_foreign
 from vmcorefs.sources.pieces import lay_out_pieces, open_file
 from vmcorefs.sources.unreadable import LookedAt, look_at

@@ -17,7 +17,7 @@ from vmcorefs.save.origin import Origin
 from vmcorefs.save.pages import Batch, PageReader, batch_pages, batches
 from vmcorefs.save.pipeline import map_in_order
 from vmcorefs.save.survey import Survey
-from vmcorefs.sources.page_codecs import find_decompressor
+from vmcorefs.sources.dumps.page_codecs import find_decompressor
 
 
 @runtime_checkable

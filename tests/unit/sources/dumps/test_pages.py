@@ -15,8 +15,8 @@ from tests.builders.elf_dumps import save_dump
 from tests.builders.kdumps import PAGE, Kdump, stamped_page
 from tests.conftest import Opener
 from tests.waiting import PATIENCE, wait_for
-from vmcorefs.sources import pages
-from vmcorefs.sources.pages import AHEAD, BATCH, DumpPages
+from vmcorefs.sources.dumps import pages
+from vmcorefs.sources.dumps.pages import AHEAD, BATCH, DumpPages
 from vmcorefs.tree.file import TreeFile
 
 

@@ -17,7 +17,7 @@ from vmcorefs.core.formats.flattened import RECORD_SIZE, START_SIZE, check_start
 from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.errors import FormatError, SourceIOError
 from vmcorefs.sources.base import WithoutHoles, check_bounds
-from vmcorefs.sources.dump import File
+from vmcorefs.sources.dumps.dump import File
 from vmcorefs.sources.file import FileSource
 
 _MAX_REWRITTEN = 4096

@@ -25,9 +25,9 @@ from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.formats.kdump.descriptors import COMPRESSED, DESC_SIZE, desc_dtype
 from vmcorefs.errors import SourceIOError, UnsupportedError
 from vmcorefs.sources.base import Source, WithoutHoles, check_bounds
-from vmcorefs.sources.dump import File
+from vmcorefs.sources.dumps.dump import File
+from vmcorefs.sources.dumps.page_codecs import Decompress, find_decompressor
 from vmcorefs.sources.file import FileSource
-from vmcorefs.sources.page_codecs import Decompress, find_decompressor
 
 CACHE_SIZE = 32 << 20
 """Bytes of decompressed pages in the cache."""

@@ -1,0 +1,1 @@
+"""Dumps: files that say themselves which memory they hold. An opener for each format."""
