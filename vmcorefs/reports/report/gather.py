@@ -16,7 +16,8 @@ from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.reports.crash import report_image, report_log
 from vmcorefs.reports.report.asked import Asked
 from vmcorefs.reports.report.by_stack import title_by_stack
-from vmcorefs.reports.report.logged import hardware_errors, last_warnings
+from vmcorefs.reports.report.hardware import find_device_dumps, read_recovered
+from vmcorefs.reports.report.logged import hardware_errors, last_oom, last_warnings
 from vmcorefs.reports.report.machine import (
     UNKNOWN_MACHINE,
     describe_machine,
@@ -24,13 +25,14 @@ from vmcorefs.reports.report.machine import (
     read_taints,
 )
 from vmcorefs.reports.report.schema import VERSION, Report, Why
+from vmcorefs.reports.report.watchdogs import read_watchdogs
 
 if TYPE_CHECKING:
     from vmcorefs.reports.report.walk.walk import Walked
 
 HAS_DRGN = find_spec("drgn") is not None
 
-_WALKED = "cpus, tasks, blocked, memory, modules"
+_WALKED = "cpus, tasks, blocked, memory, modules, disks"
 _NOTHING = Report(
     schema=VERSION,
     died=UNKNOWN_MACHINE,
@@ -41,7 +43,12 @@ _NOTHING = Report(
     blocked=[],
     memory=None,
     modules=[],
+    disks=[],
+    oom=None,
+    watchdogs={},
     hardware=[],
+    recovered=None,
+    devices=[],
     warnings=[],
     unknown=[],
 )
@@ -85,7 +92,12 @@ def make_report(image: MemoryImage) -> Report:
         blocked=walked.blocked if walked else [],
         memory=walked.memory if walked else None,
         modules=walked.modules if walked else [],
+        disks=walked.disks if walked else [],
+        oom=last_oom(log),
+        watchdogs=read_watchdogs(asked, kernel),
         hardware=hardware_errors(log),
+        recovered=asked.get("recovered", lambda: read_recovered(kernel)),
+        devices=find_device_dumps(image.notes),
         warnings=last_warnings(log),
         unknown=asked.unknown,
     )

@@ -127,18 +127,20 @@ def _memory(kernel: Kernel) -> int:
 
 def _time(kernel: Kernel) -> float:
     crash_time = kernel.vmcoreinfo.crash_time
-    return float(crash_time if crash_time is not None else _clock(kernel, "xtime_sec"))
+    return float(crash_time if crash_time is not None else clock(kernel, "xtime_sec"))
 
 
 def _uptime(kernel: Kernel, log: str) -> float:
     """Seconds since boot: when the log ends, if the machine panicked; else by its clock."""
     if panicked_cpu(kernel) is not None and (stamp := _STAMP.findall(log)):
         return float(stamp[-1])
-    return float(_clock(kernel, "ktime_sec"))
+    return float(clock(kernel, "ktime_sec"))
 
 
-def _clock(kernel: Kernel, field: str) -> int:
-    """A field of ``struct timekeeper`` (kernel/time/timekeeping.c).
+def clock(kernel: Kernel, field: str) -> int:
+    """A field of ``struct timekeeper`` in seconds: ``xtime_sec`` (1970), ``ktime_sec`` (boot).
+
+    Source: kernel/time/timekeeping.c.
 
     Before 6.13, ``tk_core`` had no type of its own, but there was a copy with one, made at each
     tick.

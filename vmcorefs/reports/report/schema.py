@@ -71,6 +71,20 @@ class Task(msgspec.Struct, frozen=True):
     state: str
 
 
+class Queued(msgspec.Struct, frozen=True):
+    """A task that could run, but did not: it waits for a CPU.
+
+    Attributes:
+        task: The task.
+        priority: The kernel's: below 100 in real time, 100 to 139 as nice(1) has it.
+        seconds: For how long it has waited; None if the kernel does not keep it.
+    """
+
+    task: Task
+    priority: int
+    seconds: float | None
+
+
 class Cpu(msgspec.Struct, frozen=True):
     """What a CPU did.
 
@@ -80,6 +94,9 @@ class Cpu(msgspec.Struct, frozen=True):
         panicked: Whether it is the CPU that ended the machine.
         running: Tasks in its run queue, the current one included unless that is the idle task.
         stack: The current task's; None if it cannot be told.
+        queue: The tasks in its run queue that did not run, the one that has waited longest first.
+        unwatched: Seconds since its watchdog last saw it change tasks, some 1.1 s at a time; None
+            if nothing watched for soft lockups there.
     """
 
     number: int
@@ -87,22 +104,29 @@ class Cpu(msgspec.Struct, frozen=True):
     panicked: bool
     running: int | None
     stack: Stack | None
+    queue: list[Queued]
+    unwatched: float | None
 
 
 class Lock(msgspec.Struct, frozen=True):
     """What a task waits for.
 
     Attributes:
-        kind: ``mutex`` or ``rw_semaphore``.
-        address: Where it is.
+        kind: A structure of the kernel: ``mutex``, ``rw_semaphore``, ``rt_mutex``, ``semaphore``,
+            ``percpu_rw_semaphore``, ``completion`` or ``wait_queue_head``; ``page lock`` or
+            ``page writeback``; or ``bit`` or ``variable``, of which it waits for a change.
+        address: Where it is; of a page, that of its ``struct page``.
         symbol: Its name, if it is a variable.
-        owner: Who holds it; None if that is not recorded.
+        owner: Who holds it; None if that is not recorded: it is of mutexes, rt_mutexes,
+            rw_semaphores, and, since 6.16, of semaphores.
+        what: Of a page, which one it is of what; else empty.
     """
 
     kind: str
     address: int
     symbol: str
     owner: Task | None
+    what: str = ""
 
 
 class Blocked(msgspec.Struct, frozen=True):
@@ -113,12 +137,30 @@ class Blocked(msgspec.Struct, frozen=True):
         seconds: Since when that one has; None if the kernel does not keep it.
         stack: Its stack.
         lock: What it waits for; None if that is no lock, or cannot be told.
+        io: Whether it waits for input or output.
     """
 
     tasks: list[Task]
     seconds: float | None
     stack: Stack
     lock: Lock | None
+    io: bool
+
+
+class Disk(msgspec.Struct, frozen=True):
+    """A block device that had requests under way.
+
+    Attributes:
+        name: Its name.
+        reads: Requests that read.
+        writes: Requests that write, discard, flush and the like.
+        seconds: How long ago the oldest was made, in whole seconds; None if none of them says.
+    """
+
+    name: str
+    reads: int
+    writes: int
+    seconds: float | None
 
 
 class Died(msgspec.Struct, frozen=True):
@@ -182,11 +224,67 @@ class Slab(msgspec.Struct, frozen=True):
 
 
 class Process(msgspec.Struct, frozen=True):
-    """A process, and the bytes of memory that are mapped in it (RSS)."""
+    """A process, and the memory that it had.
+
+    Attributes:
+        pid: Its number.
+        comm: Its name.
+        rss: Bytes that are mapped in it.
+        swapped: Bytes of it that were swapped out.
+        page_tables: Bytes of its page tables.
+        oom_score_adj: By how many thousandths of memory it was to look larger (or smaller) to the
+            OOM killer.
+    """
 
     pid: int
     comm: str
     rss: int
+    swapped: int
+    page_tables: int
+    oom_score_adj: int
+
+
+class Zone(msgspec.Struct, frozen=True):
+    """A zone of memory: bytes. Below ``min`` only the kernel's emergencies get any of it.
+
+    Attributes:
+        node: The NUMA node.
+        name: As /proc/zoneinfo has it.
+        managed: That the page allocator has.
+        free: That nobody uses.
+        min: Below this, who wants memory must free some first.
+        low: Below this, kswapd wakes.
+        high: Above this, kswapd sleeps.
+    """
+
+    node: int
+    name: str
+    managed: int
+    free: int
+    min: int
+    low: int
+    high: int
+
+
+class Oom(msgspec.Struct, frozen=True):
+    """The last time that memory ran out, by the log.
+
+    Attributes:
+        times: How often it had, as far as the log goes back.
+        invoked_by: The task that wanted memory.
+        order: It wanted 2**order pages.
+        gfp: How it wanted them (include/linux/gfp_types.h).
+        constraint: What limited it: ``CONSTRAINT_NONE`` nothing, so that the machine was full,
+            ``CONSTRAINT_MEMCG`` its cgroup; empty if the kernel did not get as far as to say.
+        killed: What was killed for it, as the kernel says it; empty if nothing was.
+    """
+
+    times: int
+    invoked_by: str
+    order: int | None
+    gfp: str
+    constraint: str
+    killed: str
 
 
 class Memory(msgspec.Struct, frozen=True):
@@ -196,11 +294,13 @@ class Memory(msgspec.Struct, frozen=True):
         counters: Bytes, by name as /proc/vmstat has it.
         slabs: The largest slab caches.
         processes: The largest processes.
+        zones: The zones that have memory.
     """
 
     counters: dict[str, int]
     slabs: list[Slab]
     processes: list[Process]
+    zones: list[Zone]
 
 
 class Module(msgspec.Struct, frozen=True):
@@ -210,6 +310,27 @@ class Module(msgspec.Struct, frozen=True):
     version: str
     size: int | None
     taints: str
+
+
+class Recovered(msgspec.Struct, frozen=True):
+    """Errors of the hardware that the kernel went on after (``hwerr_data``).
+
+    Attributes:
+        kind: ``cpu``, ``memory``, ``pci``, ``cxl`` or ``others``.
+        count: How many.
+        time: When the last was, in seconds since 1970.
+    """
+
+    kind: str
+    count: int
+    time: int
+
+
+class DeviceDump(msgspec.Struct, frozen=True):
+    """What a driver saved of its device in the capture kernel (NT_VMCOREDD): a name, and bytes."""
+
+    name: str
+    size: int
 
 
 class Unknown(msgspec.Struct, frozen=True):
@@ -232,7 +353,12 @@ class Report(msgspec.Struct, frozen=True):
         blocked: The tasks that could not go on, grouped.
         memory: Where memory was; None if nothing of it can be told.
         modules: What was loaded.
+        disks: The block devices that had requests under way.
+        oom: The last time that memory ran out; None if the log tells of none.
+        watchdogs: What would have noticed a hang, or made it a panic: values by sysctl(8)'s names.
         hardware: What the hardware complained of, in the log.
+        recovered: Its errors that the kernel counted; None if it does not, as before 6.19.
+        devices: What drivers saved of their devices.
         warnings: The last lines of the log that warn, before the end.
         unknown: What could not be had.
     """
@@ -246,6 +372,11 @@ class Report(msgspec.Struct, frozen=True):
     blocked: list[Blocked]
     memory: Memory | None
     modules: list[Module]
+    disks: list[Disk]
+    oom: Oom | None
+    watchdogs: dict[str, int]
     hardware: list[str]
+    recovered: list[Recovered] | None
+    devices: list[DeviceDump]
     warnings: list[str]
     unknown: list[Unknown]

@@ -12,9 +12,12 @@ from vmcorefs.reports.report.schema import (
     Blocked,
     Cpu,
     Died,
+    Disk,
     Lock,
     Memory,
     Module,
+    Oom,
+    Recovered,
     Report,
     Stack,
     Task,
@@ -24,6 +27,7 @@ from vmcorefs.reports.report.schema import (
 Rows = Iterator[tuple[str, str]]
 
 _SHOWN: Final = 8
+_LONG: Final = 5.0  # seconds: a watchdog runs every 4 s (kernel/watchdog.c, set_sample_period)
 _STATES: Final = {
     "R": "running",
     "S": "sleeping",
@@ -43,12 +47,18 @@ def format_report(report: Report) -> list[str]:
         *_format_died(report.died),
         *_format_why(report.why, report.crash),
         *(row for cpu in report.cpus if not cpu.panicked for row in _format_cpu(cpu)),
+        *(row for cpu in report.cpus for row in _format_queue(cpu)),
         *_format_tasks(report.tasks),
         *(row for group in report.blocked[:_SHOWN] for row in _format_blocked(group)),
         *_more("blocked", len(report.blocked) - _SHOWN, "more groups"),
+        *(("disks", _format_disk(disk)) for disk in report.disks),
+        *(_format_oom(report.oom) if report.oom is not None else ()),
         *(_format_memory(report.memory) if report.memory is not None else ()),
         *_format_modules(report.modules),
         *(("hardware", line) for line in report.hardware),
+        *(("hardware", _format_recovered(one)) for one in report.recovered or ()),
+        *(("hardware", f"{one.name}: {format_size(one.size)} saved") for one in report.devices),
+        *_format_watchdogs(report.watchdogs),
         *(("log", line) for line in report.warnings),
         *(("unknown", f"{missed.field}: {missed.why}") for missed in report.unknown),
     ]
@@ -113,6 +123,20 @@ def _format_cpu(cpu: Cpu) -> Rows:
         yield f"cpu {cpu.number}", calls or f"... {cpu.stack.broken}"
 
 
+def _format_queue(cpu: Cpu) -> Rows:
+    """What waits for a CPU; of the one that ended the machine too."""
+    waiting = ", ".join(_format_task(one.task) + _since(one.seconds) for one in cpu.queue[:_SHOWN])
+    more = f" and {len(cpu.queue) - _SHOWN} more" if len(cpu.queue) > _SHOWN else ""
+    if waiting:
+        yield f"cpu {cpu.number}", f"waiting for it: {waiting}{more}"
+    if cpu.unwatched is not None and cpu.unwatched > _LONG:
+        yield f"cpu {cpu.number}", f"has not run its watchdog for {cpu.unwatched:.0f} s"
+
+
+def _since(seconds: float | None) -> str:
+    return "" if seconds is None else f", {seconds:.1f} s"
+
+
 def _format_tasks(tasks: dict[str, int]) -> Rows:
     counts = (f"{count} {_STATES.get(state, state)}" for state, count in tasks.items())
     yield "tasks", ", ".join(counts) or "none found"
@@ -121,8 +145,8 @@ def _format_tasks(tasks: dict[str, int]) -> Rows:
 def _format_blocked(group: Blocked) -> Rows:
     names = ", ".join(_format_task(task) for task in group.tasks[:_SHOWN])
     more = f" and {len(group.tasks) - _SHOWN} more" if len(group.tasks) > _SHOWN else ""
-    since = "" if group.seconds is None else f", {group.seconds:.1f} s"
-    yield "blocked", f"{names}{more}{since}"
+    io = ", waiting for input or output" * group.io
+    yield "blocked", f"{names}{more}{_since(group.seconds)}{io}"
     if group.lock is not None:
         yield "blocked", f"  waits for {_format_lock(group.lock)}"
     for _, line in _format_stack("blocked", group.stack):
@@ -131,8 +155,34 @@ def _format_blocked(group: Blocked) -> Rows:
 
 def _format_lock(lock: Lock) -> str:
     name = lock.symbol or f"the {lock.kind} at {lock.address:#x}"
+    if lock.what:
+        name = f"the {lock.kind} of {lock.what}"
     holder = "whose holder is not recorded" if lock.owner is None else "held by "
     return f"{name}, {holder}{_format_task(lock.owner) if lock.owner is not None else ''}"
+
+
+def _format_disk(disk: Disk) -> str:
+    since = "" if disk.seconds is None else f", the oldest for {disk.seconds:.0f} s"
+    return f"{disk.name}: {disk.reads} reads and {disk.writes} writes under way{since}"
+
+
+def _format_oom(oom: Oom) -> Rows:
+    order = "" if oom.order is None else f" of order {oom.order}"
+    limit = f", {oom.constraint}" if oom.constraint else ""
+    yield "oom", f"{oom.invoked_by} wanted pages{order} ({oom.gfp}){limit}"
+    if oom.killed:
+        yield "oom", oom.killed
+
+
+def _format_recovered(one: Recovered) -> str:
+    when = datetime.fromtimestamp(one.time, UTC)
+    return f"{one.kind}: recovered {one.count} times, last {when:%F %T} UTC"
+
+
+def _format_watchdogs(settings: dict[str, int]) -> Rows:
+    on = " ".join(f"{name}={value}" for name, value in settings.items() if value)
+    if on:
+        yield "watchdog", on
 
 
 def _format_memory(memory: Memory) -> Rows:

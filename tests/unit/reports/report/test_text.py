@@ -12,12 +12,17 @@ from vmcorefs.reports.report.schema import (
     VERSION,
     Blocked,
     Cpu,
+    DeviceDump,
     Died,
+    Disk,
     Frame,
     Lock,
     Memory,
     Module,
+    Oom,
     Process,
+    Queued,
+    Recovered,
     Report,
     Slab,
     Stack,
@@ -25,6 +30,7 @@ from vmcorefs.reports.report.schema import (
     Task,
     Unknown,
     Why,
+    Zone,
 )
 from vmcorefs.reports.report.text import format_report
 
@@ -63,8 +69,16 @@ _REPORT = Report(
         stack=_STACK,
     ),
     cpus=[
-        Cpu(0, Task(0, 0, "swapper/0", "R"), False, 3, Stack([Frame(5, "halt", 5)])),
-        Cpu(1, _SHELL, True, 1, _STACK),
+        Cpu(
+            0,
+            Task(0, 0, "swapper/0", "R"),
+            False,
+            3,
+            Stack([Frame(5, "halt", 5)]),
+            [Queued(Task(30, 30, "late", "R"), 120, 2.5), Queued(_SHELL, 99, None)],
+            7.4,
+        ),
+        Cpu(1, _SHELL, True, 1, _STACK, [], 1.0),
     ],
     tasks={"D": 3, "R": 1, "S": 90},
     blocked=[
@@ -73,12 +87,28 @@ _REPORT = Report(
             seconds=125.25,
             stack=Stack([Frame(0x99, "wait", 9)], "no more"),
             lock=Lock("mutex", 0xFFFF, "", _SHELL),
-        )
+            io=False,
+        ),
+        Blocked(
+            tasks=[Task(22, 22, "c", "D")],
+            seconds=None,
+            stack=Stack([Frame(0x99, "wait", 9)]),
+            lock=Lock("page lock", 0xEEEE, "", None, "page 3 of sda"),
+            io=True,
+        ),
     ],
     memory=Memory(
-        {"free": 1 << 20, "dirty": 0}, [Slab("dentry", 1 << 21)], [Process(7, "sh", 4096)]
+        {"free": 1 << 20, "dirty": 0},
+        [Slab("dentry", 1 << 21)],
+        [Process(7, "sh", 4096, 0, 8192, -900)],
+        [Zone(0, "DMA", 1 << 24, 1 << 20, 1 << 12, 1 << 13, 1 << 14)],
     ),
     modules=[Module("driver", "1.0", 4096, "OE"), Module("ext4", "", None, "")],
+    disks=[Disk("sda", 2, 1, 40.0)],
+    oom=Oom(1, "dd", 0, "GFP_KERNEL", "CONSTRAINT_NONE", "Killed process 7 (sh)"),
+    watchdogs={"kernel.soft_watchdog": 1, "vm.panic_on_oom": 0},
+    recovered=[Recovered("pci", 2, 1700000000)],
+    devices=[DeviceDump("nic", 4096)],
     hardware=["mce: [Hardware Error]: bad"],
     warnings=["WARNING: one", "WARNING: two"],
     unknown=[Unknown("log", "gone")],
@@ -100,7 +130,7 @@ def test_the_answer_comes_first_and_everything_has_its_line() -> None:
 
     assert list(lines) == [
         *("machine", "kernel", "died", "why", "tainted", "stack", "cpu 0", "tasks", "blocked"),
-        *("memory", "modules", "hardware", "log", "unknown"),
+        *("disks", "oom", "memory", "modules", "hardware", "watchdog", "log", "unknown"),
     ]
     assert lines["machine"] == ["db1, Acme 9", "x86_64, 2 CPUs, 1 GiB"]
     assert lines["died"] == ["2023-11-14 22:13:20 UTC, up 1 day, 1:01:01"]
@@ -110,14 +140,33 @@ def test_the_answer_comes_first_and_everything_has_its_line() -> None:
         "on CPU 1, pid 7 (sh)",
     ]
     assert lines["stack"] == ["boom+0x10 [driver]", "write+0x20"]
-    assert lines["cpu 0"] == ["pid 0 (swapper/0), 3 in the run queue", "halt"]
+    assert lines["cpu 0"] == [
+        "pid 0 (swapper/0), 3 in the run queue",
+        "halt",
+        "waiting for it: pid 30 (late), 2.5 s, pid 7 (sh)",
+        "has not run its watchdog for 7 s",
+    ]
     assert lines["tasks"] == ["3 blocked, 1 running, 90 sleeping"]
     assert lines["blocked"] == [
         "pid 20 (a), pid 21 (b), 125.2 s",
         "  waits for the mutex at 0xffff, held by pid 7 (sh)",
         "  wait+0x9",
         "  ... no more",
+        "pid 22 (c), waiting for input or output",
+        "  waits for the page lock of page 3 of sda, whose holder is not recorded",
+        "  wait+0x9",
     ]
+    assert lines["disks"] == ["sda: 2 reads and 1 writes under way, the oldest for 40 s"]
+    assert lines["oom"] == [
+        "dd wanted pages of order 0 (GFP_KERNEL), CONSTRAINT_NONE",
+        "Killed process 7 (sh)",
+    ]
+    assert lines["hardware"] == [
+        "mce: [Hardware Error]: bad",
+        "pci: recovered 2 times, last 2023-11-14 22:13:20 UTC",
+        "nic: 4 KiB saved",
+    ]
+    assert lines["watchdog"] == ["kernel.soft_watchdog=1"]
     assert lines["memory"] == [
         "free 1 MiB",
         "largest processes: sh 4 KiB",
@@ -156,7 +205,7 @@ def test_what_is_not_known_is_said_to_be_unknown() -> None:
 
 def test_many_groups_are_cut_short() -> None:
     report = replace(_REPORT, blocked=_REPORT.blocked * 20)
-    assert _labelled(report)["blocked"][-1] == "and 12 more groups"
+    assert _labelled(report)["blocked"][-1] == "and 32 more groups"
 
 
 def test_it_survives_json() -> None:

@@ -1,8 +1,8 @@
 """What a task that cannot go on waits for, and who holds it.
 
-Nothing leads from a task to the lock that it waits for, but the waiter does: it lies on the task's
-stack, names the task, and is in the lock's list (kernel/locking/mutex.h, ``struct mutex_waiter``;
-kernel/locking/rwsem.c, ``struct rwsem_waiter``).
+Only to an rt_mutex a pointer leads from the task. Else the waiter leads to the lock: it lies on the
+task's stack, names the task, and is in the lock's list (kernel/locking/mutex.h, ``struct
+mutex_waiter``; kernel/locking/rwsem.c, ``struct rwsem_waiter``; kernel/locking/semaphore.c).
 """
 
 from __future__ import annotations
@@ -19,29 +19,48 @@ from vmcorefs.core.space.units import KERNEL_HALF
 from vmcorefs.reports.report.names import Names
 from vmcorefs.reports.report.schema import Lock, Stack
 from vmcorefs.reports.report.walk.absent import ABSENT
-from vmcorefs.reports.report.walk.stacks import describe_task
+from vmcorefs.reports.report.walk.stacks import MAX_STACK, describe_task, read_stack
+from vmcorefs.reports.report.walk.waits import find_wait
 
-_STACK_SIZES: Final = (1 << 16, 1 << 15, 1 << 14, 1 << 13)
-"""THREAD_SIZE, in bytes: 16 KiB on 64-bit machines, more with KASAN."""
-_MAX_STACK: Final = _STACK_SIZES[0]
 _MAX_WAITERS: Final = 4096
 _WORD: Final = 8
 
+_HAS_WAITERS: Final = 1  # RT_MUTEX_HAS_WAITERS (kernel/locking/rtmutex_common.h)
+
 _Owner = Callable[[drgn.Object], drgn.Object]
+
+
+def _rt_mutex_owner(lock: drgn.Object) -> drgn.Object:
+    owner = lock.owner.value_() & ~_HAS_WAITERS
+    return drgn.Object(lock.prog_, "struct task_struct *", owner)
+
+
+def _semaphore_owner(lock: drgn.Object) -> drgn.Object:
+    """Who had it last (CONFIG_DETECT_HUNG_TASK_BLOCKER, since 6.16)."""
+    return drgn.Object(lock.prog_, "struct task_struct *", lock.last_holder.value_())
+
+
 _KINDS: Final[Mapping[str, tuple[str, tuple[str, ...], _Owner]]] = {
     "mutex": ("mutex_waiter", ("__mutex_lock", "mutex_lock"), mutex_owner),
     "rw_semaphore": ("rwsem_waiter", ("rwsem_down", "down_read", "down_write"), rwsem_owner),
+    "semaphore": ("semaphore_waiter", ("__down", "___down"), _semaphore_owner),
 }
 
 
 def find_lock(names: Names, task: drgn.Object, stack: Stack) -> Lock | None:
-    """The lock that a task waits for, if its stack says that it waits for one.
+    """What a task waits for, if that can be told.
 
     Args:
         names: The kernel's symbols.
         task: ``struct task_struct *``.
         stack: Its stack.
     """
+    try:
+        if task.pi_blocked_on:
+            lock = task.pi_blocked_on.lock.read_()
+            return _describe(names, "rt_mutex", lock, _rt_mutex_owner)
+    except ABSENT:
+        pass
     for kind, (waiter, functions, owner_of) in _KINDS.items():
         if not any(name.startswith(functions) for name in stack.functions):
             continue
@@ -50,7 +69,7 @@ def find_lock(names: Names, task: drgn.Object, stack: Stack) -> Lock | None:
                 return _describe(names, kind, lock, owner_of)
         except ABSENT:
             continue
-    return None
+    return find_wait(names, task, stack, read_stack(task))
 
 
 def _describe(names: Names, kind: str, lock: drgn.Object, owner_of: _Owner) -> Lock:
@@ -70,9 +89,9 @@ def _locks(task: drgn.Object, kind: str, waiter: str) -> Iterator[drgn.Object]:
     lock_type = program.type(f"struct {kind}")
     inside = drgn.offsetof(type_, "task")
     bottom = int(task.stack)
-    words = np.frombuffer(_read_stack(program, bottom), dtype="<u8")
+    words = read_stack(task)
     # a lock is in no stack; in this one, a pointer to a waiter may look like the end of one
-    elsewhere = words[(words >= KERNEL_HALF) & ((words < bottom) | (words >= bottom + _MAX_STACK))]
+    elsewhere = words[(words >= KERNEL_HALF) & ((words < bottom) | (words >= bottom + MAX_STACK))]
     for at in np.flatnonzero(words == int(task)).tolist():
         place = bottom + _WORD * at - inside
         try:
@@ -116,15 +135,6 @@ def _locks_that_begin_with(
             continue
 
 
-def _read_stack(program: drgn.Program, bottom: int) -> bytes:
-    for size in _STACK_SIZES:
-        try:
-            return bytes(program.read(bottom, size))
-        except drgn.FaultError:  # it is shorter: a guard page follows (CONFIG_VMAP_STACK)
-            continue
-    return b""
-
-
 def _list_head(waiter: drgn.Object) -> drgn.Object | None:
     """The head of the list that a waiter is in: the element that is on no waiter's stack."""
     program, first = waiter.prog_, waiter.list.address_of_()
@@ -148,4 +158,4 @@ def _is_waiter(program: drgn.Program, element: int, inside: int) -> bool:
         stack = int(drgn.Object(program, "struct task_struct *", task).stack)
     except drgn.FaultError:
         return False
-    return stack <= element < stack + _MAX_STACK
+    return stack <= element < stack + MAX_STACK

@@ -14,10 +14,12 @@ from drgn.helpers.linux.vmstat import global_node_page_state, global_zone_page_s
 from vmcorefs.reports.report.asked import Asked
 from vmcorefs.reports.report.schema import Memory, Process, Slab, Task
 from vmcorefs.reports.report.walk.absent import ABSENT
+from vmcorefs.reports.report.walk.zones import describe_zones
 
 _SHOWN: Final = 10
 _MAX_CACHES: Final = 4096
 _RESIDENT: Final = ("MM_FILEPAGES", "MM_ANONPAGES", "MM_SHMEMPAGES")
+_SWAPPED: Final = ("MM_SWAPENTS",)
 _ZONE: Final = {"free": "NR_FREE_PAGES"}
 _NODE: Final = {
     "anonymous": "NR_ANON_MAPPED",
@@ -39,7 +41,8 @@ def describe_memory(
 ) -> Memory:
     """Where memory was."""
     slabs = asked.get("memory.slabs", lambda: _slabs(asked, program), ABSENT) or []
-    return Memory(_counters(asked, program), slabs, _processes(asked, program, tasks))
+    zones = asked.get("memory.zones", lambda: list(describe_zones(program)), ABSENT) or []
+    return Memory(_counters(asked, program), slabs, _processes(asked, program, tasks), zones)
 
 
 def _counters(asked: Asked, program: drgn.Program) -> dict[str, int]:
@@ -90,30 +93,49 @@ def _count_slabs(cache: drgn.Object, nodes: list[int]) -> int:
 def _processes(
     asked: Asked, program: drgn.Program, tasks: list[tuple[drgn.Object, Task]]
 ) -> list[Process]:
-    page_size = int(program["PAGE_SIZE"])
     threads: dict[int, list[drgn.Object]] = {}
     for object_, task in tasks:
         threads.setdefault(task.tgid, []).append(object_)
+    page_size = int(program["PAGE_SIZE"])
     found = []
     for object_, task in tasks:
         if task.pid != task.tgid:
             continue
         try:
             if object_.mm:
-                pages = _resident(program, object_.mm.read_(), threads[task.tgid])
-                found.append(Process(task.pid, task.comm, pages * page_size))
+                rss = _count(object_.mm.read_(), _RESIDENT, threads[task.tgid]) * page_size
+                found.append((rss, object_, task))
         except ABSENT as error:
             asked.miss(f"memory.processes[{task.pid}]", str(error))
-    return heapq.nlargest(_SHOWN, found, key=lambda process: process.rss)
+    largest = heapq.nlargest(_SHOWN, found, key=lambda one: one[0])
+    return [
+        process
+        for rss, object_, task in largest
+        if (process := _describe_process(asked, rss, object_, task, threads[task.tgid]))
+    ]
 
 
-def _resident(program: drgn.Program, mm: drgn.Object, threads: list[drgn.Object]) -> int:
+def _describe_process(
+    asked: Asked, rss: int, leader: drgn.Object, task: Task, threads: list[drgn.Object]
+) -> Process | None:
+    def describe() -> Process:
+        mm = leader.mm.read_()
+        swapped = _count(mm, _SWAPPED, threads) * int(leader.prog_["PAGE_SIZE"])
+        tables = int(mm.pgtables_bytes.counter)
+        adjusted = int(leader.signal.oom_score_adj)
+        return Process(task.pid, task.comm, rss, swapped, tables, adjusted)
+
+    return asked.get(f"memory.processes[{task.pid}]", describe, ABSENT)
+
+
+def _count(mm: drgn.Object, kinds: tuple[str, ...], threads: list[drgn.Object]) -> int:
     """Pages of a process: counted for its memory, and, before 6.2, by its threads apart."""
-    kinds = [int(program.constant(name)) for name in _RESIDENT]
+    program = mm.prog_
+    rows = [int(program.constant(kind)) for kind in kinds]
     counts = mm.rss_stat
     if counts.type_.kind == drgn.TypeKind.ARRAY:  # since f1a7941243c1
-        return sum(int(percpu_counter_sum(counts[kind].address_of_())) for kind in kinds)
-    pages = sum(int(counts.count[kind].counter) for kind in kinds)
+        return sum(int(percpu_counter_sum(counts[row].address_of_())) for row in rows)
+    pages = sum(int(counts.count[row].counter) for row in rows)
     if program.type("struct task_struct").has_member("rss_stat"):
-        pages += sum(int(task.rss_stat.count[kind]) for task in threads for kind in kinds)
+        pages += sum(int(task.rss_stat.count[row]) for task in threads for row in rows)
     return pages

@@ -6,12 +6,17 @@ import struct
 from typing import Final
 
 import drgn
+import numpy as np
+import numpy.typing as npt
 
 from vmcorefs.core.elf.registers import CpuState
 from vmcorefs.reports.report.names import Names
 from vmcorefs.reports.report.schema import Frame, Stack, Task
 from vmcorefs.reports.report.walk.absent import ABSENT
 
+MAX_STACK: Final = 1 << 16
+_STACK_SIZES: Final = (MAX_STACK, 1 << 15, 1 << 14, 1 << 13)
+"""THREAD_SIZE, in bytes: 16 KiB on 64-bit machines, more with KASAN."""
 _MAX_FRAMES: Final = 256
 _STATES: Final = "RSDTtXZP"
 """By the highest bit that is set of ``__state`` and ``exit_state`` (include/linux/sched.h,
@@ -113,3 +118,26 @@ def try_stack(names: Names, task: drgn.Object) -> Stack:
         return stack_of(names, task)
     except ABSENT as error:
         return Stack([], str(error))
+
+
+def read_stack(task: drgn.Object) -> npt.NDArray[np.uint64]:
+    """The words of a sleeping task's stack, from its lowest address; none if it cannot be read.
+
+    What earlier calls have left below the stack pointer is zeros.
+    """
+    bottom = int(task.stack)
+    for size in _STACK_SIZES:
+        try:
+            words = np.frombuffer(task.prog_.read(bottom, size), dtype="<u8").copy()
+        except drgn.FaultError:  # it is shorter: a guard page follows (CONFIG_VMAP_STACK)
+            continue
+        words[: max(_stack_pointer(task) - bottom, 0) // words.itemsize] = 0
+        return words
+    return np.empty(0, dtype="<u8")
+
+
+def _stack_pointer(task: drgn.Object) -> int:
+    try:
+        return int(task.thread.sp)  # arch/x86/include/asm/processor.h
+    except AttributeError:
+        return int(task.thread.cpu_context.sp)  # arch/arm64/include/asm/processor.h

@@ -18,9 +18,10 @@ from vmcorefs.errors import VmcorefsError
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.reports.report.asked import Asked
 from vmcorefs.reports.report.names import Names
-from vmcorefs.reports.report.schema import Blocked, Cpu, Lock, Stack, Task
+from vmcorefs.reports.report.schema import Blocked, Cpu, Lock, Queued, Stack, Task
 from vmcorefs.reports.report.walk.absent import ABSENT
 from vmcorefs.reports.report.walk.locks import find_lock
+from vmcorefs.reports.report.walk.queues import unwatched
 from vmcorefs.reports.report.walk.stacks import describe_task, stack_at, stack_of, try_stack
 
 T = TypeVar("T")
@@ -36,6 +37,7 @@ def describe_cpus(
     names: Names,
     panicked: int | None,
     states: Mapping[int, CpuState],
+    queued: Mapping[int, list[Queued]],
 ) -> list[Cpu]:
     """What each CPU that was online did.
 
@@ -45,6 +47,7 @@ def describe_cpus(
         names: Its symbols.
         panicked: The CPU that ended the machine, if any did.
         states: What a hypervisor kept of CPUs, by number, where the kernel has saved nothing.
+        queued: The tasks that wait for CPUs, by number.
     """
     numbers = asked.get("cpus", lambda: list(for_each_online_cpu(program)), ABSENT) or []
     return [
@@ -55,6 +58,7 @@ def describe_cpus(
             number,
             panicked=number == panicked,
             state=states.get(number),
+            queue=queued.get(number, []),
         )
         for number in numbers
     ]
@@ -68,6 +72,7 @@ def _describe_cpu(
     *,
     panicked: bool,
     state: CpuState | None,
+    queue: list[Queued],
 ) -> Cpu:
     def ask(field: str, question: Callable[[], T]) -> T | None:
         return asked.get(f"cpus[{number}].{field}", question, ABSENT)
@@ -83,6 +88,8 @@ def _describe_cpu(
         panicked=panicked,
         running=ask("running", lambda: int(cpu_rq(program, number).nr_running)),
         stack=ask("stack", stack),
+        queue=queue,
+        unwatched=ask("unwatched", lambda: unwatched(program, number)),
     )
 
 
@@ -126,26 +133,28 @@ def find_blocked(
     blocked = [(object_, task) for object_, task in tasks if task.state == _BLOCKED]
     if len(blocked) > _MAX_BLOCKED:
         asked.miss("blocked", f"the stacks of {len(blocked) - _MAX_BLOCKED} more tasks")
-    groups: dict[tuple[object, ...], list[tuple[float, Task, Stack, Lock | None]]] = {}
+    groups: dict[tuple[object, ...], list[tuple[float, Task, Stack, Lock | None, bool]]] = {}
     for object_, task in blocked[:_MAX_BLOCKED]:
         stack = try_stack(names, object_)
         lock = find_lock(names, object_, stack)
-        key = (stack.functions, stack.broken, lock.address if lock else None)
-        groups.setdefault(key, []).append((_waited(object_), task, stack, lock))
+        io = bool(object_.in_iowait)
+        key = (stack.functions, stack.broken, lock.address if lock else None, io)
+        groups.setdefault(key, []).append((_waited(object_), task, stack, lock, io))
     return sorted(
         map(_describe_group, groups.values()),
         key=lambda group: (-len(group.tasks), -(group.seconds or 0)),
     )
 
 
-def _describe_group(members: list[tuple[float, Task, Stack, Lock | None]]) -> Blocked:
+def _describe_group(members: list[tuple[float, Task, Stack, Lock | None, bool]]) -> Blocked:
     members.sort(key=lambda member: -member[0])
-    seconds, _, stack, lock = members[0]
+    seconds, _, stack, lock, io = members[0]
     return Blocked(
-        tasks=[task for _, task, _, _ in members],
+        tasks=[task for _, task, *_ in members],
         seconds=seconds if seconds >= 0 else None,
         stack=stack,
         lock=lock,
+        io=io,
     )
 
 

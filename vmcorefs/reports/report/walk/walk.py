@@ -9,11 +9,14 @@ import msgspec
 from vmcorefs.core.elf.registers import CpuState
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.reports.report.asked import Asked
+from vmcorefs.reports.report.machine import clock
 from vmcorefs.reports.report.names import Names
-from vmcorefs.reports.report.schema import Blocked, Cpu, Memory, Module
+from vmcorefs.reports.report.schema import Blocked, Cpu, Disk, Memory, Module
+from vmcorefs.reports.report.walk.disks import find_disks
 from vmcorefs.reports.report.walk.memory import describe_memory
 from vmcorefs.reports.report.walk.modules import describe_modules
 from vmcorefs.reports.report.walk.program import open_program
+from vmcorefs.reports.report.walk.queues import find_queued
 from vmcorefs.reports.report.walk.tasks import (
     all_tasks,
     count_states,
@@ -30,6 +33,7 @@ class Walked(msgspec.Struct, frozen=True):
     blocked: list[Blocked]
     memory: Memory
     modules: list[Module]
+    disks: list[Disk]
 
 
 def walk(
@@ -55,10 +59,13 @@ def walk(
     symbols = kernel.all_symbols
     names = Names((symbols.kernel, *symbols.modules))
     tasks = all_tasks(asked, kernel, program)
+    queued = find_queued(asked, program, tasks)
+    uptime = asked.get("disks.seconds", lambda: clock(kernel, "ktime_sec"))
     return Walked(
-        cpus=describe_cpus(asked, program, names, panicked, states),
+        cpus=describe_cpus(asked, program, names, panicked, states, queued),
         tasks=count_states(tasks),
         blocked=find_blocked(asked, names, tasks),
         memory=describe_memory(asked, program, tasks),
         modules=describe_modules(asked, program),
+        disks=find_disks(asked, program, uptime),
     )
