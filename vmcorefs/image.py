@@ -37,6 +37,7 @@ from vmcorefs.discovery.findings import make_dump_findings, make_findings
 from vmcorefs.discovery.low_memory import find_low_memory
 from vmcorefs.discovery.map_and_placement import find_map_and_placement
 from vmcorefs.discovery.missing import describe_missing, summarise_missing
+from vmcorefs.discovery.placed import refuse_loss, refuse_missing
 from vmcorefs.discovery.plan import Plan, find_plan
 from vmcorefs.discovery.unreadable import describe_unreadable, telling_unreadable
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
@@ -47,11 +48,9 @@ from vmcorefs.kernel.notes import CrashNotes, read_crash_notes
 from vmcorefs.kernel.pages import KernelPages
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource, Source
-from vmcorefs.sources.dumps.dump import DumpFile
-from vmcorefs.sources.dumps.flattened import Unflattened
-from vmcorefs.sources.dumps.pages import DumpPages
+from vmcorefs.sources.dumps.dump import DumpFile, file_of
 from vmcorefs.sources.file import FileSource
-from vmcorefs.sources.registry import open_inputs
+from vmcorefs.sources.registry import RawMemory, open_inputs
 from vmcorefs.sources.unreadable import LookedAt, look_at
 from vmcorefs.system.files import read_file
 from vmcorefs.system.progress import Progress
@@ -111,7 +110,7 @@ class MemoryImage(msgspec.Struct, frozen=True):
     @property
     def inputs(self) -> tuple[FileSource, ...]:
         """The files and devices that the sources read: the images, then the backup."""
-        files = map(_file_of, self.sources)
+        files = map(file_of, self.sources)
         # once each: a dump's notes are in the file that its pages are in
         return tuple(dict.fromkeys(file for file in files if file is not None))
 
@@ -143,18 +142,13 @@ class MemoryImage(msgspec.Struct, frozen=True):
 
     def held_by(self, file: FileSource) -> Extents:
         """What one of the ``inputs`` holds of ``memory``."""
-        numbers = [n for n, source in enumerate(self.sources) if _file_of(source) is file]
+        numbers = [n for n, source in enumerate(self.sources) if file_of(source) is file]
         return self.memory.rows(np.isin(self.memory.source, numbers))
 
     def close(self) -> None:
         """Close every input."""
         for source in self.sources:
             source.close()
-
-
-def _file_of(source: Source) -> FileSource | None:
-    """The file that a source reads; None for what was made."""
-    return source.file if isinstance(source, FileSource | DumpPages | Unflattened) else None
 
 
 def open_image(
@@ -188,11 +182,16 @@ def open_image(
         images, looked = inputs.sources, inputs.looked
         for source in images:
             stack.callback(source.close)
+        placed = inputs.placed
+        placed_by = ""
+        if placed is not None:
+            refuse_loss(config, placed)
+            placed_by = placed.format
         stack.enter_context(telling_unreadable(looked, inputs.captured))
-        explorer = Explorer(config, looked, inputs.captured, progress)
+        explorer = Explorer(config, looked, inputs.captured, progress, placed_by=placed_by)
         if thorough:
             explorer.look()
-        memory_map, captured = find_map_and_placement(config, given, explorer, looked)
+        memory_map, captured = find_map_and_placement(config, given, placed, explorer, looked)
         reader = Reader("memory", captured, looked)
         plan = find_plan(config, reader, memory_map, explorer)
         memory_map = _add_crash_kernel(memory_map, plan)
@@ -201,7 +200,7 @@ def open_image(
         if low.source is not None:
             stack.callback(low.source.close)
             sources, looked = (*images, low.source), (*looked, LookedAt(low.source))
-        missing = _find_missing(config, images[0], low.memory, memory_map, plan, explorer)
+        missing = _find_missing(config, inputs, low.memory, memory_map, plan, explorer)
         crashed = Reader("memory", low.memory, looked)
         notes = read_crash_notes(
             crashed,
@@ -366,7 +365,7 @@ def _add_crash_kernel(memory_map: MemoryMap, plan: Plan) -> MemoryMap:
 
 def _find_missing(
     config: CaptureConfig,
-    image: Source,
+    inputs: RawMemory,
     memory: Extents,
     memory_map: MemoryMap,
     plan: Plan,
@@ -380,10 +379,14 @@ def _find_missing(
     # the crash kernel's own ranges are not asked for: nothing shows them but --raw-reserved
     wanted = normalise(np.concatenate((memory_map.crashed_ram, plan.elfcorehdr.ram)))
     missing = subtract(wanted, memory.ranges)
-    if len(missing) and not config.truncated:
+    if inputs.placed is not None:
+        refuse_missing(config, inputs.placed, missing)
+    elif len(missing) and not config.truncated:
         found = explorer.found if explorer.has_looked else None
         is_placed = found is not None and found.placement is not None
         raise TruncatedError(
-            describe_missing(config, image, missing, memory_map, memory, is_placed=is_placed)
+            describe_missing(
+                config, inputs.sources[0], missing, memory_map, memory, is_placed=is_placed
+            )
         )
     return missing

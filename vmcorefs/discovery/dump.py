@@ -152,7 +152,7 @@ def make_explorer(
         memory.table,
         progress,
         known=parse_vmcoreinfo(text) if text is not None else None,
-        is_movable=False,
+        placed_by=dump.format,
     )
 
 

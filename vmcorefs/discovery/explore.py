@@ -48,6 +48,7 @@ class Explorer:
             is at 0.
         is_movable: Whether the bytes are one file without a given address.
         known: VMCOREINFO that need not be searched for, or None.
+        placed_by: What says where the bytes belong, for people; empty if the user does, or nobody.
         has_passed_over: Whether ``ranking`` left out notes because there were too many.
     """
 
@@ -59,12 +60,13 @@ class Explorer:
         progress: Progress | None = None,
         *,
         known: Vmcoreinfo | None = None,
-        is_movable: bool | None = None,
+        placed_by: str = "",
     ) -> None:
         alone = len(config.images) == 1 and config.images[0].paddr is None
         self.captured = captured
         self.known = known
-        self.is_movable = alone if is_movable is None else is_movable
+        self.is_movable = alone and not placed_by
+        self.placed_by = placed_by
         self.has_passed_over = False
         self._config = config
         self._progress = progress

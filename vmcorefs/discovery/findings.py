@@ -98,7 +98,9 @@ def _placement(explorer: Explorer, given: MemoryMap | None, captured: Extents) -
     """Where the bytes belong."""
     found = explorer.found if explorer.has_looked else None
     if not explorer.is_movable:
-        return Finding(PLACEMENT, "the pieces as they are given", Sureness.GIVEN, *_support(found))
+        by = explorer.placed_by
+        told = f"as {by} says" if by else "the pieces as they are given"
+        return Finding(PLACEMENT, told, Sureness.GIVEN, *_support(found))
     placement = found.placement if found is not None else None
     if found is not None and placement is not None and found.captured.is_same(captured):
         reasons, against = _support(found)

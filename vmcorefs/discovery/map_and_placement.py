@@ -16,24 +16,31 @@ from vmcorefs.core.space.ranges import complement, make_ranges, normalise
 from vmcorefs.discovery.elfcorehdr import examine_places
 from vmcorefs.discovery.explore import TOO_MANY, Explorer
 from vmcorefs.discovery.missing import PMEMSAVE_MOST, describe_pmemsave
+from vmcorefs.discovery.placed import listed_map, with_zeros
 from vmcorefs.discovery.plan import only_elfcorehdr
 from vmcorefs.discovery.search.scan import locate_all
 from vmcorefs.errors import ConfigError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import Source
+from vmcorefs.sources.dumps.placed.memory import PlacedMemory
 
 FROM_ELFCOREHDR = "the elfcorehdr in the image"
 """The dialect of a map that is made from an elfcorehdr."""
 
 
 def find_map_and_placement(
-    config: CaptureConfig, given: MemoryMap | None, explorer: Explorer, sources: tuple[Source, ...]
+    config: CaptureConfig,
+    given: MemoryMap | None,
+    placed: PlacedMemory | None,
+    explorer: Explorer,
+    sources: tuple[Source, ...],
 ) -> tuple[MemoryMap, Extents]:
     """Find the memory map and the placement of the bytes in the physical address space.
 
     Args:
         config: What was asked for.
         given: The map that the user gave, if any.
+        placed: What the input's format says of its memory, if it is not plain.
         explorer: Used only if no map is given, or the map does not fit the file as it is.
         sources: The inputs.
 
@@ -42,18 +49,30 @@ def find_map_and_placement(
         FormatError: if the elfcorehdrs that are found contradict each other.
         SourceIOError: if an input cannot be read.
     """
-    captured = explorer.captured
-    if given is not None and (not explorer.is_movable or given.end <= explorer.size):
-        return given, captured
-    found = explorer.found
-    if given is not None:
-        return given, found.captured if found is not None else captured
-    if found is not None and found.kernel_map is not None:
-        memory_map = found.kernel_map.memory_map
-        captured = found.captured
+    if given is None:
+        memory_map, captured = _find_both(config, placed, explorer, sources)
+        memory_map = with_crash_kernel(memory_map, make_ranges(config.crash_kernel))
     else:
-        memory_map, captured = _by_elfcorehdr(config, explorer, sources)
-    return with_crash_kernel(memory_map, make_ranges(config.crash_kernel)), captured
+        memory_map, captured = given, explorer.captured
+        if explorer.is_movable and given.end > explorer.size and explorer.found is not None:
+            captured = explorer.found.captured
+    return memory_map, captured if placed is None else with_zeros(captured, placed, memory_map)
+
+
+def _find_both(
+    config: CaptureConfig,
+    placed: PlacedMemory | None,
+    explorer: Explorer,
+    sources: tuple[Source, ...],
+) -> tuple[MemoryMap, Extents]:
+    """The kernel's own map, or what the format lists as RAM, or the RAM of an elfcorehdr."""
+    found = explorer.found
+    own = found.kernel_map if found is not None else None
+    if placed is not None and len(placed.ram) and (own is None or own.is_of_page_tables):
+        return listed_map(placed), explorer.captured
+    if found is not None and own is not None:
+        return own.memory_map, found.captured
+    return _by_elfcorehdr(config, explorer, sources)
 
 
 def _by_elfcorehdr(

@@ -32,7 +32,7 @@ def refuse_foreign(file: File, looked: LookedAt) -> None:
     def read(offset: int, size: int) -> bytes:
         return _read_what_can_be(looked, offset, min(size, file.size - offset))
 
-    foreign = recognise(read, file.size, file.name)
+    foreign = recognise(read, file.size)
     if foreign is not None:
         advice = foreign.advice.replace(FILE, shlex.quote(file.name))
         message = f"{file.name}: not plain memory, but {foreign.what}"

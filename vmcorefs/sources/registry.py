@@ -13,13 +13,17 @@ from vmcorefs.config import Piece
 from vmcorefs.core.elf.elf import ELF_MAGIC
 from vmcorefs.core.formats.flattened import SIGNATURE as FLATTENED
 from vmcorefs.core.formats.kdump.headers import SIGNATURE as KDUMP
+from vmcorefs.core.formats.lime import AVML, LIME
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError, SourceIOError, UnsupportedError
+from vmcorefs.sources.base import Source
 from vmcorefs.sources.dumps.diskdump import open_diskdump
 from vmcorefs.sources.dumps.dump import DumpFile, File
 from vmcorefs.sources.dumps.elf import open_elf
 from vmcorefs.sources.dumps.flattened import Unflattened
+from vmcorefs.sources.dumps.placed.lime import open_avml, open_lime
+from vmcorefs.sources.dumps.placed.memory import PlacedMemory
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.foreign import doubt, refuse_foreign
 from vmcorefs.sources.pieces import lay_out_pieces, open_file
@@ -30,19 +34,21 @@ _LONGEST_MAGIC = 16
 
 
 class RawMemory(msgspec.Struct, frozen=True):
-    """Memory that is not a dump.
+    """Memory in which the kernel, its map and its headers have to be found.
 
     Attributes:
-        sources: An opened file for each piece.
+        sources: An opened file for each piece; or those of ``placed``.
         captured: What they hold by physical address; its ``source`` column indexes ``sources``.
         looked: The sources as they are looked at.
         warnings: Why a file without an address may be no memory.
+        placed: What the format says that the memory has, if it is not plain.
     """
 
-    sources: tuple[FileSource, ...]
+    sources: tuple[Source, ...]
     captured: Extents
     looked: tuple[LookedAt, ...]
     warnings: tuple[str, ...] = ()
+    placed: PlacedMemory | None = None
 
 
 def open_inputs(pieces: Sequence[Piece], *, ram_end: int | None) -> DumpFile | RawMemory:
@@ -82,7 +88,8 @@ def open_inputs(pieces: Sequence[Piece], *, ram_end: int | None) -> DumpFile | R
             doubts = tuple(filter(None, (doubt(file, as_seen) for file, as_seen, _ in unplaced)))
             captured = lay_out_pieces(pieces, files)
             return RawMemory(tuple(files), captured, looked, doubts)
-        return _open_dump(whole, formats, len(pieces))
+        opened = _open_dump(whole, formats, len(pieces))
+        return _as_raw(opened) if isinstance(opened, PlacedMemory) else opened
     except BaseException:
         _close(files)
         raise
@@ -106,7 +113,14 @@ def _recognise(file: File, looked: LookedAt, piece: Piece) -> _Format | None:
     return found
 
 
-def _open_dump(files: list[File], formats: list[_Format | None], count: int) -> DumpFile:
+def _as_raw(placed: PlacedMemory) -> RawMemory:
+    looked = look_at(placed.sources)
+    return RawMemory(placed.sources, placed.held, looked, placed.warnings, placed)
+
+
+def _open_dump(
+    files: list[File], formats: list[_Format | None], count: int
+) -> DumpFile | PlacedMemory:
     for number, (file, found) in enumerate(zip(files, formats, strict=True)):
         if found is not None and found.is_flattened:
             files[number] = Unflattened(file)
@@ -162,7 +176,7 @@ class _Format(msgspec.Struct, frozen=True):
     """
 
     magic: bytes
-    open_one: Callable[[File], DumpFile] | None = None
+    open_one: Callable[[File], DumpFile | PlacedMemory] | None = None
     open_parts: Callable[[Sequence[File]], DumpFile] | None = None
     is_flattened: bool = False
 
@@ -171,4 +185,7 @@ _FORMATS: Final = (
     _Format(ELF_MAGIC, open_one=open_elf),
     _Format(KDUMP, open_parts=open_diskdump),
     _Format(FLATTENED, is_flattened=True),
+    _Format(LIME, open_one=open_lime),
+    _Format(AVML, open_one=open_avml),
 )
+"""Files that say themselves which memory they hold. An opener for each format."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 import msgspec
@@ -27,6 +28,26 @@ class File(Source, Protocol):
     @property
     def file(self) -> FileSource:
         """The file that all of its bytes come from."""
+
+
+def read_at(file: Source) -> Callable[[int, int], bytes]:
+    """A function from ``(offset, size)`` to the bytes there: fewer at the end of the file.
+
+    Its errors are those of ``Source.pread_into``.
+    """
+
+    def read(offset: int, size: int) -> bytes:
+        buffer = bytearray(max(min(size, file.size - offset), 0))
+        file.pread_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    return read
+
+
+def file_of(source: Source) -> FileSource | None:
+    """The file that a source reads; None for what was made."""
+    found = getattr(source, "file", None)
+    return found if isinstance(found, FileSource) else None
 
 
 class NoteSegment(msgspec.Struct, frozen=True):

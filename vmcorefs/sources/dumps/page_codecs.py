@@ -40,8 +40,8 @@ def _zlib() -> Decompress:
     try:
         deflate = importlib.import_module("deflate")
     except ImportError:
-        return _checked(_inflate, zlib.error)
-    return _checked(deflate.zlib_decompress, deflate.DeflateError)
+        return checked(_inflate, zlib.error)
+    return checked(deflate.zlib_decompress, deflate.DeflateError)
 
 
 def _inflate(data: bytes, size: int) -> bytes:
@@ -51,7 +51,7 @@ def _inflate(data: bytes, size: int) -> bytes:
 def _lzo() -> Decompress:
     lzo = load_library("lzo", "python-lzo")
     no_header = False
-    return _checked(lambda data, size: bytes(lzo.decompress(data, no_header, size)), lzo.error)
+    return checked(lambda data, size: bytes(lzo.decompress(data, no_header, size)), lzo.error)
 
 
 def _snappy() -> Decompress:
@@ -62,7 +62,7 @@ def _snappy() -> Decompress:
         count = cramjam.snappy.decompress_raw_into(data, page)
         return page if count == size else page[:count]
 
-    return _checked(decompress, cramjam.DecompressionError)
+    return checked(decompress, cramjam.DecompressionError)
 
 
 def _zstd() -> Decompress:
@@ -76,17 +76,19 @@ def _zstd() -> Decompress:
         found: bytes = zstandard.ZstdDecompressor().decompress(data, max_output_size=size)
         return found
 
-    return _checked(decompress, zstandard.ZstdError)
+    return checked(decompress, zstandard.ZstdError)
 
 
-def _checked(decompress: Decompress, error: type[Exception]) -> Decompress:
-    def checked(data: bytes, size: int) -> bytes | bytearray:
+def checked(decompress: Decompress, error: type[Exception]) -> Decompress:
+    """The same function, with ``ValueError`` for the library's own ``error``."""
+
+    def as_value_error(data: bytes, size: int) -> bytes | bytearray:
         try:
             return decompress(data, size)
         except error as reason:
             raise ValueError(str(reason)) from reason
 
-    return checked
+    return as_value_error
 
 
 def load_library(module: str, package: str) -> Any:  # noqa: ANN401  # compiled modules

@@ -15,8 +15,9 @@ from tests.builders.elf_dumps import save_dump
 from tests.builders.kdumps import PAGE, Kdump, stamped_page
 from tests.conftest import Opener
 from tests.waiting import PATIENCE, wait_for
-from vmcorefs.sources.dumps import pages
-from vmcorefs.sources.dumps.pages import AHEAD, BATCH, DumpPages
+from vmcorefs.sources.dumps import cached
+from vmcorefs.sources.dumps.cached import AHEAD, BATCH
+from vmcorefs.sources.dumps.pages import DumpPages
 from vmcorefs.tree.file import TreeFile
 
 
@@ -31,7 +32,7 @@ def decompressed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return decompress(source, first, end)
 
     monkeypatch.setattr(DumpPages, "_decompress", watched)
-    monkeypatch.setattr(pages, "CACHE_SIZE", 4 * PAGE)
+    monkeypatch.setattr(cached, "CACHE_SIZE", 4 * PAGE)
     return numbers
 
 
@@ -145,7 +146,7 @@ def test_a_page_is_read_though_its_neighbour_hangs_while_it_is_read_ahead(
     reader: ThreadPoolExecutor,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(pages, "_PATIENCE", 0.01)
+    monkeypatch.setattr(cached, "_PATIENCE", 0.01)
     hanging.numbers = range(2 * BATCH + 7, 2 * BATCH + 8)
     for first in (0, BATCH):
         read_pages(reader, oldmem, first, first + BATCH).result(PATIENCE)
@@ -171,7 +172,7 @@ def test_a_reader_that_has_waited_once_for_what_is_read_ahead_does_not_wait_agai
         waits.append(len(futures))
         return wait(futures, 0.01)
 
-    monkeypatch.setattr(pages, "wait", counted)
+    monkeypatch.setattr(cached, "wait", counted)
     hanging.numbers = range(2 * BATCH + 7, 2 * BATCH + 8)
     for first in (0, BATCH):
         read_pages(reader, oldmem, first, first + BATCH).result(PATIENCE)

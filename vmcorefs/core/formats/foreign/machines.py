@@ -38,6 +38,10 @@ def _is_macho(start: Start) -> bool:
 
 MACHINES = (
     Signature(
+        Foreign("a LiME or AVML file", "it is read as IMAGE, in LiME's version 1 and AVML's 2"),
+        (b"EMiL", b"AVML"),
+    ),
+    Signature(
         Foreign("QEMU's migration stream", f"resume it in QEMU (-incoming), and {_QEMU} {_DUMP}"),
         (b"QEVM\0\0\0",),
     ),

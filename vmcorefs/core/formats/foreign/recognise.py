@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Final
 
 from vmcorefs.core.formats.foreign.disks import DISKS
-from vmcorefs.core.formats.foreign.lime import recognise_lime
 from vmcorefs.core.formats.foreign.machines import MACHINES
 from vmcorefs.core.formats.foreign.others import OTHERS
 from vmcorefs.core.formats.foreign.packed import PACKED
@@ -22,7 +21,7 @@ _LAST: Final = (
 )
 
 
-def recognise(read: ReadAt, size: int, name: str) -> Foreign | None:
+def recognise(read: ReadAt, size: int) -> Foreign | None:
     """Say what a file is that is not plain memory, by its content.
 
     Memory may begin with anything, so whatever has a short magic must have more that fits it.
@@ -30,14 +29,10 @@ def recognise(read: ReadAt, size: int, name: str) -> Foreign | None:
     Args:
         read: Reads the file.
         size: Bytes in it.
-        name: What it is called where advice names it.
 
     Returns:
         None if it is nothing that is known: it may be memory.
     """
-    lime = recognise_lime(read, size, name)
-    if lime is not None:
-        return lime
     start = Start(read(0, HEAD_SIZE), size)
     text = recognise_text(start, read)
     if text is not None:

@@ -22,7 +22,7 @@ REST = bytes(range(256)) * 64
 
 
 def known(data: bytes) -> Foreign | None:
-    return recognise(lambda offset, size: data[offset : offset + size], len(data), "FILE")
+    return recognise(lambda offset, size: data[offset : offset + size], len(data))
 
 
 def at(offset: int, magic: bytes, size: int = 0x12000) -> bytes:

@@ -1,0 +1,52 @@
+"""One dead machine in every format that has its memory by physical address."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from tests.builders.dead_machines import (
+    HIGH,
+    LOW,
+    VMCOREINFO,
+    Machine,
+    stamped,
+    vmcoreinfo_note,
+    vmcoreinfo_text,
+)
+from tests.builders.lime import pack_avml, pack_lime
+from tests.builders.maps import RAM, RESERVED, iomem_text
+
+EMPTY = (0x180000, 0x1A0000)
+"""Memory of zeros, which some formats do not store."""
+
+Encode = Callable[[Machine], dict[str, bytes]]
+"""From a machine to the files of it by name: the first one is given to vmcorefs."""
+
+
+def machine() -> Machine:
+    """A machine that hangs: each byte of RAM says where it is, but for a note and ``EMPTY``."""
+    memory = bytearray(HIGH[1])
+    rows = [(0, LOW[0], RESERVED), (*LOW, RAM), (LOW[1], HIGH[0], RESERVED), (*HIGH, RAM)]
+    made = Machine(memory, iomem=iomem_text(rows))
+    for span in (LOW, HIGH):  # what is no RAM is not in all of the formats
+        made.put(span[0], stamped(*span))
+    made.put(VMCOREINFO, vmcoreinfo_note(vmcoreinfo_text()))
+    made.put(EMPTY[0], bytes(EMPTY[1] - EMPTY[0]))
+    return made
+
+
+def _ranges(made: Machine, *ranges: tuple[int, int]) -> list[tuple[int, bytes]]:
+    return [(start, bytes(made.memory[start:end])) for start, end in ranges]
+
+
+def _lime(made: Machine) -> dict[str, bytes]:
+    return {"ram.lime": pack_lime(_ranges(made, LOW, HIGH))}
+
+
+def _avml(made: Machine) -> dict[str, bytes]:
+    below, above = (HIGH[0], EMPTY[0]), (EMPTY[1], HIGH[1])
+    return {"ram.avml": pack_avml(_ranges(made, LOW, below, above))}
+
+
+ENCODINGS: Final[dict[str, Encode]] = {"lime": _lime, "avml-2": _avml}

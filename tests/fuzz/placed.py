@@ -1,0 +1,73 @@
+"""Formats that have memory by physical address."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+
+from tests.builders.lime import header, pack_avml, pack_lime
+from tests.fuzz.dumps import BytesFile
+from tests.fuzz.target import target
+from vmcorefs.core.space.extents import Kind, validate
+from vmcorefs.core.space.ranges import subtract
+from vmcorefs.core.space.units import MAX_ADDRESS
+from vmcorefs.errors import SourceIOError
+from vmcorefs.reader import Reader
+from vmcorefs.sources.dumps.dump import File
+from vmcorefs.sources.dumps.placed.lime import open_avml, open_lime
+from vmcorefs.sources.dumps.placed.memory import PlacedMemory
+
+HUGE = (1 << 64) - 1
+_MOST_READ = 1 << 20
+_RANGES = [(0x1000, bytes(range(256)) * 16), (0x10000, bytes(0x3000))]
+
+
+def check(open_it: Callable[[File], PlacedMemory], data: bytes) -> None:
+    """Open a file, and read some of every range."""
+    placed = open_it(BytesFile("dump", data))
+    held = validate(placed.held).only(Kind.DATA)
+    if len(placed.ram):
+        assert placed.ram.max() <= MAX_ADDRESS
+        assert not len(subtract(held.ranges, placed.ram))
+    memory = Reader("memory", placed.held, placed.sources)
+    left = _MOST_READ
+    rows = (held.start, held.size, held.source)
+    for start, size, source in zip(*(row.tolist() for row in rows), strict=True):
+        assert size <= placed.sources[source].size
+        step = min(size, 4096, left)
+        for at in {start, start + size - step}:
+            try:
+                assert len(memory.pread(step, at)) == step
+            except SourceIOError as error:
+                assert str(error)  # noqa: PT017  # it must say something
+        left -= step
+
+
+@target(
+    "lime",
+    valid=[pack_lime(_RANGES), pack_lime(_RANGES)[:-9], pack_lime(_RANGES) + bytes(99)],
+    nasty=[
+        b"EMiL\1\0\0\0" * 99,
+        header(0, HUGE) * 2,
+        header(0, MAX_ADDRESS - 1) * 2,
+        b"".join(header(n, n) for n in range(99)),
+    ],
+)
+def _lime(data: bytes) -> None:
+    check(open_lime, data)
+
+
+_STREAM = pack_avml(_RANGES)[32:42]
+
+
+@target(
+    "avml",
+    valid=[pack_avml(_RANGES), pack_avml(_RANGES)[:-9], pack_avml(_RANGES[:1])[:50]],
+    nasty=[
+        header(0, MAX_ADDRESS - 1, b"AVML", 2) + _STREAM + b"\0\0\0\0" * 99,
+        header(0, 0xFFF, b"AVML", 2) + _STREAM + struct.pack("<I", 0xFFFFFF00),
+        header(0, 0xFFFF, b"AVML", 2) + _STREAM + b"\0\x0a\0\0cccc\x80\x80\4abc",
+    ],
+)
+def _avml(data: bytes) -> None:
+    check(open_avml, data)

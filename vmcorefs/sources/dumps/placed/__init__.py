@@ -1,0 +1,1 @@
+"""Formats that say where each range of memory belongs, and nothing of the kernel that is in it."""
