@@ -14,7 +14,7 @@ import msgspec
 
 from vmcorefs.config import CaptureConfig
 from vmcorefs.errors import ConfigError
-from vmcorefs.system.storage import Place, beneath, disks_at, place_of
+from vmcorefs.system.storage import Place, beneath, disks_at, place_of, written_through
 
 
 class Evidence(msgspec.Struct, frozen=True):
@@ -32,14 +32,15 @@ class Evidence(msgspec.Struct, frozen=True):
         Raises:
             ConfigError: if that would change an input.
         """
-        if not self.inputs:
-            return
-        try:
-            self._refuse(path, place_of(os.stat(path)))
-            where = path
-        except (OSError, ValueError):
-            where = os.path.dirname(path) or "."
-        self._refuse_disk(path, where)
+        real: str | None = path
+        while self.inputs and real is not None:
+            try:
+                self._refuse(path, place_of(os.stat(real)))
+                where = real
+            except (OSError, ValueError):
+                where = os.path.dirname(real) or "."
+            self._refuse_disk(path, where)
+            real = written_through(real)
 
     def refuse_open(self, name: str, descriptor: int) -> None:
         """Refuse to write to an open file; the errors are those of ``refuse``."""

@@ -23,6 +23,7 @@ class Mounted(msgspec.Struct, frozen=True):
         is_read_only: Whether it is mounted read-only.
         number: The mount's id, ``mnt_id`` in the fdinfo of open files.
         owner: Of a FUSE mount: who mounted it, by the kernel's own word (``user_id``).
+        upper: Of overlayfs: the directory that changes are written to; empty if there is none.
     """
 
     mountpoint: str
@@ -33,6 +34,7 @@ class Mounted(msgspec.Struct, frozen=True):
     is_read_only: bool
     number: int
     owner: int | None = None
+    upper: str = ""
 
 
 def list_mounted(path: str = MOUNTINFO) -> list[Mounted]:
@@ -48,6 +50,7 @@ def list_mounted(path: str = MOUNTINFO) -> list[Mounted]:
         fields, (fs_type, source, options) = front.split(" "), back.split(" ", 2)
         flags = {*fields[5].split(","), *options.split(",")}
         owner = next((int(one[8:]) for one in flags if one.startswith("user_id=")), None)
+        upper = next((one[9:] for one in flags if one.startswith("upperdir=")), "")
         mounted.append(
             Mounted(
                 unescape(fields[4]),
@@ -58,6 +61,7 @@ def list_mounted(path: str = MOUNTINFO) -> list[Mounted]:
                 "ro" in flags,
                 int(fields[0]),
                 owner,
+                unescape(upper),
             )
         )
     return mounted

@@ -67,6 +67,27 @@ def disks_at(path: str) -> set[Place]:
     return found
 
 
+def written_through(path: str) -> str | None:
+    """The file that changes of a file on an overlayfs are written to, in its upper directory.
+
+    Args:
+        path: A file, or one that is to be made.
+    """
+    directory, name = os.path.split(os.path.realpath(path))
+    try:
+        descriptor = os.open(directory, os.O_PATH | os.O_CLOEXEC)
+    except (OSError, ValueError):
+        return None
+    try:
+        mounted = mount_of(descriptor)
+    finally:
+        os.close(descriptor)
+    if mounted is None or not mounted.upper:
+        return None
+    inside = os.path.relpath(directory, mounted.mountpoint)
+    return os.path.normpath(os.path.join(f"{mounted.upper}{mounted.root}", inside, name))
+
+
 def _under(place: Place) -> Iterator[Place]:
     """What a block device is made of: the disk of a partition, the parts of LVM, a loop's file."""
     kind, device, _ = place

@@ -176,6 +176,32 @@ def test_a_new_file_on_a_subvolume_of_an_input_is_refused(tmp_path: Path, stack:
         pass
 
 
+def test_what_an_overlay_writes_to_is_looked_at(tmp_path: Path, stack: ExitStack) -> None:
+    disk, layers = tmp_path / "disk", tmp_path / "layers"
+    disk.touch()
+    os.truncate(disk, 8 << 20)
+    subprocess.run(["mke2fs", "-q", disk], check=True)
+    layers.mkdir()
+    device = loop_device(stack, disk)
+    mount(stack, device, layers)
+    merged = tmp_path / "merged"
+    for directory in (merged, *(layers / name for name in ("lower", "upper", "work"))):
+        directory.mkdir()
+    below, above = layers / "lower" / "below", layers / "upper" / "ram"
+    below.write_bytes(MEMORY)
+    above.write_bytes(MEMORY)
+    options = f"lowerdir={layers}/lower,upperdir={layers}/upper,workdir={layers}/work"
+    mount(stack, "-t", "overlay", "-o", options, "overlay", merged)
+    for evidence in (of(disk), of(device)):
+        with pytest.raises(ConfigError, match=r"/merged/new: its bytes lie on the same device as"):
+            LocalTarget(str(merged / "new"), force=False, evidence=evidence)
+    with pytest.raises(ConfigError, match=rf"/merged/ram: this is the input {above}, which is"):
+        LocalTarget(str(merged / "ram"), force=True, evidence=of(above))
+    # a file of the lower directory is copied before it is changed
+    with closing(LocalTarget(str(merged / "below"), force=True, evidence=of(below))):
+        pass
+
+
 def test_a_log_beside_a_dump_is_no_input(tmp_path: Path) -> None:
     ram = tmp_path / "vmcore-dmesg.txt"
     ram.write_bytes(MEMORY)
