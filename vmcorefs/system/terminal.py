@@ -7,11 +7,11 @@ character would move the cursor and a line end would forge a line.
 from __future__ import annotations
 
 import sys
-from itertools import chain, islice
+from itertools import chain
 
 from vmcorefs.system.listing import iter_json
 
-_PIECES = 1 << 14  # of a long report that are text at a time
+_AT_ONCE = 1 << 20  # characters of a long report, more or less, that are written at a time
 
 
 def printable(text: str) -> str:
@@ -40,9 +40,14 @@ def print_lines(*lines: str, err: bool = False) -> None:
 def print_json(report: object) -> None:
     """Print a report as JSON, in ASCII."""
     # json escapes all that is not ASCII, and of that the control characters but DEL
-    pieces = chain(iter_json(report), "\n")
-    while text := "".join(islice(pieces, _PIECES)):
-        _write(text.replace("\x7f", "\\u007f"), err=False)
+    held, size = [], 0
+    for piece in chain(iter_json(report), "\n"):
+        held.append(piece)
+        size += len(piece)
+        if size >= _AT_ONCE:
+            _write("".join(held).replace("\x7f", "\\u007f"), err=False)
+            held, size = [], 0
+    _write("".join(held).replace("\x7f", "\\u007f"), err=False)
 
 
 def _write(text: str, *, err: bool) -> None:

@@ -45,4 +45,16 @@ def test_json_is_as_the_library_writes_it(value: object) -> None:
 
 def test_an_element_of_a_long_list_is_a_line() -> None:
     text = "".join(iter_json({"a": {"b": Listing(ROWS[:2])}, "c": Listing(ROWS[:0])}))
-    assert text == '{\n "a": {\n  "b": [\n   [0, 1],\n   [2, 3]\n  ]\n },\n "c": []\n}'
+    assert text == '{\n "a": {\n  "b": [\n   [0,1],\n   [2,3]\n  ]\n },\n "c": []\n}'
+
+
+def test_what_is_not_ascii_is_escaped_in_a_long_list_too() -> None:
+    names = ["\u00e4\n", "b\x7f", "\udc80"]
+    listing = Listing(np.arange(3).reshape(-1, 1), lambda rows: (names[row] for row in rows[:, 0]))
+    text = "".join(iter_json(listing))
+    assert text.isascii()
+    assert json.loads(text) == names
+
+
+def test_a_list_of_many_batches_is_whole() -> None:
+    assert json.loads("".join(iter_json(Listing(ROWS)))) == ROWS.tolist()
