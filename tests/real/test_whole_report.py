@@ -144,7 +144,9 @@ def test_without_drgn_it_says_what_the_log_and_the_image_say(
 
     assert report.crash.title == "kernel panic: sysrq triggered crash"
     assert report.died.cpus == capture.recipe.cpus
-    assert report.unknown == [Unknown("cpus, tasks, blocked, memory, modules", gather.NO_DRGN)]
+    assert report.unknown == [
+        Unknown("cpus, tasks, blocked, memory, modules, disks", gather.NO_DRGN)
+    ]
     assert "pip install 'vmcorefs[report]'" in "\n".join(format_report(report))
 
 
