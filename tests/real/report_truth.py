@@ -11,7 +11,7 @@ from drgn.helpers.linux.cpumask import for_each_online_cpu
 from drgn.helpers.linux.mm import task_rss, totalram_pages
 from drgn.helpers.linux.module import for_each_module
 from drgn.helpers.linux.pid import for_each_task
-from drgn.helpers.linux.sched import cpu_curr, task_state_to_char
+from drgn.helpers.linux.sched import cpu_curr, task_cpu, task_state_to_char
 from drgn.helpers.linux.slab import (
     for_each_slab_cache,
     slab_cache_pages_per_slab,
@@ -45,6 +45,10 @@ def main(vmlinux: str, dump: str) -> None:
         "stacks": {cpu: _pcs(program, task) for cpu, task in current.items()},
         "on_cpu": {cpu: int(task.pid) for cpu, task in current.items()},
         "states": [task_state_to_char(task) for task in tasks],
+        "threads": [
+            [int(task.pid), int(task.tgid), task.comm.string_().decode(), task_cpu(task)]
+            for task in tasks
+        ],
         "rss": {int(task.pid): task_rss(task).total * page_size for task in tasks if task.mm},
         "slabs": {
             cache.name.string_().decode(): slab_cache_usage(cache).num_slabs

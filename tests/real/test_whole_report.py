@@ -60,7 +60,11 @@ def test_it_says_what_drgn_says_with_the_debug_package(capture: Capture, vmlinux
         assert [frame.pc for frame in cpu.stack.frames] == true[: len(cpu.stack.frames)]
         assert cpu.stack.broken == ""
         assert cpu.task.pid == truth["on_cpu"][str(cpu.number)]
-    assert report.tasks == Counter(truth["states"])
+    assert report.tasks == Counter(truth["states"]) == Counter(t.state for t in report.threads)
+    assert sorted([t.pid, t.tgid, t.comm, t.cpu] for t in report.threads) == sorted(
+        truth["threads"]
+    )
+    assert all(thread.seconds is not None for thread in report.threads)
     assert [module.name for module in report.modules] == truth["modules"]
     assert report.died.memory == truth["memory"]
     assert memory is not None

@@ -71,6 +71,18 @@ class Task(msgspec.Struct, frozen=True):
     state: str
 
 
+class Thread(Task, frozen=True):
+    """A thread in the list of all.
+
+    Attributes:
+        cpu: The CPU that it runs on, or ran on last; None if that is not known.
+        seconds: Since when it was last given a CPU; None if the kernel does not keep it.
+    """
+
+    cpu: int | None
+    seconds: float | None
+
+
 class Queued(msgspec.Struct, frozen=True):
     """A task that could run, but did not: it waits for a CPU.
 
@@ -350,6 +362,7 @@ class Report(msgspec.Struct, frozen=True):
         why: What ended it.
         cpus: What each CPU did.
         tasks: How many tasks there were, by state.
+        threads: Those tasks, processes in order of creation, each with its threads.
         blocked: The tasks that could not go on, grouped.
         memory: Where memory was; None if nothing of it can be told.
         modules: What was loaded.
@@ -369,6 +382,7 @@ class Report(msgspec.Struct, frozen=True):
     why: Why
     cpus: list[Cpu]
     tasks: dict[str, int]
+    threads: list[Thread]
     blocked: list[Blocked]
     memory: Memory | None
     modules: list[Module]

@@ -28,6 +28,7 @@ from vmcorefs.reports.report.schema import (
     Stack,
     Taint,
     Task,
+    Thread,
     Unknown,
     Why,
     Zone,
@@ -81,6 +82,7 @@ _REPORT = Report(
         Cpu(1, _SHELL, True, 1, _STACK, [], 1.0),
     ],
     tasks={"D": 3, "R": 1, "S": 90},
+    threads=[Thread(7, 7, "sh", "R", cpu=1, seconds=0.5), Thread(20, 20, "a", "D", None, None)],
     blocked=[
         Blocked(
             tasks=[Task(20, 20, "a", "D"), Task(21, 21, "b", "D")],
@@ -187,6 +189,7 @@ def test_what_is_not_known_is_said_to_be_unknown() -> None:
         why=why,
         cpus=[],
         tasks={},
+        threads=[],
         blocked=[],
         memory=None,
         modules=[],

@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import drgn
 from drgn.helpers.linux.cpumask import for_each_online_cpu
 from drgn.helpers.linux.pid import for_each_task
-from drgn.helpers.linux.sched import cpu_curr, cpu_rq, task_since_last_arrival_ns
+from drgn.helpers.linux.sched import cpu_curr, cpu_rq, task_cpu, task_since_last_arrival_ns
 
 from vmcorefs.core.elf.registers import CpuState
 from vmcorefs.core.structures.tasks import MAX_TASKS
@@ -18,13 +18,14 @@ from vmcorefs.errors import VmcorefsError
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.reports.report.asked import Asked
 from vmcorefs.reports.report.names import Names
-from vmcorefs.reports.report.schema import Blocked, Cpu, Lock, Queued, Stack, Task
+from vmcorefs.reports.report.schema import Blocked, Cpu, Lock, Queued, Stack, Task, Thread
 from vmcorefs.reports.report.walk.absent import ABSENT
 from vmcorefs.reports.report.walk.locks import find_lock
 from vmcorefs.reports.report.walk.queues import unwatched
 from vmcorefs.reports.report.walk.stacks import describe_task, stack_at, stack_of, try_stack
 
 T = TypeVar("T")
+_Member = tuple[float | None, Task, Stack, Lock | None, bool]
 
 _MAX_BLOCKED: Final = 4096
 _NS: Final = 1e9
@@ -126,6 +127,23 @@ def count_states(tasks: list[tuple[drgn.Object, Task]]) -> dict[str, int]:
     return dict(sorted(Counter(task.state for _, task in tasks).items()))
 
 
+def list_threads(tasks: list[tuple[drgn.Object, Task]]) -> list[Thread]:
+    """Every task, in the order in which they were found."""
+    return [
+        Thread(
+            task.pid, task.tgid, task.comm, task.state, cpu=_cpu(object_), seconds=_waited(object_)
+        )
+        for object_, task in tasks
+    ]
+
+
+def _cpu(task: drgn.Object) -> int | None:
+    try:
+        return int(task_cpu(task))
+    except ABSENT:
+        return None
+
+
 def find_blocked(
     asked: Asked, names: Names, tasks: list[tuple[drgn.Object, Task]]
 ) -> list[Blocked]:
@@ -133,7 +151,7 @@ def find_blocked(
     blocked = [(object_, task) for object_, task in tasks if task.state == _BLOCKED]
     if len(blocked) > _MAX_BLOCKED:
         asked.miss("blocked", f"the stacks of {len(blocked) - _MAX_BLOCKED} more tasks")
-    groups: dict[tuple[object, ...], list[tuple[float, Task, Stack, Lock | None, bool]]] = {}
+    groups: dict[tuple[object, ...], list[_Member]] = {}
     for object_, task in blocked[:_MAX_BLOCKED]:
         stack = try_stack(names, object_)
         lock = find_lock(names, object_, stack)
@@ -146,21 +164,21 @@ def find_blocked(
     )
 
 
-def _describe_group(members: list[tuple[float, Task, Stack, Lock | None, bool]]) -> Blocked:
-    members.sort(key=lambda member: -member[0])
+def _describe_group(members: list[_Member]) -> Blocked:
+    members.sort(key=lambda member: -(member[0] or 0))
     seconds, _, stack, lock, io = members[0]
     return Blocked(
         tasks=[task for _, task, *_ in members],
-        seconds=seconds if seconds >= 0 else None,
+        seconds=seconds,
         stack=stack,
         lock=lock,
         io=io,
     )
 
 
-def _waited(task: drgn.Object) -> float:
-    """Seconds since it last ran; -1 if the kernel does not keep that (CONFIG_SCHED_INFO)."""
+def _waited(task: drgn.Object) -> float | None:
+    """Seconds since it last ran; None if the kernel does not keep that (CONFIG_SCHED_INFO)."""
     try:
         return max(task_since_last_arrival_ns(task) / _NS, 0.0)
     except ABSENT:
-        return -1.0
+        return None

@@ -11,7 +11,7 @@ from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.reports.report.asked import Asked
 from vmcorefs.reports.report.machine import clock
 from vmcorefs.reports.report.names import Names
-from vmcorefs.reports.report.schema import Blocked, Cpu, Disk, Memory, Module
+from vmcorefs.reports.report.schema import Blocked, Cpu, Disk, Memory, Module, Thread
 from vmcorefs.reports.report.walk.disks import find_disks
 from vmcorefs.reports.report.walk.memory import describe_memory
 from vmcorefs.reports.report.walk.modules import describe_modules
@@ -22,6 +22,7 @@ from vmcorefs.reports.report.walk.tasks import (
     count_states,
     describe_cpus,
     find_blocked,
+    list_threads,
 )
 
 
@@ -30,6 +31,7 @@ class Walked(msgspec.Struct, frozen=True):
 
     cpus: list[Cpu]
     tasks: dict[str, int]
+    threads: list[Thread]
     blocked: list[Blocked]
     memory: Memory
     modules: list[Module]
@@ -64,6 +66,7 @@ def walk(
     return Walked(
         cpus=describe_cpus(asked, program, names, panicked, states, queued),
         tasks=count_states(tasks),
+        threads=list_threads(tasks),
         blocked=find_blocked(asked, names, tasks),
         memory=describe_memory(asked, program, tasks),
         modules=describe_modules(asked, program),
