@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from vmcorefs.config import CaptureConfig, Options, Piece, make_config
 from vmcorefs.image import MemoryImage, open_image
 from vmcorefs.options import StrPath
-from vmcorefs.system.progress import Progress
+from vmcorefs.system.progress import Progress, untold
 from vmcorefs.tree.build import Tree, build_tree
 from vmcorefs.tree.directory import TreeDirectory
 from vmcorefs.tree.file import TreeFile
@@ -59,6 +59,7 @@ def open_capture(
     *,
     thorough: bool = False,
     progress: Progress | None = None,
+    unwrapping: Progress = untold,
 ) -> Capture:
     """Open what ``config`` describes.
 
@@ -67,11 +68,12 @@ def open_capture(
         location: The directory that the tree will be mounted at; ``gdbinit`` names its files there.
         thorough: Look through all of the memory, as ``image.open_image`` says.
         progress: Told how far that is.
+        unwrapping: Told how far making the index of a compressed input is.
 
     Raises:
         VmcorefsError: as ``image.open_image`` and ``tree.build.build_tree`` say.
     """
-    image = open_image(config, thorough=thorough, progress=progress)
+    image = open_image(config, thorough=thorough, progress=progress, unwrapping=unwrapping)
     try:
         level = config.dump_level
         filtered = find_filter(image, level) if level is not None else None

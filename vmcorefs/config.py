@@ -62,12 +62,15 @@ class Piece(msgspec.Struct, frozen=True):
         paddr: Physical address of its first byte; None for a backup whose place is to be found.
         offset: Where that byte lies in the file, in bytes.
         size: Bytes that it holds; None for all up to the file's end.
+        unwrap: Whether a compressed file stands for what is in it; ``offset`` and ``size`` are then
+            of that.
     """
 
     path: str
     paddr: int | None = None
     offset: int = 0
     size: int | None = None
+    unwrap: bool = True
 
 
 class _PieceTable(msgspec.Struct, forbid_unknown_fields=True):
@@ -75,6 +78,7 @@ class _PieceTable(msgspec.Struct, forbid_unknown_fields=True):
     paddr: int | str | None = None
     offset: int | str = 0
     size: int | str | None = None
+    unwrap: bool = True
 
 
 class CaptureConfig(msgspec.Struct, frozen=True):
@@ -356,6 +360,7 @@ def _read_piece(given: StrPath | Piece | _PieceTable, directory: str = "") -> Pi
         None if given.paddr is None else _read_number(given.paddr),
         _read_number(given.offset),
         None if given.size is None else _read_number(given.size),
+        given.unwrap,
     )
 
 

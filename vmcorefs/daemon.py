@@ -20,6 +20,7 @@ from vmcorefs.confine.confinement import Confinement
 from vmcorefs.errors import MountError, VmcorefsError
 from vmcorefs.fuse.reservation import Reservation
 from vmcorefs.fuse.serve import MountOptions, serve
+from vmcorefs.sources.file import FileSource
 from vmcorefs.system.logfile import LineFormatter, LogFile
 from vmcorefs.system.notify import notify_systemd
 from vmcorefs.system.terminal import printable
@@ -136,7 +137,11 @@ def _serve(
 ) -> None:
     """Serve, with only the privileges that takes."""
     # EROFS opens only regular files, and opening a device again might have an effect
-    descriptors = [s.fileno() for s in capture.image.inputs if s.kind == "file"]
+    descriptors = [
+        one.fileno()
+        for one in capture.image.inputs
+        if isinstance(one, FileSource) and one.kind == "file"
+    ]
     confinement = Confinement(options.mountpoint, descriptors, filtered=filtered)
 
     def mounted() -> None:

@@ -48,12 +48,14 @@ from vmcorefs.kernel.notes import CrashNotes, read_crash_notes
 from vmcorefs.kernel.pages import KernelPages
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource, Source
-from vmcorefs.sources.dumps.dump import DumpFile, file_of
+from vmcorefs.sources.dumps.dump import DumpFile
 from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.input import Input, file_of
 from vmcorefs.sources.registry import RawMemory, open_inputs
 from vmcorefs.sources.unreadable import LookedAt, look_at
+from vmcorefs.sources.wrappers.unwrap import Unwrapping
 from vmcorefs.system.files import read_file
-from vmcorefs.system.progress import Progress
+from vmcorefs.system.progress import Progress, untold
 
 _MAX_MAP_SIZE = 256 << 20
 _MAX_VALUE_SIZE = 4096  # a page, as sysfs has it
@@ -108,7 +110,7 @@ class MemoryImage(msgspec.Struct, frozen=True):
         return float(crash_time) if crash_time is not None else self.inputs[0].mtime
 
     @property
-    def inputs(self) -> tuple[FileSource, ...]:
+    def inputs(self) -> tuple[Input, ...]:
         """The files and devices that the sources read: the images, then the backup."""
         files = map(file_of, self.sources)
         # once each: a dump's notes are in the file that its pages are in
@@ -140,7 +142,7 @@ class MemoryImage(msgspec.Struct, frozen=True):
         """
         return describe_unreadable(self.looked, self.memory)
 
-    def held_by(self, file: FileSource) -> Extents:
+    def held_by(self, file: Input) -> Extents:
         """What one of the ``inputs`` holds of ``memory``."""
         numbers = [n for n, source in enumerate(self.sources) if file_of(source) is file]
         return self.memory.rows(np.isin(self.memory.source, numbers))
@@ -152,7 +154,11 @@ class MemoryImage(msgspec.Struct, frozen=True):
 
 
 def open_image(
-    config: CaptureConfig, *, thorough: bool = False, progress: Progress | None = None
+    config: CaptureConfig,
+    *,
+    thorough: bool = False,
+    progress: Progress | None = None,
+    unwrapping: Progress = untold,
 ) -> MemoryImage:
     """Open the inputs and work out everything that can be known of them.
 
@@ -161,6 +167,7 @@ def open_image(
         thorough: Look through all of the memory, even if the map and an elfcorehdr are enough:
             ``findings`` then say what supports and what contradicts them.
         progress: Told how far looking through the memory is, where that is done.
+        unwrapping: Told how far making the index of a compressed input is, where that is done.
 
     Raises:
         ConfigError: if something asked for is impossible, or an input cannot be opened.
@@ -171,7 +178,11 @@ def open_image(
     """
     vmlinux = read_vmlinux(config.vmlinux) if config.vmlinux is not None else None
     given = load_map(config.memory_map, config) if config.memory_map is not None else None
-    inputs = open_inputs(config.images, ram_end=given.end if given else None)
+    inputs = open_inputs(
+        config.images,
+        ram_end=given.end if given else None,
+        how=Unwrapping(config.truncated, unwrapping),
+    )
     if isinstance(inputs, DumpFile):
         try:
             return _open_dump(config, inputs, given, vmlinux, thorough=thorough, progress=progress)

@@ -21,6 +21,12 @@ from vmcorefs.reports.estimate import SAMPLES
 from vmcorefs.save.formats.kdump_resume import STEP_BACK
 from vmcorefs.save.report import as_dict
 from vmcorefs.sources.dumps.diskdump_part import MAX_RUNS
+from vmcorefs.sources.wrappers import xz, zstd
+from vmcorefs.sources.wrappers.blocks import BLOCK
+from vmcorefs.sources.wrappers.cache import LIMIT
+from vmcorefs.sources.wrappers.gzip import SPACING
+from vmcorefs.sources.wrappers.records import KEPT_FREE
+from vmcorefs.sources.wrappers.seekable import CACHE_SIZE
 
 ROOT = Path(__file__).parents[2]
 DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -144,6 +150,13 @@ def test_the_table_of_fuzz_targets_names_each_and_no_other() -> None:
         ("sources.md", f"more than {MAX_REGIONS >> 20} million regions"),
         ("sources.md", f"more than {MAX_PHDRS >> 20} million program headers"),
         ("sources.md", f"a sample of {SAMPLES} of each kind"),
+        ("sources.md", f"once in {SPACING >> 20} MiB of what is in it"),
+        ("sources.md", f"blocks of {BLOCK >> 10} KiB"),
+        ("sources.md", f"none holds more than {xz.LONGEST >> 20} MiB: `xz`"),
+        ("sources.md", f"none holds more than {zstd.LONGEST >> 20} MiB: `zstd`"),
+        ("sources.md", f"has {LIMIT >> 30} GiB at most"),
+        ("sources.md", f"leaves {KEPT_FREE >> 30} GiB of its file system"),
+        ("sources.md", f"{CACHE_SIZE >> 20} MiB of chunks"),
     ],
 )
 def test_a_figure_of_the_docs_is_that_of_the_code(document: str, words: str) -> None:

@@ -13,9 +13,9 @@ from vmcorefs.core.space.ranges import subtract
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.errors import SourceIOError
 from vmcorefs.reader import Reader
-from vmcorefs.sources.dumps.dump import File
 from vmcorefs.sources.dumps.placed.lime import open_avml, open_lime
 from vmcorefs.sources.dumps.placed.memory import PlacedMemory
+from vmcorefs.sources.input import File
 
 HUGE = (1 << 64) - 1
 _MOST_READ = 1 << 20

@@ -23,17 +23,17 @@ NOISE = random.Random(1).randbytes(1 << 16)  # noqa: S311
 
 @pytest.fixture
 def packed(tmp_path: Path) -> Path:
-    """64 KiB of noise by gzip, and beside it a map that its size fits."""
+    """64 KiB of noise by lzip, as its magic says, and beside it a map that its size fits."""
     (tmp_path / "iomem").write_text("00000000-0000ffff : System RAM\n")
-    path = tmp_path / "ram.gz"
-    path.write_bytes(gzip.compress(NOISE, mtime=0))
+    path = tmp_path / "ram.lz"
+    path.write_bytes(b"LZIP\x01" + NOISE)
     return path
 
 
 def message(path: Path) -> str:
     return (
-        f"{path}: not plain memory, but data compressed by gzip; decompress it first: gunzip"
-        f" <{path} >NEW"
+        f"{path}: not plain memory, but data compressed by lzip; decompress it first: lzip"
+        f" -d <{path} >NEW"
     )
 
 
@@ -76,8 +76,8 @@ def test_it_is_named_among_other_images(packed: Path, open_capture: Opener) -> N
 
 def test_it_is_named_as_low_memory(tmp_path: Path, open_capture: Opener) -> None:
     saved = dead_machine().save(tmp_path)
-    path = tmp_path / "lowmem.gz"
-    path.write_bytes(gzip.compress(bytes(4096), mtime=0))
+    path = tmp_path / "lowmem.lz"
+    path.write_bytes(b"LZIP\x01" + bytes(4096))
     with pytest.raises(UnsupportedError, match=exactly(message(path))):
         open_capture(saved.ram, memory_map=saved.iomem, backup=path)
 

@@ -21,7 +21,7 @@ from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL
 from vmcorefs.errors import ConfigError
 from vmcorefs.options import Option
 from vmcorefs.sources.evidence import Evidence, gather
-from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.input import Input
 from vmcorefs.system.bars import progress_bar
 
 Command = Callable[..., None]
@@ -132,8 +132,13 @@ def open_capture(
         thorough: Look through all of the memory.
     """
     process.forbid_dumps()
-    with progress_bar("looking through the memory") as progress:
-        capture = api.open_capture(config, location, thorough=thorough, progress=progress)
+    with (
+        progress_bar("making an index of the compressed image") as unwrapping,
+        progress_bar("looking through the memory") as progress,
+    ):
+        capture = api.open_capture(
+            config, location, thorough=thorough, progress=progress, unwrapping=unwrapping
+        )
     if verify is not None:
         try:
             verify_inputs(capture.image.inputs, verify)
@@ -143,7 +148,7 @@ def open_capture(
     return capture
 
 
-def verify_inputs(inputs: Sequence[FileSource], sums: str) -> list[str]:
+def verify_inputs(inputs: Sequence[Input], sums: str) -> list[str]:
     """Compare every input with its digest; a line for each.
 
     Args:

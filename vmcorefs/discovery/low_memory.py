@@ -15,9 +15,10 @@ from vmcorefs.discovery.backup import Backup, backup_in_image, check_size, compa
 from vmcorefs.discovery.plan import Plan
 from vmcorefs.errors import FaultError
 from vmcorefs.reader import Reader
-from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.input import File
 from vmcorefs.sources.pieces import open_piece
 from vmcorefs.sources.unreadable import LookedAt
+from vmcorefs.sources.wrappers.unwrap import Unwrapping
 
 
 class LowMemory(msgspec.Struct, frozen=True):
@@ -32,7 +33,7 @@ class LowMemory(msgspec.Struct, frozen=True):
 
     memory: Extents
     backup: Backup | None = None
-    source: FileSource | None = None
+    source: File | None = None
     warnings: tuple[str, ...] = ()
 
 
@@ -55,7 +56,8 @@ def find_low_memory(
     low = _low_memory_in_image(reader, plan)
     if config.backup is None:
         return low
-    return _lay_given_backup(config.backup, low.memory, reader, plan, memory_map)
+    how = Unwrapping(config.truncated)
+    return _lay_given_backup(config.backup, low.memory, reader, plan, memory_map, how)
 
 
 def _low_memory_in_image(reader: Reader, plan: Plan) -> LowMemory:
@@ -74,10 +76,15 @@ def _low_memory_in_image(reader: Reader, plan: Plan) -> LowMemory:
 
 
 def _lay_given_backup(
-    piece: Piece, memory: Extents, reader: Reader, plan: Plan, memory_map: MemoryMap
+    piece: Piece,
+    memory: Extents,
+    reader: Reader,
+    plan: Plan,
+    memory_map: MemoryMap,
+    how: Unwrapping,
 ) -> LowMemory:
     moved = plan.elfcorehdr.backup
-    source, paddr, size = open_piece(piece, role="backup", ram_end=memory_map.end)
+    source, paddr, size = open_piece(piece, role="backup", ram_end=memory_map.end, how=how)
     try:
         start, end = paddr, paddr + size
         if piece.paddr is None:

@@ -177,7 +177,8 @@ def _format_plane(plane: Report) -> str:
 def _format_input(entry: Report) -> str:
     ranges = ", ".join(format_range(*r) for r in entry["ranges"][:4])
     more = f" and {len(entry['ranges']) - 4} more" if len(entry["ranges"]) > 4 else ""
-    return f"{entry['path']}  {entry['kind']} of {format_size(entry['size'])}, at {ranges}{more}"
+    kind = " in a ".join([*reversed(entry["wrappers"]), entry["kind"]])
+    return f"{entry['path']}  {kind} of {format_size(entry['size'])}, at {ranges}{more}"
 
 
 def _format_map(memory_map: Report) -> Iterator[tuple[str, str]]:

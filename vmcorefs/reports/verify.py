@@ -14,7 +14,7 @@ from typing import Final
 from vmcorefs.core.digests import ALGORITHMS, AUTO, Digest, parse_sidecar, parse_sums
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError, DigestError, FormatError
-from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.input import Input
 from vmcorefs.system.files import read_file
 from vmcorefs.system.progress import Progress
 
@@ -22,7 +22,7 @@ _AT_ONCE: Final = 4 << 20
 _MAX_SUMS: Final = 16 << 20
 
 
-def expected_digests(inputs: Sequence[FileSource], sums: str) -> list[tuple[FileSource, Digest]]:
+def expected_digests(inputs: Sequence[Input], sums: str) -> list[tuple[Input, Digest]]:
     """What each input is expected to come to; an input that is opened twice is there once.
 
     Args:
@@ -45,7 +45,7 @@ def expected_digests(inputs: Sequence[FileSource], sums: str) -> list[tuple[File
     return [(source, _listed(source, sums, listed)) for source in distinct]
 
 
-def verify(expected: Sequence[tuple[FileSource, Digest]], progress: Progress) -> Iterator[str]:
+def verify(expected: Sequence[tuple[Input, Digest]], progress: Progress) -> Iterator[str]:
     """Read every input whole, compare, and give a line for each that is as it was.
 
     Afterwards the input knows its digest, for ``layout.json``. ``progress`` counts bytes.
@@ -66,9 +66,7 @@ def verify(expected: Sequence[tuple[FileSource, Digest]], progress: Progress) ->
         yield f"{source.name}: {format_size(source.size)}, {found}: as expected"
 
 
-def _digest_of(
-    source: FileSource, algorithm: str, progress: Progress, done: int, total: int
-) -> Digest:
+def _digest_of(source: Input, algorithm: str, progress: Progress, done: int, total: int) -> Digest:
     if source.kind == "character device":
         raise ConfigError(f"{source.name}: a character device has no end, and so no digest")
     hasher = hashlib.new(algorithm, usedforsecurity=False)
@@ -89,7 +87,7 @@ def _digest_of(
     return Digest(algorithm, hasher.hexdigest())
 
 
-def _beside(source: FileSource) -> Digest:
+def _beside(source: Input) -> Digest:
     for algorithm in ALGORITHMS:
         path = f"{source.origin}.{algorithm}"
         if os.path.exists(path):
@@ -103,7 +101,7 @@ def _beside(source: FileSource) -> Digest:
     )
 
 
-def _listed(source: FileSource, sums: str, listed: Sequence[tuple[str, Digest]]) -> Digest:
+def _listed(source: Input, sums: str, listed: Sequence[tuple[str, Digest]]) -> Digest:
     """The line of a file of sums for an input: of that very file, or else of one of its name."""
     name = os.path.basename(source.origin)
     alike = [(path, digest) for path, digest in listed if os.path.basename(path) == name]
@@ -121,7 +119,7 @@ def _best(digests: set[Digest]) -> str:
     return min((digest.algorithm for digest in digests), key=list(ALGORITHMS).index)
 
 
-def _is_file(path: str, source: FileSource) -> bool:
+def _is_file(path: str, source: Input) -> bool:
     try:
         status = os.stat(path)
     except (OSError, ValueError):

@@ -17,6 +17,7 @@ from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.units import format_size
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.identity import Identity, format_time
+from vmcorefs.sources.input import Input
 
 _MARK = b"vmcorefs: made of "
 _MAX_SHOWN = 2
@@ -73,7 +74,7 @@ def parse_origin(data: bytes) -> Origin:
         return Origin()
 
 
-def find_origin(inputs: Sequence[FileSource], memory: Extents) -> Origin:
+def find_origin(inputs: Sequence[Input], memory: Extents) -> Origin:
     """Say what the bytes of some memory are.
 
     Args:
@@ -85,9 +86,10 @@ def find_origin(inputs: Sequence[FileSource], memory: Extents) -> Origin:
         _Input(_printable(source.origin), identity.size, identity.mtime_ns)
         for source, identity in zip(inputs, identities, strict=True)
     )
-    if not inputs or any(source.kind != "file" for source in inputs):
+    files = [source for source in inputs if isinstance(source, FileSource)]
+    if not files or len(files) < len(inputs) or any(file.kind != "file" for file in files):
         return Origin("", described)
-    digest = hashlib.sha256(json.dumps(list(_states(inputs, identities))).encode())
+    digest = hashlib.sha256(json.dumps(list(_states(files, identities))).encode())
     for column in (memory.start, memory.size, memory.offset, memory.source, memory.kind):
         digest.update(column.tobytes())
     return Origin(digest.hexdigest(), described)

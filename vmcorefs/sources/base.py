@@ -5,6 +5,7 @@ A source has no cursor, so it needs no lock: any number of threads may read at o
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Protocol
 
 from vmcorefs.errors import SourceIOError
@@ -64,6 +65,20 @@ def check_bounds(source: Source, offset: int, size: int, what: str = "it has") -
     """
     if offset < 0 or offset + size > source.size:
         raise SourceIOError(source.name, offset, size, f"{what} {source.size} bytes")
+
+
+def read_at(source: Source) -> Callable[[int, int], bytes]:
+    """A function from ``(offset, size)`` to the bytes there: fewer at the end of the source.
+
+    Its errors are those of ``Source.pread_into``.
+    """
+
+    def read(offset: int, size: int) -> bytes:
+        buffer = bytearray(max(min(size, source.size - offset), 0))
+        source.pread_into(offset, memoryview(buffer))
+        return bytes(buffer)
+
+    return read
 
 
 class WithoutHoles:

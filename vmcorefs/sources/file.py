@@ -32,6 +32,7 @@ class FileSource:
             page tables of the whole mapping at once), ``block device`` or ``character device``.
         identity: Which file it was when it was opened.
         digest: The digest of its bytes, once it has been verified.
+        wrappers: What its memory is wrapped in, from the outside inwards.
     """
 
     def __init__(self, path: str, *, role: str, size_if_unknown: int | None = None) -> None:
@@ -49,6 +50,7 @@ class FileSource:
         self.origin = os.path.abspath(path)
         self.role = role
         self.digest: Digest | None = None
+        self.wrappers: tuple[str, ...] = ()
         try:
             self._fd = self._open(path, may_be_character_device=size_if_unknown is not None)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path

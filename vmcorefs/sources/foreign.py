@@ -8,7 +8,7 @@ import zlib
 from vmcorefs.core.formats.foreign.recognise import recognise
 from vmcorefs.core.formats.foreign.signature import FILE
 from vmcorefs.errors import UnsupportedError
-from vmcorefs.sources.dumps.dump import File
+from vmcorefs.sources.input import File
 from vmcorefs.sources.unreadable import LookedAt, read_around
 
 _SAMPLE = 1 << 16

@@ -13,10 +13,12 @@ from vmcorefs.core.space.units import MAX_ADDRESS, format_range
 from vmcorefs.errors import ConfigError, LayoutError, TruncatedError
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.foreign import refuse_foreign
+from vmcorefs.sources.input import File
 from vmcorefs.sources.unreadable import LookedAt
+from vmcorefs.sources.wrappers.unwrap import AS_USUAL, Unwrapping, unwrap
 
 
-def lay_out_pieces(pieces: Sequence[Piece], sources: Sequence[FileSource]) -> Extents:
+def lay_out_pieces(pieces: Sequence[Piece], sources: Sequence[File]) -> Extents:
     """Lay pieces out.
 
     Args:
@@ -46,7 +48,9 @@ def lay_out_pieces(pieces: Sequence[Piece], sources: Sequence[FileSource]) -> Ex
     return merge(*tables)
 
 
-def open_piece(piece: Piece, *, role: str, ram_end: int | None) -> tuple[FileSource, int, int]:
+def open_piece(
+    piece: Piece, *, role: str, ram_end: int | None, how: Unwrapping = AS_USUAL
+) -> tuple[File, int, int]:
     """Open one piece.
 
     Returns:
@@ -59,8 +63,10 @@ def open_piece(piece: Piece, *, role: str, ram_end: int | None) -> tuple[FileSou
         LayoutError: if it ends beyond ``MAX_ADDRESS``.
     """
     paddr = piece.paddr or 0
-    source = open_file(piece, role=role, ram_end=ram_end)
+    source: File = open_file(piece, role=role, ram_end=ram_end)
     try:
+        if piece.unwrap:
+            source, _ = unwrap(source, how)
         if piece.paddr is None:
             refuse_foreign(source, LookedAt(source))
         return source, paddr, _check_piece(piece, source, paddr)
@@ -88,7 +94,7 @@ def open_file(piece: Piece, *, role: str, ram_end: int | None) -> FileSource:
     return FileSource(piece.path, role=role, size_if_unknown=unknown)
 
 
-def _check_piece(piece: Piece, source: FileSource, paddr: int) -> int:
+def _check_piece(piece: Piece, source: File, paddr: int) -> int:
     size = source.size - piece.offset if piece.size is None else piece.size
     if piece.offset + size > source.size or size < 0:
         raise TruncatedError(
@@ -102,7 +108,7 @@ def _check_piece(piece: Piece, source: FileSource, paddr: int) -> int:
     return size
 
 
-def _refuse_overlap(sources: Sequence[FileSource], tables: Sequence[Extents]) -> None:
+def _refuse_overlap(sources: Sequence[File], tables: Sequence[Extents]) -> None:
     rows = sorted(
         (int(table.start[0]), int(table.end[0]), source.name)
         for source, table in zip(sources, tables, strict=True)

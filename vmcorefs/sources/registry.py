@@ -19,15 +19,16 @@ from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError, SourceIOError, UnsupportedError
 from vmcorefs.sources.base import Source
 from vmcorefs.sources.dumps.diskdump import open_diskdump
-from vmcorefs.sources.dumps.dump import DumpFile, File
+from vmcorefs.sources.dumps.dump import DumpFile
 from vmcorefs.sources.dumps.elf import open_elf
 from vmcorefs.sources.dumps.flattened import Unflattened
 from vmcorefs.sources.dumps.placed.lime import open_avml, open_lime
 from vmcorefs.sources.dumps.placed.memory import PlacedMemory
-from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.foreign import doubt, refuse_foreign
+from vmcorefs.sources.input import File
 from vmcorefs.sources.pieces import lay_out_pieces, open_file
 from vmcorefs.sources.unreadable import LookedAt, look_at
+from vmcorefs.sources.wrappers.unwrap import AS_USUAL, Unwrapping, unwrap
 
 _VMCORE = "vmcore"
 _LONGEST_MAGIC = 16
@@ -51,7 +52,9 @@ class RawMemory(msgspec.Struct, frozen=True):
     placed: PlacedMemory | None = None
 
 
-def open_inputs(pieces: Sequence[Piece], *, ram_end: int | None) -> DumpFile | RawMemory:
+def open_inputs(
+    pieces: Sequence[Piece], *, ram_end: int | None, how: Unwrapping = AS_USUAL
+) -> DumpFile | RawMemory:
     """Open every input once, and recognise it.
 
     A piece that is given with a physical address is raw memory, whatever its first bytes are.
@@ -60,6 +63,7 @@ def open_inputs(pieces: Sequence[Piece], *, ram_end: int | None) -> DumpFile | R
         pieces: What the user gave; parts of a split dump in any order. A directory is a mounted
             tree, and stands for its ``vmcore``.
         ram_end: As for ``pieces.open_file``.
+        how: How wrappers are taken off.
 
     Raises:
         ConfigError: if an input cannot be opened, is a dump among others, or is one of several
@@ -68,14 +72,18 @@ def open_inputs(pieces: Sequence[Piece], *, ram_end: int | None) -> DumpFile | R
         UnsupportedError: if it is a dump that cannot be read here, or is known to be something else
             than memory.
         LayoutError: if two pieces overlap.
-        TruncatedError: if a piece ends past the end of its file.
+        TruncatedError: if a piece ends past the end of its file, or compressed data is not whole.
         SourceIOError: if it cannot be read.
     """
-    files: list[FileSource] = []
+    files: list[File] = []
+    warnings: list[str] = []
     try:
         for piece in pieces:
             place = replace(piece, path=_in_tree(piece.path)) if _is_whole(piece) else piece
             files.append(open_file(place, role="image", ram_end=ram_end))
+            if piece.unwrap:
+                files[-1], said = unwrap(files[-1], how)
+                warnings += said
         looked = look_at(files)
         unplaced = [
             (file, as_seen, piece)
@@ -83,12 +91,13 @@ def open_inputs(pieces: Sequence[Piece], *, ram_end: int | None) -> DumpFile | R
             if piece.paddr is None
         ]
         formats = [_recognise(*each) for each in unplaced]
-        whole: list[File] = [file for file, _, _ in unplaced]
+        whole = [file for file, _, _ in unplaced]
         if not any(formats):
             doubts = tuple(filter(None, (doubt(file, as_seen) for file, as_seen, _ in unplaced)))
             captured = lay_out_pieces(pieces, files)
-            return RawMemory(tuple(files), captured, looked, doubts)
+            return RawMemory(tuple(files), captured, looked, (*warnings, *doubts))
         opened = _open_dump(whole, formats, len(pieces))
+        opened = replace(opened, warnings=(*warnings, *opened.warnings))
         return _as_raw(opened) if isinstance(opened, PlacedMemory) else opened
     except BaseException:
         _close(files)

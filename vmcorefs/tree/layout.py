@@ -13,7 +13,7 @@ from vmcorefs.core.space.ranges import Int64Array, distinct
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource
-from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.input import Input
 from vmcorefs.tree.file import TreeFile, text_file, whole
 
 _ROWS = 1 << 14  # extents that are text at a time
@@ -21,7 +21,7 @@ _BEFORE_ROW = "\n    "
 _TENS = np.array([10**power for power in range(1, 19)], dtype=np.int64)
 
 
-def layout_file(files: Mapping[str, TreeFile], inputs: Sequence[FileSource] = ()) -> TreeFile:
+def layout_file(files: Mapping[str, TreeFile], inputs: Sequence[Input] = ()) -> TreeFile:
     """``layout.json``: for every byte range of every file in ``files``, where its bytes come from.
 
     Its text is made when it is read; its size is worked out of the tables.
@@ -38,7 +38,7 @@ def layout_file(files: Mapping[str, TreeFile], inputs: Sequence[FileSource] = ()
     )
 
 
-def describe_input(source: FileSource) -> dict[str, object]:
+def describe_input(source: Input) -> dict[str, object]:
     """Which file an input is, as ``layout.json`` and ``inspect --json`` have it."""
     identity, digest = source.identity, source.digest
     return {
@@ -49,13 +49,12 @@ def describe_input(source: FileSource) -> dict[str, object]:
         "device": identity.device,
         "inode": identity.inode,
         "mtime_ns": identity.mtime_ns,
+        "wrappers": list(source.wrappers),
         "digest": {digest.algorithm: digest.value} if digest is not None else None,
     }
 
 
-def _iter_pieces(
-    files: Mapping[str, TreeFile], inputs: Sequence[FileSource]
-) -> Iterator[str | Reader]:
+def _iter_pieces(files: Mapping[str, TreeFile], inputs: Sequence[Input]) -> Iterator[str | Reader]:
     """The text in order; a reader stands for the rows of its table."""
     # one extent a line: for people, for grep, and for diff
     rows = ",".join(f"\n  {json.dumps(describe_input(source))}" for source in inputs)

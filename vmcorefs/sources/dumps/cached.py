@@ -24,8 +24,7 @@ import numpy as np
 
 from vmcorefs.errors import SourceIOError
 from vmcorefs.sources.base import Source, WithoutHoles, check_bounds
-from vmcorefs.sources.dumps.dump import File
-from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.input import File, Input
 
 CACHE_SIZE = 32 << 20
 """Bytes of decompressed pages in the cache."""
@@ -78,7 +77,7 @@ class CachedPages(WithoutHoles, ABC):
         os.register_at_fork(before=lambda: _stop_threads(alive))
 
     @property
-    def file(self) -> FileSource:
+    def file(self) -> Input:
         """The file that everything is read from."""
         return self._file.file
 

@@ -39,7 +39,8 @@ from vmcorefs.core.space.units import MAX_ADDRESS, format_range, format_size
 from vmcorefs.errors import FormatError
 from vmcorefs.sources.base import Source
 from vmcorefs.sources.dumps.diskdump_part import MAX_RUNS, Part, check_end, read_part
-from vmcorefs.sources.dumps.dump import DumpFile, File, NoteSegment, read_segment
+from vmcorefs.sources.dumps.dump import DumpFile, NoteSegment, read_segment
+from vmcorefs.sources.input import File
 from vmcorefs.sources.unreadable import read_up_to
 
 

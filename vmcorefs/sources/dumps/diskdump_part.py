@@ -35,10 +35,10 @@ from vmcorefs.core.space.ranges import (
 from vmcorefs.core.space.units import format_range
 from vmcorefs.errors import FormatError, SourceIOError, UnsupportedError
 from vmcorefs.sources.base import Source
-from vmcorefs.sources.dumps.dump import File
 from vmcorefs.sources.dumps.flattened import Unflattened
 from vmcorefs.sources.dumps.page_codecs import find_decompressor
 from vmcorefs.sources.dumps.pages import DumpPages
+from vmcorefs.sources.input import File
 from vmcorefs.sources.unreadable import read_around
 
 MAX_RUNS = 1 << 22

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Protocol
-
 import msgspec
 
 from vmcorefs.core.elf.elf import ElfHeader
@@ -14,40 +11,7 @@ from vmcorefs.core.formats.kdump.headers import KdumpHeaders
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.ranges import Ranges
 from vmcorefs.sources.base import Source
-from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.unreadable import read_up_to
-
-
-class File(Source, Protocol):
-    """The container of a dump: a file, or a flattened stream read as one."""
-
-    @property
-    def kind(self) -> str:
-        """The kind of file."""
-
-    @property
-    def file(self) -> FileSource:
-        """The file that all of its bytes come from."""
-
-
-def read_at(file: Source) -> Callable[[int, int], bytes]:
-    """A function from ``(offset, size)`` to the bytes there: fewer at the end of the file.
-
-    Its errors are those of ``Source.pread_into``.
-    """
-
-    def read(offset: int, size: int) -> bytes:
-        buffer = bytearray(max(min(size, file.size - offset), 0))
-        file.pread_into(offset, memoryview(buffer))
-        return bytes(buffer)
-
-    return read
-
-
-def file_of(source: Source) -> FileSource | None:
-    """The file that a source reads; None for what was made."""
-    found = getattr(source, "file", None)
-    return found if isinstance(found, FileSource) else None
 
 
 class NoteSegment(msgspec.Struct, frozen=True):

@@ -16,7 +16,8 @@ from vmcorefs.core.space.extents import Extents, Kind, fill, make_extents
 from vmcorefs.core.space.ranges import make_ranges, total_size
 from vmcorefs.core.space.units import format_range, format_size
 from vmcorefs.errors import FormatError, UnsupportedError
-from vmcorefs.sources.dumps.dump import DumpFile, File, NoteSegment, read_segment
+from vmcorefs.sources.dumps.dump import DumpFile, NoteSegment, read_segment
+from vmcorefs.sources.input import File
 from vmcorefs.sources.unreadable import read_up_to
 
 

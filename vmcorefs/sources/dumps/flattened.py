@@ -17,8 +17,7 @@ from vmcorefs.core.formats.flattened import RECORD_SIZE, START_SIZE, check_start
 from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.errors import FormatError, SourceIOError
 from vmcorefs.sources.base import WithoutHoles, check_bounds
-from vmcorefs.sources.dumps.dump import File
-from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.input import File, Input
 
 _MAX_REWRITTEN = 4096
 
@@ -58,7 +57,7 @@ class Unflattened(WithoutHoles):
         self.size = int((self._to + self._size).max(initial=0))
 
     @property
-    def file(self) -> FileSource:
+    def file(self) -> Input:
         """The file that everything is read from."""
         return self._file.file
 

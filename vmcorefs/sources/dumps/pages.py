@@ -10,8 +10,8 @@ from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.formats.kdump.descriptors import COMPRESSED, DESC_SIZE, desc_dtype
 from vmcorefs.errors import SourceIOError, UnsupportedError
 from vmcorefs.sources.dumps.cached import CachedPages, Page, pread
-from vmcorefs.sources.dumps.dump import File
 from vmcorefs.sources.dumps.page_codecs import Decompress, find_decompressor
+from vmcorefs.sources.input import File
 
 _CODEC = int(COMPRESSED)
 _MAX_SPAN = 4 << 20

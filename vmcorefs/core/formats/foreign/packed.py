@@ -21,7 +21,7 @@ _ZSTD_FRAME, _LZ4_FRAME, _OLD_LZ4_FRAME = (
 
 
 def _decompress(name: str, by: str) -> Foreign:
-    return Foreign(f"data compressed by {name}", f"decompress it first: {by}")
+    return Foreign(f"data compressed by {name}", f"decompress it first: {by}", name)
 
 
 def _unpack(what: str, by: str) -> Foreign:

@@ -22,10 +22,12 @@ class Foreign(msgspec.Struct, frozen=True):
     Attributes:
         what: Its format, for people: "a gzip file".
         advice: What to do, with ``FILE`` where its name belongs; empty if nothing helps.
+        wrapper: What memory may be wrapped in by it; empty if it is no wrapper.
     """
 
     what: str
     advice: str = ""
+    wrapper: str = ""
 
 
 class Start(msgspec.Struct, frozen=True):

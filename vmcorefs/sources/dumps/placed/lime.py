@@ -21,10 +21,10 @@ from vmcorefs.core.space.extents import Extents, Kind, coalesce
 from vmcorefs.core.space.ranges import Int64Array, Ranges, subtract, total_size
 from vmcorefs.core.space.units import format_range, format_size
 from vmcorefs.errors import FormatError
-from vmcorefs.sources.base import Source
-from vmcorefs.sources.dumps.dump import File, read_at
+from vmcorefs.sources.base import Source, read_at
 from vmcorefs.sources.dumps.placed.memory import NOTHING, PlacedMemory
 from vmcorefs.sources.dumps.placed.units import StoredUnits, snappy_chunks
+from vmcorefs.sources.input import File
 
 _TRAILER = 8
 """Bytes behind a range of AVML 2: how long it is compressed."""

@@ -7,8 +7,8 @@ from array import array
 from vmcorefs.core.formats.snappy import CHUNK, STREAM_START
 from vmcorefs.errors import SourceIOError
 from vmcorefs.sources.dumps.cached import CachedPages, Page, pread
-from vmcorefs.sources.dumps.dump import File
 from vmcorefs.sources.dumps.page_codecs import Decompress, checked, load_library
+from vmcorefs.sources.input import File
 
 
 class StoredUnits(CachedPages):

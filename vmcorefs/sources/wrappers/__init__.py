@@ -1,0 +1,1 @@
+"""What an image is wrapped in: compressed files and archives, read by position."""

@@ -1,0 +1,103 @@
+"""Taking off what an image is wrapped in, layer by layer, by content."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+import msgspec
+
+from vmcorefs.core.formats.foreign.packed import PACKED
+from vmcorefs.core.formats.foreign.signature import HEAD_SIZE, Start
+from vmcorefs.core.space.units import format_size
+from vmcorefs.errors import FormatError, TruncatedError
+from vmcorefs.sources.input import File
+from vmcorefs.sources.unreadable import read_around
+from vmcorefs.sources.wrappers.gzip import open_deflated
+from vmcorefs.sources.wrappers.inflate import GZIP, ZLIB
+from vmcorefs.sources.wrappers.seekable import Unwrapped
+from vmcorefs.sources.wrappers.xz import open_bzip2, open_lzma, open_xz
+from vmcorefs.sources.wrappers.zstd import open_zstd
+from vmcorefs.system.progress import Progress, untold
+
+_MOST: Final = 8
+"""Wrappers around wrappers that are taken off."""
+
+Opener = Callable[[File, Progress], Unwrapped]
+
+
+class Unwrapping(msgspec.Struct, frozen=True):
+    """How wrappers are taken off.
+
+    Attributes:
+        truncated: Accept data that is cut off or damaged, up to there.
+        progress: Told how far making an index is, in compressed bytes.
+    """
+
+    truncated: bool = False
+    progress: Progress = untold
+
+
+AS_USUAL = Unwrapping()
+
+
+def unwrap(file: File, how: Unwrapping) -> tuple[File, tuple[str, ...]]:
+    """Open what is in a file that is compressed, as often as it is.
+
+    Args:
+        file: Closed with what is returned.
+        how: How.
+
+    Returns:
+        What is in it, or the file itself; and what a person should know about it.
+
+    Raises:
+        TruncatedError: if the compressed data is cut off or damaged, and that is not accepted.
+        UnsupportedError: if a package is missing.
+        FormatError: if it is wrapped too often.
+        SourceIOError: if it cannot be read.
+    """
+    warnings: list[str] = []
+    try:
+        while (opener := _opener(file)) is not None:
+            inside = opener(file, how.progress)
+            file.file.wrappers = (*file.file.wrappers, inside.kind)
+            file = inside
+            warnings += _check(inside, how)
+    except BaseException:
+        file.close()
+        raise
+    return file, tuple(warnings)
+
+
+def _check(inside: Unwrapped, how: Unwrapping) -> list[str]:
+    if len(inside.file.wrappers) > _MOST:
+        raise FormatError(f"{inside.name}: compressed more than {_MOST} times")
+    if not inside.damage:
+        return []
+    text = f"{inside.name}: the {inside.kind} data in it: {inside.damage}"
+    if not how.truncated:
+        raise TruncatedError(
+            f"{text}; --truncated opens the {format_size(inside.size)} before that"
+        )
+    return [f"{text}; only the {format_size(inside.size)} before that can be read"]
+
+
+def _opener(file: File) -> Opener | None:
+    if file.kind == "character device" or not file.size:
+        return None
+    buffer = bytearray(min(HEAD_SIZE, file.size))
+    read_around(file.pread_into, 0, memoryview(buffer))
+    start = Start(bytes(buffer), file.size)
+    found = next((one.foreign for one in PACKED if one.fits(start)), None)
+    return _OPENERS.get(found.wrapper) if found is not None else None
+
+
+_OPENERS: Final[dict[str, Opener]] = {
+    "gzip": lambda file, progress: open_deflated(file, "gzip", GZIP, progress),
+    "bzip2": open_bzip2,
+    "lzma": open_lzma,
+    "xz": open_xz,
+    "zstd": open_zstd,
+    "zlib": lambda file, progress: open_deflated(file, "zlib", ZLIB, progress),
+}
