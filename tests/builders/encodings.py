@@ -16,6 +16,7 @@ from tests.builders.dead_machines import (
 )
 from tests.builders.lime import pack_avml, pack_lime
 from tests.builders.maps import RAM, RESERVED, iomem_text
+from tests.builders.qemu import pack_libvirt, pack_mapped, pack_stream
 
 EMPTY = (0x180000, 0x1A0000)
 """Memory of zeros, which some formats do not store."""
@@ -49,4 +50,22 @@ def _avml(made: Machine) -> dict[str, bytes]:
     return {"ram.avml": pack_avml(_ranges(made, LOW, below, above))}
 
 
-ENCODINGS: Final[dict[str, Encode]] = {"lime": _lime, "avml-2": _avml}
+def _qemu(made: Machine) -> dict[str, bytes]:
+    return {"migrated": pack_stream(bytes(made.memory), {"0000:00:01.0/vga.vram": b"\1" * 8192})}
+
+
+def _mapped(made: Machine) -> dict[str, bytes]:
+    return {"mapped": pack_mapped(bytes(made.memory))}
+
+
+def _libvirt(made: Machine) -> dict[str, bytes]:
+    return {"saved": pack_libvirt(pack_stream(bytes(made.memory)))}
+
+
+ENCODINGS: Final[dict[str, Encode]] = {
+    "lime": _lime,
+    "avml-2": _avml,
+    "qemu": _qemu,
+    "qemu-mapped-ram": _mapped,
+    "libvirt": _libvirt,
+}

@@ -6,6 +6,15 @@ import struct
 from collections.abc import Callable
 
 from tests.builders.lime import header, pack_avml, pack_lime
+from tests.builders.qemu import (
+    block_list,
+    capabilities,
+    configuration,
+    pack_libvirt,
+    pack_mapped,
+    pack_stream,
+    start,
+)
 from tests.fuzz.dumps import BytesFile
 from tests.fuzz.target import target
 from vmcorefs.core.space.extents import Kind, validate
@@ -13,8 +22,10 @@ from vmcorefs.core.space.ranges import subtract
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.errors import SourceIOError
 from vmcorefs.reader import Reader
+from vmcorefs.sources.dumps.placed.libvirt import open_libvirt
 from vmcorefs.sources.dumps.placed.lime import open_avml, open_lime
 from vmcorefs.sources.dumps.placed.memory import PlacedMemory
+from vmcorefs.sources.dumps.placed.qemu import open_qemu
 from vmcorefs.sources.input import File
 
 HUGE = (1 << 64) - 1
@@ -32,10 +43,10 @@ def check(open_it: Callable[[File], PlacedMemory], data: bytes) -> None:
     memory = Reader("memory", placed.held, placed.sources)
     left = _MOST_READ
     rows = (held.start, held.size, held.source)
-    for start, size, source in zip(*(row.tolist() for row in rows), strict=True):
+    for first, size, source in zip(*(row.tolist() for row in rows), strict=True):
         assert size <= placed.sources[source].size
         step = min(size, 4096, left)
-        for at in {start, start + size - step}:
+        for at in {first, first + size - step}:
             try:
                 assert len(memory.pread(step, at)) == step
             except SourceIOError as error:
@@ -55,6 +66,38 @@ def check(open_it: Callable[[File], PlacedMemory], data: bytes) -> None:
 )
 def _lime(data: bytes) -> None:
     check(open_lime, data)
+
+
+_PAGES = b"".join(bytes([n]) * 4096 for n in (1, 2, 0, 0, 3))
+_BLOCKS = start() + block_list({"pc.ram": 1 << 61})
+
+
+@target(
+    "qemu-stream",
+    valid=[
+        pack_stream(_PAGES),
+        pack_stream(_PAGES, {"vga.vram": bytes(4096)}, _PAGES[::-1], [0, 0x2000])[:-6000],
+        pack_mapped(_PAGES),
+    ],
+    nasty=[
+        configuration() + start() + block_list({"pc.ram": 1 << 61}) + struct.pack(">Q", 2) * 99,
+        configuration() + start() + struct.pack(">QB6sQ", HUGE - 4091, 6, b"pc.ram", HUGE),
+        configuration("pc", capabilities("mapped-ram"))
+        + _BLOCKS
+        + struct.pack(">IQQQ", 1, 4096, 200, 1 << 60),
+    ],
+)
+def _qemu(data: bytes) -> None:
+    check(open_qemu, data)
+
+
+@target(
+    "libvirt-save",
+    valid=[pack_libvirt(pack_stream(_PAGES))],
+    nasty=[pack_libvirt(b"", 5), b"LibvirtQemudSave" + b"\xff" * 99],
+)
+def _libvirt(data: bytes) -> None:
+    check(open_libvirt, data)
 
 
 _STREAM = pack_avml(_RANGES)[32:42]

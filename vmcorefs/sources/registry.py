@@ -13,7 +13,9 @@ from vmcorefs.config import Piece
 from vmcorefs.core.elf.elf import ELF_MAGIC
 from vmcorefs.core.formats.flattened import SIGNATURE as FLATTENED
 from vmcorefs.core.formats.kdump.headers import SIGNATURE as KDUMP
+from vmcorefs.core.formats.libvirt import MAGIC as LIBVIRT, PARTIAL as LIBVIRT_PARTIAL
 from vmcorefs.core.formats.lime import AVML, LIME
+from vmcorefs.core.formats.qemu.stream import MAGIC as QEMU
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError, SourceIOError, UnsupportedError
@@ -22,8 +24,10 @@ from vmcorefs.sources.dumps.diskdump import open_diskdump
 from vmcorefs.sources.dumps.dump import DumpFile
 from vmcorefs.sources.dumps.elf import open_elf
 from vmcorefs.sources.dumps.flattened import Unflattened
+from vmcorefs.sources.dumps.placed.libvirt import open_libvirt
 from vmcorefs.sources.dumps.placed.lime import open_avml, open_lime
 from vmcorefs.sources.dumps.placed.memory import PlacedMemory
+from vmcorefs.sources.dumps.placed.qemu import open_qemu
 from vmcorefs.sources.foreign import doubt, refuse_foreign
 from vmcorefs.sources.input import File
 from vmcorefs.sources.pieces import lay_out_pieces, open_file
@@ -196,5 +200,8 @@ _FORMATS: Final = (
     _Format(FLATTENED, is_flattened=True),
     _Format(LIME, open_one=open_lime),
     _Format(AVML, open_one=open_avml),
+    _Format(QEMU, open_one=open_qemu),
+    _Format(LIBVIRT, open_one=open_libvirt),
+    _Format(LIBVIRT_PARTIAL, open_one=open_libvirt),
 )
 """Files that say themselves which memory they hold. An opener for each format."""

@@ -26,8 +26,12 @@ class Window:
 
     def take(self, offset: int, size: int) -> bytes:
         """The ``size`` bytes at ``offset``, at most 1 MiB; fewer at the end of the file."""
+        return bytes(self.peek(offset, size)[:size])
+
+    def peek(self, offset: int, size: int) -> memoryview:
+        """At least the ``size`` bytes at ``offset``; fewer at the end of the file."""
         inside = offset - self._start
         if inside < 0 or inside + size > len(self._data):
             self._start, inside = offset, 0
             self._data = self._read(offset, max(min(_SIZE, self.size - offset), 0))
-        return self._data[inside : inside + size]
+        return memoryview(self._data)[inside:]

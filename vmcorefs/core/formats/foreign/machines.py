@@ -11,7 +11,6 @@ import struct
 
 from vmcorefs.core.formats.foreign.signature import FILE, NEW, Foreign, Signature, Start
 
-_QEMU = "have the virtual machine's memory written as a dump:"
 _DUMP = f"virsh dump --memory-only DOMAIN {NEW}, or dump-guest-memory in QEMU's monitor"
 _CRASH = "crash reads it"
 _RAW = f"write raw memory from it first, with the program that made {FILE}"
@@ -42,14 +41,18 @@ MACHINES = (
         (b"EMiL", b"AVML"),
     ),
     Signature(
-        Foreign("QEMU's migration stream", f"resume it in QEMU (-incoming), and {_QEMU} {_DUMP}"),
+        Foreign(
+            "QEMU's migration stream",
+            "it is read as IMAGE, in version 3; or resume it in QEMU (-incoming), and have the"
+            f" virtual machine's memory written as a dump: {_DUMP}",
+        ),
         (b"QEVM\0\0\0",),
     ),
     Signature(
         Foreign(
-            "a virtual machine that libvirt saved (virsh save, managedsave, or virsh dump without"
-            " --memory-only)",
-            f"virsh restore {FILE}, and then virsh dump --memory-only DOMAIN {NEW}",
+            "a virtual machine that libvirt saved",
+            "it is read as IMAGE; or virsh restore it, and then virsh dump --memory-only DOMAIN"
+            f" {NEW}",
         ),
         (b"LibvirtQemudSave", b"LibvirtQemudPart"),
     ),

@@ -1,0 +1,1 @@
+"""QEMU's migration stream: what ``migrate``, ``savevm`` and ``virsh save`` write."""
