@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import struct
+import subprocess
 import sys
 from collections import Counter
 from pathlib import Path
@@ -110,6 +111,28 @@ def test_the_command_needs_no_debug_package_and_no_map(capture: Capture) -> None
 
     assert report.crash.title == "kernel panic: sysrq triggered crash"
     assert report.unknown == []
+
+
+@only("kexec")
+def test_the_page_is_written_over_no_input_and_no_file(capture: Capture, tmp_path: Path) -> None:
+    page = tmp_path / "report.html"
+    command = [sys.executable, "-m", "vmcorefs", "report", str(capture.ram), "--html"]
+    before = capture.ram.stat().st_mtime_ns
+
+    assert tools.run([*command, page], capture.ram) == ""
+    said = page.read_text()
+    assert "kernel panic: sysrq triggered crash</h1>" in said
+    assert 'class="crash"' in said
+    assert "lab-sleeper" in said
+    for options, why in (
+        ([page], "exists already; pass --force to replace it"),
+        ([capture.ram, "--force"], "this is the input"),
+    ):
+        done = subprocess.run([*command, *options], capture_output=True, text=True, check=False)
+        assert done.returncode == 2
+        assert why in done.stderr
+    assert page.read_text() == said
+    assert capture.ram.stat().st_mtime_ns == before
 
 
 @stopped("none", "none-5g", "none-newer", "arm64-52-bit", "arm64-16k")

@@ -62,5 +62,10 @@ def last_warnings(log: str) -> list[str]:
     return list(_lines(log, _WARNING))[-_SHOWN:]
 
 
+def complains(line: str) -> bool:
+    """Whether the hardware complains in a line, or it warns."""
+    return bool(_HARDWARE.search(line) or _WARNING.search(line))
+
+
 def _lines(log: str, pattern: re.Pattern[str]) -> Iterator[str]:
     return (line for line in log.splitlines() if pattern.search(line))

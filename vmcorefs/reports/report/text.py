@@ -28,7 +28,7 @@ Rows = Iterator[tuple[str, str]]
 
 _SHOWN: Final = 8
 _LONG: Final = 5.0  # seconds: a watchdog runs every 4 s (kernel/watchdog.c, set_sample_period)
-_STATES: Final = {
+STATES: Final = {
     "R": "running",
     "S": "sleeping",
     "D": "blocked",
@@ -47,18 +47,14 @@ def format_report(report: Report) -> list[str]:
         *_format_died(report.died),
         *_format_why(report.why, report.crash),
         *(row for cpu in report.cpus if not cpu.panicked for row in _format_cpu(cpu)),
-        *(row for cpu in report.cpus for row in _format_queue(cpu)),
+        *(row for cpu in report.cpus for row in format_queue(cpu)),
         *_format_tasks(report.tasks),
         *(row for group in report.blocked[:_SHOWN] for row in _format_blocked(group)),
         *_more("blocked", len(report.blocked) - _SHOWN, "more groups"),
-        *(("disks", _format_disk(disk)) for disk in report.disks),
-        *(_format_oom(report.oom) if report.oom is not None else ()),
+        *format_waiting(report),
         *(_format_memory(report.memory) if report.memory is not None else ()),
         *_format_modules(report.modules),
-        *(("hardware", line) for line in report.hardware),
-        *(("hardware", _format_recovered(one)) for one in report.recovered or ()),
-        *(("hardware", f"{one.name}: {format_size(one.size)} saved") for one in report.devices),
-        *_format_watchdogs(report.watchdogs),
+        *format_hardware(report),
         *(("log", line) for line in report.warnings),
         *(("unknown", f"{missed.field}: {missed.why}") for missed in report.unknown),
     ]
@@ -80,9 +76,17 @@ def _format_died(died: Died) -> Rows:
     cpus = "CPUs unknown" if died.cpus is None else f"{died.cpus} CPU{'s' * (died.cpus != 1)}"
     yield "", f"{died.machine or 'architecture unknown'}, {cpus}, {size}"
     yield "kernel", f"Linux {died.release or 'unknown'} {died.version or ''}"
-    when = "unknown" if died.time is None else f"{datetime.fromtimestamp(died.time, UTC):%F %T} UTC"
-    up = "unknown" if died.uptime is None else str(timedelta(seconds=int(died.uptime)))
-    yield "died", f"{when}, up {up}"
+    yield "died", f"{format_time(died.time)}, up {format_uptime(died.uptime)}"
+
+
+def format_time(time: float | None) -> str:
+    """A time in seconds since 1970."""
+    return "unknown" if time is None else f"{datetime.fromtimestamp(time, UTC):%F %T} UTC"
+
+
+def format_uptime(uptime: float | None) -> str:
+    """Seconds since boot."""
+    return "unknown" if uptime is None else str(timedelta(seconds=int(uptime)))
 
 
 def _format_why(why: Why, crash: Crash) -> Rows:
@@ -123,7 +127,7 @@ def _format_cpu(cpu: Cpu) -> Rows:
         yield f"cpu {cpu.number}", calls or f"... {cpu.stack.broken}"
 
 
-def _format_queue(cpu: Cpu) -> Rows:
+def format_queue(cpu: Cpu) -> Rows:
     """What waits for a CPU; of the one that ended the machine too."""
     waiting = ", ".join(_format_task(one.task) + _since(one.seconds) for one in cpu.queue[:_SHOWN])
     more = f" and {len(cpu.queue) - _SHOWN} more" if len(cpu.queue) > _SHOWN else ""
@@ -138,7 +142,7 @@ def _since(seconds: float | None) -> str:
 
 
 def _format_tasks(tasks: dict[str, int]) -> Rows:
-    counts = (f"{count} {_STATES.get(state, state)}" for state, count in tasks.items())
+    counts = (f"{count} {STATES.get(state, state)}" for state, count in tasks.items())
     yield "tasks", ", ".join(counts) or "none found"
 
 
@@ -148,17 +152,34 @@ def _format_blocked(group: Blocked) -> Rows:
     io = ", waiting for input or output" * group.io
     yield "blocked", f"{names}{more}{_since(group.seconds)}{io}"
     if group.lock is not None:
-        yield "blocked", f"  waits for {_format_lock(group.lock)}"
+        yield "blocked", f"  waits for {format_lock(group.lock)}"
     for _, line in _format_stack("blocked", group.stack):
         yield "blocked", f"  {line}"
 
 
-def _format_lock(lock: Lock) -> str:
+def format_lock(lock: Lock) -> str:
+    """What a task waits for, and who holds it."""
     name = lock.symbol or f"the {lock.kind} at {lock.address:#x}"
     if lock.what:
         name = f"the {lock.kind} of {lock.what}"
     holder = "whose holder is not recorded" if lock.owner is None else "held by "
     return f"{name}, {holder}{_format_task(lock.owner) if lock.owner is not None else ''}"
+
+
+def format_waiting(report: Report) -> Rows:
+    """What was waited for beside CPUs and locks: disks, and memory."""
+    yield from (("disks", _format_disk(disk)) for disk in report.disks)
+    if report.oom is not None:
+        yield from _format_oom(report.oom)
+
+
+def format_hardware(report: Report) -> Rows:
+    """The hardware's complaints, and what watched for hangs."""
+    yield from (("hardware", line) for line in report.hardware)
+    yield from (("hardware", _format_recovered(one)) for one in report.recovered or ())
+    for one in report.devices:
+        yield "hardware", f"{one.name}: {format_size(one.size)} saved"
+    yield from _format_watchdogs(report.watchdogs)
 
 
 def _format_disk(disk: Disk) -> str:

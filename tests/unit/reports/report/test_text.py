@@ -49,7 +49,7 @@ _DIED = Died(
     cpus=2,
     memory=1 << 30,
 )
-_REPORT = Report(
+REPORT = Report(
     schema=VERSION,
     died=_DIED,
     crash=Crash(
@@ -128,7 +128,7 @@ def _labelled(report: Report) -> dict[str, list[str]]:
 
 
 def test_the_answer_comes_first_and_everything_has_its_line() -> None:
-    lines = _labelled(_REPORT)
+    lines = _labelled(REPORT)
 
     assert list(lines) == [
         *("machine", "kernel", "died", "why", "tainted", "stack", "cpu 0", "tasks", "blocked"),
@@ -183,7 +183,7 @@ def test_what_is_not_known_is_said_to_be_unknown() -> None:
     why = Why(panicked=None, taints=[], cpu=None, task=None, stack=None)
     crash = Crash("", [], "", "", corrupted=False, reason="no log", panic="", lines=[])
     report = replace(
-        _REPORT,
+        REPORT,
         died=Died(**nothing),
         crash=crash,
         why=why,
@@ -207,10 +207,10 @@ def test_what_is_not_known_is_said_to_be_unknown() -> None:
 
 
 def test_many_groups_are_cut_short() -> None:
-    report = replace(_REPORT, blocked=_REPORT.blocked * 20)
+    report = replace(REPORT, blocked=REPORT.blocked * 20)
     assert _labelled(report)["blocked"][-1] == "and 32 more groups"
 
 
 def test_it_survives_json() -> None:
-    data: Any = msgspec.json.encode(_REPORT)
-    assert msgspec.json.decode(data, type=Report) == _REPORT
+    data: Any = msgspec.json.encode(REPORT)
+    assert msgspec.json.decode(data, type=Report) == REPORT
