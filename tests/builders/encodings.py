@@ -17,6 +17,7 @@ from tests.builders.dead_machines import (
 from tests.builders.lime import pack_avml, pack_lime
 from tests.builders.maps import RAM, RESERVED, iomem_text
 from tests.builders.qemu import pack_libvirt, pack_mapped, pack_stream
+from tests.builders.vmware import pack_vmss
 
 EMPTY = (0x180000, 0x1A0000)
 """Memory of zeros, which some formats do not store."""
@@ -62,10 +63,23 @@ def _libvirt(made: Machine) -> dict[str, bytes]:
     return {"saved": pack_libvirt(pack_stream(bytes(made.memory)))}
 
 
+def _vmware(made: Machine) -> dict[str, bytes]:
+    # the hole below 1 MiB is not in the memory
+    regions = [(0, 0, 0xA0000), (0x100000, 0xA0000, 0x200000)]
+    memory = bytes(made.memory[:0xA0000] + made.memory[0x100000:])
+    return {"vm.vmem": memory, "vm.vmsn": pack_vmss(regions)}
+
+
+def _vmware_alone(made: Machine) -> dict[str, bytes]:
+    return {"vm.vmss": pack_vmss(memory=bytes(made.memory))}
+
+
 ENCODINGS: Final[dict[str, Encode]] = {
     "lime": _lime,
     "avml-2": _avml,
     "qemu": _qemu,
     "qemu-mapped-ram": _mapped,
     "libvirt": _libvirt,
+    "vmware": _vmware,
+    "vmware-alone": _vmware_alone,
 }

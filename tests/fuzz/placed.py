@@ -15,6 +15,7 @@ from tests.builders.qemu import (
     pack_stream,
     start,
 )
+from tests.builders.vmware import pack_vmss
 from tests.fuzz.dumps import BytesFile
 from tests.fuzz.target import target
 from vmcorefs.core.space.extents import Kind, validate
@@ -26,6 +27,7 @@ from vmcorefs.sources.dumps.placed.libvirt import open_libvirt
 from vmcorefs.sources.dumps.placed.lime import open_avml, open_lime
 from vmcorefs.sources.dumps.placed.memory import PlacedMemory
 from vmcorefs.sources.dumps.placed.qemu import open_qemu
+from vmcorefs.sources.dumps.placed.vmware import open_vmware
 from vmcorefs.sources.input import File
 
 HUGE = (1 << 64) - 1
@@ -98,6 +100,23 @@ def _qemu(data: bytes) -> None:
 )
 def _libvirt(data: bytes) -> None:
     check(open_libvirt, data)
+
+
+@target(
+    "vmware-state",
+    valid=[
+        pack_vmss(memory=bytes(9999)),
+        pack_vmss([(0, 0, 4096), (0x10000, 4096, 4096)], bytes(8192)),
+        pack_vmss([(0, 0, 1 << 40)], bytes(4096)),
+    ],
+    nasty=[
+        pack_vmss([(0, 0, 8192), (4096, 4096, 4096)], bytes(8192)),
+        struct.pack("<3I64sQQ", 0xBED2BED2, 8, 1, b"memory", HUGE, HUGE),
+        struct.pack("<3I64sQQ", 0xBED2BED2, 8, 1, b"memory", 92, HUGE) + b"\x3f\0" * 999,
+    ],
+)
+def _vmware(data: bytes) -> None:
+    check(open_vmware, data)
 
 
 _STREAM = pack_avml(_RANGES)[32:42]

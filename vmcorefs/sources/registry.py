@@ -16,10 +16,12 @@ from vmcorefs.core.formats.kdump.headers import SIGNATURE as KDUMP
 from vmcorefs.core.formats.libvirt import MAGIC as LIBVIRT, PARTIAL as LIBVIRT_PARTIAL
 from vmcorefs.core.formats.lime import AVML, LIME
 from vmcorefs.core.formats.qemu.stream import MAGIC as QEMU
+from vmcorefs.core.formats.vmware import MAGICS as VMWARE
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError, SourceIOError, UnsupportedError
 from vmcorefs.sources.base import Source
+from vmcorefs.sources.companions import companions
 from vmcorefs.sources.dumps.diskdump import open_diskdump
 from vmcorefs.sources.dumps.dump import DumpFile
 from vmcorefs.sources.dumps.elf import open_elf
@@ -28,6 +30,7 @@ from vmcorefs.sources.dumps.placed.libvirt import open_libvirt
 from vmcorefs.sources.dumps.placed.lime import open_avml, open_lime
 from vmcorefs.sources.dumps.placed.memory import PlacedMemory
 from vmcorefs.sources.dumps.placed.qemu import open_qemu
+from vmcorefs.sources.dumps.placed.vmware import open_vmware
 from vmcorefs.sources.foreign import doubt, refuse_foreign
 from vmcorefs.sources.input import File
 from vmcorefs.sources.pieces import lay_out_pieces, open_file
@@ -81,6 +84,7 @@ def open_inputs(
     """
     files: list[File] = []
     warnings: list[str] = []
+    pieces = _with_companion(pieces)
     try:
         for piece in pieces:
             place = replace(piece, path=_in_tree(piece.path)) if _is_whole(piece) else piece
@@ -106,6 +110,12 @@ def open_inputs(
     except BaseException:
         _close(files)
         raise
+
+
+def _with_companion(pieces: Sequence[Piece]) -> Sequence[Piece]:
+    if len(pieces) != 1 or not _is_whole(pieces[0]):
+        return pieces
+    return (pieces[0], *(Piece(path) for path in companions(pieces[0].path)))
 
 
 def _is_whole(piece: Piece) -> bool:
@@ -138,6 +148,9 @@ def _open_dump(
         if found is not None and found.is_flattened:
             files[number] = Unflattened(file)
             formats[number] = _format_of(files[number])
+    pair = next((found for found in formats if found is not None and found.open_pair), None)
+    if pair is not None and pair.open_pair is not None and _is_pair(formats, count):
+        return pair.open_pair(*sorted(files, key=lambda file: formats[files.index(file)] is None))
     one = formats[0]
     if one is not None and one.open_one is not None and count == 1:
         return one.open_one(files[0])
@@ -178,18 +191,25 @@ def _format_of(file: File) -> _Format | None:
     return next((one for one in _FORMATS if start.startswith(one.magic)), None)
 
 
+def _is_pair(formats: Sequence[_Format | None], count: int) -> bool:
+    """Whether there is one file with a format, and at most one without."""
+    return count == len(formats) <= 2 and sum(found is not None for found in formats) == 1
+
+
 class _Format(msgspec.Struct, frozen=True):
     """A format of dumps.
 
     Attributes:
-        magic: The first bytes of its files.
+        magic: The first bytes of its files; any of them is enough.
         open_one: Opens a dump that is one file.
+        open_pair: Opens a dump of one file, or of that and another one with its memory.
         open_parts: Opens a dump of one or several files.
         is_flattened: Whether it is a stream with another format inside.
     """
 
-    magic: bytes
+    magic: bytes | tuple[bytes, ...]
     open_one: Callable[[File], DumpFile | PlacedMemory] | None = None
+    open_pair: Callable[..., PlacedMemory] | None = None
     open_parts: Callable[[Sequence[File]], DumpFile] | None = None
     is_flattened: bool = False
 
@@ -201,7 +221,7 @@ _FORMATS: Final = (
     _Format(LIME, open_one=open_lime),
     _Format(AVML, open_one=open_avml),
     _Format(QEMU, open_one=open_qemu),
-    _Format(LIBVIRT, open_one=open_libvirt),
-    _Format(LIBVIRT_PARTIAL, open_one=open_libvirt),
+    _Format((LIBVIRT, LIBVIRT_PARTIAL), open_one=open_libvirt),
+    _Format(VMWARE, open_pair=open_vmware),
 )
 """Files that say themselves which memory they hold. An opener for each format."""

@@ -59,7 +59,8 @@ MACHINES = (
     Signature(
         Foreign(
             "a virtual machine's state by VMware (.vmss, .vmsn)",
-            f"give the .vmem file beside it; if there is none, vmss2core -N6 {FILE} writes a dump",
+            "it is read as IMAGE, if it is of 64 bits; or give the .vmem file beside it; if there"
+            f" is none, vmss2core -N6 {FILE} writes a dump",
         ),
         tuple(struct.pack("<I", number) for number in _VMWARE),
     ),

@@ -1,0 +1,82 @@
+"""VMware's saved states: where memory is, by its own description."""
+
+from __future__ import annotations
+
+import struct
+
+import pytest
+
+from tests.builders.vmware import block, pack_vmss, tag
+from tests.matching import exactly
+from vmcorefs.core.formats.vmware import Region, State, read_state
+from vmcorefs.core.formats.window import Window
+from vmcorefs.errors import FormatError, UnsupportedError
+
+REGIONS = [(0, 0, 0xA0000), (0x100000, 0xA0000, 0x200000)]
+
+
+def read(data: bytes) -> State:
+    return read_state(Window(lambda offset, size: data[offset : offset + size], len(data)))
+
+
+def alone(*tags: bytes) -> bytes:
+    body = b"".join(tags)
+    head = struct.pack("<3I64sQQ", 0xBED2BED2, 8, 1, b"memory", 92, len(body))
+    return head + body
+
+
+def test_the_regions_say_where_each_part_of_the_memory_belongs() -> None:
+    found = read(pack_vmss(REGIONS))
+    assert found.regions == (Region(0, 0, 0xA0000), Region(0x100000, 0xA0000, 0x200000))
+    assert (found.at, found.is_partial) == (None, False)
+
+
+def test_the_memory_may_be_in_the_file_itself() -> None:
+    data = pack_vmss(memory=b"memory" * 999)
+    found = read(data)
+    assert found.regions == ()
+    assert found.at is not None
+    assert data[found.at : found.at + found.size] == b"memory" * 999
+
+
+def test_a_file_may_be_marked_as_not_complete() -> None:
+    assert read(pack_vmss(magic=0xBED3BED3)).is_partial
+
+
+@pytest.mark.parametrize(
+    ("data", "why"),
+    [
+        (pack_vmss()[:100], "it is cut within its list of groups"),
+        (struct.pack("<3I", 0xBED2BED2, 8, 1 << 31), "2147483648 groups"),
+        (
+            alone(tag("regionsCount", b"\2\0\0\0"), b"\0\0"),
+            "2 regions of memory, of which not all are described",
+        ),
+        (
+            alone(
+                tag("regionsCount", b"\1\0\0\0"),
+                *(tag(f"region{name}", b"\0\0\0\0", 0) for name in ("PageNum", "PPN", "Size")),
+            ),
+            "region 0 of memory has 0 bytes at 0x0",
+        ),
+        (
+            alone(
+                tag("regionsCount", b"\1\0\0\0"),
+                *(tag(f"region{name}", b"\1\0\0\0", 7) for name in ("PageNum", "PPN", "Size")),
+            ),
+            "region 0 of memory is not described",
+        ),
+        (
+            alone(struct.pack("<H6sQQH", 6 << 8 | 0x3F, b"Memory", 1 << 63, 1, 0)),
+            "a block of 9223372036854775808 bytes at 0x76",
+        ),
+    ],
+)
+def test_what_cannot_be_true_is_refused(data: bytes, why: str) -> None:
+    with pytest.raises(FormatError, match=exactly(why)):
+        read(data)
+
+
+def test_memory_that_is_compressed_is_named() -> None:
+    with pytest.raises(UnsupportedError, match="its memory is compressed"):
+        read(alone(block("Memory", b"?", kind=0x3E)))
