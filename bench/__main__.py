@@ -2,7 +2,20 @@
 
 import sys
 
-from bench import busy, dump_level, extents, many, mount, peers, reads, save, scan, tools, vmlinux
+from bench import (
+    busy,
+    dump_level,
+    extents,
+    many,
+    mount,
+    peers,
+    reads,
+    save,
+    scan,
+    tools,
+    triage,
+    vmlinux,
+)
 
 ALONE = {"extents": extents.main, "mount": mount.main, "reads": reads.main, "scan": scan.main}
 BENCHMARKS = {
@@ -13,6 +26,7 @@ BENCHMARKS = {
     "peers": peers.main,
     "save": save.main,
     "tools": tools.main,
+    "triage": triage.main,
     "vmlinux": vmlinux.main,
 }
 

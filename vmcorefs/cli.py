@@ -26,6 +26,7 @@ _COMMANDS: Final = {
     "report": ("commands.report", "Say why the machine died, or what a log's crash is called."),
     "save": ("commands.save", "Write a filtered and compressed dump."),
     "test-crash": ("capture.commands", "Crash this machine, to test that its dump is saved."),
+    "triage": ("commands.triage", "Say of many dumps which crashes are the same."),
     "umount": ("commands.umount", "Unmount a tree and wait until its daemon has gone."),
     "verify": ("commands.verify", "Compare the images with their digests."),
 }

@@ -30,6 +30,7 @@ BACKGROUND = {
     "docs/save.md": set(),
     "docs/sources.md": {"Measured"},
     "docs/report.md": set(),
+    "docs/triage.md": {"Measured", "Questions"},
     "docs/fuzzing.md": {"How to run them", "What was found by them", "What was seen"},
 }
 """The documents that promise, and the headings under which they report instead."""

@@ -49,6 +49,9 @@ FOREIGN_OPTIONS = frozenset(
         "--no-deps",
         "--no-upgrade",
         "--require-build-hashes",
+        "--nthreads",
+        "--nworkers",
+        "--memory-limit",
     }
 )
 

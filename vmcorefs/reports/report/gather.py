@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 HAS_DRGN = find_spec("drgn") is not None
 
 _WALKED = "cpus, tasks, blocked, memory, modules, disks"
-_NOTHING = Report(
+NOTHING_KNOWN = Report(
     schema=VERSION,
     died=UNKNOWN_MACHINE,
     crash=report_log(b""),
@@ -69,7 +69,7 @@ def make_report(image: MemoryImage) -> Report:
         asked.miss("crash", kernel.log[1])
     if kernel is None:
         asked.miss("all else", f"no kernel to ask: {image.no_kernel}")
-        return replace(_NOTHING, crash=crash, unknown=asked.unknown)
+        return replace(NOTHING_KNOWN, crash=crash, unknown=asked.unknown)
     log = (image.log or b"").decode("utf-8", "backslashreplace")
     died = describe_machine(asked, image, kernel, log)
     cpu, panicked = _who_panicked(asked, kernel)

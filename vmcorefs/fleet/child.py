@@ -1,0 +1,102 @@
+"""Opens one dump, in a process that may die of it.
+
+``python -m vmcorefs.fleet.child PARENT BYTES PLACE`` prints an ``Answer`` in JSON. The memory that
+it may have is the address space (setrlimit(2), RLIMIT_AS): what a hostile dump makes us ask for is
+refused before the machine runs out of it.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import resource
+import sys
+import traceback
+from contextlib import suppress
+
+import msgspec
+
+from vmcorefs.config import CaptureConfig, Piece
+from vmcorefs.confine import process
+from vmcorefs.core.oops.stacks import normalise, read_calls
+from vmcorefs.errors import TruncatedError, VmcorefsError
+from vmcorefs.fleet.row import Answer
+from vmcorefs.image import open_image
+from vmcorefs.reports.report.gather import make_report
+from vmcorefs.reports.report.schema import Report
+
+MAX_ANSWER = 64 << 20
+"""Bytes of an answer: a report of thousands of CPUs has some MiB."""
+
+
+def main(parent: str, limit: str, place: str) -> None:
+    """Print the answer."""
+    process.forbid_dumps()
+    process.end_with_parent(int(parent))
+    process.name_process("vmcorefs-triage")
+    with suppress(ImportError):  # what is loaded later would have to fit as well
+        importlib.import_module("vmcorefs.reports.report.walk.walk")
+    resource.setrlimit(resource.RLIMIT_AS, (int(limit), int(limit)))
+    try:
+        answer = msgspec.json.encode(open_dump(place))
+    except MemoryError:
+        answer = msgspec.json.encode(Answer("memory", "it took more memory than it may"))
+    if len(answer) > MAX_ANSWER:
+        answer = msgspec.json.encode(
+            Answer("failed", f"its report has {len(answer)} bytes, expected {MAX_ANSWER} at most")
+        )
+    sys.stdout.buffer.write(answer)
+    sys.stdout.buffer.flush()
+    os._exit(0)  # nothing is left to do, and freeing what there was takes time
+
+
+def open_dump(place: str) -> Answer:
+    """Open a dump and say why its machine died; without all of its memory, if it must be.
+
+    Raises:
+        MemoryError: if it takes more than it may.
+    """
+    try:
+        try:
+            return _answer(place)
+        except TruncatedError as error:
+            return msgspec.structs.replace(
+                _answer(place, truncated=True), outcome="partial", reason=str(error)
+            )
+    except VmcorefsError as error:
+        return Answer("failed", str(error))
+    except MemoryError:
+        raise
+    except Exception as error:  # noqa: BLE001  # a bug, which costs this dump and no other
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        said = "".join(traceback.format_exception_only(error)).strip()
+        return Answer("failed", f"a bug: {said} ({where.filename}:{where.lineno})")
+
+
+def _answer(place: str, *, truncated: bool = False) -> Answer:
+    image = open_image(CaptureConfig((Piece(place),), truncated=truncated))
+    try:
+        report = make_report(image)
+    finally:
+        image.close()
+    report = msgspec.structs.replace(report, threads=[])  # thousands, and no column is for them
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
+    if report.died.release is None and not report.crash.title:
+        reason = next((missed.why for missed in report.unknown), "nothing is known of its kernel")
+        return Answer("failed", reason, report, (), peak)
+    return Answer("ok", "", report, calls_of(report), peak)
+
+
+def calls_of(report: Report) -> tuple[str, ...]:
+    """The calls that led to a crash: those that the log has, or else the stack of who ended it.
+
+    A task that hangs is in the log, and who ended the machine for it is a watchdog.
+    """
+    calls = read_calls(report.crash.lines)
+    if not calls and report.why.stack is not None:
+        calls = normalise(report.why.stack.functions)
+    return calls
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
