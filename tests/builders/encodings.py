@@ -74,6 +74,18 @@ def _vmware_alone(made: Machine) -> dict[str, bytes]:
     return {"vm.vmss": pack_vmss(memory=bytes(made.memory))}
 
 
+def _ramdump(made: Machine) -> dict[str, bytes]:
+    halves = {"DDRCS0_1.BIN": (0x200000, HIGH[1]), "DDRCS0_0.BIN": (0, 0x200000)}
+    lines = [
+        f"   1 0x{start:016x} {end - start:016d}   DDR CS0 part Memo         {name}\r\n"
+        for name, (start, end) in halves.items()
+    ]
+    lines.append("   1 0x0000000014680000 0000000000262144   OCIMEM         OCIMEM.BIN\r\n")
+    lines.append("   2 0x0000000081b476d0             5784   CMM Script     load.cmm\r\n")
+    files = {name: bytes(made.memory[start:end]) for name, (start, end) in halves.items()}
+    return {**files, "dump_info.txt": "".join(lines).encode(), "OCIMEM.BIN": bytes(9)}
+
+
 ENCODINGS: Final[dict[str, Encode]] = {
     "lime": _lime,
     "avml-2": _avml,
@@ -82,4 +94,5 @@ ENCODINGS: Final[dict[str, Encode]] = {
     "libvirt": _libvirt,
     "vmware": _vmware,
     "vmware-alone": _vmware_alone,
+    "ramdump": _ramdump,
 }

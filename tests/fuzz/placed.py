@@ -18,6 +18,7 @@ from tests.builders.qemu import (
 from tests.builders.vmware import pack_vmss
 from tests.fuzz.dumps import BytesFile
 from tests.fuzz.target import target
+from vmcorefs.core.formats.ramdump import parse_table
 from vmcorefs.core.space.extents import Kind, validate
 from vmcorefs.core.space.ranges import subtract
 from vmcorefs.core.space.units import MAX_ADDRESS
@@ -117,6 +118,17 @@ def _libvirt(data: bytes) -> None:
 )
 def _vmware(data: bytes) -> None:
     check(open_vmware, data)
+
+
+@target(
+    "ramdump-table",
+    valid=[b"1 0x40000000 2147483648 DDR CS0 DDRCS0_0.BIN\r\n 1 0x0 9 DDR  EBI1CS1.BIN"],
+    nasty=[b"1 0xffffffffffffffff 99999999999999999999 DDR DDRCS0_0.BIN"],
+)
+def _ramdump_table(data: bytes) -> None:
+    for part in parse_table(data):
+        assert 0 < part.size <= MAX_ADDRESS - part.paddr
+        assert "/" not in part.name
 
 
 _STREAM = pack_avml(_RANGES)[32:42]

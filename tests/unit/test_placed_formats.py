@@ -14,6 +14,7 @@ from tests.conftest import Opener
 from tests.matching import exactly, same_bytes
 from vmcorefs import Capture, FaultError, SourceIOError, TruncatedError, VmcorefsError
 from vmcorefs.core.formats.lime import BLOCK
+from vmcorefs.core.formats.ramdump import TABLE
 
 PAGE = 4096
 CUTS = 10
@@ -27,12 +28,12 @@ def made() -> Machine:
 
 
 def save(directory: Path, files: dict[str, bytes], made: Machine) -> tuple[Path, Path]:
-    """The file to be given, and a map."""
+    """The file to be given, or the directory if that is to be given, and a map."""
     for name, data in files.items():
         (directory / name).write_bytes(data)
     iomem = directory / "iomem"
     iomem.write_text(made.iomem)
-    return directory / next(iter(files)), iomem
+    return directory if TABLE in files else directory / next(iter(files)), iomem
 
 
 @pytest.fixture

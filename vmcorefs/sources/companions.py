@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 
+from vmcorefs.core.formats.ramdump import TABLE, Part, parse_table
 from vmcorefs.core.formats.vmware import MAGICS as VMWARE
+from vmcorefs.errors import VmcorefsError
+from vmcorefs.system.files import read_file
 
 _STATES = (".vmss", ".vmsn")
 _MEMORY = ".vmem"
+_LARGEST_TABLE = 1 << 20
 
 
 def companions(path: str) -> tuple[str, ...]:
@@ -18,6 +22,32 @@ def companions(path: str) -> tuple[str, ...]:
     if suffix == _MEMORY:
         return tuple(stem + one for one in _STATES if _is_state(stem + one))[:1]
     return ()
+
+
+def is_ramdump(path: str) -> bool:
+    """Whether a directory has the table of a phone's RAM."""
+    return os.path.isfile(os.path.join(path, TABLE))
+
+
+def ramdump_parts(path: str) -> tuple[Part, ...]:
+    """The files with RAM in such a directory, whether they are there or not.
+
+    Raises:
+        ConfigError: if the table cannot be read.
+        FormatError: if it has no RAM.
+    """
+    table = os.path.join(path, TABLE)
+    return parse_table(read_file(table, "the table of a phone's RAM", _LARGEST_TABLE))
+
+
+def all_files(path: str) -> tuple[str, ...]:
+    """Every file that is read with the one at ``path``."""
+    if not is_ramdump(path):
+        return companions(path)
+    try:
+        return tuple(os.path.join(path, part.name) for part in ramdump_parts(path))
+    except VmcorefsError:
+        return ()  # opening it will say so
 
 
 def _is_state(path: str) -> bool:

@@ -21,7 +21,7 @@ from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError, SourceIOError, UnsupportedError
 from vmcorefs.sources.base import Source
-from vmcorefs.sources.companions import companions
+from vmcorefs.sources.companions import companions, is_ramdump
 from vmcorefs.sources.dumps.diskdump import open_diskdump
 from vmcorefs.sources.dumps.dump import DumpFile
 from vmcorefs.sources.dumps.elf import open_elf
@@ -30,6 +30,7 @@ from vmcorefs.sources.dumps.placed.libvirt import open_libvirt
 from vmcorefs.sources.dumps.placed.lime import open_avml, open_lime
 from vmcorefs.sources.dumps.placed.memory import PlacedMemory
 from vmcorefs.sources.dumps.placed.qemu import open_qemu
+from vmcorefs.sources.dumps.placed.ramdump import open_ramdump
 from vmcorefs.sources.dumps.placed.vmware import open_vmware
 from vmcorefs.sources.foreign import doubt, refuse_foreign
 from vmcorefs.sources.input import File
@@ -84,6 +85,8 @@ def open_inputs(
     """
     files: list[File] = []
     warnings: list[str] = []
+    if len(pieces) == 1 and _is_whole(pieces[0]) and is_ramdump(pieces[0].path):
+        return _as_raw(open_ramdump(pieces[0].path))
     pieces = _with_companion(pieces)
     try:
         for piece in pieces:
