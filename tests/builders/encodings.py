@@ -18,6 +18,7 @@ from tests.builders.lime import pack_avml, pack_lime
 from tests.builders.maps import RAM, RESERVED, iomem_text
 from tests.builders.qemu import pack_libvirt, pack_mapped, pack_stream
 from tests.builders.vmware import pack_vmss
+from tests.builders.xen import PAGE, pack_xen
 
 EMPTY = (0x180000, 0x1A0000)
 """Memory of zeros, which some formats do not store."""
@@ -86,6 +87,12 @@ def _ramdump(made: Machine) -> dict[str, bytes]:
     return {**files, "dump_info.txt": "".join(lines).encode(), "OCIMEM.BIN": bytes(9)}
 
 
+def _xen(made: Machine) -> dict[str, bytes]:
+    memory = bytes(made.memory)
+    pages = [(at // PAGE, memory[at : at + PAGE]) for at in range(0, len(memory), PAGE)]
+    return {"core": pack_xen(pages[300:] + pages[:300])}
+
+
 ENCODINGS: Final[dict[str, Encode]] = {
     "lime": _lime,
     "avml-2": _avml,
@@ -96,3 +103,5 @@ ENCODINGS: Final[dict[str, Encode]] = {
     "vmware-alone": _vmware_alone,
     "ramdump": _ramdump,
 }
+NOT_IF_CUT: Final[dict[str, Encode]] = {"xen": _xen}
+"""Formats that say only at their end where memory belongs."""

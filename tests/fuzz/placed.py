@@ -16,6 +16,7 @@ from tests.builders.qemu import (
     start,
 )
 from tests.builders.vmware import pack_vmss
+from tests.builders.xen import pack_xen
 from tests.fuzz.dumps import BytesFile
 from tests.fuzz.target import target
 from vmcorefs.core.formats.ramdump import parse_table
@@ -29,6 +30,7 @@ from vmcorefs.sources.dumps.placed.lime import open_avml, open_lime
 from vmcorefs.sources.dumps.placed.memory import PlacedMemory
 from vmcorefs.sources.dumps.placed.qemu import open_qemu
 from vmcorefs.sources.dumps.placed.vmware import open_vmware
+from vmcorefs.sources.dumps.placed.xen import open_xen
 from vmcorefs.sources.input import File
 
 HUGE = (1 << 64) - 1
@@ -129,6 +131,18 @@ def _ramdump_table(data: bytes) -> None:
     for part in parse_table(data):
         assert 0 < part.size <= MAX_ADDRESS - part.paddr
         assert "/" not in part.name
+
+
+_XEN = [(n, bytes([n]) * 4096) for n in (3, 4, 1, 9)]
+
+
+@target(
+    "xen-core",
+    valid=[pack_xen(_XEN), pack_xen(_XEN, paravirtual=True)],
+    nasty=[pack_xen(_XEN)[:-9], pack_xen([(1 << 63, bytes(4096))]), pack_xen(_XEN * 2)],
+)
+def _xen(data: bytes) -> None:
+    check(open_xen, data)
 
 
 _STREAM = pack_avml(_RANGES)[32:42]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders.dead_machines import HIGH, LOW, Machine, stamped
-from tests.builders.encodings import ENCODINGS, Encode, machine
+from tests.builders.encodings import ENCODINGS, NOT_IF_CUT, Encode, machine
 from tests.builders.lime import pack_lime
 from tests.builders.maps import RAM, iomem_text
 from tests.conftest import Opener
@@ -20,6 +20,8 @@ PAGE = 4096
 CUTS = 10
 
 encoded = pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS.keys())
+
+EVERY = ENCODINGS | NOT_IF_CUT
 
 
 @pytest.fixture
@@ -43,7 +45,7 @@ def truth(tmp_path: Path, open_capture: Opener, made: Machine) -> Capture:
     return open_capture(saved.ram, memory_map=saved.iomem)
 
 
-@encoded
+@pytest.mark.parametrize("encode", EVERY.values(), ids=EVERY.keys())
 def test_the_tree_is_that_of_the_raw_memory(
     tmp_path: Path, open_capture: Opener, made: Machine, truth: Capture, encode: Encode
 ) -> None:

@@ -24,7 +24,6 @@ from vmcorefs.sources.base import Source
 from vmcorefs.sources.companions import companions, is_ramdump
 from vmcorefs.sources.dumps.diskdump import open_diskdump
 from vmcorefs.sources.dumps.dump import DumpFile
-from vmcorefs.sources.dumps.elf import open_elf
 from vmcorefs.sources.dumps.flattened import Unflattened
 from vmcorefs.sources.dumps.placed.libvirt import open_libvirt
 from vmcorefs.sources.dumps.placed.lime import open_avml, open_lime
@@ -32,6 +31,7 @@ from vmcorefs.sources.dumps.placed.memory import PlacedMemory
 from vmcorefs.sources.dumps.placed.qemu import open_qemu
 from vmcorefs.sources.dumps.placed.ramdump import open_ramdump
 from vmcorefs.sources.dumps.placed.vmware import open_vmware
+from vmcorefs.sources.dumps.placed.xen import open_any_elf
 from vmcorefs.sources.foreign import doubt, refuse_foreign
 from vmcorefs.sources.input import File
 from vmcorefs.sources.pieces import lay_out_pieces, open_file
@@ -218,7 +218,7 @@ class _Format(msgspec.Struct, frozen=True):
 
 
 _FORMATS: Final = (
-    _Format(ELF_MAGIC, open_one=open_elf),
+    _Format(ELF_MAGIC, open_one=open_any_elf),
     _Format(KDUMP, open_parts=open_diskdump),
     _Format(FLATTENED, is_flattened=True),
     _Format(LIME, open_one=open_lime),

@@ -69,25 +69,21 @@ class DumpMemory(msgspec.Struct, frozen=True):
 
 
 def check_core(data: bytes) -> None:
-    """Check that an ELF file is a core with program headers.
+    """Check that an ELF file is a core.
 
     Args:
         data: Its first bytes, at least ``MAX_EHDR_SIZE``.
 
     Raises:
         FormatError: if it is not an ELF file.
-        UnsupportedError: if it is an object file, a program, or what Xen writes of a domain.
+        UnsupportedError: if it is an object file or a program.
     """
-    header, fields = decode_ehdr(data)
+    header, _ = decode_ehdr(data)
     if header.e_type != ET_CORE:
         kind = _KINDS.get(header.e_type, f"file of e_type {header.e_type}")
         raise UnsupportedError(
             f"an ELF {kind}, expected a core ({ET_CORE}): give the memory as IMAGE; a vmlinux is"
             " for --vmlinux"
-        )
-    if not header.e_phnum and fields["e_shnum"]:
-        raise UnsupportedError(
-            "a core of sections alone, as xl dump-core writes it: crash reads it"
         )
 
 
