@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from os import PathLike
 from types import MappingProxyType
 from typing import Self, Unpack
@@ -17,6 +17,8 @@ from vmcorefs.tree.build import Tree, build_tree
 from vmcorefs.tree.directory import TreeDirectory
 from vmcorefs.tree.file import TreeFile
 from vmcorefs.tree.filtered import Filter, find_filter
+
+AddFiles = Callable[[MemoryImage], Iterable[TreeFile]]
 
 
 class Capture:
@@ -60,6 +62,7 @@ def open_capture(
     thorough: bool = False,
     progress: Progress | None = None,
     unwrapping: Progress = untold,
+    add: AddFiles | None = None,
 ) -> Capture:
     """Open what ``config`` describes.
 
@@ -69,6 +72,7 @@ def open_capture(
         thorough: Look through all of the memory, as ``image.open_image`` says.
         progress: Told how far that is.
         unwrapping: Told how far making the index of a compressed input is.
+        add: Gives files that the tree is to have besides: those that layers above this one make.
 
     Raises:
         VmcorefsError: as ``image.open_image`` and ``tree.build.build_tree`` say.
@@ -80,7 +84,8 @@ def open_capture(
         if filtered is not None:
             warnings = (*image.warnings, *filtered.warnings, *image.take_unreadable())
             image = replace(image, warnings=warnings)
-        return Capture(image, build_tree(image, location, filtered), filtered)
+        added = add(image) if add is not None else ()
+        return Capture(image, build_tree(image, location, filtered, added), filtered)
     except BaseException:
         image.close()
         raise

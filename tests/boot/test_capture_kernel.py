@@ -61,10 +61,13 @@ def assert_dump_is_whole(outcome: Outcome, directory: Path, scratch: Path) -> No
 
 
 def assert_log_was_saved(dump: Path) -> None:
-    """The log goes first: it is there even where the rest is not."""
+    """The log goes first, and the report: they are there even where the rest is not."""
     log = (dump / "dmesg").read_text()
     assert "sysrq: Trigger a crash" in log
     assert "Kernel panic - not syncing: sysrq triggered crash" in log
+    report = json.loads((dump / "report.json").read_text())
+    assert report["crash"]["title"] == "kernel panic: sysrq triggered crash"
+    assert "sysrq triggered crash" in (dump / "report.txt").read_text()
 
 
 @looks_at(saved_on_root)
@@ -157,7 +160,8 @@ def test_a_saver_that_is_killed_in_the_middle(outcome: Outcome) -> None:
     assert_ended_as_configured(outcome, 600)
     dump = dump_in(outcome.files("/var/crash"))
     assert_log_was_saved(dump)
-    assert sorted(path.name for path in dump.iterdir()) == ["dmesg", "vmcore.incomplete"]
+    names = sorted(path.name for path in dump.iterdir())
+    assert names == ["dmesg", "report.json", "report.txt", "vmcore.incomplete"]
 
 
 @looks_at(time_over)

@@ -28,6 +28,8 @@ def test_the_tree_is_listed_with_exact_sizes_for_its_owner_alone(machine: Machin
             "iomem",
             "layout.json",
             "oldmem",
+            "report.json",
+            "report.txt",
             "vmcore",
         ]
         for path in mnt.iterdir():

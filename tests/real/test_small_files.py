@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -118,6 +119,15 @@ def test_dmesg_is_what_vmcore_dmesg_prints(capture: Capture, tree: Path) -> None
     assert said.count("\n") > 300
 
 
+def test_the_report_is_what_the_command_prints(capture: Capture, tree: Path) -> None:
+    command: list[str | Path] = [sys.executable, "-m", "vmcorefs", "report", capture.config]
+    assert (tree / "report.txt").read_text() == tools.run(command, capture.ram)
+    report = json.loads((tree / "report.json").read_text())
+    assert report["died"]["release"] == capture.text("uname").split()[2]
+    assert report["unknown"] == []
+    assert (tree / "report.json").stat().st_size == len((tree / "report.json").read_bytes())
+
+
 def test_iomem_is_the_guests(capture: Capture, tree: Path) -> None:
     assert (tree / "iomem").read_text() == capture.text("iomem")
 
@@ -132,7 +142,8 @@ def test_everything_is_as_old_as_the_crash(capture: Capture, tree: Path) -> None
 def test_layout_accounts_for_every_byte(tree: Path) -> None:
     files = json.loads((tree / "layout.json").read_text())["files"]
     listed = {str(path.relative_to(tree)) for path in tree.rglob("*") if path.is_file()}
-    left_out = {"layout.json"} | {path for path in listed if path.startswith("modules/")}
+    left_out = {"layout.json", "report.txt", "report.json"}
+    left_out |= {path for path in listed if path.startswith("modules/")}
     assert set(files) == listed - left_out
     for name, entry in files.items():
         path, end = tree / name, 0

@@ -12,6 +12,7 @@ from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError, IncompleteError
 from vmcorefs.output.extract import Outcome, extract as extract_file, stream
 from vmcorefs.output.places import check_place, is_local, local_path, open_target
+from vmcorefs.reports.report.files import report_files
 from vmcorefs.system.bars import progress_bar
 from vmcorefs.system.terminal import print_lines
 
@@ -36,7 +37,7 @@ def extract(file: str, config: CaptureConfig, verify: str | None, output: str, f
     """
     check_place(output)
     evidence = find_evidence(config, verify)
-    with open_capture(config, verify) as capture:
+    with open_capture(config, verify, add=report_files) as capture:
         try:
             wanted = capture[file.strip("/")]
         except KeyError:

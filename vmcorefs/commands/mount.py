@@ -9,6 +9,7 @@ from vmcorefs.config import CaptureConfig
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
 from vmcorefs.fuse.reservation import Reservation
 from vmcorefs.fuse.serve import parse_mount_options
+from vmcorefs.reports.report.files import report_files
 from vmcorefs.system.memory import keep_heap_small
 from vmcorefs.system.terminal import print_lines
 
@@ -48,9 +49,9 @@ def mount(
     kernel's notes are found in it; "vmcorefs check IMAGE" shows how. Returns when the tree can be
     read, and leaves a daemon running. The tree holds vmcore, oldmem, kcore, crash_notes,
     crash_notes.d/cpuN, cpu/N/registers, version, vmcoreinfo, dmesg, kallsyms, vmlinux,
-    modules/NAME.ko.debug, volatility3's symbol file, gdbinit, iomem and layout.json, read-only and
-    for their owner alone; with --dump-level, vmcore.kdump too. What the image does not have is
-    left out.
+    modules/NAME.ko.debug, volatility3's symbol file, gdbinit, iomem, report.txt, report.json and
+    layout.json, read-only and for their owner alone; with --dump-level, vmcore.kdump too. What the
+    image does not have is left out.
     """
     keep_heap_small()
     reservation = Reservation(mountpoint)
@@ -59,7 +60,7 @@ def mount(
     evidence.refuse_to_hide(mountpoint)
     if log_path is not None:
         evidence.refuse(log_path)
-    capture = open_capture(config, verify, target.mountpoint)
+    capture = open_capture(config, verify, target.mountpoint, add=report_files)
     for warning in capture.image.warnings:
         print_lines(f"vmcorefs: warning: {warning}", err=True)
     if foreground:

@@ -13,7 +13,7 @@ from typing import Any, Literal, TypeVar, get_args, get_origin
 import click
 
 from vmcorefs import api
-from vmcorefs.api import Capture
+from vmcorefs.api import AddFiles, Capture
 from vmcorefs.config import CaptureConfig, DumpLevel, make_config, options
 from vmcorefs.confine import process
 from vmcorefs.core.digests import ALGORITHMS, AUTO
@@ -121,7 +121,12 @@ def refuse_streams(evidence: Evidence) -> None:
 
 
 def open_capture(
-    config: CaptureConfig, verify: str | None, location: str = ".", *, thorough: bool = False
+    config: CaptureConfig,
+    verify: str | None,
+    location: str = ".",
+    *,
+    thorough: bool = False,
+    add: AddFiles | None = None,
 ) -> Capture:
     """Open a capture; from here on, no other process may read this one's memory.
 
@@ -130,6 +135,7 @@ def open_capture(
         verify: What to verify the inputs against, if anything.
         location: Where the tree will be found.
         thorough: Look through all of the memory.
+        add: Gives files that the tree is to have besides.
     """
     process.forbid_dumps()
     with (
@@ -137,7 +143,12 @@ def open_capture(
         progress_bar("looking through the memory") as progress,
     ):
         capture = api.open_capture(
-            config, location, thorough=thorough, progress=progress, unwrapping=unwrapping
+            config,
+            location,
+            thorough=thorough,
+            progress=progress,
+            unwrapping=unwrapping,
+            add=add,
         )
     if verify is not None:
         try:

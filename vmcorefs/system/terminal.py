@@ -7,6 +7,7 @@ character would move the cursor and a line end would forge a line.
 from __future__ import annotations
 
 import sys
+from collections.abc import Iterator
 from itertools import chain
 
 from vmcorefs.system.listing import iter_json
@@ -34,20 +35,31 @@ def print_lines(*lines: str, err: bool = False) -> None:
         lines: Without line ends.
         err: To standard error.
     """
-    _write("".join(f"{printable(line)}\n" for line in lines), err=err)
+    _write(format_lines(*lines), err=err)
+
+
+def format_lines(*lines: str) -> str:
+    """What ``print_lines`` prints."""
+    return "".join(f"{printable(line)}\n" for line in lines)
 
 
 def print_json(report: object) -> None:
     """Print a report as JSON, in ASCII."""
+    for text in format_json(report):
+        _write(text, err=False)
+
+
+def format_json(report: object) -> Iterator[str]:
+    """What ``print_json`` prints, in pieces."""
     # json escapes all that is not ASCII, and of that the control characters but DEL
     held, size = [], 0
     for piece in chain(iter_json(report), "\n"):
         held.append(piece)
         size += len(piece)
         if size >= _AT_ONCE:
-            _write("".join(held).replace("\x7f", "\\u007f"), err=False)
+            yield "".join(held).replace("\x7f", "\\u007f")
             held, size = [], 0
-    _write("".join(held).replace("\x7f", "\\u007f"), err=False)
+    yield "".join(held).replace("\x7f", "\\u007f")
 
 
 def _write(text: str, *, err: bool) -> None:

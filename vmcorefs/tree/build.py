@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import msgspec
 
 from vmcorefs.core.space.extents import Kind
@@ -32,13 +34,20 @@ class Tree(msgspec.Struct, frozen=True):
     directories: dict[str, TreeDirectory]
 
 
-def build_tree(image: MemoryImage, location: str = ".", filtered: Filter | None = None) -> Tree:
+def build_tree(
+    image: MemoryImage,
+    location: str = ".",
+    filtered: Filter | None = None,
+    added: Iterable[TreeFile] = (),
+) -> Tree:
     """Build the whole tree.
 
     Args:
         image: The dead machine.
         location: The directory that the tree will be found at.
         filtered: What a dump level leaves out of ``vmcore``; there is a ``vmcore.kdump`` then.
+        added: More files, which are made by those who know more of the image; they are not in
+            ``layout.json``, as reading that would make them.
 
     Raises:
         LayoutError: if the vmcore would be larger than a file can be.
@@ -65,6 +74,7 @@ def build_tree(image: MemoryImage, location: str = ".", filtered: Filter | None 
             directories.append(modules_directory(lambda: symbols.modules))
     tree = {file.path: file for file in files}
     tree["layout.json"] = layout_file(dict(tree), image.inputs)
+    tree |= {file.path: file for file in added}
     return Tree(tree, {directory.path: directory for directory in directories})
 
 

@@ -1,8 +1,8 @@
 """Saving the crashed kernel's memory, in the capture kernel.
 
-dmesg goes first, and is synced: it is what is wanted most, and what fits nearly always. Then the
-dump, under another name until it is whole; then layout.json; then summary.json, with which the
-dump counts as complete.
+dmesg goes first, and is synced: it is what is wanted most, and what fits nearly always. Then a
+report, if it can be made; then the dump, under another name until it is whole; then layout.json;
+then summary.json, with which the dump counts as complete.
 """
 
 from __future__ import annotations
@@ -20,10 +20,11 @@ from vmcorefs.api import Capture, open_capture
 from vmcorefs.capture.estimate import MEMINFO, read_meminfo
 from vmcorefs.capture.run.dumps import DMESG, LAYOUT, SUMMARY, VMCORE, dump_name
 from vmcorefs.capture.run.place import Place, Say, open_place
+from vmcorefs.capture.run.report import report_apart
 from vmcorefs.capture.settings import Codec, DumpSettings, Settings
 from vmcorefs.config import CaptureConfig, Piece
 from vmcorefs.core.space.units import format_size
-from vmcorefs.errors import IncompleteError, UnsupportedError
+from vmcorefs.errors import IncompleteError, UnsupportedError, VmcorefsError
 from vmcorefs.output.extract import extract
 from vmcorefs.output.places import is_local, open_target
 from vmcorefs.save.codecs import DEFAULT_CODEC, find_codec
@@ -73,6 +74,7 @@ def save(settings: Settings, vmcore: str, say: Say) -> Saved:
         path = place.make(dump_name(capture.image.time))
         say(f"{path}: saving the memory of Linux {_release(capture) or 'of an unknown release'}")
         _save_log(capture, path, say)
+        _save_report(capture, path, say)
         if settings.dump.format == "vmcore":
             facts = _copy(capture, path, place, say)
         else:
@@ -113,6 +115,17 @@ def _save_log(capture: Capture, path: str, say: Say) -> None:
         return
     _put(path, DMESG, log.pread(log.size, 0))
     say(f"{path}/{DMESG}: {log.size} bytes")
+
+
+def _save_report(capture: Capture, path: str, say: Say) -> None:
+    if capture.image.kernel is None:
+        return  # it would say no more than that
+    try:
+        for name, data in report_apart(capture.image).items():
+            _put(path, name, data)
+            say(f"{path}/{name}: {len(data)} bytes")
+    except (VmcorefsError, OSError) as error:
+        say(f"warning: {error}")  # nothing here may keep the memory from being saved
 
 
 def make_order(settings: DumpSettings, path: str) -> Order:

@@ -59,8 +59,13 @@ NO_DRGN = (
 )
 
 
-def make_report(image: MemoryImage) -> Report:
-    """Say why a machine died, as far as its image tells; it reads some ten MiB of it."""
+def make_report(image: MemoryImage, *, without_drgn: str = "") -> Report:
+    """Say why a machine died, as far as its image tells; it reads some ten MiB of it.
+
+    Args:
+        image: The dead machine.
+        without_drgn: Why drgn, which takes memory and time, is not to be used here, if it is not.
+    """
     kernel, asked = image.kernel, Asked()
     crash = report_image(image)
     if image.log is None:
@@ -73,7 +78,9 @@ def make_report(image: MemoryImage) -> Report:
     log = (image.log or b"").decode("utf-8", "backslashreplace")
     died = describe_machine(asked, image, kernel, log)
     cpu, panicked = _who_panicked(asked, kernel)
-    walked = _walk(asked, image, kernel, cpu)
+    if without_drgn:
+        asked.miss(_WALKED, without_drgn)
+    walked = _walk(asked, image, kernel, cpu) if not without_drgn else None
     last = next((one for one in walked.cpus if one.number == cpu), None) if walked else None
     if image.log is None and last is not None and last.stack is not None:
         crash = replace(crash, title=title_by_stack(last.stack))
