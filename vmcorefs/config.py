@@ -301,7 +301,8 @@ def parse_piece(text: str) -> Piece:
         ConfigError: if what follows the ``@`` is not an address.
     """
     match = _PIECE.fullmatch(text)
-    if match is None or os.path.lexists(text):
+    is_user = match is not None and "://" in match["path"] and "/" in match["paddr"]
+    if match is None or os.path.lexists(text) or is_user:
         return Piece(text)
     try:
         return Piece(
@@ -356,7 +357,7 @@ def _read_piece(given: StrPath | Piece | _PieceTable, directory: str = "") -> Pi
     if not isinstance(given, _PieceTable):
         return parse_piece(fspath(given))
     return Piece(
-        os.path.join(directory, given.path),
+        given.path if "://" in given.path else os.path.join(directory, given.path),
         None if given.paddr is None else _read_number(given.paddr),
         _read_number(given.offset),
         None if given.size is None else _read_number(given.size),

@@ -21,6 +21,7 @@ from vmcorefs.reports.estimate import SAMPLES
 from vmcorefs.save.formats.kdump_resume import STEP_BACK
 from vmcorefs.save.report import as_dict
 from vmcorefs.sources.dumps.diskdump_part import MAX_RUNS
+from vmcorefs.sources.remote import file as remote
 from vmcorefs.sources.wrappers import xz, zstd
 from vmcorefs.sources.wrappers.blocks import BLOCK
 from vmcorefs.sources.wrappers.cache import LIMIT
@@ -160,6 +161,10 @@ def test_the_table_of_fuzz_targets_names_each_and_no_other() -> None:
         ("sources.md", f"has {LIMIT >> 30} GiB at most"),
         ("sources.md", f"leaves {KEPT_FREE >> 30} GiB of its file system"),
         ("sources.md", f"{CACHE_SIZE >> 20} MiB of chunks"),
+        ("sources.md", f"Blocks of {remote.BLOCK >> 10} KiB are asked for"),
+        ("sources.md", f"up to {remote.AHEAD >> 20} MiB at once"),
+        ("sources.md", f"{remote.CACHE_SIZE >> 20} MiB of them are kept"),
+        ("sources.md", f"as long as a read may take: {remote.TIMEOUT:g} seconds"),
     ],
 )
 def test_a_figure_of_the_docs_is_that_of_the_code(document: str, words: str) -> None:

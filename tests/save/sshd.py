@@ -23,6 +23,7 @@ UsePAM no
 StrictModes no
 PasswordAuthentication no
 PermitRootLogin prohibit-password
+Subsystem sftp internal-sftp
 """
 _CLIENT = """\
 Host there

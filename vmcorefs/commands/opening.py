@@ -31,7 +31,8 @@ IMAGES_HELP = """\
 IMAGE is a file or device that holds physical memory: FILE, or FILE@PADDR[:OFFSET][+SIZE] where SIZE
 bytes from OFFSET on are the memory at physical address PADDR. Numbers are written as 0x100000000 or
 4G. Or it is a dump: an ELF vmcore, a kdump-compressed or flattened dump (all parts of a split one),
-or a mounted tree. Instead of images, one FILE.toml can describe a whole capture."""
+or a mounted tree. Any of them may be compressed, or the URL of something elsewhere. Instead of
+images, one FILE.toml can describe a whole capture."""
 
 _LEVEL = DumpLevel | None
 _STDOUT, _STDERR = 1, 2  # whatever sys.stdout is

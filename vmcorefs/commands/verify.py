@@ -10,7 +10,7 @@ from vmcorefs.commands.opening import find_evidence, refuse_streams, verify_inpu
 from vmcorefs.config import make_config
 from vmcorefs.confine import process
 from vmcorefs.core.digests import AUTO
-from vmcorefs.sources.file import FileSource
+from vmcorefs.sources.pieces import open_file
 from vmcorefs.system.terminal import print_lines
 
 
@@ -38,7 +38,7 @@ def verify(images: tuple[str, ...], sums: str) -> None:
     with ExitStack() as stack:
         inputs = []
         for piece, role in pieces:
-            source = FileSource(piece.path, role=role)
+            source = open_file(piece, role=role)
             stack.callback(source.close)
             inputs.append(source)
         for line in verify_inputs(inputs, sums):

@@ -17,6 +17,7 @@ class Identity(msgspec.Struct, frozen=True):
         size: In bytes.
         mtime_ns: When it was last written, in nanoseconds since 1970.
         file: The part that writing does not change: ``st_dev`` and ``st_ino`` of stat(2).
+        version: Of what is elsewhere, what its server calls its state; else empty.
     """
 
     device: str
@@ -24,8 +25,11 @@ class Identity(msgspec.Struct, frozen=True):
     size: int
     mtime_ns: int
     file: tuple[int, int]
+    version: str = ""
 
     def __str__(self) -> str:
+        if self.version:
+            return f"{self.size} bytes, version {self.version!r}"
         return (
             f"{self.size} bytes, device {self.device}, inode {self.inode},"
             f" written {format_time(self.mtime_ns)}"

@@ -53,3 +53,7 @@ def file_of(source: Source) -> Input | None:
     """The input that a source reads; None for what was made."""
     found: Input | None = getattr(source, "file", None)
     return found
+
+
+class InputFile(Input, File, Protocol):
+    """An input as it is opened: it is its own ``file``."""

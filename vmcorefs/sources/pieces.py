@@ -13,7 +13,8 @@ from vmcorefs.core.space.units import MAX_ADDRESS, format_range
 from vmcorefs.errors import ConfigError, LayoutError, TruncatedError
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.foreign import refuse_foreign
-from vmcorefs.sources.input import File
+from vmcorefs.sources.input import File, InputFile
+from vmcorefs.sources.remote.file import RemoteFile, is_elsewhere
 from vmcorefs.sources.unreadable import LookedAt
 from vmcorefs.sources.wrappers.unwrap import AS_USUAL, Unwrapping, unwrap
 
@@ -75,7 +76,7 @@ def open_piece(
         raise
 
 
-def open_file(piece: Piece, *, role: str, ram_end: int | None) -> FileSource:
+def open_file(piece: Piece, *, role: str, ram_end: int | None = None) -> InputFile:
     """Open the file of a piece without checking its size.
 
     Args:
@@ -90,6 +91,8 @@ def open_file(piece: Piece, *, role: str, ram_end: int | None) -> FileSource:
     reach = piece.size
     if reach is None and ram_end is not None:
         reach = max(ram_end - (piece.paddr or 0), 0)
+    if is_elsewhere(piece.path):
+        return RemoteFile(piece.path, role=role)
     unknown = piece.offset + reach if reach is not None else None
     return FileSource(piece.path, role=role, size_if_unknown=unknown)
 

@@ -49,6 +49,7 @@ def describe_input(source: Input) -> dict[str, object]:
         "device": identity.device,
         "inode": identity.inode,
         "mtime_ns": identity.mtime_ns,
+        "version": identity.version or None,
         "wrappers": list(source.wrappers),
         "digest": {digest.algorithm: digest.value} if digest is not None else None,
     }

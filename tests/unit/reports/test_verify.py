@@ -243,6 +243,7 @@ def test_layout_json_and_inspect_say_which_files_they_are(
         "device": f"{os.major(status.st_dev)}:{os.minor(status.st_dev)}",
         "inode": status.st_ino,
         "mtime_ns": 1_700_000_000_123_456_789,
+        "version": None,
         "wrappers": [],
         "digest": None,
     }

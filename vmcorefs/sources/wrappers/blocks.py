@@ -9,8 +9,9 @@ from __future__ import annotations
 import zlib
 from collections.abc import Callable, Sequence
 from itertools import accumulate
-from typing import Any
 
+from vmcorefs.errors import UnsupportedError
+from vmcorefs.sources.dumps.page_codecs import load_library
 from vmcorefs.sources.input import File
 from vmcorefs.sources.wrappers.cache import cached_index
 from vmcorefs.sources.wrappers.decoder import Decoder
@@ -170,21 +171,18 @@ def _stored(index: Index, row: int) -> bytes:
         return bytes(size)
     if int(index.bits[row]) == _BY_ZLIB:
         return zlib.decompress(record)
-    data: bytes = _zstandard().ZstdDecompressor().decompress(record, max_output_size=size)
+    try:
+        zstandard = load_library("zstandard", "zstandard")
+    except UnsupportedError as error:
+        raise ValueError(str(error)) from error
+    data: bytes = zstandard.ZstdDecompressor().decompress(record, max_output_size=size)
     return data
 
 
 def _compressor() -> tuple[int, Callable[[bytes], bytes]]:
     """What makes the copy small: zstd if it is installed."""
     try:
-        return _BY_ZSTD, _zstandard().ZstdCompressor(level=1).compress
-    except ValueError:
+        zstandard = load_library("zstandard", "zstandard")
+    except UnsupportedError:
         return _BY_ZLIB, lambda data: zlib.compress(data, 1)
-
-
-def _zstandard() -> Any:  # noqa: ANN401  # a compiled module
-    try:
-        import zstandard  # noqa: PLC0415  # optional
-    except ImportError as error:
-        raise ValueError("the Python package zstandard is not installed") from error
-    return zstandard
+    return _BY_ZSTD, zstandard.ZstdCompressor(level=1).compress

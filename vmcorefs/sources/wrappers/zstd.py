@@ -10,6 +10,7 @@ from typing import Any, Final
 from vmcorefs.core.formats.zstd_frames import read_frames
 from vmcorefs.errors import UnsupportedError
 from vmcorefs.sources.base import read_at
+from vmcorefs.sources.dumps.page_codecs import load_library
 from vmcorefs.sources.input import File
 from vmcorefs.sources.wrappers.blocks import open_copied, open_parts
 from vmcorefs.sources.wrappers.decoder import Feed
@@ -33,7 +34,10 @@ def open_zstd(file: File, progress: Progress) -> Unwrapped:
         SourceIOError: if it cannot be read.
         OutputError: if there is no room for a copy of what is in one long frame.
     """
-    zstandard = _load(file.name)
+    try:
+        zstandard = load_library("zstandard", "zstandard")
+    except UnsupportedError as error:
+        raise UnsupportedError(f"{file.name}: compressed by zstd, and {error}") from error
     feed = Feed(file, 0)
     frames = read_frames(read_at(file), file.size)
     if frames.rows is None or max((size for _, size in frames.rows), default=0) > LONGEST:
@@ -69,14 +73,3 @@ class _Frames:
         except self._error as error:
             raise ValueError(str(error)) from error
         return count
-
-
-def _load(name: str) -> Any:  # noqa: ANN401  # a compiled module
-    try:
-        import zstandard  # noqa: PLC0415  # optional
-    except ImportError as error:
-        raise UnsupportedError(
-            f"{name}: compressed by zstd, for which the Python package zstandard is not installed;"
-            " pip install 'vmcorefs[codecs]'"
-        ) from error
-    return zstandard

@@ -115,8 +115,8 @@ def test_a_compressed_image_without_its_package_is_refused(
     packed = tmp_path / "image"
     packed.write_bytes(b"\x28\xb5\x2f\xfd" + bytes(100))
     expected = (
-        f"{packed}: compressed by zstd, for which the Python package zstandard is not installed;"
-        " pip install 'vmcorefs[codecs]'"
+        f"{packed}: compressed by zstd, and the Python package zstandard is not installed; pip"
+        " install 'vmcorefs[codecs]'"
     )
     with pytest.raises(UnsupportedError, match=exactly(expected)):
         open_capture(packed)

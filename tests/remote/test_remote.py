@@ -1,0 +1,276 @@
+"""Images elsewhere: a web server, a store that speaks S3 and an sshd, all on 127.0.0.1."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import random
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pytest
+from moto.server import ThreadedMotoServer
+
+from tests.builders.dead_machines import dead_machine
+from tests.builders.elf_dumps import pack_dump
+from tests.builders.packed import gzip_member
+from tests.conftest import Opener
+from tests.matching import exactly, same_bytes
+from tests.remote.servers import Server, serving
+from tests.save.sshd import serve
+from tests.waiting import wait_for
+from vmcorefs import ConfigError, Piece, SourceIOError, UnsupportedError
+from vmcorefs.config import parse_piece
+from vmcorefs.core.digests import Digest
+from vmcorefs.reports.inspect import make_report
+from vmcorefs.reports.verify import verify
+from vmcorefs.sources.remote import file as module
+from vmcorefs.sources.remote.file import RemoteFile
+
+DATA = random.Random(5).randbytes(3 << 20)  # noqa: S311
+OTHER = bytes(len(DATA))
+PATIENCE = 20.0
+
+
+def read(file: RemoteFile, offset: int, size: int) -> bytes:
+    buffer = bytearray(size)
+    file.pread_into(offset, memoryview(buffer))
+    return bytes(buffer)
+
+
+@pytest.fixture
+def web() -> Iterator[Server]:
+    with serving(DATA) as server:
+        yield server
+
+
+@pytest.fixture
+def opened() -> Iterator[Callable[..., RemoteFile]]:
+    files: list[RemoteFile] = []
+
+    def open_file(url: str, timeout: float = PATIENCE) -> RemoteFile:
+        files.append(RemoteFile(url, role="image", timeout=timeout))
+        return files[-1]
+
+    yield open_file
+    for file in files:
+        file.close()
+
+
+Open = Callable[..., RemoteFile]
+
+
+@pytest.fixture(scope="module")
+def bucket() -> Iterator[Any]:
+    """A store; the process that fetches finds its credentials where fsspec's users keep them."""
+    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
+    server.start()
+    _host, port = server.get_host_and_port()
+    options = {"endpoint_url": f"http://127.0.0.1:{port}", "key": "key", "secret": "secret"}
+    store = fsspec.filesystem("s3", **options)
+    store.mkdir("crash")
+    with pytest.MonkeyPatch.context() as patch:
+        for name, value in options.items():
+            patch.setenv(f"FSSPEC_S3_{name.upper()}", value)
+        yield store
+    server.stop()
+
+
+@pytest.fixture(params=["http", "s3", "ssh"])
+def place(
+    request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[tuple[str, Callable[[bytes], None]]]:
+    """A URL of the data, and what replaces the object there."""
+    if request.param == "http":
+        with serving(DATA) as web:
+            yield web.url, lambda data: setattr(web, "data", data)
+    elif request.param == "s3":
+        store = request.getfixturevalue("bucket")
+        store.pipe("crash/image", DATA)
+        yield "s3://crash/image", lambda data: store.pipe("crash/image", data)
+    else:
+        path = tmp_path / "image"
+        path.write_bytes(DATA)
+
+        def replace(data: bytes) -> None:
+            path.write_bytes(data)
+
+        with serve(tmp_path) as server:
+            monkeypatch.setenv("PATH", server.path)
+            yield f"ssh://there{path}", replace
+
+
+def test_its_bytes_are_read_in_any_order(
+    place: tuple[str, Callable[[bytes], None]], opened: Open
+) -> None:
+    file = opened(place[0])
+    assert (file.name, file.size) == (place[0], len(DATA))
+    rng = random.Random(1)  # noqa: S311
+    for size in (1, 4096, 100_000, 1 << 20, *[4096] * 10):
+        offset = rng.randrange(len(DATA) - size)
+        same_bytes(read(file, offset, size), DATA[offset : offset + size])
+    same_bytes(read(file, 0, len(DATA)), DATA)
+    with pytest.raises(SourceIOError, match=f"it has {len(DATA)} bytes"):
+        read(file, len(DATA), 1)
+
+
+def test_an_object_that_is_replaced_is_an_error(
+    place: tuple[str, Callable[[bytes], None]], opened: Open
+) -> None:
+    url, replace = place
+    file = opened(url)
+    same_bytes(read(file, 0, 4096), DATA[:4096])
+    assert file.identity_now == file.identity
+    time.sleep(1.1 if url.startswith("ssh") else 0)  # its protocol counts seconds
+    replace(OTHER)
+    with pytest.raises(SourceIOError, match="it has changed since it was opened: open it again"):
+        read(file, 1 << 20, 4096)
+    assert file.identity_now != file.identity
+    same_bytes(read(file, 0, 4096), DATA[:4096])  # of before
+    same_bytes(read(opened(url), 1 << 20, 4096), OTHER[:4096])
+
+
+def test_a_server_that_compares_nothing_is_asked_each_time(web: Server, opened: Open) -> None:
+    web.has_tags = False
+    file = opened(web.url)
+    same_bytes(read(file, 0, 4096), DATA[:4096])
+    web.data = OTHER + b"more"
+    with pytest.raises(SourceIOError, match="it has changed"):
+        read(file, 1 << 20, 4096)
+
+
+def test_what_fails_for_a_while_is_tried_again(web: Server, opened: Open) -> None:
+    file = opened(web.url)
+    web.refusals = 2
+    same_bytes(read(file, 1 << 20, 4096), DATA[1 << 20 :][:4096])
+    assert web.refusals == 0
+
+
+def test_a_link_that_is_cut_is_an_error_that_names_the_range(web: Server, opened: Open) -> None:
+    file = opened(web.url, timeout=8)
+    web.is_cut = True
+    expected = rf"{web.url}: cannot read 16384 bytes at offset 0x100000: .*tried \d times"
+    with pytest.raises(SourceIOError, match=expected):
+        read(file, 1 << 20, 4096)
+    web.is_cut = False
+    same_bytes(read(file, 1 << 20, 4096), DATA[1 << 20 :][:4096])
+
+
+def test_a_server_that_does_not_answer_is_waited_for_so_long(web: Server, opened: Open) -> None:
+    file = opened(web.url)
+    web.hangs.clear()
+    file._timeout = 0.3
+    for number in range(1, 7):  # more than there are connections
+        begun = time.monotonic()
+        with pytest.raises(SourceIOError, match=r"no answer within 0\.3 s"):
+            read(file, number << 18, 4096)
+        assert time.monotonic() - begun < PATIENCE
+    web.hangs.set()
+    file._timeout = PATIENCE
+    same_bytes(read(file, 1 << 20, 4096), DATA[1 << 20 :][:4096])
+
+
+def test_little_is_read_for_little_and_more_for_who_goes_on(web: Server, opened: Open) -> None:
+    file = opened(web.url)
+    web.moved = 0
+    for place in random.Random(2).sample(range(100), 100):  # noqa: S311
+        read(file, place * 30_000 // 4096 * 4096, 4096)
+    assert web.moved <= 100 * module.BLOCK
+    again = web.moved
+    read(file, 0, 4096)
+    assert web.moved == again  # it was kept
+
+
+def test_what_is_kept_is_bounded(
+    web: Server, opened: Open, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "CACHE_SIZE", 1 << 18)
+    file = opened(web.url)
+    same_bytes(read(file, 0, len(DATA)), DATA)
+    assert sum(map(len, file._blocks.values())) <= 1 << 18
+
+
+def test_the_process_that_fetches_ends_with_the_last_who_has_it(web: Server) -> None:
+    def running() -> str:
+        return subprocess.run(
+            ["pgrep", "-f", "sources.remote.fetch"], stdout=subprocess.PIPE, text=True, check=False
+        ).stdout
+
+    before = set(running().split())
+    file = RemoteFile(web.url, role="image")
+    (pid,) = set(running().split()) - before
+    file.close()
+    wait_for(lambda: pid not in running().split(), "its end")
+
+
+@pytest.mark.parametrize(
+    ("url", "said"),
+    [
+        ("http://127.0.0.1:1/x", "cannot open the image: .*[Cc]onnect"),
+        ("ssh://nobody-here.invalid/x", "cannot open the image: "),
+        ("ssh://there", r"expected ssh://\[user@\]host"),
+        ("nosuchscheme://x/y", "nosuchscheme"),
+        ("http://user:secret@127.0.0.1:1/x", r"http://user:\*\*\*@127\.0\.0\.1:1/x: cannot open"),
+    ],
+)
+def test_what_cannot_be_opened_says_why(url: str, said: str, opened: Open) -> None:
+    with pytest.raises((ConfigError, UnsupportedError), match=said) as caught:
+        opened(url)
+    assert "secret" not in str(caught.value)
+
+
+def test_a_server_without_ranges_is_refused(web: Server, opened: Open) -> None:
+    web.has_ranges = False
+    with pytest.raises(UnsupportedError, match="the server does not give parts of it"):
+        opened(web.url)
+
+
+def test_without_fsspec_it_is_refused(
+    web: Server, opened: Open, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "fsspec.py").write_text("raise ImportError")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    expected = (
+        f"{web.url}: needs fsspec; install vmcorefs[remote], and fsspec's package for this place"
+    )
+    with pytest.raises(UnsupportedError, match=exactly(expected)):
+        opened(web.url)
+
+
+def test_an_image_elsewhere_is_opened_like_one_here(
+    web: Server, tmp_path: Path, open_capture: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    saved = dead_machine().save(tmp_path)
+    plain = open_capture(saved.ram, memory_map=saved.iomem, backup=saved.lowmem)["vmcore"]
+    for data, wrappers in ((saved.ram.read_bytes(), []), (None, ["gzip"])):
+        web.data = gzip_member(saved.ram.read_bytes()) if data is None else data
+        capture = open_capture(web.url, memory_map=saved.iomem, backup=saved.lowmem)
+        vmcore = capture["vmcore"]
+        same_bytes(vmcore.pread(vmcore.size, 0), plain.pread(plain.size, 0))
+        layout = json.loads(capture["layout.json"].pread(capture["layout.json"].size, 0))
+        (image, _low) = layout["inputs"]
+        assert (image["path"], image["kind"]) == (web.url, "object over http")
+        assert (image["wrappers"], web.tag in image["version"]) == (wrappers, True)
+        assert make_report(capture)["inputs"][0]["path"] == web.url
+    web.data = pack_dump()
+    vmcore = open_capture(web.url)["vmcore"]
+    same_bytes(vmcore.pread(vmcore.size, 0), pack_dump())
+
+
+def test_it_is_verified(web: Server, opened: Open) -> None:
+    file = opened(web.url)
+    digest = Digest("sha256", hashlib.sha256(DATA).hexdigest())
+    assert list(verify([(file, digest)], lambda _done, _total: None))
+    assert file.digest == digest
+
+
+def test_a_url_may_be_a_piece() -> None:
+    assert parse_piece("s3://bucket/ram@4G:0+2G") == Piece("s3://bucket/ram", 4 << 30, 0, 2 << 30)
+    assert parse_piece("ssh://me@host/ram") == Piece("ssh://me@host/ram")
+    assert parse_piece("ssh://me@host/ram@0") == Piece("ssh://me@host/ram", 0)
+    assert parse_piece("http://u:p@h:80/ram@0+4K") == Piece("http://u:p@h:80/ram", 0, 0, 4096)

@@ -1,0 +1,1 @@
+"""Inputs that are elsewhere, read by a process of their own."""

@@ -1,0 +1,103 @@
+"""``python -m vmcorefs.sources.remote.fetch DESCRIPTOR...``: reads an object for another process.
+
+That one has no network, no credentials and no threads of a client: this one has. It lives as long
+as anybody has the other ends of its connections.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import socket
+import sys
+import threading
+import time
+from collections.abc import Sequence
+
+import msgspec
+
+from vmcorefs.errors import UnsupportedError
+from vmcorefs.sources.remote import messages
+from vmcorefs.sources.remote.messages import ChangedError
+from vmcorefs.sources.remote.objects import RemoteObject, StoredObject, is_final
+from vmcorefs.sources.remote.sftp import SftpObject
+
+_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
+
+
+def main(arguments: Sequence[str]) -> None:
+    """Serve until every connection is closed on the other side."""
+    if os.fork():  # nobody has to wait for the other
+        os._exit(0)
+    connections = [socket.socket(fileno=int(number)) for number in arguments]
+    first = connections[0]
+    _, size, _ = messages.REQUEST.unpack(messages.receive(first, messages.REQUEST.size))
+    url = messages.receive(first, size).decode()
+    try:
+        found = _open(url)
+    except UnsupportedError as error:
+        messages.send_answer(first, messages.UNSUPPORTED, str(error).encode())
+        return
+    except Exception as error:  # noqa: BLE001  # each store has its own
+        messages.send_answer(first, messages.FAILED, _words(error).encode())
+        return
+    messages.send_answer(first, messages.OK, msgspec.msgpack.encode(found.described))
+    for connection in connections:
+        threading.Thread(target=_serve, args=(connection, found), daemon=True).start()
+    _wait_for_ends(connections)
+    os._exit(0)  # whatever still hangs
+
+
+def _open(url: str) -> RemoteObject:
+    is_ssh = url.lower().startswith(("ssh://", "sftp://"))
+    return SftpObject(url) if is_ssh else StoredObject(url)
+
+
+def _wait_for_ends(connections: Sequence[socket.socket]) -> None:
+    left = select.poll()
+    for connection in connections:
+        left.register(connection, select.POLLRDHUP)
+    count = len(connections)
+    while count:
+        for descriptor, _ in left.poll():
+            left.unregister(descriptor)
+            count -= 1
+
+
+def _serve(connection: socket.socket, found: RemoteObject) -> None:
+    try:
+        while True:
+            request = messages.receive(connection, messages.REQUEST.size)
+            offset, size, patience = messages.REQUEST.unpack(request)
+            messages.send_answer(connection, *_fetch(found, offset, size, patience))
+    except (EOFError, OSError):
+        return
+
+
+def _fetch(found: RemoteObject, offset: int, size: int, patience: float) -> tuple[int, bytes]:
+    """Read, and try again what may have been the network's fault, as long as there is time."""
+    begun = time.monotonic()
+    for count, pause in enumerate((*_PAUSES, 0.0), 1):
+        try:
+            if not size:
+                found.check()
+            return messages.OK, found.read(offset, size) if size else b""
+        except ChangedError:
+            return messages.CHANGED, b""
+        except Exception as error:  # noqa: BLE001  # each store has its own
+            spent = time.monotonic() - begun
+            if is_final(error) or not pause or spent + pause > patience:
+                tried = f" (tried {count} times in {spent:.1f} s)" if count > 1 else ""
+                return messages.FAILED, f"{_words(error)}{tried}".encode()
+        time.sleep(pause)
+    raise AssertionError
+
+
+def _words(error: BaseException) -> str:
+    """What an error says, or the one behind it: fsspec calls many things a file not found."""
+    cause = error.__cause__ or error
+    return str(cause).strip().replace("\n", " ") or type(cause).__name__
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
