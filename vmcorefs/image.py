@@ -190,14 +190,10 @@ def open_image(
             inputs.close()
             raise
     with ExitStack() as stack:
-        images, looked = inputs.sources, inputs.looked
+        images, looked, placed = inputs.sources, inputs.looked, inputs.placed
         for source in images:
             stack.callback(source.close)
-        placed = inputs.placed
-        placed_by = ""
-        if placed is not None:
-            refuse_loss(config, placed)
-            placed_by = placed.format
+        placed_by = refuse_loss(config, placed)
         stack.enter_context(telling_unreadable(looked, inputs.captured))
         explorer = Explorer(config, looked, inputs.captured, progress, placed_by=placed_by)
         if thorough:

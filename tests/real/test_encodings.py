@@ -29,11 +29,13 @@ def _pieces(path: Path, start: int, end: int) -> Iterator[tuple[int, bytes]]:
 
 
 def _differ(image: Path, capture: Capture) -> int:
-    """Pieces of 16 MiB of the memory or the vmcore that are not those of the raw memory."""
+    """Pieces of 16 MiB that are not those of the raw memory, nor those of its vmcore."""
     different = 0
+    # 5 GiB once are enough: what is above 4 GiB is in its place
+    names = ("oldmem", "vmcore") if capture.recipe.memory == "1G" else ("oldmem",)
     with open_capture(image) as ours, open_capture(capture.ram) as raw:
         assert ours.image.missing.tolist() == []
-        for name in ("oldmem", "vmcore"):
+        for name in names:
             here, there = ours[name], raw[name]
             assert here.size == there.size
             for at in range(0, here.size, _PIECE):

@@ -59,6 +59,7 @@ def test_the_tree_is_that_of_the_raw_memory(
     assert capture.image.missing.tolist() == []
     (placement,) = (one for one in capture.image.findings if one.what == "placement")
     assert placement.value.startswith("as a")
+    assert {f"as {one.format} says" for one in capture.image.inputs} == {placement.value}
 
 
 @encoded

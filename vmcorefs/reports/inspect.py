@@ -178,6 +178,8 @@ def _format_input(entry: Report) -> str:
     ranges = ", ".join(format_range(*r) for r in entry["ranges"][:4])
     more = f" and {len(entry['ranges']) - 4} more" if len(entry["ranges"]) > 4 else ""
     kind = " in a ".join([*reversed(entry["wrappers"]), entry["kind"]])
+    if entry["format"] != "raw memory":
+        kind = f"{entry['format']} in a {kind}"
     return f"{entry['path']}  {kind} of {format_size(entry['size'])}, at {ranges}{more}"
 
 

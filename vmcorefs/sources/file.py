@@ -33,6 +33,7 @@ class FileSource:
         identity: Which file it was when it was opened.
         digest: The digest of its bytes, once it has been verified.
         wrappers: What its memory is wrapped in, from the outside inwards.
+        format: In what format that is, for people; "raw memory" if it has none.
     """
 
     def __init__(self, path: str, *, role: str, size_if_unknown: int | None = None) -> None:
@@ -51,6 +52,7 @@ class FileSource:
         self.role = role
         self.digest: Digest | None = None
         self.wrappers: tuple[str, ...] = ()
+        self.format = "raw memory"
         try:
             self._fd = self._open(path, may_be_character_device=size_if_unknown is not None)
         except (OSError, ValueError) as error:  # ValueError: a NUL in the path

@@ -15,10 +15,12 @@ class Input(Source, Protocol):
     Attributes:
         digest: The digest of its bytes, once it has been verified.
         wrappers: What its memory is wrapped in, from the outside inwards.
+        format: In what format that is, for people; "raw memory" if it has none.
     """
 
     digest: Digest | None
     wrappers: tuple[str, ...]
+    format: str
 
     @property
     def kind(self) -> str:

@@ -109,6 +109,8 @@ def open_inputs(
             return RawMemory(tuple(files), captured, looked, (*warnings, *doubts))
         opened = _open_dump(whole, formats, len(pieces))
         opened = replace(opened, warnings=(*warnings, *opened.warnings))
+        for file in whole:
+            file.file.format = opened.format
         return _as_raw(opened) if isinstance(opened, PlacedMemory) else opened
     except BaseException:
         _close(files)

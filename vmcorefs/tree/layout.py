@@ -51,6 +51,7 @@ def describe_input(source: Input) -> dict[str, object]:
         "mtime_ns": identity.mtime_ns,
         "version": identity.version or None,
         "wrappers": list(source.wrappers),
+        "format": source.format,
         "digest": {digest.algorithm: digest.value} if digest is not None else None,
     }
 

@@ -245,6 +245,7 @@ def test_layout_json_and_inspect_say_which_files_they_are(
         "mtime_ns": 1_700_000_000_123_456_789,
         "version": None,
         "wrappers": [],
+        "format": "raw memory",
         "digest": None,
     }
     capture = open_capture(saved.ram, memory_map=saved.iomem, backup=f"{saved.lowmem}@0x1000")

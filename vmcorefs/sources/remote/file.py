@@ -64,6 +64,7 @@ class RemoteFile(WithoutHoles):
         identity: Which one it was when it was opened.
         digest: See ``Input``.
         wrappers: See ``Input``.
+        format: See ``Input``.
     """
 
     def __init__(self, url: str, *, role: str, timeout: float = TIMEOUT) -> None:
@@ -84,6 +85,7 @@ class RemoteFile(WithoutHoles):
         self.kind = f"file over {scheme}" if scheme in {"ssh", "sftp"} else f"object over {scheme}"
         self.digest: Digest | None = None
         self.wrappers: tuple[str, ...] = ()
+        self.format = "raw memory"
         self._timeout = timeout
         self._pool = _Pool(_start(_CONNECTIONS))
         try:

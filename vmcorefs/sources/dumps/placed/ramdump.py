@@ -14,6 +14,8 @@ from vmcorefs.sources.companions import ramdump_parts
 from vmcorefs.sources.dumps.placed.memory import PlacedMemory
 from vmcorefs.sources.file import FileSource
 
+_FORMAT = "a phone's RAM by Qualcomm's tools"
+
 
 def open_ramdump(path: str) -> PlacedMemory:
     """Open the files that the table of a directory names.
@@ -31,6 +33,7 @@ def open_ramdump(path: str) -> PlacedMemory:
             size = 0
             if os.path.lexists(name):
                 files.append(FileSource(name, role="image"))
+                files[-1].format = _FORMAT
                 stack.callback(files[-1].close)
                 size = min(files[-1].size, part.size)
                 tables.append(_table(part, size, len(files) - 1))
@@ -41,7 +44,7 @@ def open_ramdump(path: str) -> PlacedMemory:
         stack.pop_all()
     return PlacedMemory(
         name=path,
-        format="a phone's RAM by Qualcomm's tools",
+        format=_FORMAT,
         sources=tuple(files),
         held=held,
         ram=make_ranges((part.paddr, part.paddr + part.size) for part in parts),
