@@ -17,7 +17,7 @@ from tests.unit.reports.report.test_text import REPORT
 from vmcorefs.core.maps.memory_map import make_memory_map
 from vmcorefs.core.maps.regions import Region
 from vmcorefs.core.space.ranges import make_ranges
-from vmcorefs.reports.report.html.memory_map import places_of
+from vmcorefs.reports.report.html.memory_map import Places
 from vmcorefs.reports.report.html.page import Shown, make_page
 from vmcorefs.reports.report.schema import Report, Thread
 
@@ -59,8 +59,8 @@ def _shown(name: str = "PCI Bus 0000:00", log: bytes = _LOG) -> Shown:
         Region(1 << 24, 1 << 25, "Kernel code", 1),
         Region(3 << 30, 4 << 30, name),
     ]
-    places = places_of(make_memory_map(regions, "iomem"), make_ranges([]), (0, 0x9FC00))
-    return Shown(places, log)
+    backup, kernel = make_ranges([(0, 0x9FC00)]), make_ranges([(1 << 24, 1 << 25)])
+    return Shown(Places(make_memory_map(regions, "iomem"), make_ranges([]), backup, kernel), log)
 
 
 def _spoil(value: Any) -> Any:

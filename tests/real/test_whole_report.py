@@ -25,6 +25,7 @@ from vmcorefs.core.elf.registers import REGISTER_SETS
 from vmcorefs.kernel.notes import NoteSlot
 from vmcorefs.reports.report import gather
 from vmcorefs.reports.report.gather import make_report
+from vmcorefs.reports.report.html.memory_map import places_of
 from vmcorefs.reports.report.schema import Report, Unknown
 from vmcorefs.reports.report.text import format_report
 
@@ -133,6 +134,16 @@ def test_the_page_is_written_over_no_input_and_no_file(capture: Capture, tmp_pat
         assert why in done.stderr
     assert page.read_text() == said
     assert capture.ram.stat().st_mtime_ns == before
+
+
+@only("kexec")
+def test_the_map_of_a_dump_has_the_kernel_in_it_too(capture: Capture) -> None:
+    """A dump's own headers say nothing but where RAM was."""
+    with vmcorefs.open(capture.vmcore) as dump:
+        ((start, end),) = places_of(dump.image).kernel.tolist()
+    parts = re.findall(r"^ *([0-9a-f]+)-([0-9a-f]+) : Kernel ", capture.text("iomem"), re.MULTILINE)
+    assert start == min(int(first, 16) for first, _ in parts)
+    assert end > max(int(last, 16) for _, last in parts)
 
 
 @stopped("none", "none-5g", "none-newer", "arm64-52-bit", "arm64-16k")

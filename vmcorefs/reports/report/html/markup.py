@@ -17,6 +17,8 @@ class Markup(str):
 
 EMPTY: Final = Markup()
 
+_WITHOUT_END: Final = frozenset({"input", "meta"})  # HTML, "Void elements"
+
 _LONGEST: Final = 300
 """Characters of a name or a cell; the kernel's names have 64 at most, but a path may be long."""
 
@@ -46,7 +48,8 @@ def tag(name: str, *children: str, **attributes: str | float | bool | None) -> M
         for key, value in attributes.items()
         if value is not None and value is not False
     )
-    return Markup(f"<{name}{said}>{join(children)}</{name}>")
+    end = "" if name in _WITHOUT_END else f"</{name}>"
+    return Markup(f"<{name}{said}>{join(children)}{end}")
 
 
 def name(value: str) -> Markup:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from typing import Final
 
 import msgspec
@@ -10,8 +11,17 @@ import numpy as np
 import numpy.typing as npt
 
 from vmcorefs.core.maps.memory_map import CRASH_KERNEL, SYSTEM_RAM, MemoryMap
-from vmcorefs.core.space.ranges import Ranges, make_ranges, normalise, subtract, total_size
+from vmcorefs.core.space.ranges import (
+    Ranges,
+    distinct,
+    make_ranges,
+    normalise,
+    subtract,
+    total_size,
+)
 from vmcorefs.core.space.units import format_range, format_size
+from vmcorefs.errors import VmcorefsError
+from vmcorefs.image import MemoryImage
 from vmcorefs.reports.report.html.markup import Markup, items, join, table, tag
 
 _STEPS: Final = 1000
@@ -20,6 +30,7 @@ _GAPS: Final = 0.2
 """Part of the picture, at most, for addresses without RAM: they may be a thousand times as many."""
 _LISTED: Final = 200
 _HEIGHT: Final = 34
+_KERNEL: Final = "Kernel "  # code, rodata, data, bss (arch/x86/kernel/setup.c)
 
 Shape = tuple[str, str, Ranges]
 """A class of style.css, its name, and a normal set of physical addresses."""
@@ -32,11 +43,13 @@ class Places(msgspec.Struct, frozen=True):
         memory_map: The memory map.
         missing: RAM that no input holds, a normal set.
         backup: The low memory that was saved elsewhere, a normal set of one or none.
+        kernel: The kernel's own image, a normal set.
     """
 
     memory_map: MemoryMap
     missing: Ranges
     backup: Ranges
+    kernel: Ranges
 
 
 def draw_map(places: Places) -> Markup:
@@ -50,11 +63,11 @@ def draw_map(places: Places) -> Markup:
         ("missing", "missing from the image", places.missing),
     ]
     lower: list[Shape] = [
-        ("kernel", "kernel", named(lambda name: name.startswith("Kernel "))),
+        ("kernel", "kernel", places.kernel),
         ("crash", "crash kernel", memory_map.crash_kernel),
         ("backup", "low memory, from the backup", places.backup),
     ]
-    cuts = np.unique(np.concatenate([shape[2].ravel() for shape in upper + lower]))
+    cuts = distinct(np.concatenate([shape[2].ravel() for shape in upper + lower]))
     scale = _make_scale(ram, cuts)
     axis = tag("div", *(tag("span", f"{end:#x}") for end in cuts[[0, -1]].tolist()), class_="axis")
     strips = join(_draw(row, scale) for row in (upper, lower))
@@ -63,7 +76,7 @@ def draw_map(places: Places) -> Markup:
 
 
 def _is_other(name: str) -> bool:
-    return SYSTEM_RAM not in name and name != CRASH_KERNEL and not name.startswith("Kernel ")
+    return SYSTEM_RAM not in name and name != CRASH_KERNEL and not name.startswith(_KERNEL)
 
 
 Scale = Callable[[npt.NDArray[np.int64]], npt.NDArray[np.float64]]
@@ -123,8 +136,9 @@ def _iter_drawn(ranges: Ranges, scale: Scale) -> Iterator[tuple[int, int, tuple[
     steps[:, 0] = np.minimum(steps[:, 0], _STEPS - 1)
     steps[:, 1] = np.maximum(steps[:, 1], steps[:, 0] + 1)
     steps = steps.astype(np.int64)
-    for first, last in normalise(steps).tolist():
-        low, high = np.searchsorted(steps[:, 0], (first, last)).tolist()
+    parts = normalise(steps)
+    rows = np.searchsorted(np.ascontiguousarray(steps[:, 0]), parts)
+    for (first, last), (low, high) in zip(parts.tolist(), rows.tolist(), strict=True):
         yield first, last, (int(ranges[low, 0]), int(ranges[high - 1, 1]))
 
 
@@ -147,6 +161,17 @@ def _list(memory_map: MemoryMap) -> Markup:
     return tag("details", summary, table(("addresses", "size", "what"), rows))
 
 
-def places_of(memory_map: MemoryMap, missing: Ranges, backup: tuple[int, int] | None) -> Places:
-    """What is known of where things were; ``backup`` is the range of low memory that was saved."""
-    return Places(memory_map, missing, make_ranges([backup] if backup else []))
+def places_of(image: MemoryImage) -> Places:
+    """What is known of where things were in an image."""
+    backup = image.backup
+    kernel = image.memory_map.regions.ranges(lambda name: name.startswith(_KERNEL))
+    if not len(kernel) and image.kernel is not None:  # a dump's map has RAM alone
+        with suppress(VmcorefsError):
+            _, start, size = image.kernel.text or (0, 0, 0)
+            kernel = make_ranges([(start, start + size)])
+    return Places(
+        image.memory_map,
+        image.missing,
+        make_ranges([(backup.start, backup.end)] if backup is not None else []),
+        kernel,
+    )

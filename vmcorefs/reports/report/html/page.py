@@ -40,6 +40,11 @@ from vmcorefs.reports.report.text import (
     format_waiting,
 )
 
+_META: Final = {
+    "viewport": "width=device-width",
+    "color-scheme": "light dark",
+    "referrer": "no-referrer",
+}
 _GROUPS: Final = 200
 """Groups of blocked tasks that are shown."""
 
@@ -58,21 +63,16 @@ class Shown(msgspec.Struct, frozen=True):
 
 def shown_of(image: MemoryImage) -> Shown:
     """What a page has of an image, beside its report."""
-    backup = image.backup
-    low = (backup.start, backup.end) if backup is not None else None
-    return Shown(places_of(image.memory_map, image.missing, low), image.log)
+    return Shown(places_of(image), image.log)
 
 
 def make_page(report: Report, shown: Shown) -> bytes:
     """The page, in UTF-8: it loads nothing, and runs nothing but its own script."""
     style, script = (_part(part) for part in ("style.css", "script.js"))
-    # meta elements have no end
-    head = Markup(
-        '<meta charset="utf-8">\n'
-        '<meta name="viewport" content="width=device-width">\n'
-        '<meta name="color-scheme" content="light dark">\n'
-        '<meta name="referrer" content="no-referrer">\n'
-        f'<meta http-equiv="Content-Security-Policy" content="{_policy(style, script)}">\n'
+    head = (
+        tag("meta", charset="utf-8"),
+        tag("meta", http_equiv="Content-Security-Policy", content=_policy(style, script)),
+        *(tag("meta", name_=key, content=value) for key, value in _META.items()),
     )
     title = f"{report.died.host or 'A machine'}: {report.crash.title or 'why it died'}"
     parts = ((key, heading, show(report, shown)) for key, heading, show in _SECTIONS)
@@ -86,7 +86,7 @@ def make_page(report: Report, shown: Shown) -> bytes:
     )
     document = tag(
         "html",
-        tag("head", head, tag("title", title), tag("style", style)),
+        tag("head", *head, tag("title", title), tag("style", style)),
         tag("body", tag("main", *body), tag("script", script)),
         lang="en",
     )
