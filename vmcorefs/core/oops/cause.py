@@ -17,6 +17,8 @@ _AFTER_A_FAULT: Final = re.compile(r"Fatal (?:hardware )?(?:exception|error!)") 
 _AFTER_A_REPORT: Final = re.compile(
     r"panic_on_\w+ set|softlockup: hung tasks|hung_task: blocked tasks|RCU Stall|\.fault=panic set"
 )
+_HUNG: Final = re.compile("INFO: task .* blocked ")
+"""Of tasks that the kernel finds to hang at once (kernel/hung_task.c), it reports one by one."""
 _NO_FAULTS: Final = ("WARNING:", "INFO:")
 _NEAR: Final = 1 << 12
 """Characters within which what belongs to a report follows its head."""
@@ -48,10 +50,18 @@ def find_cause(log: str) -> int | None:
 
 def _last(log: str, end: int, without: tuple[str, ...]) -> int | None:
     last: Head | None = None
+    before: Head | None = None
     for head in iter_heads(log):
         if head.start >= end:
             break
         begun = last is not None and head.start - last.end < _NEAR and same_matter(log, head)
+        begun = begun or (before is not None and _hang_at_once(log, before, head))
         if head.family.word not in without and not begun:
             last = head
+        before = head
     return None if last is None else last.start
+
+
+def _hang_at_once(log: str, before: Head, head: Head) -> bool:
+    near = head.start - before.end < _NEAR
+    return near and all(_HUNG.search(log, one.start, one.end) for one in (before, head))

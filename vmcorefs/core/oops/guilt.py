@@ -78,9 +78,11 @@ def find_guilty(lines: Sequence[str], blame: Blame) -> Verdict:
         lines: Of the report, from its head on.
         blame: How to find them.
     """
-    guilty, clean = _follow(lines, blame.trail, blame)
-    if (guilty is None or not clean) and blame.otherwise is not None:
-        guilty, clean = _follow(lines, blame.otherwise, blame)
+    guilty, clean = None, False
+    for trail in (blame.trail, *blame.otherwise):
+        guilty, clean = _follow(lines, trail, blame)
+        if guilty is not None and clean:
+            break
     origin = None
     if blame.origin is not None:
         origin, _ = _follow(lines, blame.origin, blame)

@@ -19,6 +19,7 @@ BUG = (
     f"RIP: 0010:frob_check+0x1/0x2\n{STACK}"
 )
 HUNG = f"INFO: task frob:7 blocked for more than 143 seconds.\n{STACK}"
+LATE = HUNG.replace("frob", "late")
 QUIET = "frob: up\n" * 500
 
 
@@ -41,6 +42,15 @@ def cause(text: str) -> str:
         ),
         (f"{HUNG}{WARNING}{PANIC}panic_on_warn set ...\n", "WARNING in frob_old"),
         (f"{WARNING}{HUNG}{PANIC}hung_task: blocked tasks\n", "INFO: task hung in frob_write"),
+        (
+            # who waits for whoever hangs is found in the same go
+            f"{HUNG}{LATE}{LATE}{PANIC}hung_task: blocked tasks\n",
+            "INFO: task hung in frob_write",
+        ),
+        (
+            f"{HUNG}{QUIET}{LATE}{PANIC}hung_task: blocked tasks\n",
+            "INFO: task hung in late_write",
+        ),
         (f"{WARNING}{QUIET}{BUG}{PANIC}Fatal exception\n", "kernel BUG in frob_check"),
         # kexec was faster than panic()
         (f"{WARNING}{QUIET}{BUG}", "kernel BUG in frob_check"),

@@ -39,6 +39,28 @@ def test_a_stall_is_named_for_what_the_cpu_was_asked_to_do(rest: str, function: 
     assert found.fault == "HANG"
 
 
+def test_a_cpu_that_notices_its_own_stall_shows_what_it_was_at() -> None:
+    found = title_of(
+        """\
+rcu: INFO: rcu_preempt self-detected stall on CPU
+rcu: 	0-....: (894 ticks this GP) idle=6a5c/1/0x4000000000000000 softirq=683/683 fqs=526
+	(t=1250 jiffies g=249 q=29 ncpus=2)
+CPU: 0 PID: 1 Comm: init Not tainted 6.1.0 #1
+RIP: 0010:frob_spin+0x7/0x10
+Call Trace:
+ <TASK>
+ frob_write+0xc0/0xe0
+ vfs_write+0xc7/0x3f0
+ ksys_write+0x6b/0xf0
+ do_syscall_64+0x5d/0x90
+ </TASK>
+""",
+        "C0",
+    )
+    assert found.title == "INFO: rcu detected stall in frob_write"
+    assert not found.mangled
+
+
 def test_arm64_prints_no_registers_at_the_interrupt() -> None:
     text = (
         "rcu: INFO: rcu_preempt detected stalls on CPUs/tasks:\n"

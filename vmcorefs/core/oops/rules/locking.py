@@ -141,7 +141,7 @@ HELD: Final = (
         head=re.compile("WARNING: Nested lock was not taken"),
         title="WARNING: nested lock was not taken in {f}",
         fault=Fault.LOCKDEP,
-        blame=Blame((INSTRUCTION, STACK), otherwise=ON_STACK),
+        blame=Blame((INSTRUCTION, STACK), otherwise=(ON_STACK,)),
     ),
     _returning("WARNING", Fault.LOCKDEP),
     _unlock_balance("WARNING"),

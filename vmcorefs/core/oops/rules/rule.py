@@ -44,7 +44,8 @@ class Blame(msgspec.Struct, frozen=True):
 
     Attributes:
         trail: Where suspects are.
-        otherwise: Another trail, if that gives nobody or runs into what is no part of the report.
+        otherwise: Other trails, each for where those before it give nobody or run into what is no
+            part of the report.
         spare: Functions that are not to blame for this, besides those that never are.
         choose: Who of the suspects it was.
         until: What ends a stack of the trail, besides the next one.
@@ -52,7 +53,7 @@ class Blame(msgspec.Struct, frozen=True):
     """
 
     trail: Trail
-    otherwise: Trail | None = None
+    otherwise: tuple[Trail, ...] = ()
     spare: re.Pattern[str] | None = None
     choose: Choice = first
     until: re.Pattern[str] | None = None

@@ -102,7 +102,11 @@ RCU: Final = (  # kernel/rcu/tree_stall.h, tasks.h; the stack starts with the ti
         fault=Fault.HANG,
         blame=Blame(
             (re.compile("apic_timer_interrupt"), INSTRUCTION, STACK),
-            otherwise=(re.compile("apic_timer_interrupt|Exception stack|el1h_64_irq"), STACK),
+            otherwise=(
+                (re.compile("apic_timer_interrupt|Exception stack|el1h_64_irq"), STACK),
+                # since 6.1 (bc1cca97e6da) a CPU that notices its own stall shows what it was at
+                (re.compile(r"\(t=\d+ jiffies .*ncpus="), *AT_INSTRUCTION),
+            ),
             spare=re.compile("apic_timer_interrupt|rcu"),
             choose=at_entrance,
         ),

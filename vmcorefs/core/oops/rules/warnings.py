@@ -18,7 +18,7 @@ between two stacks. Before it was one, the stack alone told."""
 def _blame(spare: str = "") -> Blame:
     return Blame(
         (_TRAPPED, STACK),
-        otherwise=ON_STACK,
+        otherwise=(ON_STACK,),
         spare=re.compile(spare) if spare else None,
     )
 
