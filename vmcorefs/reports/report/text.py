@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from itertools import groupby
 from typing import Final
 
 from vmcorefs.core.space.units import format_size
@@ -113,8 +114,9 @@ def _format_task(task: Task | None) -> str:
 
 
 def _format_stack(label: str, stack: Stack) -> Rows:
-    for frame in stack.frames:
-        yield label, str(frame)
+    for frame, same in groupby(map(str, stack.frames)):
+        times = len(list(same))
+        yield label, frame if times == 1 else f"{frame}, {times} times"
     if stack.broken:
         yield label, f"... {stack.broken}"
 

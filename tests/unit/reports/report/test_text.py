@@ -206,6 +206,12 @@ def test_what_is_not_known_is_said_to_be_unknown() -> None:
     assert lines["tasks"] == ["none found"]
 
 
+def test_a_function_that_calls_itself_is_told_once() -> None:
+    again = Stack([_STACK.frames[0], *[_STACK.frames[1]] * 28])
+    report = replace(REPORT, why=replace(REPORT.why, stack=again))
+    assert _labelled(report)["stack"] == ["boom+0x10 [driver]", "write+0x20, 28 times"]
+
+
 def test_many_groups_are_cut_short() -> None:
     report = replace(REPORT, blocked=REPORT.blocked * 20)
     assert _labelled(report)["blocked"][-1] == "and 32 more groups"
