@@ -36,6 +36,7 @@ _VMCORE_DISK: Final = (
 )
 _POLL_SECONDS: Final = 0.5
 _STOP_SECONDS: Final = 20
+_ACCIDENT_SECONDS: Final = 5  # until it has happened, in emulation
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Machine:
         append: its command line.
         memory: in bytes.
         cpus: how many.
+        devices: more of QEMU's options.
+        order: of QEMU's monitor, obeyed some seconds after the guest said LAB-ACCIDENT.
     """
 
     arch: Arch
@@ -57,6 +60,8 @@ class Machine:
     append: str
     memory: int
     cpus: int
+    devices: tuple[str, ...] = ()
+    order: str = ""
 
 
 @dataclass(frozen=True)
@@ -127,11 +132,19 @@ def _run(
     _make_sparse(directory / "ram", machine.memory)
     serial = directory / "serial"
     serial.write_bytes(b"")
-    command = [*_command(machine), *more]
+    command = [*_command(machine), *machine.devices, *more]
     with tempfile.TemporaryFile() as errors, _running(command, directory, errors) as qemu:
         try:
-            _wait(qemu.process, serial, timeout, until)
-            qmp.stop(qemu.monitor)
+            if machine.order:
+                _wait(qemu.process, serial, timeout, "ACCIDENT")
+                time.sleep(_ACCIDENT_SECONDS)
+            else:
+                _wait(qemu.process, serial, timeout, until)
+            with qmp.session(qemu.monitor) as execute:
+                if machine.order:
+                    execute("human-monitor-command", **{"command-line": machine.order})
+                    _wait(qemu.process, serial, timeout, until)
+                execute("stop")
         except GuestError as failure:
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip()

@@ -1,7 +1,8 @@
-"""The two words of QMP, QEMU's monitor protocol, that the lab needs (docs/interop/qmp-spec.txt)."""
+"""As much of QMP, QEMU's monitor protocol, as the lab needs (docs/interop/qmp-spec.txt)."""
 
 from __future__ import annotations
 
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
@@ -11,12 +12,14 @@ from tests.lab.host import GuestError
 if TYPE_CHECKING:
     import io
     import socket
+    from collections.abc import Callable, Iterator
 
 _ANSWER_SECONDS: Final = 60.0
 
 
-def stop(monitor: socket.socket) -> None:
-    """Stop the machine's CPUs; its memory does not change any more.
+@contextmanager
+def session(monitor: socket.socket) -> Iterator[Callable[..., None]]:
+    """Give what executes a command with its arguments, and waits until QEMU has done so.
 
     Args:
         monitor: connected to a QEMU that nobody has spoken to yet.
@@ -26,15 +29,20 @@ def stop(monitor: socket.socket) -> None:
     """
     monitor.settimeout(_ANSWER_SECONDS)
     with monitor.makefile("rwb") as stream:
-        try:
-            for command in ("qmp_capabilities", "stop"):
-                _execute(stream, command)
-        except (OSError, msgspec.DecodeError) as error:
-            raise GuestError(f"QEMU's monitor: {error}") from error
+
+        def execute(command: str, **arguments: str) -> None:
+            try:
+                _execute(stream, command, arguments)
+            except (OSError, msgspec.DecodeError) as error:
+                raise GuestError(f"QEMU's monitor: {error}") from error
+
+        execute("qmp_capabilities")
+        yield execute
 
 
-def _execute(stream: io.BufferedRWPair, command: str) -> None:
-    stream.write(msgspec.json.encode({"execute": command}) + b"\n")
+def _execute(stream: io.BufferedRWPair, command: str, arguments: dict[str, str]) -> None:
+    order = {"execute": command, **({"arguments": arguments} if arguments else {})}
+    stream.write(msgspec.json.encode(order) + b"\n")
     stream.flush()
     for line in stream:
         message: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])

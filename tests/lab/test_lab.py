@@ -391,7 +391,8 @@ def test_a_machine_is_stopped_over_qmp(monitor: tuple[socket.socket, socket.sock
         b'{"QMP": {"version": {}, "capabilities": []}}\r\n{"return": {}}\r\n'
         b'{"event": "STOP", "timestamp": {}}\r\n{"return": {}}\r\n'
     )
-    qmp.stop(ours)
+    with qmp.session(ours) as execute:
+        execute("stop")
     assert qemus.recv(1000).splitlines() == [
         b'{"execute":"qmp_capabilities"}',
         b'{"execute":"stop"}',
@@ -412,8 +413,8 @@ def test_a_monitor_that_does_not_obey_is_a_failure(
     ours, qemus = monitor
     qemus.sendall(said)
     qemus.shutdown(socket.SHUT_WR)
-    with pytest.raises(GuestError, match=re.escape(complaint)):
-        qmp.stop(ours)
+    with pytest.raises(GuestError, match=re.escape(complaint)), qmp.session(ours) as execute:
+        execute("stop")
 
 
 def test_memory_without_the_note_is_no_evidence(tmp_path: Path) -> None:

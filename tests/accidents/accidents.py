@@ -1,0 +1,60 @@
+"""The accidents that are made: each is one machine, however many tests look at it."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from tests.accidents.machines import Accident
+
+
+def _set(name: str, value: int) -> str:
+    return f"echo {value} > /proc/sys/{name.replace('.', '/')}; "
+
+
+_DISK: Final = "file=null-co://,format=raw,if=virtio"
+_DISKS: Final = (
+    # the first is well; the second answers a mebibyte, and then a byte in a second
+    *("-drive", _DISK),
+    *("-drive", f"{_DISK},throttling.bps-total=1,throttling.bps-total-max=1048576"),
+)
+_READ_IT: Final = """
+dd if=/dev/vdb of=/dev/null bs=64k count=256 iflag=direct &
+sleep 1
+dd if=/dev/vdb of=/dev/null bs=64k count=1 &
+"""
+
+NULL: Final = Accident("null")
+BUG: Final = Accident("bug", "newer")
+SPIN: Final = Accident("spin", append="softlockup_panic=1 watchdog_thresh=4")
+FREED: Final = Accident("freed", append="slub_debug=FZPU")
+OVERFLOW: Final = Accident("overflow", "newer")
+STALL: Final = Accident(
+    "stall",
+    append="rcupdate.rcu_cpu_stall_timeout=5",
+    script=_set("kernel.panic_on_rcu_stall", 1),
+)
+HUNG_TASK: Final = Accident(
+    "deadlock",
+    "newer",
+    script=_set("kernel.hung_task_timeout_secs", 5)
+    + _set("kernel.hung_task_check_interval_secs", 2)
+    + _set("kernel.hung_task_panic", 1),
+)
+OOM: Final = Accident(
+    "oom",
+    script=_set("vm.panic_on_oom", 1),
+    happens="dd if=/dev/zero of=/dev/null bs=750M count=1",
+    module=False,
+)
+LOCKUP: Final = Accident(
+    "lockup",
+    append="unknown_nmi_panic",
+    # only the first CPU has the line of the button that makes an NMI
+    happens="taskset 2 sh -c 'echo lockup > /proc/accident'",
+    order="nmi",
+)
+HANG: Final = Accident("hang", hangs=True, devices=_DISKS, script=_READ_IT)
+HANG_NEWER: Final = Accident("hang", "newer", hangs=True, devices=_DISKS, script=_READ_IT)
+DEAD_DISK: Final = Accident(
+    "dead-disk", "newer", "arm64", hangs=True, devices=_DISKS, happens=_READ_IT, module=False
+)
