@@ -11,6 +11,8 @@ import zlib
 from collections.abc import Callable, Mapping
 from functools import cache
 
+import cramjam
+import lzo
 import zstandard
 
 from tests.builders.dead_machines import stamped
@@ -67,6 +69,37 @@ def padded_xz(data: bytes) -> bytes:
     return lzma.compress(data[:half], preset=0) + bytes(8) + lzma.compress(data[half:]) + bytes(4)
 
 
+def lz4_frame(data: bytes) -> bytes:
+    """As ``lz4 -B4`` writes it: independent blocks of 64 KiB; one of them is stored as it is."""
+    blocks = []
+    for at in range(0, len(data), 1 << 16):
+        piece = data[at : at + (1 << 16)]
+        packed = bytes(cramjam.lz4.compress_block(piece, store_size=False))
+        is_stored = len(packed) >= len(piece)
+        length = len(piece) | 1 << 31 if is_stored else len(packed)
+        blocks.append(struct.pack("<I", length) + (piece if is_stored else packed))
+    return struct.pack("<I3B", 0x184D2204, 0x60, 0x40, 0x82) + b"".join(blocks) + bytes(4)
+
+
+def old_lz4(data: bytes) -> bytes:
+    """As ``lz4 -l`` writes it: blocks of 8 MiB."""
+    packed = bytes(cramjam.lz4.compress_block(data, store_size=False))
+    return struct.pack("<II", 0x184C2102, len(packed)) + packed
+
+
+def lzop_file(data: bytes) -> bytes:
+    """As lzop writes it: Adler-32 of both, blocks of 256 KiB, what does not shrink as it is."""
+    head = struct.pack(">HHHBBIIII", 0x1040, 0x20A0, 0x0940, 3, 5, 0x3, 0o644, 0, 0) + b"\x01x"
+    blocks = []
+    for at in range(0, len(data), 1 << 18):
+        piece = data[at : at + (1 << 18)]
+        packed = lzo.compress(piece, 1, False)  # no header
+        packed = packed if len(packed) < len(piece) else piece
+        sums = [zlib.adler32(piece)] + ([zlib.adler32(packed)] if packed is not piece else [])
+        blocks.append(struct.pack(f">II{len(sums)}I", len(piece), len(packed), *sums) + packed)
+    return b"\x89LZO\0\r\n\x1a\n" + head + bytes(4) + b"".join(blocks) + bytes(4)
+
+
 FORMS: Mapping[str, tuple[str, Callable[[bytes], bytes]]] = {
     "gzip": ("gzip", gzip_member),
     "gzip members": ("gzip", lambda data: parts(gzip_member)(data) + bytes(512)),
@@ -76,6 +109,9 @@ FORMS: Mapping[str, tuple[str, Callable[[bytes], bytes]]] = {
     "xz": ("xz", lambda data: lzma.compress(data, preset=0)),
     "xz streams": ("xz", padded_xz),
     "lzma": ("lzma", lambda data: lzma.compress(data, lzma.FORMAT_ALONE, preset=0)),
+    "lz4": ("lz4", lz4_frame),
+    "old lz4": ("lz4", old_lz4),
+    "lzop": ("lzop", lzop_file),
     "zstd": ("zstd", zstd_frame),
     "zstd stream": ("zstd", lambda data: zstd_frame(data, says_size=False)),
     "zstd frames": ("zstd", parts(zstd_frame)),

@@ -15,6 +15,7 @@ import msgspec
 from vmcorefs.config import CaptureConfig
 from vmcorefs.errors import ConfigError
 from vmcorefs.sources.companions import all_files
+from vmcorefs.system.files import split_member
 from vmcorefs.system.storage import Place, beneath, disks_at, place_of, written_through
 
 
@@ -117,7 +118,7 @@ def gather(config: CaptureConfig | None, *others: str) -> Evidence:
 def _paths(config: CaptureConfig) -> Iterator[str]:
     pieces = config.images if config.backup is None else (*config.images, config.backup)
     for piece in pieces:
-        yield piece.path
+        yield split_member(piece.path)[0]
         yield from all_files(piece.path)
     for path in (config.description, config.memory_map, config.vmlinux, config.vmcoreinfo):
         if isinstance(path, str):

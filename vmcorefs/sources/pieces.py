@@ -17,6 +17,7 @@ from vmcorefs.sources.input import File, InputFile
 from vmcorefs.sources.remote.file import RemoteFile, is_elsewhere
 from vmcorefs.sources.unreadable import LookedAt
 from vmcorefs.sources.wrappers.unwrap import AS_USUAL, Unwrapping, unwrap
+from vmcorefs.system.files import split_member
 
 
 def lay_out_pieces(pieces: Sequence[Piece], sources: Sequence[File]) -> Extents:
@@ -67,7 +68,7 @@ def open_piece(
     source: File = open_file(piece, role=role, ram_end=ram_end)
     try:
         if piece.unwrap:
-            source, _ = unwrap(source, how)
+            source, _ = unwrap(source, how, split_member(piece.path)[1])
         if piece.paddr is None:
             refuse_foreign(source, LookedAt(source))
         return source, paddr, _check_piece(piece, source, paddr)
@@ -94,7 +95,7 @@ def open_file(piece: Piece, *, role: str, ram_end: int | None = None) -> InputFi
     if is_elsewhere(piece.path):
         return RemoteFile(piece.path, role=role)
     unknown = piece.offset + reach if reach is not None else None
-    return FileSource(piece.path, role=role, size_if_unknown=unknown)
+    return FileSource(split_member(piece.path)[0], role=role, size_if_unknown=unknown)
 
 
 def _check_piece(piece: Piece, source: File, paddr: int) -> int:

@@ -37,6 +37,7 @@ from vmcorefs.sources.input import File
 from vmcorefs.sources.pieces import lay_out_pieces, open_file
 from vmcorefs.sources.unreadable import LookedAt, look_at
 from vmcorefs.sources.wrappers.unwrap import AS_USUAL, Unwrapping, unwrap
+from vmcorefs.system.files import split_member
 
 _VMCORE = "vmcore"
 _LONGEST_MAGIC = 16
@@ -93,7 +94,7 @@ def open_inputs(
             place = replace(piece, path=_in_tree(piece.path)) if _is_whole(piece) else piece
             files.append(open_file(place, role="image", ram_end=ram_end))
             if piece.unwrap:
-                files[-1], said = unwrap(files[-1], how)
+                files[-1], said = unwrap(files[-1], how, split_member(piece.path)[1])
                 warnings += said
         looked = look_at(files)
         unplaced = [

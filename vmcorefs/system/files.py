@@ -73,6 +73,18 @@ def read_file(path: str, what: str, limit: int) -> bytes:
         raise ConfigError(f"{path}: cannot read {what}: {reason}") from error
 
 
+def split_member(path: str) -> tuple[str, str]:
+    """Take ``ARCHIVE/MEMBER`` apart: the file that is there, and what follows; else the path."""
+    if os.path.lexists(path):
+        return path, ""
+    above = os.path.dirname(path)
+    while above and above != os.path.dirname(above):
+        if os.path.isfile(above):
+            return above, path[len(above) :].strip("/")
+        above = os.path.dirname(above)
+    return path, ""
+
+
 def open_regular(path: str, what: str) -> BinaryIO:
     """Open a file that the user names, and nothing else.
 

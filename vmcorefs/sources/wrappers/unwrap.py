@@ -10,12 +10,13 @@ import msgspec
 from vmcorefs.core.formats.foreign.packed import PACKED
 from vmcorefs.core.formats.foreign.signature import HEAD_SIZE, Start
 from vmcorefs.core.space.units import format_size
-from vmcorefs.errors import FormatError, TruncatedError
+from vmcorefs.errors import ConfigError, FormatError, TruncatedError
 from vmcorefs.sources.input import File
 from vmcorefs.sources.unreadable import read_around
+from vmcorefs.sources.wrappers.archives import open_tar, open_zip
 from vmcorefs.sources.wrappers.gzip import open_deflated
 from vmcorefs.sources.wrappers.inflate import GZIP, ZLIB
-from vmcorefs.sources.wrappers.seekable import Unwrapped
+from vmcorefs.sources.wrappers.lz import open_lz4, open_lzop
 from vmcorefs.sources.wrappers.xz import open_bzip2, open_lzma, open_xz
 from vmcorefs.sources.wrappers.zstd import open_zstd
 from vmcorefs.system.progress import Progress, untold
@@ -23,7 +24,8 @@ from vmcorefs.system.progress import Progress, untold
 _MOST: Final = 8
 """Wrappers around wrappers that are taken off."""
 
-Opener = Callable[[File, Progress], Unwrapped]
+Opener = Callable[[File, Progress], File]
+Archive = Callable[[File, str, Progress], File]
 
 
 class Unwrapping(msgspec.Struct, frozen=True):
@@ -41,12 +43,13 @@ class Unwrapping(msgspec.Struct, frozen=True):
 AS_USUAL = Unwrapping()
 
 
-def unwrap(file: File, how: Unwrapping) -> tuple[File, tuple[str, ...]]:
-    """Open what is in a file that is compressed, as often as it is.
+def unwrap(file: File, how: Unwrapping, member: str = "") -> tuple[File, tuple[str, ...]]:
+    """Open what is in a file that is compressed or an archive, as often as it is.
 
     Args:
         file: Closed with what is returned.
         how: How.
+        member: The name of what is wanted of an archive; empty for the only one in it.
 
     Returns:
         What is in it, or the file itself; and what a person should know about it.
@@ -59,23 +62,33 @@ def unwrap(file: File, how: Unwrapping) -> tuple[File, tuple[str, ...]]:
     """
     warnings: list[str] = []
     try:
-        while (opener := _opener(file)) is not None:
-            inside = opener(file, how.progress)
+        while wrapper := _wrapper_of(file):
+            if wrapper in _ARCHIVES:
+                inside, member = _ARCHIVES[wrapper](file, member, how.progress), ""
+            else:
+                inside = _OPENERS[wrapper](file, how.progress)
             file.file.wrappers = (*file.file.wrappers, inside.kind)
             file = inside
             warnings += _check(inside, how)
+        _refuse_member(file, member)
     except BaseException:
         file.close()
         raise
     return file, tuple(warnings)
 
 
-def _check(inside: Unwrapped, how: Unwrapping) -> list[str]:
+def _refuse_member(file: File, member: str) -> None:
+    if member:
+        raise ConfigError(f"{file.name}: it is no archive, expected one with {member!r} in it")
+
+
+def _check(inside: File, how: Unwrapping) -> list[str]:
     if len(inside.file.wrappers) > _MOST:
         raise FormatError(f"{inside.name}: compressed more than {_MOST} times")
-    if not inside.damage:
+    damage = getattr(inside, "damage", "")
+    if not damage:
         return []
-    text = f"{inside.name}: the {inside.kind} data in it: {inside.damage}"
+    text = f"{inside.name}: the {inside.kind} data in it: {damage}"
     if not how.truncated:
         raise TruncatedError(
             f"{text}; --truncated opens the {format_size(inside.size)} before that"
@@ -83,20 +96,25 @@ def _check(inside: Unwrapped, how: Unwrapping) -> list[str]:
     return [f"{text}; only the {format_size(inside.size)} before that can be read"]
 
 
-def _opener(file: File) -> Opener | None:
+def _wrapper_of(file: File) -> str:
+    """What a file is wrapped in, as far as that can be taken off; else empty."""
     if file.kind == "character device" or not file.size:
-        return None
+        return ""
     buffer = bytearray(min(HEAD_SIZE, file.size))
     read_around(file.pread_into, 0, memoryview(buffer))
     start = Start(bytes(buffer), file.size)
     found = next((one.foreign for one in PACKED if one.fits(start)), None)
-    return _OPENERS.get(found.wrapper) if found is not None else None
+    known = found is not None and (found.wrapper in _OPENERS or found.wrapper in _ARCHIVES)
+    return found.wrapper if found is not None and known else ""
 
 
+_ARCHIVES: Final[dict[str, Archive]] = {"tar": open_tar, "zip": open_zip}
 _OPENERS: Final[dict[str, Opener]] = {
     "gzip": lambda file, progress: open_deflated(file, "gzip", GZIP, progress),
     "bzip2": open_bzip2,
+    "lz4": open_lz4,
     "lzma": open_lzma,
+    "lzop": open_lzop,
     "xz": open_xz,
     "zstd": open_zstd,
     "zlib": lambda file, progress: open_deflated(file, "zlib", ZLIB, progress),

@@ -24,8 +24,8 @@ def _decompress(name: str, by: str) -> Foreign:
     return Foreign(f"data compressed by {name}", f"decompress it first: {by}", name)
 
 
-def _unpack(what: str, by: str) -> Foreign:
-    return Foreign(what, f"take the memory out of it first: {by}")
+def _unpack(what: str, by: str, wrapper: str = "") -> Foreign:
+    return Foreign(what, f"take the memory out of it first: {by}", wrapper)
 
 
 def _is_gzip(start: Start) -> bool:
@@ -88,9 +88,9 @@ def _is_iso(start: Start) -> bool:
 _ISO = _unpack(
     "a disc image (ISO 9660)", f"mount -o loop,ro {FILE} DIRECTORY, or bsdtar -xf {FILE}"
 )
-_TAR = _unpack("a tar archive", f"tar -xf {FILE}")
+_TAR = _unpack("a tar archive", f"tar -xf {FILE}", "tar")
 _CPIO = _unpack("a cpio archive", f"cpio -i <{FILE}")
-_ZIP = _unpack("a zip archive", f"unzip {FILE}")
+_ZIP = _unpack("a zip archive", f"unzip {FILE}", "zip")
 _LZ4 = _decompress("lz4", f"lz4 -d {FILE} {NEW}")
 _ZSTD = _decompress("zstd", f"zstd -d {FILE} -o {NEW}")
 _DEB = Foreign("an ar archive, such as a Debian package", f"unpack it: ar x {FILE}, or dpkg -x")
