@@ -292,6 +292,10 @@ _PIECE = re.compile(
 )
 
 
+_ELSEWHERE = re.compile(r"^qemu:|^qmp:/|://")
+"""In the names of machines that run and of what is far away: no paths below a directory."""
+
+
 def parse_piece(text: str) -> Piece:
     """Read ``FILE``, ``FILE@PADDR``, ``FILE@PADDR:OFFSET`` or either with ``+SIZE`` behind it.
 
@@ -357,7 +361,7 @@ def _read_piece(given: StrPath | Piece | _PieceTable, directory: str = "") -> Pi
     if not isinstance(given, _PieceTable):
         return parse_piece(fspath(given))
     return Piece(
-        given.path if "://" in given.path else os.path.join(directory, given.path),
+        given.path if _ELSEWHERE.search(given.path) else os.path.join(directory, given.path),
         None if given.paddr is None else _read_number(given.paddr),
         _read_number(given.offset),
         None if given.size is None else _read_number(given.size),

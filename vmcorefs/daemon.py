@@ -14,6 +14,8 @@ import sys
 from collections.abc import Callable
 from functools import partial
 
+from msgspec.structs import replace
+
 from vmcorefs.api import Capture
 from vmcorefs.confine import process
 from vmcorefs.confine.confinement import Confinement
@@ -24,6 +26,7 @@ from vmcorefs.sources.file import FileSource
 from vmcorefs.system.logfile import LineFormatter, LogFile
 from vmcorefs.system.notify import notify_systemd
 from vmcorefs.system.terminal import printable
+from vmcorefs.tree.live import mounted_name
 
 log = logging.getLogger("vmcorefs")
 
@@ -137,11 +140,12 @@ def _serve(
 ) -> None:
     """Serve, with only the privileges that takes."""
     # EROFS opens only regular files, and opening a device again might have an effect
+    image = capture.image
     descriptors = [
-        one.fileno()
-        for one in capture.image.inputs
-        if isinstance(one, FileSource) and one.kind == "file"
+        one.fileno() for one in image.inputs if isinstance(one, FileSource) and one.kind == "file"
     ]
+    if image.is_live:  # nothing of it may be read a second time out of a cache
+        options = replace(options, direct_io=True)
     confinement = Confinement(options.mountpoint, descriptors, filtered=filtered)
 
     def mounted() -> None:
@@ -150,12 +154,12 @@ def _serve(
 
     try:
         serve(
-            capture.files,
+            {mounted_name(image, path): file for path, file in capture.files.items()},
             options,
             directories=tuple(capture.directories.values()),
-            time=capture.image.time,
+            time=image.time,
             ready=ready,
-            inputs=capture.image.inputs,
+            inputs=image.inputs,
             confine=mounted,
         )
     finally:

@@ -142,6 +142,11 @@ class MemoryImage(msgspec.Struct, frozen=True):
         """
         return describe_unreadable(self.looked, self.memory)
 
+    @property
+    def is_live(self) -> bool:
+        """Whether the machine still runs, so that its memory changes."""
+        return any(isinstance(one, FileSource) and one.is_live for one in self.inputs)
+
     def held_by(self, file: Input) -> Extents:
         """What one of the ``inputs`` holds of ``memory``."""
         numbers = [n for n, source in enumerate(self.sources) if file_of(source) is file]

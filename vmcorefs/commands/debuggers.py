@@ -21,6 +21,7 @@ from vmcorefs.core.elf.machines import machine_number
 from vmcorefs.errors import UnsupportedError
 from vmcorefs.system.memory import keep_heap_small
 from vmcorefs.system.terminal import print_lines
+from vmcorefs.tree.live import mounted_name
 from vmcorefs.tree.symbols import find_symbol_file
 
 _HELP: Final = f"""\
@@ -73,7 +74,7 @@ _GDB: Final = _Tool(
     "gdb",
     "Debian's package gdb (gdb-multiarch for another machine's memory)",
     "gdbinit",
-    lambda tree, _: ["-q", "-x", os.path.join(tree, "gdbinit")],
+    lambda gdbinit, _: ["-q", "-x", gdbinit],
     "-batch -ex bt",
     foreign="gdb-multiarch",
 )
@@ -81,14 +82,14 @@ _CRASH: Final = _Tool(
     "crash",
     "Debian's package crash",
     "vmcore",
-    lambda tree, symbols: [symbols, os.path.join(tree, "vmcore")],
+    lambda dump, symbols: [symbols, dump],
     "-s -i commands",
 )
 _DRGN: Final = _Tool(
     "drgn",
     "Debian's package python3-drgn, or drgn of PyPI",
     "vmcore",
-    lambda tree, symbols: ["-c", os.path.join(tree, "vmcore"), "-s", symbols],
+    lambda dump, symbols: ["-c", dump, "-s", symbols],
     "script.py",
     directory="--kernel-directory",  # since 0.0.31
 )
@@ -144,7 +145,8 @@ def _run(tool: _Tool, config: CaptureConfig, verify: str | None, arguments: tupl
                 " file that has them, --vmlinux FILE"
             )
         chosen = tool.choose(program, capture.image.plan.elfcorehdr.header.e_machine)
-        started = [chosen, *tool.arguments(mountpoint, os.path.join(mountpoint, symbols))]
+        needed = os.path.join(mountpoint, mounted_name(capture.image, tool.needs))
+        started = [chosen, *tool.arguments(needed, os.path.join(mountpoint, symbols))]
         if tool.directory is not None and _has_option(chosen, tool.directory):
             started += [tool.directory, mountpoint]
         return [*started, *arguments]

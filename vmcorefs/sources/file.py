@@ -29,12 +29,16 @@ class FileSource:
         size: Bytes in it when it was opened; for a character device, which has no size,
             ``size_if_unknown``.
         kind: ``file``, ``proc file`` (/proc/vmcore: it reports no holes, and mapping it fills the
-            page tables of the whole mapping at once), ``block device`` or ``character device``.
+            page tables of the whole mapping at once), ``block device``, ``character device`` or
+            ``process memory``.
         identity: Which file it was when it was opened.
         digest: The digest of its bytes, once it has been verified.
         wrappers: What its memory is wrapped in, from the outside inwards.
         format: In what format that is, for people; "raw memory" if it has none.
+        is_live: Whether a machine that runs keeps its memory there, which changes meanwhile.
     """
+
+    is_live = False
 
     def __init__(self, path: str, *, role: str, size_if_unknown: int | None = None) -> None:
         """Open ``path`` for reading.

@@ -34,6 +34,7 @@ from vmcorefs.sources.dumps.placed.vmware import open_vmware
 from vmcorefs.sources.dumps.placed.xen import open_any_elf
 from vmcorefs.sources.foreign import doubt, refuse_foreign
 from vmcorefs.sources.input import File
+from vmcorefs.sources.live.guest import is_live, open_live
 from vmcorefs.sources.pieces import lay_out_pieces, open_file
 from vmcorefs.sources.unreadable import LookedAt, look_at
 from vmcorefs.sources.wrappers.unwrap import AS_USUAL, Unwrapping, unwrap
@@ -70,7 +71,8 @@ def open_inputs(
 
     Args:
         pieces: What the user gave; parts of a split dump in any order. A directory is a mounted
-            tree, and stands for its ``vmcore``.
+            tree, and stands for its ``vmcore``; ``qmp:SOCKET`` or ``qemu:PID`` is a guest that
+            runs.
         ram_end: As for ``pieces.open_file``.
         how: How wrappers are taken off.
 
@@ -84,6 +86,8 @@ def open_inputs(
         TruncatedError: if a piece ends past the end of its file, or compressed data is not whole.
         SourceIOError: if it cannot be read.
     """
+    if len(pieces) == 1 and is_live(pieces[0]):
+        return _open_running(pieces[0])
     files: list[File] = []
     warnings: list[str] = []
     if len(pieces) == 1 and _is_whole(pieces[0]) and is_ramdump(pieces[0].path):
@@ -145,6 +149,14 @@ def _recognise(file: File, looked: LookedAt, piece: Piece) -> _Format | None:
 def _as_raw(placed: PlacedMemory) -> RawMemory:
     looked = look_at(placed.sources)
     return RawMemory(placed.sources, placed.held, looked, placed.warnings, placed)
+
+
+def _open_running(piece: Piece) -> RawMemory:
+    opened = open_live(piece)
+    if isinstance(opened, PlacedMemory):
+        return _as_raw(opened)
+    source, captured = opened
+    return RawMemory((source,), captured, look_at((source,)))
 
 
 def _open_dump(

@@ -15,6 +15,7 @@ from vmcorefs.tree.filtered import Filter, find_left_out
 from vmcorefs.tree.kcore import kcore_files
 from vmcorefs.tree.kdump import kdump_file
 from vmcorefs.tree.layout import layout_file
+from vmcorefs.tree.live import mounted_name
 from vmcorefs.tree.modules import modules_directory
 from vmcorefs.tree.oldmem import oldmem_file
 from vmcorefs.tree.symbols import KernelSymbols, symbol_files
@@ -73,7 +74,8 @@ def build_tree(
         if image.kernel.names_symbols:
             directories.append(modules_directory(lambda: symbols.modules))
     tree = {file.path: file for file in files}
-    tree["layout.json"] = layout_file(dict(tree), image.inputs)
+    shown = {mounted_name(image, path): file for path, file in tree.items()}
+    tree["layout.json"] = layout_file(shown, image.inputs)
     tree |= {file.path: file for file in added}
     return Tree(tree, {directory.path: directory for directory in directories})
 

@@ -15,6 +15,7 @@ from vmcorefs.kernel.debug.debug_modules import DebugModules
 from vmcorefs.kernel.debug.debug_vmlinux import kernel_offset
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.notes import NoteSlot
+from vmcorefs.tree.live import mounted_name
 from vmcorefs.tree.modules import iter_gdb_commands
 from vmcorefs.tree.threads import Threads, list_threads
 
@@ -49,7 +50,7 @@ def make_gdbinit(
         "set print thread-events off",
         f'add-symbol-file "{symbol_file}" -o {offset:#x}{_place_per_cpu(kernel)}',
         # gdb takes the rest of this line as it is, quotes and all
-        f"core-file {os.path.join(location, 'kcore')}",
+        f"core-file {os.path.join(location, mounted_name(image, 'kcore'))}",
         *_iter_silent(threads),
         *_iter_names(threads),
     ]

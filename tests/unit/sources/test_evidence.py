@@ -125,6 +125,7 @@ def test_an_input_that_has_the_name_of_an_incomplete_output_is_kept(
     assert ram.read_bytes() == before
 
 
+@pytest.mark.needs("mke2fs")
 def test_a_new_file_on_a_file_system_that_lies_in_an_input_is_refused(
     tmp_path: Path, stack: ExitStack
 ) -> None:
@@ -176,6 +177,7 @@ def test_a_new_file_on_a_subvolume_of_an_input_is_refused(tmp_path: Path, stack:
         pass
 
 
+@pytest.mark.needs("mke2fs")
 def test_what_an_overlay_writes_to_is_looked_at(tmp_path: Path, stack: ExitStack) -> None:
     disk, layers = tmp_path / "disk", tmp_path / "layers"
     disk.touch()

@@ -43,7 +43,7 @@ def gdbinit(
     modules: Any = None,
     symbol: Any = symbol,
 ) -> bytes:
-    image: Any = SimpleNamespace(notes=SimpleNamespace(cpu_slots=()))
+    image: Any = SimpleNamespace(notes=SimpleNamespace(cpu_slots=()), is_live=False)
     kernel: Any = SimpleNamespace(
         vmcoreinfo=SimpleNamespace(values={"KERNELOFFSET": "1000"}), symbol=symbol
     )
