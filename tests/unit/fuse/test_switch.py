@@ -210,8 +210,10 @@ def test_a_lack_of_memory_before_a_request_is_read_refuses_none_of_the_next(
     assert kernel.answered() == (1, 0)
     monkeypatch.setattr(kernel.switch, "_read_device", fail_first(kernel.switch._read_device))
     kernel.ask(2, CACHED)
-    assert kernel.answered() == (2, 0)
-    assert kernel.answered() == (2, -5)  # the kernel refuses that: it has an answer
+    # the one before is refused, which the kernel ignores: it has an answer. Which one that is
+    # depends on whether the worker was back at the device when its reading was made to fail
+    answers = [kernel.answered(), kernel.answered()]
+    assert answers in ([(1, -5), (2, 0)], [(2, 0), (2, -5)])
     kernel.ask(3, CACHED)
     assert kernel.answered() == (3, 0)
     assert kernel.switch._workers == 1
