@@ -180,8 +180,11 @@ def _show_else(report: Report, _: Shown) -> Markup:
     return table(("what", "said"), rows) if rows else EMPTY
 
 
-def _show_log(_: Report, shown: Shown) -> Markup:
-    return show_log(shown.log) if shown.log is not None else EMPTY
+def _show_log(report: Report, shown: Shown) -> Markup:
+    if shown.log is None:
+        return EMPTY
+    warnings = (tag("h3", "Last warnings"), tag("pre", _lines(report.warnings)), tag("h3", "All"))
+    return join((*(warnings if report.warnings else ()), show_log(shown.log)))
 
 
 def _lines(lines: list[str]) -> Markup:
