@@ -11,6 +11,7 @@ import resource
 import select
 import signal
 import time
+import warnings
 from contextlib import suppress
 
 import msgspec
@@ -38,7 +39,11 @@ def report_apart(image: MemoryImage) -> dict[str, bytes]:
         UnsupportedError: if it cannot be made within the limits; says why.
     """
     theirs, ours = os.pipe()
-    child = os.fork()
+    with warnings.catch_warnings():
+        # since 3.12, where there are threads: here it is that of the time limit, which hardly ever
+        # holds a lock; a child that waits for one in vain has its own limit
+        warnings.simplefilter("ignore", DeprecationWarning)
+        child = os.fork()
     if child == 0:
         os.close(theirs)
         _make(image, ours)
