@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 from pathlib import Path
 
 import pytest
@@ -22,6 +23,8 @@ CUTS = 10
 encoded = pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS.keys())
 
 EVERY = ENCODINGS | NOT_IF_CUT
+ALONE = {name: EVERY[name] for name in EVERY if name not in ("vmware", "ramdump")}
+"""Those of one file."""
 
 
 @pytest.fixture
@@ -60,6 +63,22 @@ def test_the_tree_is_that_of_the_raw_memory(
     (placement,) = (one for one in capture.image.findings if one.what == "placement")
     assert placement.value.startswith("as a")
     assert {f"as {one.format} says" for one in capture.image.inputs} == {placement.value}
+
+
+@pytest.mark.parametrize("encode", ALONE.values(), ids=ALONE.keys())
+def test_each_format_may_be_compressed(
+    tmp_path: Path,
+    open_capture: Opener,
+    made: Machine,
+    truth: Capture,
+    encode: Encode,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    files = {name: gzip.compress(data, 1) for name, data in encode(made).items()}
+    path, iomem = save(tmp_path, files, made)
+    oldmem = open_capture(path, memory_map=iomem)["oldmem"]
+    same_bytes(oldmem.pread(oldmem.size, 0), truth["oldmem"].pread(oldmem.size, 0))
 
 
 @encoded
