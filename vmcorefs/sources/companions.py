@@ -9,6 +9,10 @@ from vmcorefs.core.formats.vmware import MAGICS as VMWARE
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.system.files import read_file
 
+VMCORE = "vmcore"
+"""The file that a mounted tree stands for."""
+
+_SNAPSHOT = ("memory-ranges", "state.json")
 _STATES = (".vmss", ".vmsn")
 _MEMORY = ".vmem"
 _LARGEST_TABLE = 1 << 20
@@ -22,6 +26,19 @@ def companions(path: str) -> tuple[str, ...]:
     if suffix == _MEMORY:
         return tuple(stem + one for one in _STATES if _is_state(stem + one))[:1]
     return ()
+
+
+def image_in(path: str) -> str | None:
+    """The file with memory in a directory: a mounted tree, or a snapshot by cloud-hypervisor.
+
+    That has its ranges one behind the other, as raw memory (its docs/snapshot_restore.md);
+    where they belong is found by the kernel's page tables.
+    """
+    if os.path.isfile(os.path.join(path, VMCORE)):
+        return os.path.join(path, VMCORE)
+    if all(os.path.isfile(os.path.join(path, name)) for name in _SNAPSHOT):
+        return os.path.join(path, _SNAPSHOT[0])
+    return None
 
 
 def is_ramdump(path: str) -> bool:
@@ -43,7 +60,8 @@ def ramdump_parts(path: str) -> tuple[Part, ...]:
 def all_files(path: str) -> tuple[str, ...]:
     """Every file that is read with the one at ``path``."""
     if not is_ramdump(path):
-        return companions(path)
+        inside = image_in(path)
+        return companions(path) if inside is None else (inside,)
     try:
         return tuple(os.path.join(path, part.name) for part in ramdump_parts(path))
     except VmcorefsError:

@@ -21,7 +21,7 @@ from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError, SourceIOError, UnsupportedError
 from vmcorefs.sources.base import Source
-from vmcorefs.sources.companions import companions, is_ramdump
+from vmcorefs.sources.companions import VMCORE, companions, image_in, is_ramdump
 from vmcorefs.sources.dumps.diskdump import open_diskdump
 from vmcorefs.sources.dumps.dump import DumpFile
 from vmcorefs.sources.dumps.flattened import Unflattened
@@ -40,7 +40,6 @@ from vmcorefs.sources.unreadable import LookedAt, look_at
 from vmcorefs.sources.wrappers.unwrap import AS_USUAL, Unwrapping, unwrap
 from vmcorefs.system.files import split_member
 
-_VMCORE = "vmcore"
 _LONGEST_MAGIC = 16
 
 
@@ -71,8 +70,8 @@ def open_inputs(
 
     Args:
         pieces: What the user gave; parts of a split dump in any order. A directory is a mounted
-            tree, and stands for its ``vmcore``; ``qmp:SOCKET`` or ``qemu:PID`` is a guest that
-            runs.
+            tree, and stands for its ``vmcore``; or it has a virtual machine's or a phone's memory.
+            ``qmp:SOCKET`` or ``qemu:PID`` is a guest that runs.
         ram_end: As for ``pieces.open_file``.
         how: How wrappers are taken off.
 
@@ -95,7 +94,7 @@ def open_inputs(
     pieces = _with_companion(pieces)
     try:
         for piece in pieces:
-            place = replace(piece, path=_in_tree(piece.path)) if _is_whole(piece) else piece
+            place = replace(piece, path=_in_directory(piece.path)) if _is_whole(piece) else piece
             files.append(open_file(place, role="image", ram_end=ram_end))
             if piece.unwrap:
                 files[-1], said = unwrap(files[-1], how, split_member(piece.path)[1])
@@ -181,14 +180,14 @@ def _open_dump(
     raise ConfigError(f"{strange.name}: a dump knows where its memory belongs: give it alone")
 
 
-def _in_tree(path: str) -> str:
-    """The ``vmcore`` of a mounted tree; any other path as it is."""
+def _in_directory(path: str) -> str:
+    """The image in a mounted tree or in a snapshot; any other path as it is."""
     if not os.path.isdir(path):
         return path
-    vmcore = os.path.join(path, _VMCORE)
-    if not os.path.isfile(vmcore):
-        raise ConfigError(f"{path}: this directory is not a mounted tree: it has no {_VMCORE}")
-    return vmcore
+    inside = image_in(path)
+    if inside is None:
+        raise ConfigError(f"{path}: this directory is not a mounted tree: it has no {VMCORE}")
+    return inside
 
 
 def _close(files: Sequence[File]) -> None:
