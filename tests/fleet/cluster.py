@@ -2,11 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Worker:
+    """A worker that is to be.
+
+    Attributes:
+        host: Where it finds the scheduler.
+        within: What it is run by, such as ``ip netns exec NAME``.
+        environment: More variables of it.
+    """
+
+    host: str = "127.0.0.1"
+    within: Sequence[str] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
 
 
 def free_port() -> int:
@@ -17,25 +34,21 @@ def free_port() -> int:
 
 
 @contextmanager
-def cluster(port: int, workers: int = 2, within: Sequence[Sequence[str]] = ()) -> Iterator[str]:
-    """Run a scheduler and workers until the end of the ``with`` statement; nothing is cleaned up.
+def cluster(port: int, workers: Sequence[Worker] = (Worker(), Worker())) -> Iterator[str]:
+    """Run a scheduler and workers until the end of the ``with`` statement, where all are killed.
 
     Args:
         port: Of the scheduler, on every address.
-        workers: How many.
-        within: What each worker is run by, such as ``ip netns exec NAME``.
+        workers: Its workers, of one thread each.
     """
-    address = f"tcp://127.0.0.1:{port}"
-    python = [sys.executable, "-m"]
-    here = [*python, "distributed.cli.dask_scheduler", "--port", str(port), "--no-dashboard"]
-    there = [*python, "distributed.cli.dask_worker", "--nthreads", "1", "--memory-limit", "0"]
-    running = [_start([*here, "--host", "0.0.0.0"])]  # noqa: S104  # a test's own, for a minute
+    scheduler = ["dask_scheduler", "--port", str(port), "--no-dashboard", "--host", "0.0.0.0"]  # noqa: S104
+    running = [_start(scheduler)]
     try:
-        for number in range(workers):
-            by = within[number] if within else ()
-            where = ["--no-dashboard", "--no-nanny", by[-1] if by else address]
-            running.append(_start([*by[:-1], *there, *where]))
-        yield address
+        for worker in workers:
+            options = ["--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--no-nanny"]
+            address = f"tcp://{worker.host}:{port}"
+            running.append(_start(["dask_worker", *options, address], worker))
+        yield f"tcp://127.0.0.1:{port}"
     finally:
         for process in running:
             process.kill()
@@ -43,5 +56,11 @@ def cluster(port: int, workers: int = 2, within: Sequence[Sequence[str]] = ()) -
             process.wait()
 
 
-def _start(command: Sequence[str]) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+def _start(command: Sequence[str], worker: Worker = Worker()) -> subprocess.Popen[bytes]:
+    module, *arguments = command
+    return subprocess.Popen(
+        [*worker.within, sys.executable, "-m", f"distributed.cli.{module}", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        env=os.environ | worker.environment,
+    )

@@ -25,9 +25,18 @@ def child_of(parent: int | None, place: str, timeout: float = 100) -> int:
     return _wait(parent, place, timeout)[0]
 
 
-def parent_of(place: str, timeout: float = 100) -> int:
-    """Wait until a dump is being opened, and find the worker that has it done."""
-    return _wait(None, place, timeout)[1]
+def child_and_parent(place: str, timeout: float = 100) -> tuple[int, int]:
+    """Wait until a dump is being opened, and find the worker that has it done too."""
+    return _wait(None, place, timeout)
+
+
+def is_running(process: int) -> bool:
+    """Whether a process is there, and not only its status."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except OSError:
+        return False
+    return status.rpartition(")")[2].split()[0] != "Z"
 
 
 def _wait(parent: int | None, place: str, timeout: float) -> tuple[int, int]:

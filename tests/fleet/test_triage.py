@@ -15,7 +15,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.fleet.made import poison, title_of, variants
-from tests.fleet.processes import child_of, parent_of
+from tests.fleet.processes import child_and_parent, child_of, is_running
 from tests.fleet.variants import HOST, Original, Variant
 from tests.real.marks import REAL
 from vmcorefs.fleet.table import JOURNAL, TABLE
@@ -43,7 +43,7 @@ def end(process: subprocess.Popen[str], status: int = 0) -> tuple[str, str]:
     return said, log
 
 
-def run(dumps: Path, out: Path, *more: str) -> tuple[str, str]:
+def run(dumps: Path | str, out: Path, *more: str) -> tuple[str, str]:
     return end(start(dumps, out, *more))
 
 
@@ -74,7 +74,10 @@ def fleet(original: Original, tmp_path_factory: pytest.TempPathFactory) -> Fleet
         original.make(one, dumps)
     poisoned = poison(original, dumps)
     process = start(dumps, out)
-    os.kill(parent_of(str(dumps / made[0].name)), signal.SIGKILL)
+    opening, worker = child_and_parent(str(dumps / made[0].name))
+    os.kill(worker, signal.SIGKILL)
+    while is_running(opening):  # with its worker it ends too
+        time.sleep(0.01)
     os.kill(child_of(None, str(dumps / made[7].name)), signal.SIGKILL)
     _, log = end(process)
     return Fleet(dumps, out, made, poisoned | {made[7].name: "killed"}, log)

@@ -12,6 +12,7 @@ import os
 import resource
 import sys
 import traceback
+import zlib
 from contextlib import suppress
 
 import msgspec
@@ -23,6 +24,7 @@ from vmcorefs.errors import TruncatedError, VmcorefsError
 from vmcorefs.fleet.row import Answer
 from vmcorefs.image import open_image
 from vmcorefs.reports.report.gather import make_report
+from vmcorefs.reports.report.html.page import make_page, shown_of
 from vmcorefs.reports.report.schema import Report
 
 MAX_ANSWER = 64 << 20
@@ -76,15 +78,17 @@ def open_dump(place: str) -> Answer:
 def _answer(place: str, *, truncated: bool = False) -> Answer:
     image = open_image(CaptureConfig((Piece(place),), truncated=truncated))
     try:
-        report = make_report(image)
+        # thousands of threads, of which no column is, and as much log are left out
+        report = msgspec.structs.replace(make_report(image), threads=[])
+        shown = msgspec.structs.replace(shown_of(image), log=None)
     finally:
         image.close()
-    report = msgspec.structs.replace(report, threads=[])  # thousands, and no column is for them
+    page = zlib.compress(make_page(report, shown))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss << 10
     if report.died.release is None and not report.crash.title:
         reason = next((missed.why for missed in report.unknown), "nothing is known of its kernel")
-        return Answer("failed", reason, report, (), peak)
-    return Answer("ok", "", report, calls_of(report), peak)
+        return Answer("failed", reason, report, (), peak, page)
+    return Answer("ok", "", report, calls_of(report), peak, page)
 
 
 def calls_of(report: Report) -> tuple[str, ...]:

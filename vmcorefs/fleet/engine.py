@@ -20,7 +20,7 @@ from distributed import Client, KilledWorker, LocalCluster, as_completed
 from vmcorefs.errors import UnsupportedError
 from vmcorefs.fleet.listing import Dump
 from vmcorefs.fleet.one import Limits, make_row, triage_dump
-from vmcorefs.fleet.row import Answer
+from vmcorefs.fleet.row import Answer, Opened
 
 _log = logging.getLogger(__name__)
 
@@ -50,8 +50,8 @@ def run(
     scheduler: str | None = None,
     processes: int | None = None,
     say: Callable[[str], None] = _log.warning,
-) -> Generator[bytes]:
-    """Open dumps, and yield a row for each, in JSON, as they are done.
+) -> Generator[Opened]:
+    """Open dumps, and yield a row for each, as they are done.
 
     Args:
         dumps: Each has a place of its own.
@@ -110,7 +110,7 @@ def _start(processes: int | None) -> LocalCluster:
         signal.signal(signal.SIGINT, before)
 
 
-def _ask(client: Client, dumps: list[Dump], limits: Limits) -> Iterator[tuple[Dump, bytes]]:
+def _ask(client: Client, dumps: list[Dump], limits: Limits) -> Iterator[tuple[Dump, Opened]]:
     """Ask for some of the dumps, and for another whenever one is done."""
     asked: dict[Any, Dump] = {}
     rest = iter(dumps)
@@ -132,10 +132,10 @@ def _ask(client: Client, dumps: list[Dump], limits: Limits) -> Iterator[tuple[Du
             done.add(ask(another))
 
 
-def _row(dump: Dump, status: str, result: Any) -> bytes:  # noqa: ANN401
+def _row(dump: Dump, status: str, result: Any) -> Opened:  # noqa: ANN401
     if status == "finished":
-        row: bytes = result
-        return row
+        done: Opened = result
+        return done
     if status != "error" or isinstance(result, CancelledError):
         raise _LostError(str(result))
     _, error, _ = result

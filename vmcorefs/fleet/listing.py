@@ -30,7 +30,7 @@ class Dump(msgspec.Struct, frozen=True):
     """A dump, as a listing has it.
 
     Attributes:
-        place: Its path or URL.
+        place: Its path, absolute, or its URL.
         size: Bytes; None if the place does not tell.
         modified: When it was last changed, in seconds since 1970; None if the place does not tell.
         etag: What a store calls its content; empty if it does not.
@@ -82,6 +82,7 @@ def _local(path: str, without: str) -> Iterator[tuple[Dump, bool]]:
         status = os.stat(path)
     except (OSError, ValueError) as error:
         raise ConfigError(f"{path}: cannot be listed: {error}") from error
+    path = os.path.abspath(path)
     if stat.S_ISREG(status.st_mode):
         yield _of_file(path, status), False
     elif stat.S_ISDIR(status.st_mode):

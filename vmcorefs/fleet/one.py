@@ -13,7 +13,7 @@ from typing import Final
 import msgspec
 
 from vmcorefs.fleet.listing import Dump
-from vmcorefs.fleet.row import VERSION, Answer, Row
+from vmcorefs.fleet.row import VERSION, Answer, Opened, Row
 from vmcorefs.system.terminal import printable
 
 _ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
@@ -34,11 +34,8 @@ class Limits(msgspec.Struct, frozen=True):
     memory: int
 
 
-def triage_dump(dump: Dump, limits: Limits) -> bytes:
-    """Open a dump in a process of its own.
-
-    Returns:
-        A ``Row`` in JSON, whatever became of it.
+def triage_dump(dump: Dump, limits: Limits) -> Opened:
+    """Open a dump in a process of its own; there is a row, whatever became of it.
 
     Raises:
         OSError: if there can be no more processes here.
@@ -48,8 +45,8 @@ def triage_dump(dump: Dump, limits: Limits) -> bytes:
     return make_row(dump, answer, time.monotonic() - started)
 
 
-def make_row(dump: Dump, answer: Answer, seconds: float = 0) -> bytes:
-    """A ``Row`` in JSON."""
+def make_row(dump: Dump, answer: Answer, seconds: float = 0) -> Opened:
+    """The row of a dump, and its page."""
     row = Row(
         version=VERSION,
         key=dump.key,
@@ -65,7 +62,7 @@ def make_row(dump: Dump, answer: Answer, seconds: float = 0) -> bytes:
         peak=answer.peak,
         report=answer.report,
     )
-    return msgspec.json.encode(row)
+    return Opened(msgspec.json.encode(row), answer.page)
 
 
 def _ask(place: str, limits: Limits) -> Answer:
@@ -81,7 +78,8 @@ def _ask(place: str, limits: Limits) -> Answer:
     try:
         said, _ = child.communicate(timeout=limits.seconds)
     except BaseException as error:
-        child.kill()
+        with suppress(ProcessLookupError):
+            os.killpg(child.pid, signal.SIGKILL)  # it may have another one read over the network
         with suppress(subprocess.TimeoutExpired):
             child.communicate(timeout=_MERCY)
         if isinstance(error, subprocess.TimeoutExpired):

@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
-import secrets
 from collections.abc import Iterable
 from datetime import UTC, datetime
-from importlib.resources import files
 from typing import Final
 
 import msgspec
 
 from vmcorefs.fleet.groups import Place
 from vmcorefs.fleet.table import Known
+from vmcorefs.reports.report.html.document import document
+from vmcorefs.reports.report.html.markup import Markup, join, tag
 from vmcorefs.system.terminal import printable
 
 _ESCAPES: Final = {"<": "\\u003c", ">": "\\u003e", "&": "\\u0026"}
 """In JSON these are in strings alone; escaped, nothing in them ends the element that it is in."""
 _YEARS: Final = range(1970, 9999)
+_FIND: Final = tag("input", id="find", type="search", placeholder="title, dump, host, kernel")
+_GROUPS: Final = {
+    "crash": None,
+    "dumps": "n",
+    "hosts": "n",
+    "kernels": "n",
+    "stacks": "n",
+    "first": "t",
+    "last": "t",
+}
+_DUMPS: Final = {
+    "dump": None,
+    "died (UTC)": "t",
+    "host": None,
+    "kernel": None,
+    "crash": None,
+    "why here": None,
+}
 
 
-def make_page(placed: Iterable[tuple[Known, Place]], reports: dict[str, str]) -> str:
+def make_page(placed: Iterable[tuple[Known, Place]], reports: dict[str, str]) -> bytes:
     """Make the page.
 
     What rows say is JSON in it, which the page's script turns into text and nothing else.
@@ -44,10 +62,30 @@ def make_page(placed: Iterable[tuple[Known, Place]], reports: dict[str, str]) ->
     data = msgspec.json.encode({"groups": titles, "rows": rows}).decode()
     for character, escape in _ESCAPES.items():
         data = data.replace(character, escape)
-    page = files("vmcorefs.fleet").joinpath("page.html").read_text("utf-8")
-    before, _, after = page.partition("@DATA@")
-    nonce = secrets.token_urlsafe(16)
-    return before.replace("@NONCE@", nonce) + data + after.replace("@NONCE@", nonce)
+    return document(
+        "Crashes",
+        "vmcorefs.fleet",
+        tag("h1", "Crashes"),
+        tag("p", id="sum"),
+        tag("p", _FIND, " ", tag("button", "show all", id="all", type="button")),
+        tag("div", *map(_chart, ("days", "kernels", "hosts")), class_="charts"),
+        tag("h2", "Groups"),
+        _table("groups", _GROUPS),
+        tag("h2", "Dumps"),
+        _table("dumps", _DUMPS),
+        tag("script", Markup(data), id="data", type="application/json"),
+    )
+
+
+def _chart(of: str) -> Markup:
+    return tag("section", tag("h2", f"By {of.removesuffix('s')}"), tag("div", id=of))
+
+
+def _table(of: str, heads: dict[str, str | None]) -> Markup:
+    """A table that the script fills, and where it says how many rows more there are."""
+    head = tag("tr", *(tag("th", head, class_=kind) for head, kind in heads.items()))
+    body = tag("tbody", id=of)
+    return join((tag("table", tag("thead", head), body), tag("p", id=f"more{of}")))
 
 
 def _time(seconds: float | None) -> float | None:

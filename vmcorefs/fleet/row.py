@@ -25,6 +25,7 @@ class Answer(msgspec.Struct, frozen=True):
         report: Why the machine died, as far as that could be told.
         calls: Those that led to the crash, as they are compared.
         peak: Most bytes of memory that it took at once; None if that is not known.
+        page: The report as a page, compressed with zlib; nothing, if there is no report.
     """
 
     outcome: Outcome
@@ -32,6 +33,19 @@ class Answer(msgspec.Struct, frozen=True):
     report: Report | None = None
     calls: tuple[str, ...] = ()
     peak: int | None = None
+    page: bytes = b""
+
+
+class Opened(msgspec.Struct, frozen=True):
+    """A dump that was opened.
+
+    Attributes:
+        row: A ``Row``, in JSON.
+        page: As in ``Answer``.
+    """
+
+    row: bytes
+    page: bytes = b""
 
 
 class Row(msgspec.Struct, frozen=True):

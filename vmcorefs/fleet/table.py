@@ -238,9 +238,6 @@ def _known_of(one: dict[str, Any], at: int) -> Known:
     trusted = bool(title) and not one.get("crash_corrupted")
     if not title and one.get("outcome") not in {"ok", "partial"}:
         title, trusted = f"not read: {one.get('outcome')}", True
-    trusted = bool(title) and not one.get("crash_corrupted")
-    if not title and one.get("outcome") not in {"ok", "partial"}:
-        title, trusted = f"not read: {one.get('outcome')}", True
     return Known(
         key=one["key"],
         dump=one["dump"],

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
@@ -17,9 +18,7 @@ from vmcorefs.fleet.engine import run
 from vmcorefs.fleet.listing import Dump, find_dumps
 from vmcorefs.fleet.one import Limits
 from vmcorefs.fleet.page import make_page
-from vmcorefs.fleet.row import Row
 from vmcorefs.fleet.table import Known, Table
-from vmcorefs.reports.report.text import format_report
 from vmcorefs.system.progress import Progress
 from vmcorefs.system.terminal import printable
 
@@ -114,9 +113,12 @@ def _open(table: Table, dumps: Sequence[Dump], order: Order) -> Iterator[Known]:
             run(dumps, order.limits, scheduler=order.scheduler, processes=order.processes)
         ) as rows,
     ):
-        for row in rows:
-            _write_report(table.directory, row)
-            yield table.append(row)
+        for done in rows:
+            known = table.append(done.row)
+            if done.page:
+                page = zlib.decompress(done.page)
+                _write(table.directory / report_path(known.key), page)
+            yield known
 
 
 @contextmanager
@@ -135,15 +137,7 @@ def _without(name: str, reason: str) -> str:
 
 def report_path(key: str) -> str:
     """Where the report of a dump is, below the output."""
-    return f"{REPORTS}/{key[:2]}/{key}.txt"
-
-
-def _write_report(directory: Path, row: bytes) -> None:
-    read = msgspec.json.decode(row, type=Row)
-    if read.report is None:
-        return
-    lines = (printable(line) for line in format_report(read.report))
-    _write(directory / report_path(read.key), "\n".join((read.dump, "", *lines, "")))
+    return f"{REPORTS}/{key[:2]}/{key}.html"
 
 
 def _finish(table: Table) -> int:
@@ -154,12 +148,12 @@ def _finish(table: Table) -> int:
     return len({place.group for _, place in placed})
 
 
-def _write(path: Path, text: str) -> None:
+def _write(path: Path, content: bytes) -> None:
     """Write a file, or leave what is there."""
     new = path.with_name(f"{path.name}.incomplete")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        new.write_text(text, "utf-8", "backslashreplace")
+        new.write_bytes(content)
         os.replace(new, path)
     except OSError as error:
         raise OutputError(f"{path}: {error.strerror}") from error

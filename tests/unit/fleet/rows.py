@@ -49,8 +49,9 @@ def report(title: str = "BUG in frob", host: str = "web-1", pc: int = 1 << 63) -
 
 
 def row(name: str, size: int = 1, said: Report | None = None) -> bytes:
-    return make_row(Dump(name, size, 1.0), Answer("ok", "", said or report(), CALLS, 1 << 20), 1.5)
+    answer = Answer("ok", "", said or report(), CALLS, 1 << 20)
+    return make_row(Dump(name, size, 1.0), answer, 1.5).row
 
 
 def failed(name: str) -> bytes:
-    return make_row(Dump(name, 1, 1.0), Answer("timeout", "it took more than 1 s"), 1.0)
+    return make_row(Dump(name, 1, 1.0), Answer("timeout", "it took more than 1 s"), 1.0).row

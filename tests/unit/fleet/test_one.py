@@ -23,7 +23,7 @@ LIMITS = Limits(100, 2 << 30)
 
 def triage(path: Path, limits: Limits = LIMITS) -> Row:
     dump = Dump(str(path), path.stat().st_size, 1.0)
-    return msgspec.json.decode(triage_dump(dump, limits), type=Row)
+    return msgspec.json.decode(triage_dump(dump, limits).row, type=Row)
 
 
 def test_what_is_no_dump_says_why(tmp_path: Path) -> None:

@@ -35,7 +35,7 @@ def fill(directory: Path) -> None:
         for n in range(24):
             table.append(_row(n))
         dump = Dump("/var/crash/web-9/vmcore", 0, START)
-        table.append(make_row(dump, Answer("failed", "empty, expected physical memory")))
+        table.append(make_row(dump, Answer("failed", "empty, expected physical memory")).row)
         table.write()
 
 
@@ -69,7 +69,7 @@ def _row(n: int) -> bytes:
     )
     calls = (function or "out_of_memory", "frob_ioctl", "vfs_frob", "frob_open")
     dump = Dump(f"/var/crash/web-{n % 5}/vmcore.{n}", 1 << 24, float(START + n))
-    return make_row(dump, Answer("ok", "", said, calls, (128 + n) << 20), 2.0 + n / 10)
+    return make_row(dump, Answer("ok", "", said, calls, (128 + n) << 20), 2.0 + n / 10).row
 
 
 @pytest.fixture(scope="module")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-from base64 import b64encode
 from collections.abc import Callable, Iterator
-from hashlib import sha256
-from importlib.resources import files
 from typing import Final
 
 import msgspec
@@ -13,6 +10,7 @@ import msgspec
 from vmcorefs.core.space.units import format_size
 from vmcorefs.image import MemoryImage
 from vmcorefs.reports.report.html.areas import draw_areas
+from vmcorefs.reports.report.html.document import document
 from vmcorefs.reports.report.html.log import show_log
 from vmcorefs.reports.report.html.markup import (
     EMPTY,
@@ -40,11 +38,6 @@ from vmcorefs.reports.report.text import (
     format_waiting,
 )
 
-_META: Final = {
-    "viewport": "width=device-width",
-    "color-scheme": "light dark",
-    "referrer": "no-referrer",
-}
 _GROUPS: Final = 200
 """Groups of blocked tasks that are shown."""
 
@@ -67,13 +60,7 @@ def shown_of(image: MemoryImage) -> Shown:
 
 
 def make_page(report: Report, shown: Shown) -> bytes:
-    """The page, in UTF-8: it loads nothing, and runs nothing but its own script."""
-    style, script = (_part(part) for part in ("style.css", "script.js"))
-    head = (
-        tag("meta", charset="utf-8"),
-        tag("meta", http_equiv="Content-Security-Policy", content=_policy(style, script)),
-        *(tag("meta", name_=key, content=value) for key, value in _META.items()),
-    )
+    """The page, in UTF-8."""
     title = f"{report.died.host or 'A machine'}: {report.crash.title or 'why it died'}"
     parts = ((key, heading, show(report, shown)) for key, heading, show in _SECTIONS)
     sections = [part for part in parts if part[2]]
@@ -84,28 +71,7 @@ def make_page(report: Report, shown: Shown) -> bytes:
         *(tag("section", tag("h2", heading), held, id=key) for key, heading, held in sections),
         tag("footer", "Made by vmcorefs report."),
     )
-    document = tag(
-        "html",
-        tag("head", *head, tag("title", title), tag("style", style)),
-        tag("body", tag("main", *body), tag("script", script)),
-        lang="en",
-    )
-    return f"<!DOCTYPE html>\n{document}\n".encode()
-
-
-def _part(part: str) -> Markup:
-    return Markup(files(__package__).joinpath(part).read_text("utf-8"))
-
-
-def _policy(style: str, script: str) -> str:
-    """Content-Security-Policy: these two parts alone, by their digests."""
-    styles, scripts = (
-        f"'sha256-{b64encode(sha256(part.encode()).digest()).decode()}'" for part in (style, script)
-    )
-    return (
-        f"default-src 'none'; style-src {styles}; script-src {scripts};"
-        " base-uri 'none'; form-action 'none'"
-    )
+    return document(title, __package__ or "", *body)
 
 
 def _show_head(report: Report) -> Markup:

@@ -1,43 +1,3 @@
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; style-src 'unsafe-inline'; script-src 'nonce-@NONCE@'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<title>Crashes</title>
-<style>
-:root { color-scheme: light dark; --line: #8884; --bar: #4a7fb5; --soft: #888; }
-body { font: 14px/1.4 system-ui, sans-serif; margin: 1em auto; max-width: 90em; padding: 0 1em; }
-h1 { font-size: 1.3em; } h2 { font-size: 1.1em; margin: 1.5em 0 .3em; }
-table { border-collapse: collapse; width: 100%; table-layout: fixed; }
-th, td { text-align: left; padding: .2em .5em; border-bottom: 1px solid var(--line); vertical-align: top; overflow-wrap: anywhere; }
-th.n, td.n { text-align: right; width: 5em; } th.t { width: 11em; }
-tr.pick { cursor: pointer; } tr.picked { background: #4a7fb533; }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(22em, 1fr)); gap: 0 2em; }
-.row { display: grid; grid-template-columns: 14em 1fr 4em; gap: .5em; align-items: center; }
-.row span { overflow: hidden; text-overflow: ellipsis; white-space: nowrap; }
-.row i { display: block; height: .8em; background: var(--bar); } .row b { text-align: right; font-weight: normal; }
-input { font: inherit; width: 100%; max-width: 40em; padding: .3em; } .soft { color: var(--soft); }
-button { font: inherit; }
-</style>
-</head>
-<body>
-<h1>Crashes</h1>
-<p id="sum"></p>
-<p><input id="find" type="search" placeholder="words of a title, dump, host, kernel" aria-label="Find"> <button id="all" type="button">show all</button></p>
-<div class="charts">
-<section><h2>By day</h2><div id="days"></div></section>
-<section><h2>By kernel</h2><div id="kernels"></div></section>
-<section><h2>By host</h2><div id="hosts"></div></section>
-</div>
-<h2>Groups</h2>
-<table><thead><tr><th>crash</th><th class="n">dumps</th><th class="n">hosts</th><th class="n">kernels</th><th class="n">stacks</th><th class="t">first</th><th class="t">last</th></tr></thead><tbody id="groups"></tbody></table>
-<p id="moregroups"></p>
-<h2>Dumps</h2>
-<table><thead><tr><th>dump</th><th class="t">died (UTC)</th><th>host</th><th>kernel</th><th>crash</th><th>why here</th></tr></thead><tbody id="dumps"></tbody></table>
-<p id="moredumps"></p>
-<script id="data" type="application/json">@DATA@</script>
-<script nonce="@NONCE@">
 "use strict";
 const data = JSON.parse(document.getElementById("data").textContent);
 // a row: dump, outcome, reason, time, host, release, group, stack, why, report
@@ -123,6 +83,3 @@ function show() {
 el("find").oninput = (event) => { words = event.target.value.toLowerCase().split(/\s+/).filter(w => w); groupsShown = dumpsShown = SHOWN; show(); };
 el("all").onclick = () => { picked = null; words = []; el("find").value = ""; show(); };
 show();
-</script>
-</body>
-</html>
