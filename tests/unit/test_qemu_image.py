@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
 import struct
 from pathlib import Path
 
 import pytest
+import zstandard
 
 from tests.builders.dead_machines import stamped
 from tests.builders.encodings import machine
+from tests.builders.packed import lzop_file
 from tests.builders.qemu import (
     PAGE,
     XBZRLE,
@@ -110,21 +115,37 @@ def test_the_pages_without_a_bitmap_are_missing_where_the_end_is(
         capture["oldmem"].pread(1, 0x100000)
 
 
-def test_what_libvirt_compressed_or_did_not_complete_is_named(
-    tmp_path: Path, open_capture: Opener
+PACKERS = {
+    1: lambda data: gzip.compress(data, 1),
+    2: bz2.compress,
+    3: lambda data: lzma.compress(data, preset=0),
+    4: lzop_file,
+    5: zstandard.ZstdCompressor().compress,
+}
+
+
+@pytest.mark.parametrize("form", PACKERS)
+def test_a_stream_that_libvirt_compressed(
+    tmp_path: Path, open_capture: Opener, monkeypatch: pytest.MonkeyPatch, form: int
 ) -> None:
-    path, iomem = saved(tmp_path, pack_libvirt(b"\x1f\x8b\x08", 1))
-    expected = (
-        f"{path}: a virtual machine that libvirt saved, compressed by gzip: decompress QEMU's"
-        f" stream first: tail -c +1093 {path} | gunzip >NEW"
-    )
-    with pytest.raises(UnsupportedError, match=exactly(expected)):
-        open_capture(path, memory_map=iomem)
-    path.write_bytes(pack_libvirt(pack_stream(RAM), magic=b"LibvirtQemudPart"))
-    with pytest.raises(TruncatedError, match="libvirt has marked it as not complete"):
-        open_capture(path, memory_map=iomem)
-    oldmem = open_capture(path, memory_map=iomem, truncated=True)["oldmem"]
-    same_bytes(oldmem.pread(len(RAM), 0), RAM)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path, iomem = saved(tmp_path, pack_libvirt(PACKERS[form](pack_stream(RAM)), form))
+    capture = open_capture(path, memory_map=iomem)
+    same_bytes(capture["oldmem"].pread(len(RAM), 0), RAM)
+    assert capture.image.inputs[0].wrappers[0] == "libvirt's header"
+
+
+def test_what_libvirt_did_not_complete_needs_to_be_asked_for(
+    tmp_path: Path, open_capture: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    stream = pack_stream(RAM)
+    for form, data in ((0, stream), (1, gzip.compress(stream, 1))):
+        path, iomem = saved(tmp_path, pack_libvirt(data, form, b"LibvirtQemudPart"))
+        with pytest.raises(TruncatedError, match="libvirt has marked it as not complete"):
+            open_capture(path, memory_map=iomem)
+        oldmem = open_capture(path, memory_map=iomem, truncated=True)["oldmem"]
+        same_bytes(oldmem.pread(len(RAM), 0), RAM)
 
 
 def test_what_stands_behind_ram_does_not_matter(tmp_path: Path, open_capture: Opener) -> None:

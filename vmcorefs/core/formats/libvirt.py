@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
 import struct
 from typing import Final
 
 import msgspec
 
-from vmcorefs.errors import FormatError, UnsupportedError
+from vmcorefs.errors import FormatError
 
 MAGIC: Final = b"LibvirtQemudSave"
 PARTIAL: Final = b"LibvirtQemudPart"
@@ -17,13 +16,7 @@ PARTIAL: Final = b"LibvirtQemudPart"
 HEADER_SIZE: Final = 92
 _VERSIONS: Final = (1, 2)
 _RAW, _SPARSE = 0, 6
-_COMPRESSED: Final = {
-    1: ("gzip", "gunzip"),
-    2: ("bzip2", "bunzip2"),
-    3: ("xz", "xz -d"),
-    4: ("lzop", "lzop -d"),
-    5: ("zstd", "zstd -d"),
-}
+_COMPRESSED: Final = {1: "gzip", 2: "bzip2", 3: "xz", 4: "lzop", 5: "zstd"}
 
 
 class Header(msgspec.Struct, frozen=True):
@@ -31,23 +24,23 @@ class Header(msgspec.Struct, frozen=True):
 
     Attributes:
         stream: Where QEMU's stream begins in the file.
+        codec: What that is compressed by; empty if it is not.
         is_partial: Whether the file is marked as not complete.
     """
 
     stream: int
+    codec: str
     is_partial: bool
 
 
-def parse_header(data: bytes, name: str) -> Header:
+def parse_header(data: bytes) -> Header:
     """Parse the header.
 
     Args:
         data: The first ``HEADER_SIZE`` bytes of the file.
-        name: The file's, for advice.
 
     Raises:
         FormatError: if it cannot be true.
-        UnsupportedError: if the stream is compressed.
     """
     if len(data) < HEADER_SIZE:
         raise FormatError(f"{len(data)} bytes, less than libvirt's header")
@@ -56,13 +49,7 @@ def parse_header(data: bytes, name: str) -> Header:
     if order is None:
         raise FormatError(f"libvirt's header has the version {data[16:20].hex()}, expected 1 or 2")
     _version, length, _running, form = struct.unpack_from(f"{order}4I", data, 16)
-    stream = HEADER_SIZE + length
-    if form in _COMPRESSED:
-        codec, by = _COMPRESSED[form]
-        raise UnsupportedError(
-            f"a virtual machine that libvirt saved, compressed by {codec}: decompress QEMU's stream"
-            f" first: tail -c +{stream + 1} {shlex.quote(name)} | {by} >NEW"
-        )
-    if form not in (_RAW, _SPARSE):
+    if form not in (_RAW, _SPARSE) and form not in _COMPRESSED:
         raise FormatError(f"libvirt's header has the unknown format {form}")
-    return Header(stream, data.startswith(PARTIAL))
+    codec = _COMPRESSED.get(form, "")
+    return Header(HEADER_SIZE + length, codec, data.startswith(PARTIAL))

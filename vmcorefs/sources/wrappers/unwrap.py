@@ -16,6 +16,7 @@ from vmcorefs.sources.unreadable import read_around
 from vmcorefs.sources.wrappers.archives import open_tar, open_zip
 from vmcorefs.sources.wrappers.gzip import open_deflated
 from vmcorefs.sources.wrappers.inflate import GZIP, ZLIB
+from vmcorefs.sources.wrappers.libvirt import WRAPPER as LIBVIRT, is_compressed, open_stream
 from vmcorefs.sources.wrappers.lz import open_lz4, open_lzop
 from vmcorefs.sources.wrappers.xz import open_bzip2, open_lzma, open_xz
 from vmcorefs.sources.wrappers.zstd import open_zstd
@@ -102,6 +103,8 @@ def _wrapper_of(file: File) -> str:
         return ""
     buffer = bytearray(min(HEAD_SIZE, file.size))
     read_around(file.pread_into, 0, memoryview(buffer))
+    if is_compressed(bytes(buffer)):
+        return LIBVIRT
     start = Start(bytes(buffer), file.size)
     found = next((one.foreign for one in PACKED if one.fits(start)), None)
     known = found is not None and (found.wrapper in _OPENERS or found.wrapper in _ARCHIVES)
@@ -112,6 +115,7 @@ _ARCHIVES: Final[dict[str, Archive]] = {"tar": open_tar, "zip": open_zip}
 _OPENERS: Final[dict[str, Opener]] = {
     "gzip": lambda file, progress: open_deflated(file, "gzip", GZIP, progress),
     "bzip2": open_bzip2,
+    LIBVIRT: open_stream,
     "lz4": open_lz4,
     "lzma": open_lzma,
     "lzop": open_lzop,

@@ -18,11 +18,11 @@ def open_libvirt(file: File) -> PlacedMemory:
     The errors are those of ``open_qemu``.
     """
     try:
-        header = parse_header(read_at(file)(0, HEADER_SIZE), file.name)
+        header = parse_header(read_at(file)(0, HEADER_SIZE))
     except FormatError as error:
         raise FormatError(f"{file.name}: {error}") from error
-    except UnsupportedError as error:
-        raise UnsupportedError(f"{file.name}: {error}") from error
+    if header.codec:  # its bytes were to be taken as they are
+        raise UnsupportedError(f"{file.name}: QEMU's stream in it is compressed by {header.codec}")
     opened = open_qemu(file, header.stream, "a virtual machine's state by libvirt, a QEMU stream")
     if header.is_partial and not opened.lost:
         return replace(opened, lost=f"{file.name}: libvirt has marked it as not complete")
