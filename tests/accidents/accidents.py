@@ -53,6 +53,14 @@ LOCKUP: Final = Accident(
     happens="taskset 2 sh -c 'echo lockup > /proc/accident'",
     order="nmi",
 )
+MACHINE_CHECK: Final = Accident(
+    "machine-check",
+    "hardware",
+    happens="sleep 600",
+    module=False,
+    # CPU 0, bank 4: VAL, UC, EN and PCC, and an error of the bus; the CPU cannot go on (MCIP)
+    order="mce 0 4 0xb200000000070f0f 4 0 0",
+)
 HANG: Final = Accident("hang", hangs=True, devices=_DISKS, script=_READ_IT)
 HANG_NEWER: Final = Accident("hang", "newer", hangs=True, devices=_DISKS, script=_READ_IT)
 DEAD_DISK: Final = Accident(

@@ -127,6 +127,23 @@ def test_memory_that_ran_out() -> None:
     assert "oom          dd wanted pages of order 0" in _said(report)
 
 
+def test_a_machine_check() -> None:
+    report = _report(accidents.MACHINE_CHECK)
+
+    assert report.unknown == []
+    assert report.crash.title == "kernel panic: Fatal local machine check"
+    assert not report.crash.corrupted
+    assert report.why.cpu == 0
+    assert report.why.stack is not None
+    assert report.why.stack.functions[2:4] == ("mce_panic", "do_machine_check")
+    # the bank and its status, as they were injected
+    assert any(
+        "CPU 0: Machine Check Exception: 4 Bank 4: b200000000070f0f" in line
+        for line in report.hardware
+    )
+    assert any("Processor Context Corrupt" in line for line in report.hardware)
+
+
 def test_a_cpu_that_is_locked_up_hard_by_the_machine_s_button() -> None:
     report = _report(accidents.LOCKUP)
     cpus = {cpu.number: cpu for cpu in report.cpus}

@@ -40,7 +40,8 @@ pytestmark = [pytest.mark.real, pytest.mark.timeout(2400)]
 _ALL = [
     value
     for value in vars(accidents).values()
-    if isinstance(value, Accident) and value.arch == "amd64"
+    # the other kernels' debug packages are not in the lab's cache
+    if isinstance(value, Accident) and value.arch == "amd64" and value.kernel != "hardware"
 ]
 
 

@@ -20,8 +20,11 @@ from typing import Final, Literal
 from tests.lab.host import LOG, LabError, building, cache_root, locked, program
 from tests.lab.packages import NATIVE, Arch, download, show, unpack
 
-Role = Literal["stable", "newer", "newer-16k"]
-"""The release's own kernel, or a newer one that it has too; arm64 also has 16 KiB pages."""
+Role = Literal["stable", "newer", "newer-16k", "hardware"]
+"""The release's own kernel, or a newer one that it has too; arm64 also has 16 KiB pages.
+
+Those are for virtual machines alone; ``hardware`` is the release's own for all others.
+"""
 
 
 @dataclass(frozen=True)
@@ -40,6 +43,7 @@ class _Source:
 _SOURCES: Final[dict[str, dict[tuple[Role, Arch], _Source]]] = {
     "bookworm": {
         ("stable", "amd64"): _Source("linux-image-cloud-amd64"),
+        ("hardware", "amd64"): _Source("linux-image-amd64"),
         ("stable", "arm64"): _Source("linux-image-cloud-arm64"),
         # of bookworm-security
         ("newer", "amd64"): _Source("linux-image-6.12-cloud-amd64"),
@@ -48,6 +52,7 @@ _SOURCES: Final[dict[str, dict[tuple[Role, Arch], _Source]]] = {
     },
     "trixie": {
         ("stable", "amd64"): _Source("linux-image-cloud-amd64"),
+        ("hardware", "amd64"): _Source("linux-image-amd64"),
         ("stable", "arm64"): _Source("linux-image-cloud-arm64"),
         ("newer", "amd64"): _Source("linux-image-cloud-amd64", "trixie-backports"),
         ("newer", "arm64"): _Source("linux-image-cloud-arm64", "trixie-backports"),

@@ -10,8 +10,9 @@ from vmcorefs.reports.report.schema import Oom
 
 _SHOWN: Final = 20
 _HARDWARE: Final = re.compile(
-    r"mce: |\[Hardware Error\]|EDAC |AER: |pcieport .*(?:error|Error)|NMI: .*(?:PCI|IOCK)"
-    r"|Machine check|ERST: |GHES: |(?:ata|nvme|mmc)\S*: .*(?:error|timeout|timed out)"
+    r"mce: |\[Hardware Error\]|EDAC (?!MC: Ver)|AER: |pcieport .*(?:error|Error)"
+    r"|NMI: .*(?:PCI|IOCK)|Machine check|ERST: |GHES: "
+    r"|(?:ata|nvme|mmc)\S*: .*(?:error|timeout|timed out)"
     r"|I/O error, dev |critical (?:medium|target) error|CPU\d+: .*temperature above"
 )
 """arch/x86/kernel/cpu/mce/, drivers/edac/, drivers/pci/pcie/aer.c, drivers/acpi/apei/,

@@ -6,6 +6,7 @@ import pytest
 
 from tests.unit.core.oops.logs import STACK, title_of
 from vmcorefs.core.oops.faults import Fault
+from vmcorefs.core.oops.title import read_title
 
 BUG = "kernel BUG at {}:12!\nOops: invalid opcode: 0000 [#1] SMP\nRIP: 0010:{}+0x1/0x2\n" + STACK
 PANIC = "Kernel panic - not syncing: "
@@ -187,3 +188,10 @@ def test_rusts_panic_says_what_is_wrong_in_the_next_line() -> None:
 def test_an_assertion_of_trusty_that_was_cut_is_mangled() -> None:
     found = title_of("trusty: panic (caller 0xff: ASSERT FAILED: frob")
     assert (found.title, bool(found.mangled)) == ("trusty: ASSERT FAILED: frob", True)
+
+
+def test_a_machine_check_prints_no_stack() -> None:
+    found = read_title(f"{PANIC}Fatal local machine check\n".encode())
+    assert found is not None
+    assert (found.title, found.fault) == ("kernel panic: Fatal local machine check", Fault.DOS)
+    assert not found.mangled

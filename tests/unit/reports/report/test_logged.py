@@ -24,7 +24,7 @@ def test_complaints_of_the_hardware(line: str) -> None:
 
 
 def test_a_healthy_log_has_neither() -> None:
-    log = "[    0.0] Linux version 6.1.0\n[    1.0] usb 1-1: new high-speed USB device\n"
+    log = "[    0.0] Linux version 6.1.0\n[    1.0] EDAC MC: Ver: 3.0.0\n[    1.0] usb 1-1: new\n"
     assert hardware_errors(log) == []
     assert last_warnings(log) == []
     assert last_oom(log) is None

@@ -89,7 +89,10 @@ FAMILIES: Final = (
         harmless=re.compile(r"general protection fault .* error:\d+ in "),  # a program's
     ),
     Family("stack segment: ", faulting.STACK_SEGMENT),
-    Family("Kernel panic", (*panics.STACKS, *panics.SHORTENED, *panics.SECOND, *panics.ANY)),
+    Family(
+        "Kernel panic",
+        (*panics.STACKS, *panics.SHORTENED, *panics.QUIET, *panics.SECOND, *panics.ANY),
+    ),
     Family("PANIC: double fault", faulting.DOUBLE_FAULT),
     Family("rust_kernel: panicked", programs.RUST),
     Family("kernel BUG", bugs.AT, fault=Fault.BUG),

@@ -59,6 +59,15 @@ SHORTENED: Final = (
     ),
 )
 
+QUIET: Final = (
+    Rule(  # arch/x86/kernel/cpu/mce/core.c, mce_panic: the console is let through, so no stack
+        head=re.compile(f"{_PANIC}([^:]*[Mm]achine check.*)"),
+        title="kernel panic: {0}",
+        fault=Fault.DOS,
+        has_stack=False,
+    ),
+)
+
 SECOND: Final = (  # what was wrong stood before it
     Rule(
         head=re.compile(f"{_PANIC}(Fatal exception|panic_on_warn set|hung_task: blocked tasks)"),
