@@ -23,7 +23,7 @@ def build_module(kernel: Kernel, directory: Path) -> Path:
     Raises:
         LabError: if apt does not offer the kernel's headers, or it cannot be built.
     """
-    headers = _headers(kernel)
+    headers = headers_of(kernel)
     shutil.copy(SOURCE, directory)
     (directory / "Makefile").write_text("obj-m := accident.o\n")
     build = headers / "usr/src" / f"linux-headers-{kernel.name}"
@@ -33,7 +33,7 @@ def build_module(kernel: Kernel, directory: Path) -> Path:
     return directory / "accident.ko"
 
 
-def _headers(kernel: Kernel) -> Path:
+def headers_of(kernel: Kernel) -> Path:
     """The directory that the kernel's headers, and what they are used with, are unpacked in."""
     package = f"linux-headers-{kernel.name}"
     root = cache_root() / "headers" / f"{package}_{kernel.version}"

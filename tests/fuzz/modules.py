@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 from tests.builders import btf as btf_kinds
 from tests.builders.btf import Writer
 from tests.builders.kallsyms import make_table
@@ -21,6 +23,7 @@ from tests.fuzz.memory import pack, prefixed, split, unpack
 from tests.fuzz.target import target
 from vmcorefs.core.debuginfo.dwarf import Places, make_dwarf
 from vmcorefs.core.debuginfo.elf_file import Contents
+from vmcorefs.core.debuginfo.isf import ModuleTypes, SymbolFile
 from vmcorefs.core.debuginfo.module import code_of, lay_out, make_module
 from vmcorefs.core.debuginfo.reached import keep_reached, prepare
 from vmcorefs.core.elf.elf import EM_X86_64
@@ -106,11 +109,21 @@ def _types_seed(module: Writer) -> bytes:
 def _make_types(data: bytes) -> None:
     first, rest = split(data)
     own = read_types(first, "<")
-    types = keep_reached(prepare(own), read_types(rest, "<", own))
+    whole = read_types(rest, "<", own)
+    types = keep_reached(prepare(own), whole)
     places = Places({"ext4_write": (CODE, 16)}, {"x": 8}, {}, (CODE, 64), "ext4.ko")
     made = make_dwarf(types, places, {}, byte_order="<", char_is_signed=True)
     assert len(made.strings) < len(data) + 100
     assert len(made.entries.info) < 100 * len(data) + 1000
+    file = SymbolFile(own, char_is_signed=True)
+    file.add_module(ModuleTypes("ext4", whole, len(own)))
+    said = json.loads(file.finish(TABLE, {}, b""))
+    named = {"struct": said["user_types"], "enum": said["enums"], "base": said["base_types"]}
+    for it in said["user_types"].values():
+        for field in it["fields"].values():
+            described = field["type"].get("type", field["type"])
+            if described["kind"] in ("enum", "base"):
+                assert described["name"] in named[described["kind"]]
 
 
 # --- parts ---------------------------------------------------------------------------------------

@@ -12,7 +12,7 @@ from tests.builders.kallsyms import TEXT
 from tests.fuzz.target import target
 from vmcorefs.core.debuginfo.declarations import declare
 from vmcorefs.core.debuginfo.dwarf import Places, make_dwarf
-from vmcorefs.core.debuginfo.isf import make_isf
+from vmcorefs.core.debuginfo.isf import SymbolFile
 from vmcorefs.core.debuginfo.variables import VARIABLES as KNOWN
 from vmcorefs.core.structures.btf_table import read_types
 from vmcorefs.core.structures.kallsyms import SymbolTable
@@ -101,7 +101,7 @@ def _make_symbol_file(data: bytes) -> None:
     types, declared = declare(read_types(data, "<"), dict.fromkeys(KNOWN, 4096))
     names = (*KNOWN, "linux_banner")
     kernel = SymbolTable(np.full(len(names), TEXT, dtype=np.uint64), "D" * len(names), names)
-    made = json.loads(make_isf(types, kernel, declared, BANNER, char_is_signed=True))
+    made = json.loads(SymbolFile(types, char_is_signed=True).finish(kernel, declared, BANNER))
     assert made["symbols"].keys() == set(names)
     known = {"base": made["base_types"], "enum": made["enums"]}
     for it in made["user_types"].values():

@@ -30,6 +30,18 @@ RECIPES: Final = {
     "kexec-newer": Recipe(memory="1G", cpus=2, load="kexec", kernel="newer"),
 }
 
+NAMED: Final = {
+    # for the tests that name them: KASLR moves nothing; 4 levels of page tables, which is all that
+    # volatility3 knows
+    "kexec-4-levels": Recipe(memory="1G", cpus=2, load="kexec", kernel="stable", append="no5lvl"),
+    "file-nokaslr": Recipe(
+        memory="1G", cpus=2, load="file", kernel="stable", append="nokaslr no5lvl"
+    ),
+    "kexec-newer-nokaslr": Recipe(
+        memory="1G", cpus=2, load="kexec", kernel="newer", append="nokaslr no5lvl"
+    ),
+}
+
 STOPPED: Final = {
     # running machines, stopped from outside: no crash kernel was loaded, and there is no vmcore
     "none": Recipe(memory="1G", cpus=2, load="none", kernel="stable"),
@@ -50,7 +62,7 @@ STOPPED: Final = {
 def capture(request: pytest.FixtureRequest) -> Capture:
     """Each capture in turn; the cache has it, or it takes some minutes."""
     faulthandler.cancel_dump_traceback_later()  # those minutes are no hang
-    return cached_capture(RECIPES[request.param])
+    return cached_capture((RECIPES | NAMED)[request.param])
 
 
 @pytest.fixture(scope="session", params=STOPPED)

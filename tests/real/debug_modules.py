@@ -12,7 +12,7 @@ from tests.lab.host import LabError, building, cache_root, locked, program
 from tests.lab.kernels import Role, kernel
 from tests.lab.packages import download
 
-_WANTED: Final = "*/virtio*.ko"  # the captures' guests load no others
+_WANTED: Final = ("*/virtio*.ko", "*/drop_monitor.ko")  # what the tests' machines load
 
 
 def debug_modules(role: Role) -> Path:
@@ -24,7 +24,7 @@ def debug_modules(role: Role) -> Path:
         LabError: if apt does not offer the kernel's debug package.
     """
     found = kernel(role)
-    directory = cache_root() / "debug-modules" / f"{found.package}_{found.version}"
+    directory = cache_root() / "debug-files-of-modules" / f"{found.package}_{found.version}"
     with locked("kernels"):
         if not directory.exists():
             with building(directory) as root:
@@ -38,7 +38,7 @@ def debug_modules(role: Role) -> Path:
 def _unpack(deb: Path, root: Path) -> None:
     listed: list[str | Path] = [program("dpkg-deb"), "--fsys-tarfile", deb]
     with tempfile.TemporaryDirectory(dir=root) as scratch:
-        pick: list[str | Path] = [program("tar"), "-x", "-C", scratch, "--wildcards", _WANTED]
+        pick: list[str | Path] = [program("tar"), "-x", "-C", scratch, "--wildcards", *_WANTED]
         with subprocess.Popen(listed, stdout=subprocess.PIPE) as packed:
             picked = subprocess.run(pick, stdin=packed.stdout, check=False)
         if packed.returncode or picked.returncode:

@@ -1,8 +1,9 @@
 """Run by the tests as ``-m tests.real.drgn_modules DUMP TREE MODULE``: two debug files compared.
 
 drgn finds the module's first file by itself: it is given the tree as a directory to search. For
-each structure that the file names: whether the other file, MODULE, has one of the same layout. For
-each function: what both say of it, unless the other one has put it into others.
+each structure that the file names: whether the other file, MODULE, has one of the same layout, and
+that one's members. For each function: what both say of it, unless the other one has put it into
+others.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import json
 import sys
 from pathlib import Path
 
-from drgn import Object, Program
+from drgn import Object, Program, Type
 from elftools.elf.elffile import ELFFile
 
 from tests.real.drgn_types import KINDS, layout
@@ -40,6 +41,7 @@ def main(dump: str, tree: str, other: str) -> None:
             for function in functions
             if theirs.function(function).address_ is not None
         },
+        "members": {struct: members(theirs.type(struct)) for struct in structs},
         "symbols": [program.symbol("virtblk_probe").address for program in (ours, theirs)],
     }
     json.dump({**outcomes, **told}, sys.stdout)
@@ -56,6 +58,12 @@ def names(file: str) -> tuple[list[str], list[str]]:
         ]
     structs = [f"{KINDS[tag]} {name}" for tag, name in dies if tag in KINDS]
     return structs, [name for tag, name in dies if tag == "DW_TAG_subprogram"]
+
+
+def members(struct: Type) -> tuple[int | None, dict[str, int]]:
+    """A structure's size, and the offset of each member that has a name and is no bit-field."""
+    named = [it for it in struct.members if it.name is not None and not it.bit_field_size]
+    return struct.size, {str(it.name): it.bit_offset // 8 for it in named}
 
 
 def describe(function: Object) -> str:

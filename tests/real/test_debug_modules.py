@@ -6,6 +6,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -41,7 +42,7 @@ def theirs(capture: Capture) -> Path:
     return debug_modules(capture.recipe.kernel)
 
 
-@only("kexec", "file")
+@only("kexec", "file-nokaslr")
 def test_crash_answers_as_with_the_debug_packages_module(
     capture: Capture, tree: Path, theirs: Path
 ) -> None:
@@ -76,12 +77,7 @@ def test_crash_finds_the_files_of_all_modules(capture: Capture, tree: Path) -> N
 def test_every_structure_of_a_module_is_laid_out_as_in_the_debug_package(
     capture: Capture, tree: Path, theirs: Path
 ) -> None:
-    python = ["env", f"PYTHONPATH={Path(__file__).parents[2]}", sys.executable]
-    other = theirs / f"{MODULE}.ko"
-    said = tools.run(
-        [*python, "-m", "tests.real.drgn_modules", capture.vmcore, tree, other], capture.vmcore
-    )
-    found = json.loads(said)
+    found = _ask_drgn(capture, tree, theirs)
 
     assert found["file"] == str(tree / f"modules/{MODULE}.ko.debug")  # by its build id
     assert found["different"] == []
@@ -89,6 +85,40 @@ def test_every_structure_of_a_module_is_laid_out_as_in_the_debug_package(
     assert [name for name, (own, other) in found["functions"].items() if own != other] == []
     assert {"virtblk_remove", "virtblk_done"} <= set(found["functions"])
     assert found["symbols"][0] == found["symbols"][1]
+
+
+def _ask_drgn(capture: Capture, tree: Path, theirs: Path) -> dict[str, Any]:
+    python = ["env", f"PYTHONPATH={Path(__file__).parents[2]}", sys.executable]
+    other = theirs / f"{MODULE}.ko"
+    words: list[str | Path] = [
+        *python,
+        "-m",
+        "tests.real.drgn_modules",
+        capture.vmcore,
+        tree,
+        other,
+    ]
+    found: dict[str, Any] = json.loads(tools.run(words, capture.vmcore))
+    return found
+
+
+@only("kexec")
+def test_volatility3_knows_the_structures_of_a_module(
+    capture: Capture, tree: Path, theirs: Path
+) -> None:
+    (file,) = (tree / "volatility3/linux").iterdir()
+    types = json.loads(file.read_text())["user_types"]
+    structs = {
+        name.removeprefix("struct "): layout
+        for name, layout in _ask_drgn(capture, tree, theirs)["members"].items()
+        if name.startswith("struct ")
+    }
+
+    assert {"virtio_blk", "virtblk_req", "virtio_blk_config"} <= structs.keys()
+    for name, (size, offsets) in structs.items():
+        fields = types[name]["fields"]
+        assert types[name]["size"] == size
+        assert {member: fields[member]["offset"] for member in offsets} == offsets, name
 
 
 def test_gdb_knows_a_modules_types_and_functions(tree: Path) -> None:

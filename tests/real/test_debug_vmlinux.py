@@ -10,6 +10,7 @@ from typing import Any
 
 from tests.lab.capture import Capture
 from tests.real import tools
+from tests.real.conftest import RECIPES
 from tests.real.marks import REAL, only
 
 pytestmark = REAL
@@ -31,7 +32,7 @@ _NOT_TOLD = re.compile(
 _APART = re.compile(r" *KERNEL: .*|.* error trace: .*|")
 
 
-@only("kexec", "file")
+@only("kexec", "file", "file-nokaslr")
 def test_crash_answers_as_with_the_debug_package(
     capture: Capture, tree: Path, vmlinux: Path
 ) -> None:
@@ -49,7 +50,7 @@ def test_crash_answers_as_with_the_debug_package(
     assert [line for line in ours if re.search(" v?panic at ", line)]
 
 
-@only("kexec", "file", "kexec-newer")
+@only("kexec", "file-nokaslr", "kexec-newer")
 def test_drgn_answers_as_with_the_debug_package(
     capture: Capture, tree: Path, vmlinux: Path
 ) -> None:
@@ -89,7 +90,7 @@ def _ask_drgn(vmlinux: Path, dump: Path) -> dict[str, dict[str, Any]]:
     return said
 
 
-@only("kexec", "file", "kexec-newer")
+@only("kexec", "kexec-newer")
 def test_every_structure_is_laid_out_as_in_the_debug_package(
     capture: Capture, tree: Path, vmlinux: Path
 ) -> None:
@@ -105,7 +106,7 @@ def test_every_structure_is_laid_out_as_in_the_debug_package(
     assert len(outcomes["equal"]) > 5000
 
 
-@only("kexec", "file", "kexec-newer")
+@only("kexec", "file-nokaslr", "kexec-newer")
 def test_every_variable_is_declared_as_in_the_debug_package(
     capture: Capture, tree: Path, vmlinux: Path
 ) -> None:
@@ -115,9 +116,8 @@ def test_every_variable_is_declared_as_in_the_debug_package(
     )
     outcomes = json.loads(said)
 
-    # with as many elements as fit up to the next symbol, in small ones; of no length in some units;
-    # pg_data_t until 6.3
-    others = {"taint_flags", "nr_swapper_spaces", "linux_banner", "node_data"}
+    # of no length in some units; pg_data_t until 6.3
+    others = {"linux_banner", "node_data"}
     assert {name for name, _, _ in outcomes.get("different", [])} <= others
     # made by assembly, the linker or a script, and declared by those that use them
     made = {"phys_base", "_etext", "kallsyms_num_syms", "__start___tracepoints_ptrs"}
@@ -126,6 +126,7 @@ def test_every_variable_is_declared_as_in_the_debug_package(
     assert len(outcomes["equal"]) > 450
 
 
+@only(*RECIPES, "file-nokaslr", "kexec-newer-nokaslr")
 def test_gdb_knows_types_and_parameters(tree: Path) -> None:
     cpu = "((struct rq *)((char *)&runqueues + __per_cpu_offset[1]))->cpu"
     commands = ("bt", "ptype struct list_head", "p init_task.comm", "p modules.next != 0")

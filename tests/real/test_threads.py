@@ -123,7 +123,7 @@ def check_names(snapshot: Snapshot, found: list[tuple[int, str]]) -> None:
     assert len(told) - len(named) <= 4
 
 
-@only("kexec", "file", "kexec-newer")
+@only("kexec", "file", "file-nokaslr", "kexec-newer")
 def test_a_machine_that_crashed(capture: Capture, tree: Path, vmlinux: Path) -> None:
     found = check_against_drgn(tree, vmlinux, capture)
 

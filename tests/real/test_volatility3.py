@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import faulthandler
 import json
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import pytest
 
-from tests.lab.capture import Capture, Recipe, cached_capture, debug_vmlinux
+from tests.lab.capture import Capture, debug_vmlinux
 from tests.lab.kernels import kernel
 from tests.real import tools
 from tests.real.marks import REAL, only
@@ -21,11 +20,7 @@ if TYPE_CHECKING:
 
 pytestmark = REAL
 
-# volatility3 knows no page tables of 5 levels
-MACHINES: Final = {
-    "stable": Recipe(memory="1G", cpus=2, load="kexec", kernel="stable", append="no5lvl"),
-    "newer": Recipe(memory="1G", cpus=2, load="kexec", kernel="newer", append="no5lvl"),
-}
+FOUR_LEVELS: Final = only("kexec-4-levels", "kexec-newer-nokaslr")
 
 _HERE: Final = Path(__file__).parent
 _WITHOUT_VALIDATION: Final = "import sys; sys.modules['jsonschema'] = None"
@@ -43,20 +38,16 @@ TELLING: Final = (
 """Plugins that have something to say of these machines; the others must find nothing alike."""
 
 
-@pytest.fixture(scope="module", params=MACHINES)
-def machine(request: pytest.FixtureRequest) -> Capture:
-    faulthandler.cancel_dump_traceback_later()  # it may have to be made
-    return cached_capture(MACHINES[request.param])
-
-
 @pytest.fixture(scope="module")
-def universal(machine: Capture, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def universal(capture: Capture, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     where = tmp_path_factory.mktemp("universal")
-    with mounted(where, "--layout", "universal", machine.config) as tree:
+    with mounted(where, "--layout", "universal", capture.config) as tree:
         yield tree
 
 
-def _vol(where: Path, tree: Path, dump: Path, plugin: str) -> list[dict[str, Any]]:
+def _vol(
+    where: Path, tree: Path, dump: Path, plugin: str, *options: str | Path
+) -> list[dict[str, Any]]:
     """What the command prints."""
     cache = where / "cache"
     cache.mkdir(exist_ok=True)
@@ -64,7 +55,7 @@ def _vol(where: Path, tree: Path, dump: Path, plugin: str) -> list[dict[str, Any
         [
             *(sys.executable, "-W", "ignore", "-c"),
             f"{_WITHOUT_VALIDATION}; sys.argv[0] = 'vol'; from volatility3.cli import main; main()",
-            *("-q", "-r", "json", "--offline", "--cache-path", cache),
+            *("-q", "-r", "json", "--offline", "--cache-path", cache, *options),
             *("-s", tree / "volatility3", "-f", dump, plugin),
         ],
         dump,
@@ -73,15 +64,17 @@ def _vol(where: Path, tree: Path, dump: Path, plugin: str) -> list[dict[str, Any
     return rows
 
 
+@FOUR_LEVELS
 @pytest.mark.parametrize("dump", ["vmcore", "oldmem"])
 def test_the_command_lists_the_tasks(
-    machine: Capture, universal: Path, tmp_path: Path, dump: str
+    capture: Capture, universal: Path, tmp_path: Path, dump: str
 ) -> None:
-    listed = {
-        (str(row["PID"]), row["COMM"])
-        for row in _vol(tmp_path, universal, universal / dump, "linux.pslist")
-    }
-    tasks = [line.split(" ", 1) for line in machine.text("tasks").splitlines()]
+    _check_tasks(capture, _vol(tmp_path, universal, universal / dump, "linux.pslist"))
+
+
+def _check_tasks(capture: Capture, rows: list[dict[str, Any]]) -> None:
+    listed = {(str(row["PID"]), row["COMM"]) for row in rows}
+    tasks = [line.split(" ", 1) for line in capture.text("tasks").splitlines()]
     # /proc has longer names than task_struct for kernel threads, and adds what a worker does
     known = {(pid, comm[:15]) for pid, comm in tasks if not comm.startswith("kworker")}
 
@@ -89,12 +82,13 @@ def test_the_command_lists_the_tasks(
     assert {("1", "init"), ("2", "kthreadd")} <= listed
 
 
+@FOUR_LEVELS
 def test_every_plugin_says_what_it_says_with_the_debug_package(
-    machine: Capture, universal: Path, tmp_path: Path
+    capture: Capture, universal: Path, tmp_path: Path
 ) -> None:
     dump, theirs = universal / "vmcore", tmp_path / "theirs"
     theirs.mkdir()
-    vmlinux = debug_vmlinux(machine.recipe.kernel)
+    vmlinux = debug_vmlinux(capture.recipe.kernel)
     script = _HERE / "isf_reference.py"
     tools.run([sys.executable, script, dump, vmlinux, theirs / "linux.json"], dump)
     found, wanted = (
@@ -107,7 +101,7 @@ def test_every_plugin_says_what_it_says_with_the_debug_package(
     failed = {name: said["error"] for name, said in found.items() if said["error"]}
     assert {name for name in telling if not found[name]["rows"]} <= failed.keys()
     # volatility3 2.28 does not know all of 7.x: a module's taints, for one
-    is_known = kernel(machine.recipe.kernel).series < (7, 0)
+    is_known = kernel(capture.recipe.kernel).series < (7, 0)
     assert failed.keys() <= {"linux.sockscan.Sockscan"} or not is_known, failed
     assert len(failed) < len(found) // 3
 
@@ -130,12 +124,16 @@ def _run_plugins(where: Path, symbols: Path, dump: Path) -> dict[str, Any]:
 
 
 @only("kexec")
-def test_it_cannot_follow_five_levels_of_page_tables(capture: Capture, tmp_path: Path) -> None:
-    universal = ("--layout", "universal")
-    with mounted(tmp_path, *universal, capture.config) as tree:
-        assert _vol(tmp_path, tree, tree / "vmcore", "linux.pslist") == []
+def test_it_follows_five_levels_of_page_tables_with_a_layer_that_it_lacks(
+    capture: Capture, universal: Path, tmp_path: Path
+) -> None:
+    dump, layer = universal / "vmcore", ("-p", universal / "volatility3")
+    assert _vol(tmp_path, universal, dump, "linux.pslist") == []
+    rows = _vol(tmp_path, universal, dump, "linux.psaux", *layer)
+    _check_tasks(capture, rows)
+    assert [row["ARGS"] for row in rows if row["PID"] == 1] == ["/bin/sh /init"]  # user space's
 
-    report = json.loads(vmcorefs("check", "--json", *universal, capture.config))
+    report = json.loads(vmcorefs("check", "--json", "--layout", "universal", capture.config))
     (said,) = (tool for tool in report["tools"] if tool["tool"] == "volatility3")
     assert said["opens"] == "yes, but"
     assert "and this kernel's have 5" in said["objections"][0]["rule"]

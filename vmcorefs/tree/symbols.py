@@ -17,6 +17,7 @@ from vmcorefs.errors import ConfigError, VmcorefsError
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.debug.debug_modules import DebugModules
 from vmcorefs.kernel.debug.debug_vmlinux import recover_vmlinux
+from vmcorefs.kernel.debug.five_levels import FIVE_LEVELS
 from vmcorefs.kernel.debug.installed import fetch_vmlinux, find_gdb_scripts, find_vmlinux
 from vmcorefs.kernel.debug.isf import isf_name, recover_isf
 from vmcorefs.kernel.kernel import Kernel
@@ -79,7 +80,7 @@ class KernelSymbols:
 
     def make_isf(self) -> bytes:
         """volatility3's symbol file of the kernel."""
-        return recover_isf(self.kernel, self.symbols, self._available)
+        return recover_isf(self.kernel, self.symbols, self.modules, self._available)
 
 
 def find_symbol_file(image: MemoryImage) -> str | None:
@@ -121,6 +122,8 @@ def symbol_files(image: MemoryImage, symbols: KernelSymbols, location: str) -> I
         yield text_file("vmlinux", symbols.make_vmlinux)
         if kernel.machine == EM_X86_64:  # volatility3 knows no other page tables of Linux
             yield text_file(f"volatility3/linux/{isf_name(kernel)}", symbols.make_isf)
+            if kernel.vmcoreinfo.values.get("NUMBER(pgtable_l5_enabled)", "0") != "0":
+                yield text_file("volatility3/five_levels.py", lambda: FIVE_LEVELS)
     elif vmlinux is None:
         return
     scripts = find_gdb_scripts(kernel.vmcoreinfo)

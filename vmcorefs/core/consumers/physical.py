@@ -99,7 +99,7 @@ def _volatility_walks_four_levels(dump: DumpHeaders) -> Iterator[Objection]:
             "it walks page tables of 4 levels, and this kernel's have 5: it finds no tasks",
             f"{_VOLATILITY}/intel.py Intel32e; volatilityfoundation/volatility3#1938; seen: no rows"
             " of linux.pslist from 2.28.2",
-            "crash, drgn or gdb",
+            "crash, drgn or gdb; or the layer in the tree: vol -p TREE/volatility3",
         )
 
 

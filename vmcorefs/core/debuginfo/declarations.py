@@ -54,7 +54,7 @@ def declare(types: TypeTable, sizes: Mapping[str, int]) -> tuple[TypeTable, dict
     for name, declarations in VARIABLES.items():
         if name in sizes:
             choices = (declarations,) if isinstance(declarations, str) else declarations
-            rows = (_resolve(types, choice, sizes[name], added) for choice in choices)
+            rows = (_resolve(types, choice, name, sizes, added) for choice in choices)
             found = next((row for row in rows if row is not None), None)
             if found is not None:
                 declared[name] = found
@@ -73,14 +73,17 @@ def parse(declaration: str) -> tuple[str | None, str, str, list[str]]:
     return match[1], match[2], match[3], re.findall(r"\[(.*?)\]", match[4])
 
 
-def _resolve(types: TypeTable, declaration: str, size: int, added: list[_New]) -> int | None:
-    """The row of a C type of at most ``size`` bytes, or None."""
+def _resolve(
+    types: TypeTable, declaration: str, variable: str, sizes: Mapping[str, int], added: list[_New]
+) -> int | None:
+    """The row of a C type of at most the bytes that a variable has, or None."""
+    size = sizes[variable]
     tag, name, stars, bounds = parse(declaration)
     row = 0 if name == "void" else _find(types, tag, name)
     if row is None:
         return None
     width = _POINTER_SIZE if stars else _size_of(types, row)
-    counts = [_count(types, bound) for bound in bounds]
+    counts = [_count(types, bound, sizes) for bound in bounds]
     known = width * math.prod(max(count, 1) for count in counts)
     if 0 in counts or known > size or (_FITTING in counts and not known):
         return None
@@ -100,13 +103,15 @@ def _find(types: TypeTable, tag: str | None, name: str) -> int | None:
     return types.find(_CLANG[name], Kind.INT) if row is None and name in _CLANG else row
 
 
-def _count(types: TypeTable, bound: str) -> int:
-    """The number of elements that a bound means: ``_FITTING``, or 0 if BTF does not have it."""
+def _count(types: TypeTable, bound: str, sizes: Mapping[str, int]) -> int:
+    """The number of elements that a bound means: ``_FITTING``, or 0 if it is not known."""
     if bound.isdecimal() or not bound:
         return int(bound or _FITTING)
     if bound.startswith("enum "):
         row = _find(types, *bound.split())
         return 0 if row is None else int(types.count[row])
+    if bound in VARIABLES:
+        return sizes.get(bound, 0) // _POINTER_SIZE
     return _enumerator(types, bound)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 from collections.abc import Sequence
 from enum import IntEnum
 from typing import Final
@@ -44,6 +45,7 @@ class At(IntEnum):
     LOCATION = 0x02
     NAME = 0x03
     BYTE_SIZE = 0x0B
+    STMT_LIST = 0x10
     LOW_PC = 0x11
     HIGH_PC = 0x12
     LANGUAGE = 0x13
@@ -69,6 +71,7 @@ class Form(IntEnum):
     DATA1 = 0x0B
     STRP = 0x0E
     REF4 = 0x13
+    SEC_OFFSET = 0x17
     EXPRLOC = 0x18
     FLAG_PRESENT = 0x19
 
@@ -80,6 +83,7 @@ _WIDTHS: Final = {
     Form.DATA1: "u1",
     Form.STRP: "u4",
     Form.REF4: "u4",
+    Form.SEC_OFFSET: "u4",
     Form.EXPRLOC: "u8",
 }
 _STATIC_ADDRESS: Final = np.uint16(0x0309)  # an expression of 9 bytes: DW_OP_addr and an address
@@ -244,6 +248,17 @@ class DieStream:
 
 
 _HEADER: Final = ("u4", "u2", "u4", "u1")  # length, version, where abbreviations are, address size
+
+
+def pack_lines(files: Sequence[str], byte_order: ByteOrder) -> bytes:
+    """``.debug_line`` of a unit of which no lines are known, but source files are (6.2.4)."""
+    listed = b"".join(name.encode() + b"\0\0\0\0" for name in files)
+    after = bytes((1, 1, 1, 0, 1, len(_OPERANDS) + 1, *_OPERANDS)) + b"\0" + listed + b"\0"
+    header = struct.pack(byte_order + "HI", _VERSION, len(after))
+    return struct.pack(byte_order + "I", len(header + after)) + header + after
+
+
+_OPERANDS: Final = (0, 1, 1, 1, 1, 0, 0, 0, 1, 0, 0, 1)  # of each standard opcode (6.2.5.2)
 
 
 def _entry_dtype(

@@ -13,7 +13,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from vmcorefs.core.debuginfo.dies import At, Attribute, DieStream, Entries, Form, Tag
+from vmcorefs.core.debuginfo.dies import At, Attribute, DieStream, Entries, Form, Tag, pack_lines
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.structures.btf_table import Kind, Rows, TypeTable
 
@@ -49,6 +49,7 @@ class Places(msgspec.Struct, frozen=True):
         constants: Values of ``int`` variables that the compiler has left no place for.
         code: Where code begins, and how many bytes it is.
         unit: The name of the file that the code is of.
+        sources: Names of source files, for readers that look a variable up by one.
     """
 
     functions: Mapping[str, tuple[int, int]]
@@ -56,14 +57,16 @@ class Places(msgspec.Struct, frozen=True):
     constants: Mapping[str, int]
     code: tuple[int, int]
     unit: str = "vmlinux"
+    sources: tuple[str, ...] = ()
 
 
 class Dwarf(msgspec.Struct, frozen=True, eq=False):
-    """The contents of the sections ``.debug_info``, ``.debug_abbrev`` and ``.debug_str``."""
+    """The contents of ``.debug_info``, ``.debug_abbrev``, ``.debug_str`` and ``.debug_line``."""
 
     entries: Entries
     abbrev: bytes
     strings: bytes
+    lines: bytes
 
 
 def make_dwarf(
@@ -108,7 +111,7 @@ class _Writer:
         self.meant = types.referred(Kind.TYPE_TAG)
         self._char_is_signed = char_is_signed
         self._strings = bytearray(types.strings)
-        self._code, self._unit = places.code, places.unit
+        self._code, self._unit, self._sources = places.code, places.unit, places.sources
         self._functions = self._find(Kind.FUNC, places.functions)
         self._variables = self._find(Kind.VAR, places.variables)
         described = {types.text(int(types.name[row])) for row in self._variables}
@@ -164,7 +167,8 @@ class _Writer:
         self._add_constants()
         strings = self._stream.pack_strings(bytes(self._strings))
         entries = self._stream.pack(byte_order, self.place)
-        return Dwarf(entries, self._stream.pack_abbreviations(), strings)
+        lines = pack_lines(self._sources, byte_order)
+        return Dwarf(entries, self._stream.pack_abbreviations(), strings, lines)
 
     def _name(self, rows: Rows) -> Attribute:
         return Attribute(At.NAME, Form.STRP, self.types.name[rows], optional=True)
@@ -184,6 +188,7 @@ class _Writer:
             Attribute(At.NAME, Form.STRP, self._string(self._unit)),
             Attribute(At.LOW_PC, Form.ADDR, np.array([start], dtype=np.uint64)),
             Attribute(At.HIGH_PC, Form.DATA8, size),
+            Attribute(At.STMT_LIST, Form.SEC_OFFSET, 0),
         ]
         self._stream.add(Tag.COMPILE_UNIT, np.zeros(1, dtype=np.int64), attributes, children=True)
 

@@ -131,6 +131,7 @@ class Contents(msgspec.Struct, frozen=True, eq=False):
             yield Section(DEBUG_INFO, SHT_PROGBITS, content=self.dwarf.entries.info)
             yield Section(".debug_abbrev", SHT_PROGBITS, content=self.dwarf.abbrev)
             yield Section(".debug_str", SHT_PROGBITS, content=self.dwarf.strings)
+            yield Section(".debug_line", SHT_PROGBITS, content=self.dwarf.lines)
 
 
 def make_file(

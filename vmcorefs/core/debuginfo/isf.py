@@ -8,13 +8,14 @@ and a structure without a name has that of its typedef.
 from __future__ import annotations
 
 import base64
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 import numpy as np
 
-from vmcorefs.core.structures.btf_table import MODIFIERS, Kind, TypeTable
+from vmcorefs.core.structures.btf_table import MODIFIERS, Kind, Rows, TypeTable
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.errors import FormatError
 
@@ -52,75 +53,131 @@ class _Field(msgspec.Struct, frozen=True, omit_defaults=True):
     anonymous: bool = False
 
 
+class ModuleTypes(msgspec.Struct, frozen=True, eq=False):
+    """What a module has besides the kernel's types.
+
+    Attributes:
+        module: Its name.
+        table: The kernel's types, and behind them the module's.
+        first: The first row of those.
+    """
+
+    module: str
+    table: TypeTable
+    first: int
+
+
 class _Symbol(msgspec.Struct, frozen=True, omit_defaults=True):
     address: int
     type: _Type
     constant_data: str | None = None
 
 
-def make_isf(
-    types: TypeTable,
-    symbols: SymbolTable,
-    declared: Mapping[str, int],
-    banner: bytes,
-    *,
-    char_is_signed: bool,
-) -> bytes:
-    """Describe all types and symbols of a little-endian kernel of 64 bits.
+class SymbolFile:
+    """The file of a little-endian kernel of 64 bits, as far as it is made.
 
     Args:
         types: The kernel's BTF.
-        symbols: Its symbols, at their link addresses: volatility3 moves them by what it finds.
-        declared: The types, by row, of variables that BTF does not describe.
-        banner: ``linux_banner``, newline included: volatility3 searches memory for it.
         char_is_signed: Whether ``char`` is; BTF does not say.
 
     Raises:
         FormatError: if a type or a name of the BTF is beyond what a kernel has.
     """
-    described = _Types(types, char_is_signed=char_is_signed)
-    parts = {
-        "metadata": msgspec.json.encode(_METADATA),
-        "base_types": _pack(described.base_types().items()),
-        "enums": _pack(described.enumerations()),
-        "user_types": _pack(described.aggregates()),
-        "symbols": _pack(_symbols(described, symbols, declared, banner)),
-    }
-    return _join(parts.items())
+
+    def __init__(self, types: TypeTable, *, char_is_signed: bool) -> None:
+        self._own = _Types(types, char_is_signed=char_is_signed)
+        self._parts = {name: bytearray() for name in ("base_types", "enums", "user_types")}
+        self._add(self._own)
+
+    def add_module(self, types: ModuleTypes) -> None:
+        """Describe the types of a module; a name that another type has already gets an ending.
+
+        Raises:
+            FormatError: as for the kernel's; nothing of the module has been added then.
+        """
+        self._add(self._own.followed_by(types))
+
+    def _add(self, types: _Types) -> None:
+        sorts = (types.base_types().items(), types.enumerations(), types.aggregates())
+        made = dict(zip(self._parts, map(_pack, sorts), strict=True))
+        for name, text in made.items():
+            _check_length(len(self._parts[name]) + len(text))
+        for name, text in made.items():
+            self._parts[name] += (b"," if self._parts[name] and text else b"") + text
+
+    def finish(self, symbols: SymbolTable, declared: Mapping[str, int], banner: bytes) -> bytes:
+        """The whole file.
+
+        Args:
+            symbols: The kernel's, at their link addresses: volatility3 moves them by what it finds.
+            declared: The types, by row, of variables that BTF does not describe.
+            banner: ``linux_banner``, newline included: volatility3 searches memory for it.
+
+        Raises:
+            FormatError: if a name is beyond what a kernel has.
+        """
+        parts = {**self._parts, "symbols": _pack(_symbols(self._own, symbols, declared, banner))}
+        texts = [b'"%b":{%b}' % (name.encode(), bytes(text)) for name, text in parts.items()]
+        return b'{"metadata":%b,%b}' % (msgspec.json.encode(_METADATA), b",".join(texts))
 
 
-def _pack(entries: Iterable[tuple[str, Any]]) -> bytes:
-    """An object of JSON, entry by entry: none of them holds much memory for long."""
-    encoder = msgspec.json.Encoder()
-    return _join((name, encoder.encode(value)) for name, value in entries)
-
-
-def _join(entries: Iterable[tuple[str, bytes]]) -> bytes:
-    text = bytearray(b"{")
+def _pack(entries: Iterable[tuple[str, Any]]) -> bytearray:
+    """What is between the braces of an object of JSON; no entry holds much memory for long."""
+    encode = msgspec.json.Encoder().encode
+    text = bytearray()
     for name, value in entries:
-        text += b"," if len(text) > 1 else b""
-        text += msgspec.json.encode(name) + b":" + value
-        if len(text) > _MAX_TEXT:
-            raise FormatError(f"BTF: what it says has more than {_MAX_TEXT} bytes")
-    return bytes(text + b"}")
+        text += b"," if text else b""
+        text += encode(name) + b":" + encode(value)
+        _check_length(len(text))
+    return text
+
+
+def _check_length(length: int) -> None:
+    if length > _MAX_TEXT:
+        raise FormatError(f"BTF: what it says has more than {_MAX_TEXT} bytes")
 
 
 class _Types:
-    """The types of one kernel.
+    """The types of one kernel, or those that a module has besides.
 
     Attributes:
         table: BTF.
+        integers: Of each size and sign, an integer; shared by all that one file has.
+        taken: Names by sort; shared likewise.
     """
 
-    def __init__(self, table: TypeTable, *, char_is_signed: bool) -> None:
+    def __init__(
+        self,
+        table: TypeTable,
+        *,
+        char_is_signed: bool,
+        kernel: _Types | None = None,
+        first: int = 0,
+        ending: str = "",
+    ) -> None:
         self.table = table
         self._char_is_signed = char_is_signed
+        self._kernel, self._first, self._ending = kernel, first, ending
         self._meant = table.referred(*MODIFIERS)
         self._check_nesting()
         self._names: dict[int, str] = {}
-        self._labels = self._label()
         self._described: dict[int, _Type] = {}
-        self._integers: dict[tuple[int, bool], str] = {}
+        self.integers: dict[tuple[int, bool], str] = kernel.integers if kernel else {}
+        self.taken: dict[str, set[str]] = kernel.taken if kernel else defaultdict(set)
+        self._labels = self._label()
+
+    def followed_by(self, own: ModuleTypes) -> _Types:
+        """The types of a module; what it has of the kernel's is called as it is here."""
+        return _Types(
+            own.table,
+            char_is_signed=self._char_is_signed,
+            kernel=self,
+            first=own.first,
+            ending=f".{own.module}",
+        )
+
+    def _own(self, *kinds: Kind) -> Rows:
+        return self.table.of_kind(*kinds, first=self._first)
 
     def _check_nesting(self) -> None:
         """Refuse a pointer that leads to itself: each is written with all that it leads to."""
@@ -154,25 +211,27 @@ class _Types:
         """
         table = self.table
         typedefs: dict[int, list[int]] = {}
-        rows = table.of_kind(Kind.TYPEDEF)
+        rows = self._own(Kind.TYPEDEF)
         targets = table.referred(Kind.TYPE_TAG)[table.target[rows]]
         for target, name in zip(targets.tolist(), table.name[rows].tolist(), strict=True):
             typedefs.setdefault(target, []).append(name)
         labels: dict[int, list[str]] = {}
-        for kinds in ((*_AGGREGATES,), _ENUMERATIONS):
-            rows = table.of_kind(*kinds)
+        for sort, kinds in (("aggregates", tuple(_AGGREGATES)), ("enumerations", _ENUMERATIONS)):
+            rows = self._own(*kinds)
             rows = rows[np.argsort(table.name[rows] == 0, kind="stable")]  # tags before typedefs
-            taken: set[str] = set()
+            taken = self.taken[sort]
             for row, name in zip(rows.tolist(), table.name[rows].tolist(), strict=True):
                 names = map(self.name, [name] if name else typedefs.get(row, []))
                 found = [name for name in dict.fromkeys(names) if name and name not in taken]
-                labels[row] = found or [f"{self.name(name) or 'unnamed'}.{row}"]
+                labels[row] = found or [f"{self.name(name) or 'unnamed'}.{row}{self._ending}"]
                 taken.update(labels[row])
         return labels
 
     def describe(self, row: int) -> _Type:
         """How a reference to a type is written."""
         row = int(self._meant[row])
+        if self._kernel is not None and row < self._first:
+            return self._kernel.describe(row)
         found = self._described.get(row)
         if found is None:
             found = self._described[row] = self._describe(row)
@@ -204,12 +263,11 @@ class _Types:
     def base_types(self) -> dict[str, dict[str, Any]]:
         """Integers and the like; of each size there is one for enumerations."""
         table = self.table
-        rows = table.of_kind(Kind.INT, Kind.FLOAT)
         result: dict[str, dict[str, Any]] = {
             "void": _base_type(0, "void", is_signed=False),
             "pointer": _base_type(_POINTER_SIZE, "int", is_signed=False),
         }
-        for row in rows.tolist():
+        for row in self._own(Kind.INT, Kind.FLOAT).tolist():
             name, size = self.name(int(table.name[row])), int(table.target[row])
             kind, is_signed = "float", True
             if table.kind[row] == Kind.INT:
@@ -219,20 +277,23 @@ class _Types:
                     name == "char" and self._char_is_signed
                 )
                 if kind == "int":
-                    self._integers.setdefault((size, is_signed), name)
+                    self.integers.setdefault((size, is_signed), name)
             result.setdefault(name, _base_type(size, kind, is_signed=is_signed))
         for size in _SIZES:
             for is_signed in (False, True):
                 name = f"{'s' if is_signed else 'u'}{8 * size}"
-                if self._integers.setdefault((size, is_signed), name) == name:
+                if self.integers.setdefault((size, is_signed), name) == name:
                     result[name] = _base_type(size, "int", is_signed=is_signed)
-        return result
+        taken = self.taken["base types"]
+        new = {name: it for name, it in result.items() if name not in taken}
+        taken.update(new)
+        return new
 
     def enumerations(self) -> Iterator[tuple[str, dict[str, Any]]]:
         """Enumerations; ``base_types`` comes first."""
         table = self.table
         for kind in _ENUMERATIONS:
-            rows = table.of_kind(kind)
+            rows = self._own(kind)
             found = table.elements(rows)
             names = found.words[:, 0].tolist()
             values = table.enumerator_values(rows, found).tolist()
@@ -243,7 +304,7 @@ class _Types:
                     continue
                 some = values[start:end] if is_signed else [v % 2**64 for v in values[start:end]]
                 constants = dict(zip(map(self.name, names[start:end]), some, strict=True))
-                base = self._integers[size, is_signed]
+                base = self.integers[size, is_signed]
                 described = {"size": size, "base": base, "constants": constants}
                 yield from ((label, described) for label in self._labels[row])
 
@@ -251,7 +312,7 @@ class _Types:
         """Structures and unions."""
         table = self.table
         for kind, name in _AGGREGATES.items():
-            rows = table.of_kind(kind)
+            rows = self._own(kind)
             members = table.elements(rows)
             bits, offset = table.bit_fields(rows[members.owner], members.words)
             columns = (members.words[:, 0], members.words[:, 1], bits, offset)
@@ -273,8 +334,8 @@ class _Types:
                 "type": described,
             }
             return label, _Field(described, start)
-        is_inner = not name and int(self._meant[target]) in self._labels
-        return label, _Field(described, at // 8, is_inner and described["kind"] != "enum")
+        is_inner = not name and described["kind"] in _AGGREGATES.values()
+        return label, _Field(described, at // 8, is_inner)
 
     def _bit_place(self, target: int, bits: int, at: int) -> tuple[int, int]:
         """The byte of a bit-field's word, and where it starts in that, in bits."""

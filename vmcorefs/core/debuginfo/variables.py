@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Final
 
+SOURCES: Final = ("kernel/printk/printk.c",)
+"""Files by which readers name a variable: ``'printk.c'::prb``, of lx-dmesg."""
+
 VARIABLES: Final[Mapping[str, str | tuple[str, ...]]] = {
     # include/asm-generic/sections.h
     "_text": "char[]",
@@ -119,7 +122,7 @@ VARIABLES: Final[Mapping[str, str | tuple[str, ...]]] = {
     "nr_swap_pages": "atomic_long_t",
     "total_swap_pages": "long int",
     "swapper_spaces": "struct address_space*[]",
-    "nr_swapper_spaces": "unsigned int[]",
+    "nr_swapper_spaces": "unsigned int[swapper_spaces]",
     "huge_zero_page": "struct page*",
     "huge_zero_pfn": "long unsigned int",
     "hstates": "struct hstate[]",
@@ -227,5 +230,6 @@ VARIABLES: Final[Mapping[str, str | tuple[str, ...]]] = {
 """Name to C type, without qualifiers; of several, the first that the kernel has and that fits.
 
 ``struct {a b}`` has no name, but members ``a`` and ``b``. A number of elements may be an
-enumerator; ``enum NAME``, as many as that has; or nothing, as many as fit.
+enumerator; ``enum NAME``, as many as that has; a variable, as many as pointers fit into that; or
+nothing, as many as fit.
 """

@@ -10,14 +10,16 @@ from typing import Final
 
 from vmcorefs.core.debuginfo.dwarf import Dwarf, make_dwarf
 from vmcorefs.core.debuginfo.elf_file import PER_CPU, Contents, Section
+from vmcorefs.core.debuginfo.isf import ModuleTypes
 from vmcorefs.core.debuginfo.module import code_of, lay_out, make_module
 from vmcorefs.core.debuginfo.orc import read_module_frame
 from vmcorefs.core.debuginfo.reached import KernelTypes, keep_reached, prepare
-from vmcorefs.core.structures.btf_table import read_types
+from vmcorefs.core.structures.btf import MAX_BTF
+from vmcorefs.core.structures.btf_table import TypeTable, read_types
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.module_parts import ModuleParts, ModuleReader, OrcTables
 from vmcorefs.errors import FormatError, VmcorefsError
-from vmcorefs.kernel.debug.debug_vmlinux import NEEDED, has_signed_chars
+from vmcorefs.kernel.debug.debug_vmlinux import NEEDED, has_signed_chars, read_first_cpu
 from vmcorefs.kernel.debug.places import find_places
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.once import once
@@ -107,6 +109,26 @@ class DebugModules:
                 raise FormatError(f"modules: their files have more than {MAX_FILES} bytes")
         return made
 
+    def iter_types(self) -> Iterator[ModuleTypes]:
+        """The types of each module that has BTF; what cannot be had is left out and logged."""
+        try:
+            own, left = self._own_types, MAX_BTF
+            _ = self._btf_of
+        except VmcorefsError as error:
+            log.warning("modules: no types: %s", error)
+            return
+        for name, table in self.tables.items():
+            try:
+                data = self._read_types(table, own)
+                left -= len(data)
+                if left < 0:
+                    raise FormatError(f"those of all modules have more than {MAX_BTF} bytes")
+                types = read_types(data, self._kernel.byte_order, own)
+            except VmcorefsError as error:
+                log.warning("modules: %s: no types: %s", name, error)
+            else:
+                yield ModuleTypes(name, types, len(own))
+
     def _read(self, table: SymbolTable) -> ModuleParts:
         with self.lock:
             parts = self._parts.get(table.module)
@@ -117,12 +139,15 @@ class DebugModules:
     def _read_contents(self, name: str, sections: list[Section]) -> Iterator[tuple[str, bytes]]:
         """The bytes of sections; crash calls what is in one without bytes uninitialised data."""
         for section in sections:
-            if section.name == PER_CPU or _ZEROED.fullmatch(section.name):
+            if _ZEROED.fullmatch(section.name):
                 continue
             try:
                 if section.size > _MAX_SECTION:
                     raise FormatError(f"{section.size} bytes are more than {_MAX_SECTION}")
-                yield section.name, self._kernel.virtual.read(section.addr, section.size)
+                if section.name == PER_CPU:
+                    yield section.name, read_first_cpu(self._kernel, section.addr, section.size)
+                else:
+                    yield section.name, self._kernel.virtual.read(section.addr, section.size)
             except VmcorefsError as error:
                 log.warning("modules: %s: no bytes in %s: %s", name, section.name, error)
 
@@ -139,7 +164,7 @@ class DebugModules:
         name, kernel = table.module, self._kernel
         try:
             own = self._types
-            data = self._read_types(table, own)
+            data = self._read_types(table, own.types)
             types = keep_reached(own, read_types(data, kernel.byte_order, own.types))
         except VmcorefsError as error:
             log.warning("modules: %s: no types: %s", name, error)
@@ -153,12 +178,12 @@ class DebugModules:
             char_is_signed=has_signed_chars(kernel),
         )
 
-    def _read_types(self, table: SymbolTable, own: KernelTypes) -> bytes:
+    def _read_types(self, table: SymbolTable, own: TypeTable) -> bytes:
         at = self._btf_of.get(table.module_at)
         if at is None:
             raise FormatError("it has no BTF")
         # behind the kernel's names there is a NUL that is not its own
-        return self._reader.read_btf(at, len(own.types), len(own.types.strings) - 1)
+        return self._reader.read_btf(at, len(own), len(own.strings) - 1)
 
     @once
     def _reader(self) -> ModuleReader:
@@ -171,7 +196,11 @@ class DebugModules:
         return self._reader.find_btf(self._kernel.symbols)
 
     @once
-    def _types(self) -> KernelTypes:
+    def _own_types(self) -> TypeTable:
         if self._btf is None:
             raise FormatError("no BTF")
-        return prepare(read_types(self._btf, self._kernel.byte_order))
+        return read_types(self._btf, self._kernel.byte_order)
+
+    @once
+    def _types(self) -> KernelTypes:
+        return prepare(self._own_types)

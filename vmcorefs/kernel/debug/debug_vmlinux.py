@@ -13,6 +13,7 @@ from vmcorefs.core.debuginfo.dwarf import Dwarf, make_dwarf
 from vmcorefs.core.debuginfo.elf_file import PER_CPU, Contents
 from vmcorefs.core.debuginfo.frame_records import make_record_frame
 from vmcorefs.core.debuginfo.orc import read_debug_frame
+from vmcorefs.core.debuginfo.variables import SOURCES
 from vmcorefs.core.debuginfo.vmlinux import at_link_addresses, image_sections, make_vmlinux
 from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
 from vmcorefs.core.structures.btf_table import TypeTable, read_types
@@ -33,6 +34,8 @@ A capture kernel has less, and whoever lists the tree there must not cost the du
 _BUILD_ID = re.compile("([0-9a-f]{2}){8,64}")
 _MAX_SECTION = 1 << 27  # .text of distributions' kernels is 14 to 20 MiB
 _MAX_TABLE = 1 << 16  # of system calls: there are 470
+_FULL = {"sys_call_table": "", "taint_flags": "taint_flag"}
+"""Tables whose last element is not zero, and the structures that they are of; "": of pointers."""
 _ADDRESSES = 1 << 64
 _SECOND = 10**9  # in ns
 _MAX_HZ = 1200  # alpha's
@@ -86,16 +89,24 @@ def _read_contents(kernel: Kernel, linked: SymbolTable, offset: int) -> Iterator
             if size > _MAX_SECTION:
                 raise FormatError(f"{size} bytes are more than {_MAX_SECTION}")
             if name == PER_CPU:
-                yield name, _read_first_cpu(kernel, size)
+                yield name, read_first_cpu(kernel, kernel.symbol("__per_cpu_start"), size)
             else:
                 yield name, kernel.image.read(start + offset, size)
         except VmcorefsError as error:
             log.warning("vmlinux: no bytes in %s, readers take them from the dump: %s", name, error)
 
 
-def _read_first_cpu(kernel: Kernel, size: int) -> bytes:
-    """The per-CPU variables of CPU 0; what they began with is no longer in memory."""
-    start = kernel.symbol("__per_cpu_start")
+def read_first_cpu(kernel: Kernel, start: int, size: int) -> bytes:
+    """The per-CPU variables of CPU 0; what they began with is no longer in memory.
+
+    Args:
+        kernel: The kernel.
+        start: Where they begin in each CPU's area: a per-CPU address.
+        size: Bytes of them.
+
+    Raises:
+        VmcorefsError: if they cannot be read.
+    """
     moved = kernel.image.integer(kernel.symbol("__per_cpu_offset"), kernel.word_size)
     return kernel.virtual.read((start + moved) % _ADDRESSES, size)
 
@@ -129,7 +140,7 @@ def _describe_types(kernel: Kernel, linked: SymbolTable, btf: bytes | None) -> D
         code = start, max((linked.lookup("_etext") or start) - start, 0)
         return make_dwarf(
             types,
-            find_places(linked, code, constants=_read_constants(kernel)),
+            find_places(linked, code, constants=_read_constants(kernel), sources=SOURCES),
             declared,
             byte_order=kernel.byte_order,
             char_is_signed=has_signed_chars(kernel),
@@ -163,10 +174,12 @@ def _known_sizes(kernel: Kernel, symbols: SymbolTable) -> dict[str, int]:
     sizes = {name: size for name, size in sizes_of(symbols).items() if counts[name] == 1}
     with suppress(VmcorefsError, KeyError):
         sizes["linux_banner"] = min(sizes["linux_banner"], len(kernel.banner) + 1)
-    with suppress(VmcorefsError, KeyError):  # what is behind it up to the next one is zero
-        room = min(sizes["sys_call_table"], _MAX_TABLE)
-        table = kernel.image.read(kernel.symbol("sys_call_table"), room).rstrip(b"\0")
-        sizes["sys_call_table"] = -(-len(table) // kernel.word_size) * kernel.word_size
+    for name, element in _FULL.items():  # what is behind them up to the next one is zero
+        with suppress(VmcorefsError, KeyError):
+            room = min(sizes[name], _MAX_TABLE)
+            width = kernel.structs(element)[element].size if element else kernel.word_size
+            table = kernel.image.read(kernel.symbol(name), room)
+            sizes[name] = -(-len(table.rstrip(b"\0")) // (width or 1)) * width
     return sizes
 
 

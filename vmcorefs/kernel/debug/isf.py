@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 import re
 
-from vmcorefs.core.debuginfo.isf import make_isf
+from vmcorefs.core.debuginfo.isf import SymbolFile
 from vmcorefs.core.debuginfo.vmlinux import at_link_addresses
 from vmcorefs.core.structures.kallsyms import find_tables
-from vmcorefs.errors import UnsupportedError
+from vmcorefs.errors import FormatError, UnsupportedError
+from vmcorefs.kernel.debug.debug_modules import DebugModules
 from vmcorefs.kernel.debug.debug_vmlinux import (
     NEEDED,
     has_signed_chars,
@@ -17,6 +19,8 @@ from vmcorefs.kernel.debug.debug_vmlinux import (
 from vmcorefs.kernel.debug.installed import build_id_of
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.symbols import Symbols
+
+log = logging.getLogger(__name__)
 
 _RELEASE = re.compile(r"[\w.+~-]{1,100}", re.ASCII)
 
@@ -29,12 +33,15 @@ def isf_name(kernel: Kernel) -> str:
     return "-".join(names or ["linux"]) + ".json"
 
 
-def recover_isf(kernel: Kernel, symbols: Symbols, available: int | None = None) -> bytes:
+def recover_isf(
+    kernel: Kernel, symbols: Symbols, modules: DebugModules, available: int | None = None
+) -> bytes:
     """The symbol file: types, symbols, the types of well-known variables, the banner.
 
     Args:
         kernel: The kernel, of x86-64.
         symbols: Its symbols.
+        modules: Its modules, whose types are in the file too.
         available: Bytes of memory that this machine has left, if that is known.
 
     Raises:
@@ -50,4 +57,10 @@ def recover_isf(kernel: Kernel, symbols: Symbols, available: int | None = None) 
     own = symbols.kernel.with_others(find_tables(kernel.vmcoreinfo, kernel.image))
     linked = at_link_addresses(own, kernel_offset(kernel))
     types, declared = read_declared(kernel, linked, symbols.btf)
-    return make_isf(types, linked, declared, banner, char_is_signed=has_signed_chars(kernel))
+    made = SymbolFile(types, char_is_signed=has_signed_chars(kernel))
+    for module in modules.iter_types():
+        try:
+            made.add_module(module)
+        except FormatError as error:
+            log.warning("volatility3: %s: no types: %s", module.module, error)
+    return made.finish(linked, declared, banner)

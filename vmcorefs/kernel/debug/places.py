@@ -25,6 +25,7 @@ def find_places(
     ends: Sequence[int] = (),
     constants: Mapping[str, int] = {},
     unit: str = "vmlinux",
+    sources: tuple[str, ...] = (),
 ) -> Places:
     """Where functions and variables are, by name.
 
@@ -34,6 +35,7 @@ def find_places(
         ends: Where sections end.
         constants: Values of variables that the compiler has left no place for.
         unit: The name of the file that the code is of.
+        sources: Names of source files.
     """
     sizes = sizes_of(symbols, ends)
     functions: dict[str, tuple[int, int]] = {}
@@ -49,4 +51,4 @@ def find_places(
             functions[name] = address, sizes[name]
     for name in repeated:
         del functions[name]
-    return Places(functions, variables, constants, code, unit)
+    return Places(functions, variables, constants, code, unit, sources)

@@ -30,7 +30,7 @@ def declared(
 ) -> list[object]:
     """What a variable is, from the outside to the inside; nothing if it is left out."""
     monkeypatch.setattr(declarations, "VARIABLES", {"here": declaration, "elsewhere": "int"})
-    table, found = declare(types(), {"here": size})
+    table, found = declare(types(), {"here": size, "elsewhere": 24})
     row, told = found.get("here"), list[object]()
     while row is not None:
         kind = Kind(int(table.kind[row]))
@@ -58,6 +58,7 @@ def declared(
         ("long unsigned int[65][]", 65 * 16 + 24, [65, 2, "long unsigned int"]),
         ("struct list_head[NR_SOFTIRQS]", 192, [10, "list_head"]),
         ("unsigned char[enum maple_type]", 32, [2, "unsigned char"]),
+        ("unsigned char[elsewhere]", 8, [3, "unsigned char"]),
         ("struct {seq timekeeper}", 64, [24]),
         ("three", 48, ["three"]),
         (("struct tk_data", "struct {seq timekeeper}"), 24, [24]),
@@ -82,6 +83,7 @@ def test_a_declaration(
         ("long unsigned int[3]", 23),
         ("struct list_head[NR_OF_NOTHING]", 4096),
         ("unsigned char[enum nothing]", 4096),
+        ("unsigned char[elsewhere]", 2),
         ("struct {seq tk}", 64),
         ("struct absent", 64),
         ("struct absent*", 8),

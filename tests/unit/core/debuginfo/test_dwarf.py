@@ -52,7 +52,7 @@ def read(
     """The entries below the unit, of DWARF made of BTF."""
     order: ByteOrder = btf.byte_order
     types, declared = declare(read_types(btf.finish(), order), sizes)
-    places = Places(functions, variables, constants, CODE)
+    places = Places(functions, variables, constants, CODE, sources=("kernel/printk/printk.c",))
     dwarf = make_dwarf(types, places, declared, byte_order=order, char_is_signed=char_is_signed)
     table = SymbolTable(np.array([T], dtype=np.uint64), "T", ("_stext",))
     data = make_vmlinux(table, Contents(dwarf=dwarf), machine=62, byte_order=order)
@@ -61,6 +61,10 @@ def read(
     top = unit.get_top_DIE()
     assert top.attributes["DW_AT_low_pc"].value == CODE[0]
     assert top.attributes["DW_AT_high_pc"].value == CODE[1]
+    lines = info.line_program_for_CU(unit)
+    assert lines is not None
+    assert [file.name for file in lines.header["file_entry"]] == [b"kernel/printk/printk.c"]
+    assert lines.get_entries() == []
     return list(top.iter_children())
 
 

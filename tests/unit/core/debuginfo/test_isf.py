@@ -26,7 +26,7 @@ from tests.builders.btf import (
 )
 from tests.builders.kallsyms import make_table
 from vmcorefs.core.debuginfo import isf
-from vmcorefs.core.debuginfo.isf import make_isf
+from vmcorefs.core.debuginfo.isf import ModuleTypes, SymbolFile
 from vmcorefs.core.structures.btf_table import read_types
 from vmcorefs.errors import FormatError
 
@@ -41,8 +41,8 @@ def read(
 ) -> dict[str, Any]:
     """The file, decoded."""
     types, table = read_types(btf.finish(), "<"), make_table(SYMBOLS)
-    made = make_isf(types, table, declared, BANNER, char_is_signed=char_is_signed)
-    result: dict[str, Any] = json.loads(made)
+    made = SymbolFile(types, char_is_signed=char_is_signed)
+    result: dict[str, Any] = json.loads(made.finish(table, declared, BANNER))
     return result
 
 
@@ -204,6 +204,45 @@ def test_what_is_only_declared_is_named() -> None:
     assert said.keys() == {"box"}
     pointer = said["box"]["fields"]["it"]["type"]
     assert pointer["subtype"] == {"kind": "union", "name": "hidden"}
+
+
+def test_modules_go_on_where_the_kernel_ends() -> None:
+    btf = with_int()
+    btf.add_struct("list", 4, [("head", 1, 0)])
+    own = read_types(btf.finish(), "<")
+    file = SymbolFile(own, char_is_signed=True)
+    first, names = len(own), len(btf.strings)
+    for module, size in (("ext4", 8), ("xfs", 16)):
+        more = Writer(names=names)
+        more.add_struct("list", size, [("inner", 2, 0), ("other", first + 1, 32)])
+        more.add_list(ENUM, f"{module}_mode", 4, [("ON", 1)])
+        more.add(INT, "int", 4, [1 << 24 | 32])
+        more.add(INT, f"{module}_int", 2, [16])
+        file.add_module(ModuleTypes(module, read_types(more.finish(), "<", own), first))
+    text = file.finish(make_table(SYMBOLS), {}, BANNER)
+    said = json.loads(text)
+
+    sizes = {name: each["size"] for name, each in said["user_types"].items()}
+    assert sizes == {"list": 4, f"list.{first}.ext4": 8, f"list.{first}.xfs": 16}
+    assert said["user_types"][f"list.{first}.xfs"]["fields"] == {
+        "inner": {"type": {"kind": "struct", "name": "list"}, "offset": 0},
+        "other": {"type": {"kind": "enum", "name": "xfs_mode"}, "offset": 4},
+    }
+    assert said["enums"].keys() == {"ext4_mode", "xfs_mode"}
+    assert said["base_types"].keys() >= {"int", "ext4_int", "xfs_int"}
+    assert text.count(b'"int":{') == 1
+
+
+def test_a_module_that_cannot_be_described_leaves_nothing() -> None:
+    btf = with_int()
+    own = read_types(btf.finish(), "<")
+    file = SymbolFile(own, char_is_signed=True)
+    more = Writer(names=len(btf.strings))
+    more.add_struct("fine", 4, [("number", 1, 0)])
+    more.add_struct("torn", 4, [("x" * 513, 1, 0)])
+    with pytest.raises(FormatError, match="is longer than 512"):
+        file.add_module(ModuleTypes("ext4", read_types(more.finish(), "<", own), len(own)))
+    assert json.loads(file.finish(make_table(SYMBOLS), {}, BANNER))["user_types"] == {}
 
 
 def test_a_pointer_to_itself_is_refused() -> None:

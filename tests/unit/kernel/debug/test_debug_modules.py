@@ -13,7 +13,7 @@ from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
 
 from tests.builders.btf import FUNC, FUNC_PROTO, PTR, Writer
-from tests.builders.module_parts import ARCH, BTF_MODULES, CODE, DATA, SYMBOLS, PartsMachine
+from tests.builders.module_parts import ARCH, BTF_MODULES, CODE, DATA, PERCPU, SYMBOLS, PartsMachine
 from tests.builders.modules import BASE, HEAD
 from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
@@ -26,7 +26,12 @@ from vmcorefs.kernel.debug.debug_vmlinux import NEEDED
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.symbols import find_symbols
 
-OWN = SymbolTable(np.array([HEAD, BTF_MODULES], dtype=np.uint64), "dd", ("modules", "btf_modules"))
+OFFSETS = BASE + 0xE000
+OWN = SymbolTable(
+    np.array([HEAD, BTF_MODULES, OFFSETS], dtype=np.uint64),
+    "ddd",
+    ("modules", "btf_modules", "__per_cpu_offset"),
+)
 LONG, TYPES = 1, 16  # of the kernel's types: one, and how many
 
 
@@ -54,6 +59,9 @@ def modules(made: PartsMachine, available: int | None = None) -> DebugModules:
     memory = KernelMemory(made.read, "<", 8)
     kernel = SimpleNamespace(
         virtual=memory,
+        image=memory,
+        word_size=8,
+        symbol=OWN.require,
         symbols=OWN,
         machine=EM_X86_64,
         byte_order="<",
@@ -91,6 +99,20 @@ def test_types_functions_and_code(*, newer: bool) -> None:
     symtab = elf.get_section_by_name(".symtab")
     assert isinstance(symtab, SymbolTableSection)
     assert symtab.get_symbol_by_name("ext4_data") is not None
+
+
+def test_per_cpu_variables_are_those_of_cpu_0() -> None:
+    made = PartsMachine()
+    at = made.add("ext4", [*SYMBOLS, (0x34010, "a", "ext4_counters")], {})
+    made.dress(at)
+    made.put(at + PERCPU, "QI", 0x34000, 0x40)
+    area = made.store(b"cpu 0".ljust(0x40, b"\0"))
+    made.put(OFFSETS - BASE, "Q", (BASE + area - 0x34000) % 2**64)
+
+    section = make(made).get_section_by_name(".data..percpu")
+
+    assert section is not None
+    assert section.data() == b"cpu 0".ljust(0x40, b"\0")
 
 
 def test_sections_for_a_command_line() -> None:
@@ -135,6 +157,23 @@ def test_without_btf_there_are_symbols(caplog: pytest.LogCaptureFixture) -> None
     assert elf.get_section_by_name(".debug_info") is None
     assert elf.get_section_by_name(".symtab") is not None
     assert "modules: ext4: no types: it has no BTF" in caplog.text
+
+
+def test_the_types_of_all_modules(
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, _ = machine()
+    made.add("xfs", [], {})
+
+    with caplog.at_level(logging.WARNING):
+        (own,) = modules(made).iter_types()
+        monkeypatch.setattr(debug_modules, "MAX_BTF", 100)
+        assert list(modules(made).iter_types()) == []
+
+    assert (own.module, own.first) == ("ext4", TYPES)
+    assert own.table.text(int(own.table.name[TYPES])) == "ext4_inode"
+    assert "modules: xfs: no types: it has no BTF" in caplog.text
+    assert "modules: ext4: no types: those of all modules have more than 100 bytes" in caplog.text
 
 
 def test_types_that_contradict_the_kernels_are_left_out(caplog: pytest.LogCaptureFixture) -> None:

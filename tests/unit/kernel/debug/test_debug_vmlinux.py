@@ -192,16 +192,21 @@ def test_how_large_variables_are() -> None:
         (T + 0x1000, "D", "modules"),
         (T + 0x1010, "d", "debug"),
         (T + 0x1020, "d", "debug"),
-        (T + 0x1030, "B", "_end"),
+        (T + 0x1040, "R", "taint_flags"),
+        (T + 0x2000, "B", "_end"),
     ]
     table = b"".join((T + 16 * n).to_bytes(8, "little") for n in range(1, 11))
+    flags = b"P".ljust(136, b"\0") + b"T"  # a structure has 136 bytes here
+    memory = {T: table, T + 0x1040: flags}
+    symbols = {"sys_call_table": T, "taint_flags": T + 0x1040}
 
-    sizes = _known_sizes(kernel({T: table}, {"sys_call_table": T}), make_table(rows))
+    sizes = _known_sizes(kernel(memory, symbols), make_table(rows))
 
     assert sizes == {
         "sys_call_table": 10 * 8,
         "linux_banner": len("Linux version 6.1.0 (gcc) #1\n\0"),
         "modules": 0x10,
+        "taint_flags": 2 * 136,
         "_end": 0,
     }
 

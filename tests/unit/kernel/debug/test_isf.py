@@ -13,6 +13,7 @@ from tests.builders.kallsyms import SYMBOLS, write_kernel
 from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
 from vmcorefs.errors import FormatError, UnsupportedError
+from vmcorefs.kernel.debug.debug_modules import DebugModules
 from vmcorefs.kernel.debug.debug_vmlinux import NEEDED
 from vmcorefs.kernel.debug.isf import isf_name, recover_isf
 from vmcorefs.kernel.kernel import Kernel
@@ -21,6 +22,7 @@ from vmcorefs.kernel.symbols import Symbols
 BUILD_ID = "ab" * 20
 BANNER = b"Linux version 6.1.0 (me@here) #1\n"
 OFFSET = 0x1000000
+NO_MODULES = cast("DebugModules", SimpleNamespace(iter_types=lambda: ()))
 
 
 @pytest.mark.parametrize(
@@ -63,7 +65,7 @@ def dead() -> tuple[Kernel, Symbols]:
 def test_addresses_are_those_that_the_kernel_was_linked_at() -> None:
     kernel, symbols = dead()
 
-    said = json.loads(recover_isf(kernel, symbols, NEEDED))["symbols"]
+    said = json.loads(recover_isf(kernel, symbols, NO_MODULES, NEEDED))["symbols"]
 
     names = ("_stext", "kallsyms_names", "kallsyms_markers")
     assert said.keys() >= {*names, "linux_banner"}
@@ -77,6 +79,6 @@ def test_addresses_are_those_that_the_kernel_was_linked_at() -> None:
 def test_what_lacks_is_said() -> None:
     kernel, symbols = dead()
     with pytest.raises(UnsupportedError, match="too little memory"):
-        recover_isf(kernel, symbols, NEEDED - 1)
+        recover_isf(kernel, symbols, NO_MODULES, NEEDED - 1)
     with pytest.raises(UnsupportedError, match="without the kernel's BTF"):
-        recover_isf(kernel, Symbols(symbols.kernel, (), None, ()))
+        recover_isf(kernel, Symbols(symbols.kernel, (), None, ()), NO_MODULES)
