@@ -60,11 +60,15 @@ def assert_dump_is_whole(outcome: Outcome, directory: Path, scratch: Path) -> No
     assert_dump_is_as_good_as(outcome.truth, directory / "vmcore", scratch)
 
 
-def assert_log_was_saved(dump: Path) -> None:
-    """The log goes first, and the report: they are there even where the rest is not."""
+def assert_log_was_saved(outcome: Outcome, dump: Path) -> None:
+    """The log goes first, then the report: they are there even where the rest is not."""
     log = (dump / "dmesg").read_text()
     assert "sysrq: Trigger a crash" in log
     assert "Kernel panic - not syncing: sysrq triggered crash" in log
+    if "no report: it was not made within" in outcome.panicked:
+        # QEMU emulates the processor here: beside other tests, a second may take a minute
+        assert not (dump / "report.json").exists()
+        return
     report = json.loads((dump / "report.json").read_text())
     assert report["crash"]["title"] == "kernel panic: sysrq triggered crash"
     assert "sysrq triggered crash" in (dump / "report.txt").read_text()
@@ -143,7 +147,7 @@ def test_a_full_target(outcome: Outcome) -> None:
     assert_ended_as_configured(outcome, 600)
     assert re.search(r"vmcorefs: .*to stay free \(\[keep\] free\)", outcome.panicked)
     dump = dump_in(outcome.files_on("lab-full"))
-    assert_log_was_saved(dump)
+    assert_log_was_saved(outcome, dump)
     assert not (dump / "summary.json").exists()
     assert not (dump / "vmcore").exists()
 
@@ -159,9 +163,9 @@ def test_a_saver_that_is_killed_in_the_middle(outcome: Outcome) -> None:
     assert console.event(outcome.said, "KILLED") is not None
     assert_ended_as_configured(outcome, 600)
     dump = dump_in(outcome.files("/var/crash"))
-    assert_log_was_saved(dump)
-    names = sorted(path.name for path in dump.iterdir())
-    assert names == ["dmesg", "report.json", "report.txt", "vmcore.incomplete"]
+    assert_log_was_saved(outcome, dump)
+    names = {path.name for path in dump.iterdir()} - {"report.json", "report.txt"}
+    assert names == {"dmesg", "vmcore.incomplete"}
 
 
 @looks_at(time_over)
@@ -177,7 +181,7 @@ def test_a_page_that_cannot_be_read(outcome: Outcome, tmp_path: Path) -> None:
     assert_ended_as_configured(outcome, 1200)
     assert re.search("vmcorefs: .*: 4096 bytes could not be read", outcome.panicked)
     dump = dump_in(outcome.files("/var/crash"))
-    assert_log_was_saved(dump)
+    assert_log_was_saved(outcome, dump)
     summary = json.loads((dump / "summary.json").read_text())
     assert summary["complete"] is False
     assert summary["lost_bytes"] == 4096
