@@ -16,6 +16,7 @@ from tests.fuzz import (
     tasks,
     texts,
     types_of_kernels,
+    wrapped,
 )
 from tests.fuzz.target import TARGETS, Target
 
@@ -35,4 +36,5 @@ __all__ = [
     "tasks",
     "texts",
     "types_of_kernels",
+    "wrapped",
 ]

@@ -106,7 +106,10 @@ class _Block:
     def __init__(self, file: File, block: XzBlock) -> None:
         self._feed = Feed(file, block.at, block.at + block.length)
         self._one = _xz()
-        self._one.decompress(read_at(file)(block.stream, XZ_HEADER_SIZE))
+        try:
+            self._one.decompress(read_at(file)(block.stream, XZ_HEADER_SIZE))
+        except lzma.LZMAError as error:
+            raise ValueError(str(error)) from error
 
     def readinto(self, buffer: memoryview) -> int:
         """See ``Decoder.readinto``."""
