@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from typing import cast
 from unittest.mock import patch
 
 from tests.builders.packed import FORMS
@@ -10,6 +11,7 @@ from tests.unit.sources.wrappers.test_archives import tar, zipped
 from vmcorefs.core.digests import Digest
 from vmcorefs.sources.base import BytesSource
 from vmcorefs.sources.identity import Identity
+from vmcorefs.sources.input import File
 from vmcorefs.sources.wrappers.unwrap import Unwrapping, unwrap
 
 _MOST_READ = 1 << 20
@@ -51,7 +53,7 @@ class _File(BytesSource):
 )
 def _wrapped(data: bytes) -> None:
     with patch("vmcorefs.sources.wrappers.cache._directory", lambda _: None):
-        file, _ = unwrap(_File(data), Unwrapping(truncated=True))
+        file, _ = unwrap(cast(File, _File(data)), Unwrapping(truncated=True))
     try:
         size = min(file.size, _MOST_READ)
         for offset in {0, file.size - size}:

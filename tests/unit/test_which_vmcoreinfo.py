@@ -250,3 +250,17 @@ def test_a_given_one_of_another_kernel(tmp_path: Path, open_capture: Opener) -> 
     path.write_bytes(fake_text(5))
     with pytest.raises(ConfigError, match=r"the kernel 5\.10\.5 cannot be followed: no page tab"):
         open_capture(make_kernel().save(tmp_path / "ram"), vmcoreinfo=path)
+
+
+def test_nothing_else_is_looked_through_where_the_address_is_given(
+    tmp_path: Path, open_capture: Opener, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = make_kernel()
+    ram = kernel.save(tmp_path / "ram")
+    (tmp_path / "iomem").write_text(
+        "".join(f"{start:08x}-{end - 1:08x} : System RAM\n" for start, end in X86_RAM)
+    )
+    note = kernel.base + NOTE_AT
+    given = {"memory_map": tmp_path / "iomem", "use_elfcorehdr": False, "vmcoreinfo": note}
+    monkeypatch.setattr("vmcorefs.discovery.explore.scan", None)
+    assert release(open_capture(ram, **given).image) == "6.1.0-test"

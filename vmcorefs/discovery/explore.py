@@ -117,16 +117,17 @@ class Explorer:
         given = self.given
         if isinstance(given, Vmcoreinfo):
             return tuple(self._follow_all([Candidate(given, None)]))
-        places = list(self.hits.vmcoreinfo)
         at = place_of(self.captured, given) if given is not None else None
-        if at is not None and at not in places:
-            places.append(at)  # before 4.13 it was a static buffer, not aligned to a page
+        places = [at] if at is not None else []  # before 4.13 it was not aligned to a page
+        if not any(read_candidates(self._sources, places)):
+            places = [*self.hits.vmcoreinfo]  # which reads everything
         candidates = sorted(
             read_candidates(self._sources, places),
             key=lambda one: (at in one.places, self._lies_as_usual(one)),
             reverse=True,
         )
-        self.has_passed_over = len(candidates) > MAX_CANDIDATES or not self.hits.complete
+        complete = len(places) == 1 or self.hits.complete
+        self.has_passed_over = len(candidates) > MAX_CANDIDATES or not complete
         found = rank(self._follow_all(candidates[:MAX_CANDIDATES]))
         if given is None:
             return tuple(found)
