@@ -8,6 +8,7 @@ mutex_waiter``; kernel/locking/rwsem.c, ``struct rwsem_waiter``; kernel/locking/
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from typing import Final
 
 import drgn
@@ -19,8 +20,9 @@ from vmcorefs.core.space.units import KERNEL_HALF
 from vmcorefs.reports.report.names import Names
 from vmcorefs.reports.report.schema import Lock, Stack
 from vmcorefs.reports.report.walk.absent import ABSENT
+from vmcorefs.reports.report.walk.rings import Rings
 from vmcorefs.reports.report.walk.stacks import MAX_STACK, describe_task, read_stack
-from vmcorefs.reports.report.walk.waits import find_wait
+from vmcorefs.reports.report.walk.waits import MAX_COPIES, find_wait
 
 _MAX_WAITERS: Final = 4096
 _WORD: Final = 8
@@ -47,11 +49,12 @@ _KINDS: Final[Mapping[str, tuple[str, tuple[str, ...], _Owner]]] = {
 }
 
 
-def find_lock(names: Names, task: drgn.Object, stack: Stack) -> Lock | None:
+def find_lock(names: Names, rings: Rings, task: drgn.Object, stack: Stack) -> Lock | None:
     """What a task waits for, if that can be told.
 
     Args:
         names: The kernel's symbols.
+        rings: Lists of waiters, as far as they are known.
         task: ``struct task_struct *``.
         stack: Its stack.
     """
@@ -65,11 +68,11 @@ def find_lock(names: Names, task: drgn.Object, stack: Stack) -> Lock | None:
         if not any(name.startswith(functions) for name in stack.functions):
             continue
         try:
-            for lock in _locks(task, kind, waiter):
+            for lock in _locks(rings, task, kind, waiter):
                 return _describe(names, kind, lock, owner_of)
         except ABSENT:
             continue
-    return find_wait(names, task, stack, read_stack(task))
+    return find_wait(names, rings, task, stack, read_stack(task))
 
 
 def _describe(names: Names, kind: str, lock: drgn.Object, owner_of: _Owner) -> Lock:
@@ -82,7 +85,7 @@ def _describe(names: Names, kind: str, lock: drgn.Object, owner_of: _Owner) -> L
     return Lock(kind, address, names.symbol(address), holder)
 
 
-def _locks(task: drgn.Object, kind: str, waiter: str) -> Iterator[drgn.Object]:
+def _locks(rings: Rings, task: drgn.Object, kind: str, waiter: str) -> Iterator[drgn.Object]:
     """Locks of a kind that have a waiter on the task's stack."""
     program = task.prog_
     type_ = program.type(f"struct {waiter}")
@@ -92,12 +95,12 @@ def _locks(task: drgn.Object, kind: str, waiter: str) -> Iterator[drgn.Object]:
     words = read_stack(task)
     # a lock is in no stack; in this one, a pointer to a waiter may look like the end of one
     elsewhere = words[(words >= KERNEL_HALF) & ((words < bottom) | (words >= bottom + MAX_STACK))]
-    for at in np.flatnonzero(words == int(task)).tolist():
+    for at in np.flatnonzero(words == int(task))[:MAX_COPIES].tolist():
         place = bottom + _WORD * at - inside
         try:
             one = drgn.Object(program, type_, address=place)
             if lock_type.has_member("wait_list"):
-                head = _list_head(one)
+                head = rings.head_of(one.list.address_of_(), partial(_is_waiter, type_))
                 if head is not None:
                     yield drgn.container_of(head, lock_type, "wait_list")
             else:
@@ -135,27 +138,7 @@ def _locks_that_begin_with(
             continue
 
 
-def _list_head(waiter: drgn.Object) -> drgn.Object | None:
-    """The head of the list that a waiter is in: the element that is on no waiter's stack."""
-    program, first = waiter.prog_, waiter.list.address_of_()
-    inside = drgn.offsetof(waiter.type_, "task") - drgn.offsetof(waiter.type_, "list")
-    element, before = first.next, first
-    for _ in range(_MAX_WAITERS):
-        if element.prev != before:
-            return None  # not a list: what looked like a waiter is none
-        if element == first:
-            return None
-        if not _is_waiter(program, int(element), inside):
-            return element
-        element, before = element.next, element
-    return None
-
-
-def _is_waiter(program: drgn.Program, element: int, inside: int) -> bool:
-    """Whether an element lies on the stack of the task that it names."""
-    try:
-        task = program.read_u64(element + inside)
-        stack = int(drgn.Object(program, "struct task_struct *", task).stack)
-    except drgn.FaultError:
-        return False
-    return stack <= element < stack + MAX_STACK
+def _is_waiter(type_: drgn.Type, element: drgn.Object) -> bool:
+    """Whether an element lies on the stack of the task that it names; the errors are drgn's."""
+    stack = int(drgn.container_of(element, type_, "list").task.stack)
+    return stack <= int(element) < stack + MAX_STACK

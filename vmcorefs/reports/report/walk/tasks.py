@@ -22,6 +22,7 @@ from vmcorefs.reports.report.schema import Blocked, Cpu, Lock, Queued, Stack, Ta
 from vmcorefs.reports.report.walk.absent import ABSENT
 from vmcorefs.reports.report.walk.locks import find_lock
 from vmcorefs.reports.report.walk.queues import unwatched
+from vmcorefs.reports.report.walk.rings import Rings
 from vmcorefs.reports.report.walk.stacks import describe_task, stack_at, stack_of, try_stack
 
 T = TypeVar("T")
@@ -152,9 +153,10 @@ def find_blocked(
     if len(blocked) > _MAX_BLOCKED:
         asked.miss("blocked", f"the stacks of {len(blocked) - _MAX_BLOCKED} more tasks")
     groups: dict[tuple[object, ...], list[_Member]] = {}
+    rings = Rings()
     for object_, task in blocked[:_MAX_BLOCKED]:
         stack = try_stack(names, object_)
-        lock = find_lock(names, object_, stack)
+        lock = find_lock(names, rings, object_, stack)
         io = bool(object_.in_iowait)
         key = (stack.functions, stack.broken, lock.address if lock else None, io)
         groups.setdefault(key, []).append((_waited(object_), task, stack, lock, io))

@@ -7,7 +7,7 @@ part of.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Final
 
 import drgn
@@ -19,34 +19,39 @@ from vmcorefs.reports.report.names import Names
 from vmcorefs.reports.report.schema import Lock, Stack
 from vmcorefs.reports.report.walk.absent import ABSENT
 from vmcorefs.reports.report.walk.pages import describe_page
+from vmcorefs.reports.report.walk.rings import Rings
 
 _Words = npt.NDArray[np.uint64]
-_Head = Callable[[drgn.Object], bool]
 
-_MAX_WAITERS: Final = 4096
+MAX_COPIES: Final = 64
+"""A stack has a few copies of the pointer to its task; no more than these are looked at."""
 _WORD: Final = 8
 
 
-def find_wait(names: Names, task: drgn.Object, stack: Stack, words: _Words) -> Lock | None:
+def find_wait(
+    names: Names, rings: Rings, task: drgn.Object, stack: Stack, words: _Words
+) -> Lock | None:
     """What a task waits for by its wait queues' entries; None if there is none on its stack.
 
     Args:
         names: The kernel's symbols.
+        rings: Lists of waiters, as far as they are known.
         task: ``struct task_struct *``.
         stack: Its calls.
         words: All that is on its stack, from its lowest address.
     """
-    places = [int(task.stack) + _WORD * at for at in np.flatnonzero(words == int(task)).tolist()]
+    found = np.flatnonzero(words == int(task))[:MAX_COPIES]
+    places = [int(task.stack) + _WORD * at for at in found.tolist()]
     for place in places:
         try:
-            wait = _wait_of(names, task.prog_, place)
+            wait = _wait_of(names, rings, task.prog_, place)
         except ABSENT:
             continue
         if wait is not None:
             return wait
     functions = stack.functions
     if any(name.startswith(("wait_for_completion", "__wait_for_common")) for name in functions):
-        return _first(_completion(names, task.prog_, place) for place in places)
+        return _first(_completion(names, rings, task.prog_, place) for place in places)
     if "percpu_down_write" in functions:
         bottom = int(task.stack)
         elsewhere = words[(words < bottom) | (words >= bottom + words.size * _WORD)]
@@ -58,7 +63,7 @@ def _first(found: Iterator[Lock | None]) -> Lock | None:
     return next((one for one in found if one is not None), None)
 
 
-def _wait_of(names: Names, program: drgn.Program, place: int) -> Lock | None:
+def _wait_of(names: Names, rings: Rings, program: drgn.Program, place: int) -> Lock | None:
     """The wait that the entry is for whose ``private`` is at ``place``."""
     type_ = program.type("struct wait_queue_entry")
     entry = drgn.Object(program, type_, address=place - drgn.offsetof(type_, "private"))
@@ -71,7 +76,7 @@ def _wait_of(names: Names, program: drgn.Program, place: int) -> Lock | None:
         key = drgn.container_of(where, "struct wait_bit_queue_entry", "wq_entry").key
         kind, address = ("bit" if wakes == "wake_bit_function" else "variable"), int(key.flags)
         return Lock(kind, address, names.symbol(address), None)
-    head = _head_of(
+    head = rings.head_of(
         link.address_of_(),
         lambda element: bool(names.symbol(int(drgn.container_of(element, type_, "entry").func))),
     )
@@ -83,12 +88,12 @@ def _wait_of(names: Names, program: drgn.Program, place: int) -> Lock | None:
     return _named(names, drgn.container_of(head, "struct wait_queue_head", "head"))
 
 
-def _completion(names: Names, program: drgn.Program, place: int) -> Lock | None:
+def _completion(names: Names, rings: Rings, program: drgn.Program, place: int) -> Lock | None:
     """The completion that has a waiter whose ``task`` is at ``place`` (include/linux/swait.h)."""
     type_ = program.type("struct swait_queue")
     try:
         waiter = drgn.Object(program, type_, address=place - drgn.offsetof(type_, "task"))
-        head = _head_of(
+        head = rings.head_of(
             waiter.task_list.address_of_(),
             lambda element: (
                 drgn.container_of(element, type_, "task_list").task.stack.value_() <= int(element)
@@ -117,18 +122,3 @@ def _awaited_by_writer(names: Names, task: drgn.Object, address: int) -> Lock | 
 def _named(names: Names, lock: drgn.Object) -> Lock:
     kind = lock.type_.type.tag or ""
     return Lock(kind, int(lock), names.symbol(int(lock)), None)
-
-
-def _head_of(first: drgn.Object, is_waiter: _Head) -> drgn.Object | None:
-    """The element of a ring that is no waiter's: the list's head; None if it is no ring."""
-    element, before = first.next.read_(), first
-    for _ in range(_MAX_WAITERS):
-        if element == first or element.prev != before:
-            return None
-        try:
-            if not is_waiter(element):
-                return element
-        except ABSENT:
-            return element
-        element, before = element.next.read_(), element
-    return None
