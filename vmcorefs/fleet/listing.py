@@ -12,8 +12,10 @@ from typing import Any, Final
 
 import msgspec
 
-from vmcorefs.errors import ConfigError, SourceIOError, UnsupportedError
+from vmcorefs.errors import ConfigError, UnsupportedError
 from vmcorefs.output.places import is_local, local_path
+from vmcorefs.sources.remote.file import without_password
+from vmcorefs.system.terminal import printable
 
 BESIDE: Final = (
     *(".*", "*.incomplete", "*.txt", "*.log", "*.json", "*.toml", "dmesg.*", "*-dmesg", "*.idx"),
@@ -42,6 +44,11 @@ class Dump(msgspec.Struct, frozen=True):
     etag: str = ""
 
     @property
+    def name(self) -> str:
+        """Its place, as it is printed and kept: without a password."""
+        return printable(without_password(self.place))
+
+    @property
     def key(self) -> str:
         """What it is known by: as long as place, size, time and ETag are the same, it is."""
         told = (os.fsencode(self.place).hex(), self.size, self.modified, self.etag)
@@ -58,9 +65,8 @@ def find_dumps(places: Sequence[str], without: str, names: Sequence[str] = ("*",
         names: Patterns, of which the name of a file in a directory matches one.
 
     Raises:
-        ConfigError: if one is not there, or is something else.
+        ConfigError: if one is not there, cannot be listed, or is something else.
         UnsupportedError: if fsspec is missing that a URL needs.
-        SourceIOError: if a store does not answer.
     """
     found: dict[str, Dump] = {}
     for place in places:
@@ -122,16 +128,19 @@ def _remote(url: str) -> Iterator[tuple[Dump, bool]]:
         ) from error
     try:
         store, root = url_to_fs(url)
-        details = store.find(root, detail=True)
-        listed = sorted(details.items()) if details else [(root, store.info(root))]
-        for name, told in listed:
-            yield _of_store(store.unstrip_protocol(name), told), name != root
+        told = store.info(root)
+        # a web server tells files from directories by nothing else
+        if told.get("type") == "file" and not url.endswith("/"):
+            yield _of_store(url, told), False
+            return
+        for name, each in sorted(store.find(root, detail=True).items()):
+            yield _of_store(f"{url.rstrip('/')}{name.removeprefix(root.rstrip('/'))}", each), True
     except ImportError as error:
-        raise UnsupportedError(f"{url}: {error}") from error
+        raise UnsupportedError(f"{without_password(url)}: {error}") from error
     except FileNotFoundError as error:
-        raise ConfigError(f"{url}: nothing is there") from error
+        raise ConfigError(f"{without_password(url)}: nothing is there") from error
     except Exception as error:  # each store has its own
-        raise SourceIOError(url, 0, 0, str(error) or type(error).__name__) from error
+        raise ConfigError(f"{without_password(url)}: cannot be listed: {error!r}") from error
 
 
 def _of_store(url: str, told: Mapping[str, Any]) -> Dump:

@@ -101,6 +101,7 @@ class Table:
         Raises:
             OutputError: if it cannot be written.
         """
+        self.known = self._read()  # a signal may have come when a row was kept, but not yet known
         rows = sorted(self.known.values(), key=lambda one: (one.at < 0, abs(one.at)))
         placed = list(zip(rows, group([one.crash for one in rows]), strict=True))
         if self._journal.seek(0, os.SEEK_END) or not self._path.exists():

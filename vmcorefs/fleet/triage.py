@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import signal
 import zlib
@@ -20,12 +19,9 @@ from vmcorefs.fleet.one import Limits
 from vmcorefs.fleet.page import make_page
 from vmcorefs.fleet.table import Known, Table
 from vmcorefs.system.progress import Progress
-from vmcorefs.system.terminal import printable
 
 PAGE: Final = "index.html"
 REPORTS: Final = "reports"
-
-_log = logging.getLogger(__name__)
 
 
 class Order(msgspec.Struct, frozen=True):
@@ -78,7 +74,7 @@ def triage(order: Order, progress: Progress, log: Callable[[str], None]) -> Done
 
     Raises:
         StoppedError: if a signal ends it: what is done is in the table.
-        ConfigError, UnsupportedError, SourceIOError, OutputError: as the modules here say.
+        ConfigError, UnsupportedError, OutputError: as the modules here say.
     """
     with Table(order.output) as table:
         dumps = find_dumps(order.places, order.output, order.names)
@@ -93,8 +89,9 @@ def triage(order: Order, progress: Progress, log: Callable[[str], None]) -> Done
                     log(f"{known.dump}: {known.outcome}: {_without(known.dump, known.reason)}")
         except KeyboardInterrupt:
             _finish(table)
+            kept = sum(not _is_new(table.known, dump, again=False) for dump in new)
             raise StoppedError(
-                f"{order.output}: stopped; {opened} of {len(new)} dumps are in the table, and the"
+                f"{order.output}: stopped; {kept} of {len(new)} dumps are in the table, and the"
                 " same command goes on with the others"
             ) from None
         groups = _finish(table)
@@ -102,7 +99,7 @@ def triage(order: Order, progress: Progress, log: Callable[[str], None]) -> Done
 
 
 def _is_new(known: dict[str, Known], dump: Dump, *, again: bool) -> bool:
-    row = known.get(printable(dump.place))
+    row = known.get(dump.name)
     return row is None or row.key != dump.key or (again and row.outcome not in {"ok", "partial"})
 
 

@@ -10,6 +10,8 @@ import pytest
 
 from vmcorefs.errors import ConfigError
 from vmcorefs.fleet.listing import Dump, find_dumps
+from vmcorefs.fleet.one import make_row
+from vmcorefs.fleet.row import Answer
 
 
 def names(found: list[Dump]) -> list[str]:
@@ -73,9 +75,18 @@ def test_a_store_is_listed_with_what_it_tells() -> None:
     store.pipe("/fleet/host-1/vmcore.sha256", b"sum")
     try:
         (dump,) = find_dumps(["memory://fleet"], "elsewhere")
-        assert dump.place == "memory:///fleet/host-1/vmcore"
+        assert dump.place == "memory://fleet/host-1/vmcore"
         assert dump.size == 3
+        (alone,) = find_dumps([dump.place], "elsewhere")
+        assert alone == dump
         with pytest.raises(ConfigError, match="memory://absent: nothing is there"):
             find_dumps(["memory://absent"], "elsewhere")
     finally:
         store.rm("/fleet", recursive=True)
+
+
+def test_a_password_is_not_kept() -> None:
+    dump = Dump("ssh://me:secret@host/var/crash/vmcore", 1, 1.0)
+
+    assert dump.name == "ssh://me:***@host/var/crash/vmcore"
+    assert b"secret" not in make_row(dump, Answer("failed", "x")).row

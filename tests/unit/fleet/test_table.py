@@ -68,6 +68,14 @@ def test_what_was_done_before_the_command_was_killed_is_there(tmp_path: Path) ->
     assert (tmp_path / JOURNAL).stat().st_size == 0
 
 
+def test_a_row_is_not_lost_where_a_signal_came_as_it_was_kept(tmp_path: Path) -> None:
+    with Table(str(tmp_path)) as table:
+        table.append(row("a"))
+        del table.known["a"]  # as if that had been interrupted behind the write
+        table.write()
+    assert [one["dump"] for one in read(tmp_path)] == ["a"]
+
+
 def test_killed_between_the_table_and_the_journal_nothing_is_there_twice(tmp_path: Path) -> None:
     with Table(str(tmp_path)) as table:
         table.append(row("a"))

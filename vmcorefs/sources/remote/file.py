@@ -79,7 +79,7 @@ class RemoteFile(WithoutHoles):
             ConfigError: if it cannot be opened.
             UnsupportedError: if a package is missing, or it cannot be read by position.
         """
-        self.name = self.origin = _without_password(url)
+        self.name = self.origin = without_password(url)
         self.role = role
         scheme = urlsplit(url).scheme.lower()
         self.kind = f"file over {scheme}" if scheme in {"ssh", "sftp"} else f"object over {scheme}"
@@ -298,7 +298,8 @@ def _start(count: int) -> list[socket.socket]:
     return [our for our, _ in pairs]
 
 
-def _without_password(url: str) -> str:
+def without_password(url: str) -> str:
+    """A URL as it may be shown."""
     parts = urlsplit(url)
     if parts.password is None:
         return url
