@@ -23,7 +23,7 @@ from vmcorefs.capture.settings import (
     Settings,
     TargetSettings,
 )
-from vmcorefs.errors import DiskFullError, IncompleteError, OutputError
+from vmcorefs.errors import DiskFullError, IncompleteError, OutputError, UnsupportedError
 
 
 def settings(target: Path, *, kind: str = "kdump", free: str = "1M") -> Settings:
@@ -97,6 +97,26 @@ def test_a_kdump_file_says_what_is_in_it(vmcore: Path, tmp_path: Path) -> None:
     assert summary["complete"] is True
     # this machine has no kernel, and no log
     assert (summary["dmesg"], summary["release"]) == (None, None)
+
+
+def test_a_triage_dump_that_cannot_be_made_does_not_cost_the_dump(
+    vmcore: Path, tmp_path: Path
+) -> None:
+    """This machine has no kernel to ask which pages a report needs."""
+    target, said = TargetSettings(directory=str(tmp_path / "crash")), list[str]()
+    keep = KeepSettings(free="1M")
+    both = Settings(target=target, dump=DumpSettings(level="triage,31"), keep=keep)
+    save(both, str(vmcore), said.append)
+    dump = only(tmp_path / "crash")
+    summary = json.loads((dump / "summary.json").read_text())
+    assert (summary["complete"], summary["dump_level"]) == (True, 31)
+    assert summary["triage_dump"]["complete"] is False
+    assert summary["triage_dump"]["why"].startswith("no triage dump: no kernel to ask")
+    assert any(line.startswith("warning: no triage dump: no kernel to ask") for line in said)
+    assert not (dump / "vmcore.triage").exists()
+    alone = Settings(target=target, dump=DumpSettings(level="triage"), keep=keep)
+    with pytest.raises(UnsupportedError, match="no kernel to ask"):
+        save(alone, str(vmcore), said.append)
 
 
 def files_of(directory: Path) -> dict[str, bytes]:

@@ -23,6 +23,8 @@ BAD = [
     ("x = 1", r"f:1: x: no such key; there are target, dump, keep, finish, load"),
     ("dump = 3", r"f:1: dump: expected `object`, got `int`"),
     ("[dump]\n\nlevel = 32", r"f:3: dump\.level: dump level '32': expected 0 to 31, .*"),
+    ("[dump]\nlevel = '31,triage'", r"f:2: dump\.level: dump level 'triage': expected 0 to 31, .*"),
+    ("[dump]\nlevel = 'triage,'", r"f:2: dump\.level: dump level '': expected 0 to 31, .*"),
     ("[dump]\nlevel = '1,x'", r"f:2: dump\.level: dump level 'x': expected 0 to 31, .*"),
     (
         "[dump]\nformat = 'kdmp'",
@@ -98,6 +100,22 @@ def test_no_file_is_an_empty_one(tmp_path: Path) -> None:
 )
 def test_times(text: str, seconds: int) -> None:
     assert parse_duration(text) == seconds
+
+
+@pytest.mark.parametrize(
+    ("level", "has_triage", "levels"),
+    [
+        ("31", False, (31,)),
+        ("'triage'", True, ()),
+        ("'triage,31'", True, (31,)),
+        ("'triage,1,31'", True, (1, 31)),
+    ],
+)
+def test_a_triage_dump_comes_before_the_levels(
+    level: str, has_triage: bool, levels: tuple[int, ...]
+) -> None:
+    dump = parse_settings(f"[dump]\nlevel = {level}").dump
+    assert (dump.has_triage, dump.levels) == (has_triage, levels)
 
 
 def test_settings_are_written_as_they_are_read() -> None:

@@ -127,6 +127,9 @@ def test_an_existing_file_is_replaced_only_if_forced(machine: Machine, out: Path
         (["--format", "elf", "--codec", "zstd"], "an ELF core holds pages as they are"),
         (["--format", "elf", "--resume"], "--resume is for --format kdump"),
         (["--format", "elf", "--split", "2"], "--split is for kdump files of this machine"),
+        (["--triage", "-d", "31"], "--dump-level is not for --triage"),
+        (["--triage", "--split", "2"], "--split is not for --triage"),
+        (["--triage", "--resume"], "--resume is not for --triage"),
     ],
 )
 def test_what_cannot_be_is_refused_before_anything_is_written(

@@ -12,12 +12,14 @@ from vmcorefs.capture.settings import DumpSettings
 from vmcorefs.core.pages.dump_level import PageKind, left_out
 from vmcorefs.core.space.units import PAGE_SIZE, align_up, format_size
 from vmcorefs.errors import UnsupportedError
-from vmcorefs.save.command import parse_levels
 
 MEMINFO = "/proc/meminfo"
 
 NEEDED_MEMORY = 256 << 20
 """Bytes of crashkernel= in which everything here was seen to run (docs/capture.md)."""
+
+TRIAGE_SIZE = 32 << 20
+"""Bytes of a triage dump before compression, more than was seen (docs/save.md)."""
 
 _STEP = 32 << 20
 _LINE = re.compile(r"^(\w[^:\n]*):\s+([0-9]{1,15}) kB$", re.MULTILINE)
@@ -39,7 +41,10 @@ def estimate_dump(settings: DumpSettings, path: str = MEMINFO) -> int:
     info = read_meminfo(path)
     if settings.format == "vmcore":
         return info["MemTotal"]
-    omitted = left_out(parse_levels(str(settings.level))[-1])
+    levels = settings.levels
+    if not levels:
+        return TRIAGE_SIZE
+    omitted = left_out(levels[-1])
     file_pages = info["Cached"] + info["Buffers"] - info["Shmem"]
     without = (
         (PageKind.FREE, info["MemFree"]),

@@ -45,6 +45,9 @@ from vmcorefs.system.files import read_file
 
 SETTINGS_PATH = "/etc/vmcorefs.toml"
 
+TRIAGE = "triage"
+"""Stands first, or alone, among the levels."""
+
 _MAX_SIZE = 1 << 20
 
 Action = Literal["reboot", "poweroff", "halt", "shell"]
@@ -97,7 +100,8 @@ class DumpSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
 
     Attributes:
         level: Pages that are left out, 0 to 31, as makedumpfile's ``-d``; ``"1,31"`` tries 31 where
-            there is no room for 1.
+            there is no room for 1. ``"triage"`` saves what a report needs, and nothing else, and
+            ``"triage,31"`` does so before it saves the dump of level 31.
         format: ``kdump`` (compressed, for crash and drgn), ``elf`` (filtered), or ``vmcore``: a
             sparse copy of /proc/vmcore, which knows no level and no codec.
         codec: How pages of ``kdump`` are compressed.
@@ -109,6 +113,22 @@ class DumpSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     format: DumpFormat = "kdump"
     codec: Codec = "zlib"
     sha256: bool = True
+
+    @property
+    def has_triage(self) -> bool:
+        """Whether there is to be a triage dump."""
+        return str(self.level).split(",")[0] == TRIAGE
+
+    @property
+    def levels(self) -> tuple[int, ...]:
+        """The levels of the dump that is no triage dump; empty if there is to be none.
+
+        Raises:
+            ConfigError: as ``parse_levels`` says.
+        """
+        if self.level == TRIAGE:
+            return ()
+        return parse_levels(str(self.level).removeprefix(f"{TRIAGE},"))
 
 
 class KeepSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
@@ -247,7 +267,7 @@ def _check_values(settings: Settings, text: str, name: str) -> None:
         "target.directory": lambda: _check_directory(target.directory),
         "target.filesystem": lambda: _check_filesystem(target.filesystem),
         "target.url": lambda: _check_url(target),
-        "dump.level": lambda: parse_levels(str(settings.dump.level)),
+        "dump.level": lambda: settings.dump.levels,
         "keep.free": lambda: parse_size(str(settings.keep.free)),
         "load.save_from": lambda: _check_way(settings),
         "finish.timeout": lambda: parse_duration(settings.finish.timeout),

@@ -11,13 +11,16 @@ from vmcorefs.commands.opening import IMAGES_HELP, find_evidence, image_options,
 from vmcorefs.config import CaptureConfig
 from vmcorefs.errors import ConfigError, IncompleteError
 from vmcorefs.output.places import STDOUT
+from vmcorefs.reports.triage.find import find_triage
 from vmcorefs.save.codecs import CODEC_NAMES
 from vmcorefs.save.command import (
     FORMATS,
     MAX_DEFAULT_THREADS,
+    TRIAGE_LEVELS,
     default_threads,
     make_order,
     read_levels,
+    refuse_with_triage,
     save_capture,
 )
 from vmcorefs.save.report import as_dict, describe_losses, format_summary
@@ -42,6 +45,12 @@ from vmcorefs.system.terminal import print_json, print_lines
     help="Pages to leave out, as makedumpfile -d does: the sum of 1 (zeros), 2 (cache), 4 (cache,"
     " private too), 8 (user data) and 16 (free pages). Default: 31. With commas, the next level is"
     " tried when the disk is full.",
+)
+@click.option(
+    "--triage",
+    is_flag=True,
+    help="Save no more than `vmcorefs report` reads, a few megabytes: the report of FILE is that of"
+    " IMAGE.",
 )
 @click.option(
     "--format",
@@ -83,6 +92,7 @@ def save(
     verify: str | None,
     output: str,
     dump_level: str | None,
+    triage: bool,
     wanted: str | None,
     codec: str | None,
     threads: int | None,
@@ -99,7 +109,9 @@ def save(
     renamed when it is whole and synced. A page that cannot be read does not stop it: the others are
     saved, what is lost is listed, the name stays FILE.incomplete and the exit status is 6.
     """
-    levels = read_levels(dump_level, config)
+    if triage:
+        refuse_with_triage({"--dump-level": dump_level, "--split": split > 1, "--resume": resume})
+    levels = TRIAGE_LEVELS if triage else read_levels(dump_level, config)
     order = make_order(output, levels, wanted, codec, parts=split, resume=resume, force=force)
     order = replace(order, sha256=sha256)
     if as_json and output == STDOUT:
@@ -108,7 +120,12 @@ def save(
     console = Console(bar=sys.stderr.isatty() and not quiet, say=say, warn=_say)
     with open_capture(replace(config, dump_level=None), verify) as capture:
         report = save_capture(
-            capture, order, threads or default_threads(), console, find_evidence(config, verify)
+            capture,
+            order,
+            threads or default_threads(),
+            console,
+            find_evidence(config, verify),
+            find_triage(capture.image) if triage else None,
         )
     if as_json:
         print_json(as_dict(report))

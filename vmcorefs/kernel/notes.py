@@ -15,6 +15,7 @@ from vmcorefs.core.elf.notes import (
     walk_notes,
 )
 from vmcorefs.core.elf.registers import CpuState, decode_prstatus
+from vmcorefs.core.elf.triage import find_triage
 from vmcorefs.core.elf.vmcoreinfo import NOTE_NAME, Vmcoreinfo, parse_vmcoreinfo
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.units import align_up
@@ -86,6 +87,11 @@ class CrashNotes(msgspec.Struct, frozen=True):
         """The lines of ``eraseinfo``."""
         lines = self.eraseinfo.decode("utf-8", "replace").replace("\0", "").split("\n")
         return [line for line in lines if line.strip()]
+
+    @property
+    def triage(self) -> dict[str, int] | None:
+        """How many pages a triage dump has for each thing; None if the notes are of no such."""
+        return find_triage(note for slot in self.slots for note in slot.notes)
 
     @property
     def size(self) -> int:

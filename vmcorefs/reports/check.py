@@ -19,6 +19,7 @@ from vmcorefs.core.space.units import counted, format_size
 from vmcorefs.errors import FaultError, SourceIOError
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.page_tables import locate_page_tables
+from vmcorefs.reports.triage.describe import describe_triage, format_triage
 from vmcorefs.sources.unreadable import read_up_to
 from vmcorefs.system.terminal import printable
 
@@ -51,6 +52,7 @@ def make_check(capture: Capture) -> Report:
     return {
         "findings": [finding.plain() for finding in capture.image.findings],
         "warnings": list(capture.image.warnings),
+        "triage": describe_triage(capture.image),
         "vmcore": _describe(capture, dump),
         "tools": [_verdict(_with_losses(capture.image, one)) for one in judge(dump, host)],
     }
@@ -106,6 +108,8 @@ def format_check(report: Report) -> list[str]:
     lines: list[str] = []
     for finding in report["findings"]:
         lines += _format_finding(finding)
+    if report["triage"] is not None:
+        lines += _wrap("triage dump", format_triage(report["triage"]))
     lines += _format_vmcore(report["vmcore"])
     for tool in report["tools"]:
         lines += _format_tool(tool)

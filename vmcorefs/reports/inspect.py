@@ -19,6 +19,7 @@ from vmcorefs.fuse.planes.choose import expected_plane
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.notes import NoteSlot
 from vmcorefs.options import machine_names
+from vmcorefs.reports.triage.describe import describe_triage, format_triage
 from vmcorefs.system.listing import list_rows
 from vmcorefs.tree.file import TreeFile
 from vmcorefs.tree.filtered import Filter
@@ -62,6 +63,7 @@ def make_report(capture: Capture) -> Report:
         "erased": image.notes.erased,
         "no_kernel": image.no_kernel or None,
         "dump_level": _dump_level(capture.filtered),
+        "triage": describe_triage(image),
         "missing": list_rows(image.missing),
         "findings": [finding.plain() for finding in image.findings],
         "files": {path: _size_of(file) for path, file in capture.files.items()},
@@ -158,6 +160,8 @@ def format_report(report: Report) -> list[str]:
     rows += _format_kernel(report)
     rows += [(f"cpu {n}", _format_cpu(cpu)) for n, cpu in enumerate(report["cpus"])]
     rows += _format_dump_level(report["dump_level"])
+    if report["triage"] is not None:
+        rows.append(("triage dump", format_triage(report["triage"])))
     rows += _format_missing(report["missing"])
     rows += [("file", _format_file(path, size)) for path, size in report["files"].items()]
     rows += [("plane", f"{path}  {_format_plane(p)}") for path, p in report["planes"].items()]

@@ -4,20 +4,23 @@ from __future__ import annotations
 
 import os
 import re
+from collections.abc import Mapping
 
 import numpy as np
 from msgspec.structs import replace
 
 from vmcorefs.api import Capture
 from vmcorefs.config import CaptureConfig
+from vmcorefs.core.elf.triage import pack_triage
 from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL, KindArray, PageKind
 from vmcorefs.core.pages.selection import PageKinds
-from vmcorefs.core.space.ranges import subtract, total_size
+from vmcorefs.core.space.extents import Kind, make_extents, overlay
+from vmcorefs.core.space.ranges import round_out, subtract, total_size
 from vmcorefs.errors import ConfigError, FormatError
 from vmcorefs.output.places import STDOUT, check_place, is_local
 from vmcorefs.reader import Reader
 from vmcorefs.save.codecs import DEFAULT_CODEC, find_codec
-from vmcorefs.save.dump import Dump
+from vmcorefs.save.dump import Dump, Triage
 from vmcorefs.save.formats.elf import ElfFormat
 from vmcorefs.save.formats.flattened import FlattenedFormat
 from vmcorefs.save.formats.kdump import KdumpFormat
@@ -31,6 +34,10 @@ MAX_DEFAULT_THREADS = 8
 """Threads for which docs/save.md says how much memory is enough."""
 
 FORMATS = ("kdump", "elf", "flattened")
+
+TRIAGE_LEVELS = (30,)
+"""What the header of a triage dump says: it may lack pages of every kind, but not those of zeros,
+which a reader would take for left out."""
 
 
 class EveryPage:
@@ -133,6 +140,20 @@ def make_order(  # all but the first four by name
     return Order(output, levels, chosen, codec, parts, resume=resume, force=force)
 
 
+def refuse_with_triage(options: Mapping[str, object]) -> None:
+    """Refuse options that a triage dump knows nothing of.
+
+    Args:
+        options: Each by its name; one that is false was not given.
+
+    Raises:
+        ConfigError: if one was given.
+    """
+    given = next((name for name, value in options.items() if value), None)
+    if given is not None:
+        raise ConfigError(f"{given} is not for --triage, which saves what a report needs, at once")
+
+
 def _call(output: str) -> str:
     return "standard output" if output == STDOUT else output
 
@@ -142,12 +163,15 @@ def default_threads() -> int:
     return min(len(os.sched_getaffinity(0)), MAX_DEFAULT_THREADS)
 
 
-def make_dump(capture: Capture, warnings: list[str]) -> tuple[Dump, int]:
+def make_dump(
+    capture: Capture, warnings: list[str], triage: Triage | None = None
+) -> tuple[Dump, int]:
     """What a dump of ``capture`` is to hold.
 
     Args:
         capture: The opened image.
         warnings: Gets a line for each thing that a person should know.
+        triage: The pages that are wanted, if not all that a dump level keeps.
 
     Returns:
         The dump, at level 0, and how many bytes of RAM no input holds: they are not part of it.
@@ -160,7 +184,7 @@ def make_dump(capture: Capture, warnings: list[str]) -> tuple[Dump, int]:
     dump = Dump(
         ram=subtract(image.plan.elfcorehdr.ram, image.missing),
         memory=Reader("memory", image.memory, image.sources),
-        kinds=_find_kinds(capture, warnings),
+        kinds=_find_kinds(capture, warnings) if triage is None else EveryPage(image.page_size),
         level=0,
         notes=notes.pread(notes.size, 0),
         vmcoreinfo=image.notes.vmcoreinfo,
@@ -168,7 +192,22 @@ def make_dump(capture: Capture, warnings: list[str]) -> tuple[Dump, int]:
         told=image.kdump,
         origin=find_origin(image.inputs, image.memory),
     )
+    if triage is not None:
+        dump = _only(dump, triage)
     return dump, total_size(image.missing)
+
+
+def _only(dump: Dump, triage: Triage) -> Dump:
+    """The same dump with nothing but the pages that a triage dump holds."""
+    page, table = dump.kinds.page_size, dump.memory.table
+    others = make_extents(subtract(round_out(dump.ram, page), triage.pages), kind=Kind.EXCLUDED)
+    return replace(
+        dump,
+        memory=Reader(dump.memory.name, overlay(table, others), dump.memory.sources),
+        kinds=EveryPage(page),
+        notes=dump.notes + pack_triage(triage.contents, dump.elfcorehdr.header.byte_order),
+        triage=triage,
+    )
 
 
 def _find_kinds(capture: Capture, warnings: list[str]) -> PageKinds:
@@ -204,7 +243,12 @@ def make_writer(chosen: str, codec: str, threads: int) -> Write:
 
 
 def save_capture(
-    capture: Capture, order: Order, threads: int, console: Console, evidence: Evidence = NOTHING
+    capture: Capture,
+    order: Order,
+    threads: int,
+    console: Console,
+    evidence: Evidence = NOTHING,
+    triage: Triage | None = None,
 ) -> Report:
     """Save an opened capture as ``order`` says.
 
@@ -214,13 +258,14 @@ def save_capture(
         threads: Threads that compress.
         console: Where messages go.
         evidence: What may not be written to.
+        triage: What to save, for a triage dump.
 
     Raises:
         VmcorefsError: as ``make_writer``, ``make_dump`` and ``saver.save`` say.
     """
     write = make_writer(order.format, order.codec, threads)
     warnings = list(capture.image.warnings)
-    dump, missing = make_dump(capture, warnings)
+    dump, missing = make_dump(capture, warnings, triage)
     for warning in warnings:
         console.warn(f"warning: {warning}")
     log = read_log(capture) if order.log else None

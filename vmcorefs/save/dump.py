@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 import msgspec
@@ -14,6 +14,18 @@ from vmcorefs.core.pages.selection import PageKinds
 from vmcorefs.core.space.ranges import Ranges
 from vmcorefs.reader import Reader
 from vmcorefs.save.origin import Origin
+
+
+class Triage(msgspec.Struct, frozen=True):
+    """What a triage dump holds: the pages that a report is made of.
+
+    Attributes:
+        pages: Their physical addresses, whole pages, a normal set.
+        contents: How many pages there are for each thing.
+    """
+
+    pages: Ranges
+    contents: Mapping[str, int]
 
 
 class Dump(msgspec.Struct, frozen=True):
@@ -30,6 +42,7 @@ class Dump(msgspec.Struct, frozen=True):
         elfcorehdr: The vmcore's headers: machine, and where each PT_LOAD was mapped.
         origin: Which bytes its memory is.
         told: The headers of the kdump-compressed dump that its memory is in, if it is in one.
+        triage: What it holds, if it is a triage dump: what else is RAM, ``memory`` has as EXCLUDED.
     """
 
     ram: Ranges
@@ -41,6 +54,7 @@ class Dump(msgspec.Struct, frozen=True):
     elfcorehdr: Elfcorehdr
     origin: Origin = Origin()
     told: KdumpHeaders | None = None
+    triage: Triage | None = None
 
 
 class Output(Protocol):

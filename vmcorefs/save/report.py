@@ -37,6 +37,7 @@ class Report(msgspec.Struct, frozen=True):
         sha256: The sum of each file; None if it was not asked for.
         log: The file of the kernel's log; None if there is none.
         warnings: What a person should know.
+        triage: How many pages a triage dump has for each thing; None for any other.
     """
 
     names: tuple[str, ...]
@@ -54,6 +55,7 @@ class Report(msgspec.Struct, frozen=True):
     sha256: tuple[str | None, ...]
     log: str | None
     warnings: tuple[str, ...]
+    triage: Mapping[str, int] | None = None
 
     @property
     def is_complete(self) -> bool:
@@ -79,6 +81,7 @@ def as_dict(report: Report) -> dict[str, object]:
         "format": report.format,
         "codec": report.codec,
         "dump_level": report.level,
+        "triage": None if report.triage is None else dict(report.triage),
         "page_size": report.page_size,
         "pages": {
             kind.name.lower(): {
@@ -112,6 +115,8 @@ def describe_losses(report: Report) -> str:
 
 def _pages(report: Report) -> list[str]:
     lines = [f"{'pages':<14}{'kept':>12}{'left out':>12}   of {report.page_size} bytes"]
+    if report.triage is not None:
+        lines += [f"{what:<14}{count:>12}" for what, count in report.triage.items() if count]
     for kind, name in NAMES.items():
         kept, left_out = int(report.kept[kind]), int(report.left_out[kind])
         if kept or left_out:
@@ -125,7 +130,8 @@ def _files(report: Report) -> list[str]:
     ratio = f", 1 to {report.memory / report.size:.1f}" if report.size else ""
     rate = report.memory / report.seconds if report.seconds else 0
     codec = f", {report.codec}" if report.codec != "none" else ""
-    how = f"{report.format}{codec}, level {report.level}"
+    what = f"level {report.level}" if report.triage is None else "triage"
+    how = f"{report.format}{codec}, {what}"
     resumed = f"; {counted(report.resumed, 'page')} already there" if report.resumed else ""
     sizes = f"{format_size(report.memory)} of memory in {format_size(report.size)}{ratio}"
     speed = f"in {report.seconds:.1f} s, {format_size(int(rate))}/s"

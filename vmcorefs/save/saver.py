@@ -152,6 +152,7 @@ def save(
             seconds=time.monotonic() - start,
             log=saved_log,
             warnings=tuple(warnings),
+            triage=dump.triage.contents if dump.triage is not None else None,
         )
 
 

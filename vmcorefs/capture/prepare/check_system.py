@@ -20,6 +20,7 @@ from vmcorefs.capture.prepare.load import (
 )
 from vmcorefs.capture.prepare.report import Check, error, ok, warning
 from vmcorefs.capture.programs import run
+from vmcorefs.capture.run.dumps import VMCORE
 from vmcorefs.capture.run.saver import make_order
 from vmcorefs.capture.settings import SETTINGS_PATH, Settings
 from vmcorefs.core.space.units import format_size
@@ -39,11 +40,11 @@ def check_system(settings: Settings) -> Iterator[Check]:
 
 def _check_dump(settings: Settings) -> Check:
     dump, url = settings.dump, settings.target.url
-    if dump.format == "vmcore":
+    if dump.format == "vmcore" and dump.levels:
         if url:
             return error("dump", f"format vmcore is for a directory, not for {url}")
         return ok("dump", "a sparse copy of /proc/vmcore")
-    order = make_order(dump, url or settings.target.directory)
+    order = make_order(dump, f"{url or settings.target.directory}/{VMCORE}", dump.levels)
     try:
         make_writer(order.format, order.codec, 1)
     except VmcorefsError as problem:

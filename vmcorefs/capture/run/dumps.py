@@ -3,7 +3,7 @@
 ::
 
     /var/crash/2026-11-25-021937/   the time of the crash, UTC
-        dmesg  report.txt  report.json  vmcore  layout.json
+        dmesg  report.txt  report.json  vmcore.triage  vmcore  layout.json
         summary.json                written last: with it, the dump is whole
     /var/crash/2026-11-25-021937-2/ another one: a board without a clock crashes at one time always
 
@@ -29,13 +29,14 @@ DMESG = "dmesg"
 VMCORE = "vmcore"
 REPORT_TXT = "report.txt"
 REPORT_JSON = "report.json"
+TRIAGE = "vmcore.triage"
 LAYOUT = "layout.json"
 SUMMARY = "summary.json"
 MAX_ALIKE = 10000
 """Dumps of one second, at most."""
 
 _NAME = re.compile(r"([0-9]{4}-[0-9]{2}-[0-9]{2}-[0-9]{6})(?:-([0-9]{1,5}))?")
-_OURS = frozenset({DMESG, REPORT_TXT, REPORT_JSON, VMCORE, LAYOUT, SUMMARY})
+_OURS = frozenset({DMESG, REPORT_TXT, REPORT_JSON, VMCORE, TRIAGE, LAYOUT, SUMMARY})
 _MAX_SUMMARY = 1 << 20
 
 

@@ -1,8 +1,9 @@
 """Saving the crashed kernel's memory, in the capture kernel.
 
 dmesg goes first, and is synced: it is what is wanted most, and what fits nearly always. Then a
-report, if it can be made; then the dump, under another name until it is whole; then layout.json;
-then summary.json, with which the dump counts as complete.
+report, if it can be made, and a triage dump, if the settings ask for one; then the dump, under
+another name until it is whole; then layout.json; then summary.json, with which the dump counts as
+complete.
 """
 
 from __future__ import annotations
@@ -18,17 +19,18 @@ from msgspec.structs import replace
 
 from vmcorefs.api import Capture, open_capture
 from vmcorefs.capture.estimate import MEMINFO, read_meminfo
-from vmcorefs.capture.run.dumps import DMESG, LAYOUT, SUMMARY, VMCORE, dump_name
+from vmcorefs.capture.run.dumps import DMESG, LAYOUT, SUMMARY, TRIAGE, VMCORE, dump_name
 from vmcorefs.capture.run.place import Place, Say, open_place
-from vmcorefs.capture.run.report import report_apart
+from vmcorefs.capture.run.report import report_apart, triage_apart
 from vmcorefs.capture.settings import Codec, DumpSettings, Settings
 from vmcorefs.config import CaptureConfig, Piece
 from vmcorefs.core.space.units import format_size
-from vmcorefs.errors import IncompleteError, UnsupportedError, VmcorefsError
+from vmcorefs.errors import IncompleteError, StoppedError, UnsupportedError, VmcorefsError
 from vmcorefs.output.extract import extract
 from vmcorefs.output.places import is_local, open_target
 from vmcorefs.save.codecs import DEFAULT_CODEC, find_codec
-from vmcorefs.save.command import choose_format, default_threads, parse_levels, save_capture
+from vmcorefs.save.command import TRIAGE_LEVELS, choose_format, default_threads, save_capture
+from vmcorefs.save.dump import Triage
 from vmcorefs.save.report import Report, as_dict
 from vmcorefs.save.saver import Console, Order
 from vmcorefs.sources.evidence import gather
@@ -75,18 +77,16 @@ def save(settings: Settings, vmcore: str, say: Say) -> Saved:
         say(f"{path}: saving the memory of Linux {_release(capture) or 'of an unknown release'}")
         _save_log(capture, path, say)
         _save_report(capture, path, say)
-        if settings.dump.format == "vmcore":
-            facts = _copy(capture, path, place, say)
-        else:
-            facts = _save_dump(capture, path, settings.dump, place, say)
+        triage = _save_triage(capture, path, settings.dump, place, say)
+        facts = _save_large(capture, path, settings.dump, place, say) or triage
         layout = layout_file({VMCORE: capture[VMCORE]})
         _put(path, LAYOUT, layout.pread(layout.size, 0))
         seconds = time.monotonic() - start
-        _put(path, SUMMARY, _summary(capture, path, facts, seconds))
+        _put(path, SUMMARY, _summary(capture, path, facts, triage, seconds))
         if not facts["complete"]:
             raise IncompleteError(
                 f"{path}: {facts['lost_bytes']} bytes could not be read; all else is in"
-                f" {VMCORE}.incomplete"
+                f" {VMCORE if settings.dump.levels else TRIAGE}.incomplete"
             )
         place.prune()
     say(f"{path}: complete after {seconds:.1f} s")
@@ -128,19 +128,19 @@ def _save_report(capture: Capture, path: str, say: Say) -> None:
         say(f"warning: {error}")  # nothing here may keep the memory from being saved
 
 
-def make_order(settings: DumpSettings, path: str) -> Order:
+def make_order(settings: DumpSettings, output: str, levels: tuple[int, ...]) -> Order:
     """What is asked of ``vmcorefs save``, for a dump in a format of its.
 
     Args:
-        settings: Levels, format and codec.
-        path: What the names of the dump's files begin with: a directory, or a URL.
+        settings: Format and codec.
+        output: The dump's file, or its URL.
+        levels: Dump levels, in the order in which they are tried.
     """
-    output = f"{path}/{VMCORE}"
     # what is written in order alone is kdump's flattened form: choose_format knows
-    wanted = None if settings.format == "kdump" else settings.format
+    wanted = "elf" if settings.format == "elf" else None
     return Order(
         output,
-        parse_levels(str(settings.level)),
+        levels,
         choose_format(output, wanted, parts=1),
         "none" if settings.format == "elf" else settings.codec,
         force=True,
@@ -159,16 +159,55 @@ def choose_codec(wanted: Codec, say: Say) -> Codec:
     return wanted
 
 
-def _save_dump(
+def _save_triage(
     capture: Capture, path: str, settings: DumpSettings, place: Place, say: Say
+) -> Mapping[str, object]:
+    """Save what a report needs, if that is asked for; what was saved, or why it was not.
+
+    Whatever goes wrong with it must not cost the dump that is to follow.
+    """
+    if not settings.has_triage:
+        return {}
+    try:
+        triage = triage_apart(capture.image)
+        output = f"{path}/{TRIAGE}"
+        return _save_dump(capture, output, settings, TRIAGE_LEVELS, place, say, triage)
+    except StoppedError:
+        raise
+    except (VmcorefsError, OSError) as error:
+        if not settings.levels:
+            raise
+        say(f"warning: {error}")
+        return {"complete": False, "why": str(error)}
+
+
+def _save_large(
+    capture: Capture, path: str, settings: DumpSettings, place: Place, say: Say
+) -> Mapping[str, object]:
+    """Save the dump that is no triage dump, if there is to be one; what was saved."""
+    if not settings.levels:
+        return {}
+    if settings.format == "vmcore":
+        return _copy(capture, path, place, say)
+    return _save_dump(capture, f"{path}/{VMCORE}", settings, settings.levels, place, say)
+
+
+def _save_dump(  # all that a dump is made of
+    capture: Capture,
+    output: str,
+    settings: DumpSettings,
+    levels: tuple[int, ...],
+    place: Place,
+    say: Say,
+    triage: Triage | None = None,
 ) -> Mapping[str, object]:
     """Save in one of the formats of ``vmcorefs save``; its report, as JSON has it."""
     console = Console(
         bar=False, say=say, warn=say, step=place.check_room, make_room=place.check_room
     )
     codec = choose_codec(settings.codec, say)
-    order = make_order(replace(settings, codec=codec), path)
-    report = save_capture(capture, order, default_threads(), console)
+    order = make_order(replace(settings, codec=codec), output, levels)
+    report = save_capture(capture, order, default_threads(), console, triage=triage)
     say(_describe(report))
     return as_dict(report)
 
@@ -218,9 +257,16 @@ class _Progress:
             )
 
 
-def _summary(capture: Capture, path: str, facts: Mapping[str, object], seconds: float) -> bytes:
+def _summary(
+    capture: Capture,
+    path: str,
+    facts: Mapping[str, object],
+    triage: Mapping[str, object],
+    seconds: float,
+) -> bytes:
     summary = {
         **facts,
+        "triage_dump": triage or None,
         "dmesg": f"{path}/{DMESG}" if "dmesg" in capture.files else None,
         "release": _release(capture),
         "crash_time": int(capture.image.time),

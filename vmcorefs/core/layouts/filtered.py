@@ -23,6 +23,7 @@ from vmcorefs.core.layouts.kernel import VmcoreLayout
 from vmcorefs.core.space.extents import Windows
 from vmcorefs.core.space.ranges import Int64Array, Ranges, normalise, pair_overlaps
 from vmcorefs.core.space.units import align_up
+from vmcorefs.errors import LayoutError
 
 MIN_RUN = 256
 """Pages in the shortest run that is taken out of the file: makedumpfile's PFN_EXCLUDED."""
@@ -32,7 +33,12 @@ MAX_LOADS = 1 << 13
 
 
 def leave_out(
-    layout: VmcoreLayout, left_out: Ranges, *, keep_headers: bool = False, spare: int = 0
+    layout: VmcoreLayout,
+    left_out: Ranges,
+    *,
+    keep_headers: bool = False,
+    spare: int = 0,
+    every: bool = False,
 ) -> VmcoreLayout:
     """Take pages out of a vmcore.
 
@@ -47,13 +53,25 @@ def leave_out(
             zeros, which tools must be able to read: those belong into the file, as holes.
         keep_headers: Give each run that is taken out a PT_LOAD with a ``p_filesz`` of 0.
         spare: Bytes to leave free for more program headers, whole pages.
+        every: Take every run out, however short: none is to read as zeros. Headers that are kept
+            then have no virtual address, as gdb has zeros where a PT_LOAD has no bytes.
 
     Returns:
         The vmcore without them. Its ``windows`` still show the runs that were too short to be taken
         out: what of ``left_out`` is in them is for the caller to leave empty. A PT_LOAD of which
         nothing stays is gone, unless it keeps a header.
+
+    Raises:
+        LayoutError: if ``every`` takes more than ``MAX_LOADS``.
     """
     runs = _in_file(layout, left_out)
+    if every:
+        if len(runs) > MAX_LOADS:
+            raise LayoutError(
+                f"{len(runs)} runs of pages are left out, more than the {MAX_LOADS} for which an"
+                " ELF file has program headers; a kdump file takes any number"
+            )
+        return _cut(layout, runs, keep_headers=keep_headers, spare=spare, mapped=False)
     least = MIN_RUN * layout.page_size
     while True:
         cuts = runs[runs[:, 1] - runs[:, 0] >= least]
@@ -72,7 +90,9 @@ def _in_file(layout: VmcoreLayout, left_out: Ranges) -> Ranges:
     return np.stack((low, high), axis=1)
 
 
-def _cut(layout: VmcoreLayout, cuts: Ranges, *, keep_headers: bool, spare: int) -> VmcoreLayout:
+def _cut(
+    layout: VmcoreLayout, cuts: Ranges, *, keep_headers: bool, spare: int, mapped: bool = True
+) -> VmcoreLayout:
     """Take ranges of the file out of it; they are sorted and do not overlap, but may touch."""
     is_load = layout.phdrs["p_type"] == PT_LOAD
     loads = layout.phdrs[is_load]
@@ -98,6 +118,8 @@ def _cut(layout: VmcoreLayout, cuts: Ranges, *, keep_headers: bool, spare: int) 
     size = int(layout.size - gone[-1]) + grown
     empty = _load_phdrs(loads, taken, np.full(len(taken.row), size))
     empty["p_filesz"] = 0
+    if not mapped:
+        empty["p_vaddr"] = 0
     order = np.lexsort((np.r_[pieces.start, taken.start], np.r_[pieces.row, taken.row]))
     phdrs = np.concatenate((notes, np.concatenate((stored, empty))[order]))
     windows = layout.windows

@@ -25,6 +25,7 @@ _HEADER = "HBBIIIII"
 _HEADER_SIZE = struct.calcsize(f"={_HEADER}")
 _TYPE_SIZE = _MEMBER_SIZE = 12
 _STRUCT, _UNION, _ENUM = 4, 5, 6
+_MODIFIERS = (8, 9, 10, 11, 18)  # TYPEDEF, VOLATILE, CONST, RESTRICT, TYPE_TAG
 
 # BTF_KIND_* -> bytes after struct btf_type: fixed, and for each of the vlen elements
 _TAIL = {
@@ -109,7 +110,7 @@ def find_structs(data: bytes, byte_order: ByteOrder, names: Collection[str]) -> 
     Raises:
         FormatError: if the BTF is damaged.
     """
-    types = _Types(check_btf(data, byte_order), byte_order)
+    types = BtfTypes(check_btf(data, byte_order), byte_order)
     found: dict[str, Struct] = {}
     for position in types.positions:
         name_at, info, size = types.header.unpack_from(types.data, position)
@@ -129,7 +130,7 @@ def read_enumerators(data: bytes, byte_order: ByteOrder, names: Collection[str])
     Raises:
         FormatError: if the BTF is damaged.
     """
-    types = _Types(check_btf(data, byte_order), byte_order)
+    types = BtfTypes(check_btf(data, byte_order), byte_order)
     found: dict[str, int] = {}
     for position in types.positions:
         _, info, _ = types.header.unpack_from(types.data, position)
@@ -140,7 +141,7 @@ def read_enumerators(data: bytes, byte_order: ByteOrder, names: Collection[str])
     return found
 
 
-class _Types:
+class BtfTypes:
     """The types of checked BTF.
 
     Attributes:
@@ -191,7 +192,7 @@ class _Types:
             left -= info & 0xFFFF
             if left < 0 or depth > _MAX_NESTING:
                 raise FormatError(f"BTF: the struct at {position:#x} has too many members")
-            for name, type_id, bits in self._iter_own_members(position, info):
+            for name, type_id, bits in self.iter_own_members(position, info):
                 if name and bits % 8 == 0:
                     yield name, base + bits // 8
                 elif not name:
@@ -207,12 +208,34 @@ class _Types:
         for name_at, value in struct.iter_unpack(layout, self.data[start:end]):
             yield self.name(name_at), value
 
-    def _iter_own_members(self, position: int, info: int) -> Iterator[tuple[str, int, int]]:
+    def iter_own_members(self, position: int, info: int) -> Iterator[tuple[str, int, int]]:
+        """Name, type and offset in bits of each member, without those of what is embedded."""
         start = position + _TYPE_SIZE
         for at in range(start, start + (info & 0xFFFF) * _MEMBER_SIZE, _MEMBER_SIZE):
             name_at, type_id, bits = self.header.unpack_from(self.data, at)
             # with kind_flag the upper 8 bits are a bit-field's width
             yield self.name(name_at), type_id, bits & 0xFFFFFF if info >> 31 else bits
+
+    def resolve(self, type_id: int) -> tuple[int, int, int]:
+        """Kind, position, and size or type, of a type, behind what only stands before it.
+
+        The kind is 0 if it is void, or not in the table.
+        """
+        for _ in range(_MAX_NESTING):
+            if not 0 < type_id <= len(self.positions):
+                break
+            position = self.positions[type_id - 1]
+            _, info, target = self.header.unpack_from(self.data, position)
+            kind = info >> 24 & 0x1F
+            if kind not in _MODIFIERS:
+                return kind, position, target
+            type_id = target
+        return 0, 0, 0
+
+    def array(self, position: int) -> tuple[int, int]:
+        """The type of the elements of the array at ``position``, and how many it has."""
+        element, _, count = self.header.unpack_from(self.data, position + _TYPE_SIZE)
+        return element, count
 
     def _find_aggregate(self, type_id: int) -> int | None:
         if not 0 < type_id <= len(self.positions):

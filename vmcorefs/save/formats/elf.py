@@ -230,7 +230,13 @@ def _lay_out(dump: Dump, survey: Survey) -> VmcoreLayout:
         note_align=note_align(dump.vmcoreinfo),
     )
     gone = subtract(survey.ram, survey.kept_ranges()) * size
-    return leave_out(layout, gone, keep_headers=True, spare=align_up(_SPARE, size))
+    return leave_out(
+        layout,
+        gone,
+        keep_headers=True,
+        spare=align_up(_SPARE, size),
+        every=dump.triage is not None,
+    )
 
 
 def _rows(windows: Windows) -> list[tuple[int, int, int]]:
