@@ -109,8 +109,8 @@ class Crawl:
         self, layout: Layout, places: Iterable[int]
     ) -> Iterator[tuple[Pointer, UInt64Array]]:
         """Each pointer of a structure, and its distinct values in those at ``places``."""
-        objects = np.frombuffer(b"".join(self._read(places, layout.size)), dtype=np.uint8)
-        objects = objects.reshape(-1, layout.size)
+        held = np.frombuffer(b"".join(self._read(places, layout.size)), dtype=np.uint8)
+        objects = held.reshape(-1, layout.size)
         word, order = self.kernel.word_size, self.kernel.byte_order
         for pointer in layout.pointers:
             if pointer.at + word <= layout.size:
