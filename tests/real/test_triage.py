@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 import msgspec
 import numpy as np
 import pytest
-from drgn.helpers.linux.slab import find_slab_cache, slab_cache_for_each_allocated_object
+from drgn import Object
+from drgn.helpers.linux.rbtree import rbtree_inorder_for_each_entry
 
 import vmcorefs
 from tests.real import tools
@@ -108,8 +109,10 @@ def test_no_key_is_in_it(capture: Capture, triage: Path) -> None:
         kernel = whole.image.kernel
         assert kernel is not None
         program = open_program(kernel)
-        keys = find_slab_cache(program, b"key_jar")
-        places = [int(key) for key in slab_cache_for_each_allocated_object(keys, "struct key")]
+        # every key is in it (security/keys/key.c)
+        serials = Object(program, "struct rb_root", address=kernel.symbol("key_serial_tree"))
+        keys = rbtree_inorder_for_each_entry("struct key", serials, "serial_node")
+        places = [int(key) for key in keys]
         pages = kernel.mappings.translate_many(np.array(places, dtype=np.uint64)) // 4096 * 4096
         held = dump.image.memory.only(Kind.DATA).ranges
 
@@ -160,10 +163,14 @@ def test_drgn_says_what_it_says_of_the_truth(capture: Capture, triage: Path, vml
 @only("kexec")
 def test_gdb_reads_what_is_in_it_and_no_more(capture: Capture, tmp_path: Path) -> None:
     _save(capture, tmp_path / "dump", "elf")
-    with vmcorefs.open(capture.config) as whole:
+    with vmcorefs.open(capture.config) as whole, vmcorefs.open(tmp_path / "dump") as dump:
         kernel = whole.image.kernel
         assert kernel is not None
-        banner, text = kernel.symbol("linux_banner"), kernel.symbol("_text")
+        banner = kernel.symbol("linux_banner")
+        code = np.arange(kernel.symbol("_stext"), kernel.symbol("_etext"), 4096, dtype=np.uint64)
+        pages = kernel.mappings.translate_many(code) // 4096
+        held = [np.arange(*row) for row in (dump.image.memory.only(Kind.DATA).ranges // 4096)]
+        text = int(code[~np.isin(pages, np.concatenate(held))][0])
     commands = ["-ex", f"x/s {banner:#x}", "-ex", f"x/gx {text:#x}"]
     gdb: list[str | Path] = ["gdb", "--nx", "--quiet", "--batch", "--core", tmp_path / "dump"]
     said = tools.attempt([*gdb, *commands]).stdout
