@@ -81,13 +81,23 @@ def _format_died(died: Died) -> Rows:
 
 
 def format_time(time: float | None) -> str:
-    """A time in seconds since 1970."""
-    return "unknown" if time is None else f"{datetime.fromtimestamp(time, UTC):%F %T} UTC"
+    """A time in seconds since 1970; one that no calendar has as it is."""
+    if time is None:
+        return "unknown"
+    try:
+        return f"{datetime.fromtimestamp(time, UTC):%F %T} UTC"
+    except (ValueError, OverflowError, OSError):
+        return f"{time:g} s after 1970"
 
 
 def format_uptime(uptime: float | None) -> str:
-    """Seconds since boot."""
-    return "unknown" if uptime is None else str(timedelta(seconds=int(uptime)))
+    """Seconds since boot; more than a calendar has as they are."""
+    if uptime is None:
+        return "unknown"
+    try:
+        return str(timedelta(seconds=int(uptime)))
+    except OverflowError:
+        return f"{uptime:g} s"
 
 
 def _format_why(why: Why, crash: Crash) -> Rows:
@@ -198,8 +208,7 @@ def _format_oom(oom: Oom) -> Rows:
 
 
 def _format_recovered(one: Recovered) -> str:
-    when = datetime.fromtimestamp(one.time, UTC)
-    return f"{one.kind}: recovered {one.count} times, last {when:%F %T} UTC"
+    return f"{one.kind}: recovered {one.count} times, last {format_time(one.time)}"
 
 
 def _format_watchdogs(settings: dict[str, int]) -> Rows:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import msgspec
+import pytest
 from msgspec.structs import replace
 
 from vmcorefs.reports.crash import Crash
@@ -33,7 +34,7 @@ from vmcorefs.reports.report.schema import (
     Why,
     Zone,
 )
-from vmcorefs.reports.report.text import format_report
+from vmcorefs.reports.report.text import format_report, format_time, format_uptime
 
 _SHELL = Task(7, 7, "sh", "R")
 _STACK = Stack([Frame(0x1010, "boom", 0x10, "driver"), Frame(0x2020, "write", 0x20)])
@@ -220,3 +221,15 @@ def test_many_groups_are_cut_short() -> None:
 def test_it_survives_json() -> None:
     data: Any = msgspec.json.encode(REPORT)
     assert msgspec.json.decode(data, type=Report) == REPORT
+
+
+@pytest.mark.parametrize("time", [1e12, 2.0**63, -1e15])
+def test_a_time_that_no_calendar_has_is_a_number(time: float) -> None:
+    assert format_time(time) == f"{time:g} s after 1970"
+
+
+def test_times_are_dates_and_spans() -> None:
+    assert format_time(0) == "1970-01-01 00:00:00 UTC"
+    assert format_time(None) == format_uptime(None) == "unknown"
+    assert format_uptime(90061.9) == "1 day, 1:01:01"
+    assert format_uptime(1e300) == "1e+300 s"
