@@ -86,6 +86,8 @@ def pack_stream(
             start() + block_list(sizes) + end_of_records() + footer(),
             section(2, first + records("pc.ram", pages[:300])),
             section(2, records("pc.ram", pages[300:])),
+            struct.pack(">BHH", 8, 1, 4) + b"\0\0\0\7",  # a command, with four bytes for it
+            struct.pack(">BHH", 8, 11, 0),  # and the one that QEMU 10 sends in front of the end
             section(3, records("pc.ram", [(at, ram[at : at + PAGE]) for at in again])),
             struct.pack(">BI", 4, 9) + text("cpu") + b"anything",
         )

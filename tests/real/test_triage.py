@@ -135,9 +135,12 @@ def test_what_is_not_in_it_is_an_error_and_never_zeros(
         for start in others[:: max(len(others) // 50, 1), 0].tolist():
             with pytest.raises(FaultError):
                 image.kernel.memory.pread(8, start)
-        said = tools.physical("libkdumpfile", tmp_path / "dump", others[:4, 0].tolist())
+        pages = others[:4, 0].tolist()
 
-    assert set(said["pages"].values()) <= {None}
+    # in an ELF file p_filesz is less than p_memsz there, which libkdumpfile 0.5.5 takes for zeros
+    if form == "kdump":
+        said = tools.physical("libkdumpfile", tmp_path / "dump", pages)
+        assert set(said["pages"].values()) == {None}
 
 
 @only("kexec")

@@ -33,8 +33,8 @@ _LOOKED_AT: Final = (
     *("__x64_sys_write", "__x64_sys_fork", "do_futex", "vfs_read", "vfs_write"),
     *("schedule", "__schedule"),
 )
-_TABLES: Final = ("taint_flags", "pageflag_names", "task_state_array")
-"""Constants: tables that have pointers to names."""
+_TABLES: Final = ("taint_flags", "pageflag_names", "task_state_array", "mt_slots", "mt_pivots")
+"""Constants: tables that have pointers to names, and sizes of maple trees' nodes."""
 _TABLE: Final = 1 << 10
 _TEXT: Final = 1 << 6
 _NOTES: Final = 1 << 10  # of a CPU (note_buf_t)

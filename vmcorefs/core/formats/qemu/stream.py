@@ -18,7 +18,8 @@ from vmcorefs.core.formats.window import Window
 from vmcorefs.errors import FormatError, UnsupportedError
 
 MAGIC: Final = b"QEVM\0\0\0\3"
-_START, _PART, _END, _FULL, _SUBSECTION, _CONFIGURATION, _FOOTER = 1, 2, 3, 4, 5, 7, 0x7E
+_START, _PART, _END, _FULL, _SUBSECTION = 1, 2, 3, 4, 5
+_CONFIGURATION, _COMMAND, _FOOTER = 7, 8, 0x7E
 _MOST_NAMES: Final = 1 << 12
 _RAM: Final = "ram"
 
@@ -124,7 +125,8 @@ def read_section(cursor: Cursor, ram: int | None) -> tuple[int, bool]:
     """Read the start of a section of RAM.
 
     Args:
-        cursor: Where it begins, or the footer of the section before it.
+        cursor: Where it begins, or the footer of the section before it, or a command to the other
+            side, which has its length in it.
         ram: The number of RAM's sections; None before the first one.
 
     Returns:
@@ -137,6 +139,9 @@ def read_section(cursor: Cursor, ram: int | None) -> tuple[int, bool]:
     """
     if ram is not None and _comes(cursor, _FOOTER):
         cursor.take(4)
+    while _comes(cursor, _COMMAND):  # from QEMU 10 on, one says that the rest is sent at a stop
+        cursor.take(2)
+        cursor.take(cursor.number(2))
     where = cursor.at
     kind, number = struct.unpack(">BI", cursor.take(5))
     if kind in (_START, _FULL):
