@@ -155,7 +155,9 @@ def test_crash_says_what_it_says_of_the_truth(
     # it says so of modules, whose code, which is not in it, it reads together with their symbols
     lines = [line for line in said.splitlines() if "cannot access module kallsyms" not in line]
     told = "\n".join(lines).replace("  [PARTIAL DUMP]", "")
-    assert told == truth.replace("  [CONFIG_KALLSYMS]", "").rstrip("\n")
+    # crash 8.0.2 does not know of these symbols then
+    without = "  [CONFIG_KALLSYMS]"
+    assert told.replace(without, "") == truth.replace(without, "").rstrip("\n")
 
 
 @only("kexec")
