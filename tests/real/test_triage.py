@@ -137,7 +137,7 @@ def test_what_is_not_in_it_is_an_error_and_never_zeros(
                 image.kernel.memory.pread(8, start)
         pages = others[:4, 0].tolist()
 
-    # in an ELF file p_filesz is less than p_memsz there, which libkdumpfile 0.5.5 takes for zeros
+    # in an ELF file p_filesz is less than p_memsz there, which libkdumpfile 0.5.4 takes for zeros
     if form == "kdump":
         said = tools.physical("libkdumpfile", tmp_path / "dump", pages)
         assert set(said["pages"].values()) == {None}
