@@ -158,7 +158,8 @@ def begun(place: Place, process: subprocess.Popen[str]) -> tuple[str, int]:
 def test_the_tree_is_unmounted_whatever_ends_the_tool(
     place: Place, number: signal.Signals, to: str, status: int
 ) -> None:
-    command = place.command("drgn", str(place.script))
+    # nohup(1) in front of the tests would have SIGHUP ignored
+    command = ["env", "--default-signal", *place.command("drgn", str(place.script))]
     options = {"stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL, "start_new_session": True}
     with running(command, env=place.environment, **options) as process:
         _, drgn = begun(place, process)
