@@ -56,4 +56,7 @@ def test_they_say_what_they_say_with_the_debug_package(
 
 def _ask(gdbinit: Path, scripts: Path) -> list[str]:
     said = tools.gdb_script(gdbinit, f"source {scripts}", f"echo {_START}\\n", *COMMANDS)
+    # constants without a name of their own come behind kallsyms' tables, whose sizes nobody knows;
+    # the debug package has local names between them
+    said = re.sub(r" <kallsyms_\w+\+[0-9]+>", "", said)
     return said.partition(f"{_START}\n")[2].splitlines()
