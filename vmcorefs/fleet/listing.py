@@ -120,14 +120,9 @@ def _of_file(path: str, status: os.stat_result) -> Dump:
 
 
 def _remote(url: str) -> Iterator[tuple[Dump, bool]]:
+    shown = without_password(url)
     try:
-        from fsspec.core import url_to_fs  # noqa: PLC0415  # of an extra
-    except ImportError as error:
-        raise UnsupportedError(
-            f"{url}: fsspec is not installed, which lists stores: pip install 'vmcorefs[remote]'"
-        ) from error
-    try:
-        store, root = url_to_fs(url)
+        store, root = find_store(url, shown, "store")
         told = store.info(root)
         # a web server tells files from directories by nothing else
         if told.get("type") == "file" and not url.endswith("/"):
@@ -135,12 +130,12 @@ def _remote(url: str) -> Iterator[tuple[Dump, bool]]:
             return
         for name, each in sorted(store.find(root, detail=True).items()):
             yield _of_store(f"{url.rstrip('/')}{name.removeprefix(root.rstrip('/'))}", each), True
-    except ImportError as error:
-        raise UnsupportedError(f"{without_password(url)}: {error}") from error
+    except UnsupportedError:
+        raise
     except FileNotFoundError as error:
-        raise ConfigError(f"{without_password(url)}: nothing is there") from error
+        raise ConfigError(f"{shown}: nothing is there") from error
     except Exception as error:  # each store has its own
-        raise ConfigError(f"{without_password(url)}: cannot be listed: {error!r}") from error
+        raise ConfigError(f"{shown}: cannot be listed: {error!r}") from error
 
 
 def _of_store(url: str, told: Mapping[str, Any]) -> Dump:

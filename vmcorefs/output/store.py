@@ -13,6 +13,7 @@ from typing import Any
 from vmcorefs.errors import ConfigError, OutputError, UnsupportedError
 from vmcorefs.output.stream import SequentialTarget
 from vmcorefs.output.target import INCOMPLETE
+from vmcorefs.system.stores import find_store
 
 _MIN_BLOCK, _MAX_BLOCK = 8 << 20, 64 << 20
 _MAX_PARTS = 9000
@@ -148,16 +149,10 @@ def exists(url: str) -> bool:
 
 def _find_store(url: str) -> tuple[Any, str]:
     try:
-        from fsspec.core import url_to_fs  # noqa: PLC0415  # optional, and slow to import
-    except ImportError as error:
-        raise UnsupportedError(
-            f"{url}: needs fsspec; install vmcorefs[remote], and fsspec's package for this store"
-        ) from error
-    try:
-        store, key = url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise UnsupportedError(f"{url}: {error}") from error
-    except Exception as error:
+        store, key = find_store(url, url, "store")
+    except UnsupportedError:
+        raise
+    except Exception as error:  # each store has its own
         raise OutputError(f"{url}: {error}") from error
     if not key or key.endswith("/"):
         raise ConfigError(f"{url}: expected the name of a file at its end")

@@ -60,7 +60,7 @@ class StoredObject:
                 cannot give parts of it.
             Exception: as its package says.
         """
-        self._store, self._path = _find_store(url)
+        self._store, self._path = find_store(url, url, "place")
         self._open: dict[str, Any] = {"mode": "rb", "cache_type": "none"}
         info = self._store.info(self._path)
         if info.get("partial") is False:
@@ -118,20 +118,6 @@ class StoredObject:
         info = self._store.info(self._path)
         if (int(info["size"]), _version_of(info)) != (self.described.size, self.described.version):
             raise ChangedError
-
-
-def _find_store(url: str) -> tuple[Any, str]:
-    try:
-        from fsspec.core import url_to_fs  # noqa: PLC0415  # optional, and slow to import
-    except ImportError as error:
-        raise UnsupportedError(
-            f"{url}: needs fsspec; install vmcorefs[remote], and fsspec's package for this place"
-        ) from error
-    try:
-        store, path = url_to_fs(url)
-    except (ImportError, ValueError) as error:
-        raise UnsupportedError(f"{url}: {error}") from error
-    return store, path
 
 
 def _version_of(info: Mapping[str, Any]) -> str:
