@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 import vmcorefs
 from vmcorefs import Capture
-from vmcorefs.core.structures.btf_table import read_types
+from vmcorefs.core.structures.types.btf_table import read_types
 
 ROUNDS = 5
 

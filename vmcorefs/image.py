@@ -6,9 +6,7 @@ after (``tree/``) only lays it out.
 
 from __future__ import annotations
 
-import os
 from contextlib import ExitStack
-from pathlib import Path
 
 import msgspec
 import numpy as np
@@ -18,10 +16,9 @@ from vmcorefs.config import CaptureConfig
 from vmcorefs.core.findings import Finding
 from vmcorefs.core.formats.kdump.headers import KdumpHeaders
 from vmcorefs.core.maps.memory_map import MemoryMap, with_crash_kernel
-from vmcorefs.core.maps.text import parse_memory_map
 from vmcorefs.core.space.extents import Extents
-from vmcorefs.core.space.ranges import Ranges, make_ranges, normalise, subtract
-from vmcorefs.core.space.units import PAGE_SIZE, format_size
+from vmcorefs.core.space.ranges import Ranges, normalise, subtract
+from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.discovery.backup import Backup
 from vmcorefs.discovery.dump import (
     check_options,
@@ -34,6 +31,7 @@ from vmcorefs.discovery.dump import (
 )
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.findings import make_dump_findings, make_findings
+from vmcorefs.discovery.given_map import load_map
 from vmcorefs.discovery.low_memory import find_low_memory
 from vmcorefs.discovery.map_and_placement import find_map_and_placement
 from vmcorefs.discovery.missing import describe_missing, summarise_missing
@@ -41,7 +39,7 @@ from vmcorefs.discovery.placed import refuse_loss, refuse_missing
 from vmcorefs.discovery.plan import Plan, find_plan
 from vmcorefs.discovery.unreadable import describe_unreadable, telling_unreadable
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
-from vmcorefs.errors import ConfigError, FormatError, TruncatedError
+from vmcorefs.errors import FormatError, TruncatedError
 from vmcorefs.kernel.debug.installed import Vmlinux, check_vmlinux, read_vmlinux
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.notes import CrashNotes, read_crash_notes
@@ -54,11 +52,7 @@ from vmcorefs.sources.input import Input, file_of
 from vmcorefs.sources.registry import RawMemory, open_inputs
 from vmcorefs.sources.unreadable import LookedAt, look_at
 from vmcorefs.sources.wrappers.unwrap import Unwrapping
-from vmcorefs.system.files import read_file
 from vmcorefs.system.progress import Progress, untold
-
-_MAX_MAP_SIZE = 256 << 20
-_MAX_VALUE_SIZE = 4096  # a page, as sysfs has it
 
 
 class MemoryImage(msgspec.Struct, frozen=True):
@@ -326,44 +320,6 @@ def _find_kernel(image: MemoryImage, explorer: Explorer) -> tuple[Kernel | None,
 
 def _doubt(finding: Finding) -> str:
     return f"{finding.what}: {finding.value} ({finding.sure}): {'; '.join(finding.against)}"
-
-
-def load_map(path: str, config: CaptureConfig) -> MemoryMap:
-    """Read the memory map at ``path``, and add what ``config`` says of the crash kernel.
-
-    Raises:
-        ConfigError: if it cannot be read.
-        FormatError: if it is not a memory map, or contradicts itself.
-    """
-    try:
-        memory_map = parse_memory_map(_read_map(path))
-        return with_crash_kernel(memory_map, make_ranges(config.crash_kernel))
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot read the memory map: {error.strerror}") from error
-    except (FormatError, ValueError) as error:  # ValueError: sysfs holds text, this does not
-        raise FormatError(f"{path}: {error}") from error
-
-
-def _read_map(path: str) -> bytes:
-    if os.path.isdir(path):  # /sys/firmware/memmap, or a copy of it
-        files = sorted(Path(path).glob("*/*"))
-        return "".join(f"{f.parent.name}/{f.name}:{_read_value(f)}\n" for f in files).encode()
-    data = read_file(path, "the memory map", _MAX_MAP_SIZE)
-    if len(data) > _MAX_MAP_SIZE:
-        raise FormatError(f"more than {format_size(_MAX_MAP_SIZE)}, expected a memory map")
-    return data
-
-
-def _read_value(path: Path) -> str:
-    """The line in a file of sysfs; in a copy, it may be anything."""
-    source = FileSource(str(path), role="memory map")
-    try:
-        if source.size > _MAX_VALUE_SIZE:
-            raise FormatError(f"{path}: {source.size} bytes, expected a number or a name")
-        with os.fdopen(os.dup(source.fileno()), encoding="utf-8") as file:
-            return file.read(_MAX_VALUE_SIZE)
-    finally:
-        source.close()
 
 
 def _add_crash_kernel(memory_map: MemoryMap, plan: Plan) -> MemoryMap:

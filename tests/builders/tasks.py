@@ -7,10 +7,10 @@ from dataclasses import dataclass
 
 from tests.builders.btf import Writer
 from vmcorefs.core.elf.notes import ByteOrder
-from vmcorefs.core.structures.btf import Struct, read_structs
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.core.structures.switch_frame import SWITCH_FRAMES
 from vmcorefs.core.structures.tasks import STRUCTS, Task, TaskLists
+from vmcorefs.core.structures.types.btf import Struct, read_structs
 from vmcorefs.errors import FormatError, VmcorefsError
 
 BASE = 0xFFFF888000000000

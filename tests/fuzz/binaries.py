@@ -16,7 +16,7 @@ from vmcorefs.core.elf.notes import ByteOrder, find_vmcoreinfo, pack_note, walk_
 from vmcorefs.core.elf.registers import REGISTER_SETS, decode_prstatus
 from vmcorefs.core.layouts.kernel import lay_out_vmcore
 from vmcorefs.core.space.ranges import make_ranges
-from vmcorefs.core.structures.btf import check_btf, read_structs
+from vmcorefs.core.structures.types.btf import check_btf, read_structs
 from vmcorefs.errors import FormatError, VmcorefsError
 
 ORDERS: tuple[ByteOrder, ByteOrder] = ("<", ">")

@@ -27,8 +27,8 @@ from vmcorefs.core.debuginfo.isf import ModuleTypes, SymbolFile
 from vmcorefs.core.debuginfo.module import code_of, lay_out, make_module
 from vmcorefs.core.debuginfo.reached import keep_reached, prepare
 from vmcorefs.core.elf.elf import EM_X86_64
-from vmcorefs.core.structures.btf_table import read_types
 from vmcorefs.core.structures.module_parts import ModuleReader
+from vmcorefs.core.structures.types.btf_table import read_types
 from vmcorefs.errors import VmcorefsError
 
 TABLE = make_table(SYMBOLS)

@@ -7,9 +7,9 @@ from typing import Final
 from tests.builders.tasks import BASE, NODE, TASK_SIZE, TASKS, THREAD, Machine
 from tests.fuzz.memory import pack, prefixed, split, unpack
 from tests.fuzz.target import target
-from vmcorefs.core.structures.btf import read_structs
 from vmcorefs.core.structures.switch_frame import SWITCH_FRAMES
 from vmcorefs.core.structures.tasks import MAX_TASKS, STRUCTS, TaskLists
+from vmcorefs.core.structures.types.btf import read_structs
 from vmcorefs.errors import VmcorefsError
 
 ZEROS: Final = 1  # lie outside of the blocks; see tests.fuzz.memory

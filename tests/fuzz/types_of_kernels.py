@@ -14,8 +14,8 @@ from vmcorefs.core.debuginfo.declarations import declare
 from vmcorefs.core.debuginfo.dwarf import Places, make_dwarf
 from vmcorefs.core.debuginfo.isf import SymbolFile
 from vmcorefs.core.debuginfo.variables import VARIABLES as KNOWN
-from vmcorefs.core.structures.btf_table import read_types
 from vmcorefs.core.structures.kallsyms import SymbolTable
+from vmcorefs.core.structures.types.btf_table import read_types
 
 BANNER = b"Linux version 6.1.0-test (me@here) #1 SMP\n"
 

@@ -21,11 +21,11 @@ from vmcorefs.core.maps.resources import RESOURCE, read_resources, read_span
 from vmcorefs.core.paging.formats import arm64, riscv64, x86_64
 from vmcorefs.core.paging.lookup import translate
 from vmcorefs.core.space.units import MAX_ADDRESS
-from vmcorefs.core.structures.btf import Struct
 from vmcorefs.core.structures.crash_notes import find_slots
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.core.structures.mem_section import read_sections
+from vmcorefs.core.structures.types.btf import Struct
 from vmcorefs.discovery.search.candidates import read_note
 from vmcorefs.errors import FaultError
 

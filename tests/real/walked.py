@@ -19,7 +19,7 @@ from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
 from vmcorefs.core.paging.mappings import Mappings
 from vmcorefs.core.structures.kernel_memory import KernelMemory
-from vmcorefs.image import load_map
+from vmcorefs.discovery.given_map import load_map
 from vmcorefs.kernel.page_tables import find_page_tables
 from vmcorefs.kernel.virtual import read_through
 from vmcorefs.reader import Reader

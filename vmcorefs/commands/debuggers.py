@@ -21,8 +21,8 @@ from vmcorefs.core.elf.machines import machine_number
 from vmcorefs.errors import UnsupportedError
 from vmcorefs.system.memory import keep_heap_small
 from vmcorefs.system.terminal import print_lines
+from vmcorefs.tree.debug.symbols import find_symbol_file
 from vmcorefs.tree.live import mounted_name
-from vmcorefs.tree.symbols import find_symbol_file
 
 _HELP: Final = f"""\
 {IMAGES_HELP}

@@ -15,6 +15,7 @@ import msgspec
 from vmcorefs.errors import ConfigError, UnsupportedError
 from vmcorefs.output.places import is_local, local_path
 from vmcorefs.sources.remote.file import without_password
+from vmcorefs.system.stores import find_store
 from vmcorefs.system.terminal import printable
 
 BESIDE: Final = (

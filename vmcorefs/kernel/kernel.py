@@ -14,10 +14,10 @@ from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.paging.direct_map import DirectMap, image_span
 from vmcorefs.core.paging.mappings import Mappings
 from vmcorefs.core.space.units import format_size
-from vmcorefs.core.structures.btf import Struct, read_structs
 from vmcorefs.core.structures.kallsyms import SymbolTable, read_symbols
 from vmcorefs.core.structures.kernel_memory import MAX_IMAGE, KernelMemory
 from vmcorefs.core.structures.printk import names_log, read_log
+from vmcorefs.core.structures.types.btf import Struct, read_structs
 from vmcorefs.core.structures.version import read_banner
 from vmcorefs.errors import FaultError, FormatError, UnsupportedError, VmcorefsError
 from vmcorefs.kernel.direct_map import find_direct_map

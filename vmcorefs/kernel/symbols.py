@@ -5,10 +5,10 @@ from __future__ import annotations
 import msgspec
 
 from vmcorefs.core.space.units import PAGE_SIZE, counted
-from vmcorefs.core.structures.btf import MAX_BTF, btf_start, check_btf, read_structs
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.core.structures.modules import iter_modules
+from vmcorefs.core.structures.types.btf import MAX_BTF, btf_start, check_btf, read_structs
 from vmcorefs.errors import FormatError, VmcorefsError
 
 _MAX_CONSTANTS = 1 << 26

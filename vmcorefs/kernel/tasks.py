@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from vmcorefs.core.structures.btf import Struct
 from vmcorefs.core.structures.per_cpu import cpu_offsets
 from vmcorefs.core.structures.switch_frame import SWITCH_FRAMES
 from vmcorefs.core.structures.tasks import STRUCTS, Task, TaskLists
+from vmcorefs.core.structures.types.btf import Struct
 from vmcorefs.errors import UnsupportedError, VmcorefsError
 
 if TYPE_CHECKING:

@@ -1,4 +1,4 @@
-"""fsspec's stores, by URL: it knows s3, gs, abfs, hdfs, smb and others, each by a package of its own.
+"""fsspec's stores, by URL: s3, gs, abfs, hdfs, smb and others, each by a package of its own.
 
 https://filesystem-spec.readthedocs.io
 """

@@ -9,6 +9,8 @@ import msgspec
 from vmcorefs.core.space.extents import Kind
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS
+from vmcorefs.tree.debug.modules import modules_directory
+from vmcorefs.tree.debug.symbols import KernelSymbols, symbol_files
 from vmcorefs.tree.directory import TreeDirectory
 from vmcorefs.tree.file import TreeFile, table_file
 from vmcorefs.tree.filtered import Filter, find_left_out
@@ -16,9 +18,7 @@ from vmcorefs.tree.kcore import kcore_files
 from vmcorefs.tree.kdump import kdump_file
 from vmcorefs.tree.layout import layout_file
 from vmcorefs.tree.live import mounted_name
-from vmcorefs.tree.modules import modules_directory
 from vmcorefs.tree.oldmem import oldmem_file
-from vmcorefs.tree.symbols import KernelSymbols, symbol_files
 from vmcorefs.tree.texts import text_files
 from vmcorefs.tree.vmcore import cpu_note_files, lay_out, notes_file, register_files, vmcore_file
 

@@ -30,8 +30,8 @@ from vmcorefs.core.space.ranges import Int64Array, make_ranges
 from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS, Reader
 from vmcorefs.sources.base import BytesSource, Source
+from vmcorefs.tree.debug.threads import Threads, list_threads
 from vmcorefs.tree.file import TreeFile, complete, whole
-from vmcorefs.tree.threads import Threads, list_threads
 from vmcorefs.tree.vmcore import project_notes
 
 log = logging.getLogger(__name__)

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from tests.builders.tasks import TASKS, Machine
-from vmcorefs.core.structures.btf import Struct, read_structs
 from vmcorefs.core.structures.kallsyms import SymbolTable
+from vmcorefs.core.structures.types.btf import Struct, read_structs
 from vmcorefs.errors import FormatError, UnsupportedError
 from vmcorefs.kernel.tasks import find_tasks
 

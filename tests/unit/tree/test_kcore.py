@@ -14,8 +14,8 @@ from vmcorefs.core.paging.formats import x86_64
 from vmcorefs.core.paging.mappings import Aliases, Mappings
 from vmcorefs.core.structures.tasks import Task
 from vmcorefs.reader import Reader
+from vmcorefs.tree.debug.threads import TaskThread, list_threads
 from vmcorefs.tree.kcore import make_kcore
-from vmcorefs.tree.threads import TaskThread, list_threads
 
 NONE = np.empty(0, dtype=np.int64)
 NO_MAPPINGS = Mappings(

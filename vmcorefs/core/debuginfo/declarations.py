@@ -12,7 +12,7 @@ import numpy as np
 from msgspec.structs import replace
 
 from vmcorefs.core.debuginfo.variables import VARIABLES
-from vmcorefs.core.structures.btf_table import Kind, TypeTable
+from vmcorefs.core.structures.types.btf_table import Kind, TypeTable
 
 _DECLARATION: Final = re.compile(
     r"(?:(struct|union|enum) )?([\w ]+?|\{[\w ]+\})(\**)((?:\[(?:enum )?\w*\])*)"

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vmcorefs.core.elf.notes import ByteOrder
-from vmcorefs.core.structures.btf_table import Rows
+from vmcorefs.core.structures.types.btf_table import Rows
 
 
 class Tag(IntEnum):

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from vmcorefs.core.debuginfo.dies import At, Attribute, DieStream, Entries, Form, Tag, pack_lines
 from vmcorefs.core.elf.notes import ByteOrder
-from vmcorefs.core.structures.btf_table import Kind, Rows, TypeTable
+from vmcorefs.core.structures.types.btf_table import Kind, Rows, TypeTable
 
 _Place = TypeVar("_Place")
 

@@ -30,8 +30,8 @@ from vmcorefs.core.elf.elf import (
     PT_LOAD,
 )
 from vmcorefs.core.elf.notes import NT_GNU_BUILD_ID, ByteOrder, pack_note
-from vmcorefs.core.structures.btf_table import Rows
 from vmcorefs.core.structures.kallsyms import Addresses, SymbolTable
+from vmcorefs.core.structures.types.btf_table import Rows
 from vmcorefs.errors import UnsupportedError
 
 SHT_PROGBITS, SHT_NOTE, SHT_NOBITS = 1, 7, 8

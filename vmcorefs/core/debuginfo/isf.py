@@ -15,8 +15,8 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 
-from vmcorefs.core.structures.btf_table import MODIFIERS, Kind, Rows, TypeTable
 from vmcorefs.core.structures.kallsyms import SymbolTable
+from vmcorefs.core.structures.types.btf_table import MODIFIERS, Kind, Rows, TypeTable
 from vmcorefs.errors import FormatError
 
 _METADATA: Final = {

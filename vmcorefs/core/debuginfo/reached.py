@@ -14,7 +14,7 @@ import numpy as np
 import numpy.typing as npt
 from msgspec.structs import replace
 
-from vmcorefs.core.structures.btf_table import Kind, Rows, TypeTable, references
+from vmcorefs.core.structures.types.btf_table import Kind, Rows, TypeTable, references
 
 _AGGREGATES: Final = (Kind.STRUCT, Kind.UNION)
 _POINTING: Final = (Kind.PTR, Kind.FUNC_PROTO, Kind.FUNC)

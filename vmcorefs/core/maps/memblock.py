@@ -12,8 +12,8 @@ from vmcorefs.core.maps.memory_map import SYSTEM_RAM, MemoryMap, make_memory_map
 from vmcorefs.core.maps.regions import Region
 from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.core.space.units import MAX_ADDRESS
-from vmcorefs.core.structures.btf import Struct
 from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.core.structures.types.btf import Struct
 from vmcorefs.errors import FormatError
 
 MAX_REGIONS = 1 << 16

@@ -10,9 +10,9 @@ from vmcorefs.core.elf.vmcoreinfo import MAX_STRUCT
 from vmcorefs.core.maps.memory_map import MemoryMap, make_memory_map
 from vmcorefs.core.maps.regions import Region
 from vmcorefs.core.space.units import MAX_ADDRESS, counted
-from vmcorefs.core.structures.btf import Struct
 from vmcorefs.core.structures.kallsyms import UNPRINTABLE
 from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.core.structures.types.btf import Struct
 from vmcorefs.errors import FormatError
 
 MAX_RESOURCES = 1 << 16

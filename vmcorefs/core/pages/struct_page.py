@@ -19,7 +19,7 @@ import msgspec
 
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
-from vmcorefs.core.structures.btf import read_enumerators, read_structs
+from vmcorefs.core.structures.types.btf import read_enumerators, read_structs
 from vmcorefs.errors import FormatError
 
 ReadBtf = Callable[[], bytes | None]

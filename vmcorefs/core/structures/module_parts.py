@@ -15,10 +15,10 @@ from typing import Final
 import msgspec
 
 from vmcorefs.core.elf.notes import walk_notes
-from vmcorefs.core.structures.btf import MAX_BTF, Struct, find_structs, read_enumerators
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.core.structures.modules import iter_list
+from vmcorefs.core.structures.types.btf import MAX_BTF, Struct, find_structs, read_enumerators
 from vmcorefs.errors import FormatError, VmcorefsError
 
 MAX_SECTIONS: Final = 1 << 18

@@ -13,9 +13,9 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
-from vmcorefs.core.structures.btf import Struct, read_structs
 from vmcorefs.core.structures.kallsyms import UNPRINTABLE, SymbolTable
 from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.core.structures.types.btf import Struct, read_structs
 from vmcorefs.errors import FormatError
 
 MAX_MODULES = 1 << 12

@@ -12,8 +12,8 @@ from typing import Final
 import msgspec
 
 from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
-from vmcorefs.core.structures.btf import Struct
 from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.core.structures.types.btf import Struct
 from vmcorefs.errors import FormatError
 
 _MAX_SIZE = 1 << 12

@@ -12,8 +12,8 @@ from typing import Final
 
 import msgspec
 
-from vmcorefs.core.structures.btf import Struct
 from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.core.structures.types.btf import Struct
 from vmcorefs.errors import FormatError, VmcorefsError
 
 STRUCTS: Final = ("list_head", "signal_struct", "task_struct", "thread_info")

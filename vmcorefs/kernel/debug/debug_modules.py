@@ -14,10 +14,10 @@ from vmcorefs.core.debuginfo.isf import ModuleTypes
 from vmcorefs.core.debuginfo.module import code_of, lay_out, make_module
 from vmcorefs.core.debuginfo.orc import read_module_frame
 from vmcorefs.core.debuginfo.reached import KernelTypes, keep_reached, prepare
-from vmcorefs.core.structures.btf import MAX_BTF
-from vmcorefs.core.structures.btf_table import TypeTable, read_types
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.module_parts import ModuleParts, ModuleReader, OrcTables
+from vmcorefs.core.structures.types.btf import MAX_BTF
+from vmcorefs.core.structures.types.btf_table import TypeTable, read_types
 from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.kernel.debug.debug_vmlinux import NEEDED, has_signed_chars, read_first_cpu
 from vmcorefs.kernel.debug.places import find_places

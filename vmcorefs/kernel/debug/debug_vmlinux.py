@@ -16,8 +16,8 @@ from vmcorefs.core.debuginfo.orc import read_debug_frame
 from vmcorefs.core.debuginfo.variables import SOURCES
 from vmcorefs.core.debuginfo.vmlinux import at_link_addresses, image_sections, make_vmlinux
 from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
-from vmcorefs.core.structures.btf_table import TypeTable, read_types
 from vmcorefs.core.structures.kallsyms import SymbolTable
+from vmcorefs.core.structures.types.btf_table import TypeTable, read_types
 from vmcorefs.errors import FaultError, FormatError, VmcorefsError
 from vmcorefs.kernel.debug.places import find_places, sizes_of
 from vmcorefs.kernel.kernel import Kernel

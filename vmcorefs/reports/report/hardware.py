@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Final
 
-from vmcorefs.core.structures.btf import read_enumerators, read_structs
 from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.core.structures.types.btf import read_enumerators, read_structs
 from vmcorefs.errors import FormatError
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.notes import CrashNotes

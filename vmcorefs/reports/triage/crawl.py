@@ -11,7 +11,7 @@ import numpy.typing as npt
 from vmcorefs.core.space.ranges import Int64Array, distinct
 from vmcorefs.core.space.units import KERNEL_HALF
 from vmcorefs.core.structures.per_cpu import cpu_offsets
-from vmcorefs.core.structures.pointers import Layout, Pointer, read_layouts
+from vmcorefs.core.structures.types.pointers import Layout, Pointer, read_layouts
 from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.kernel.kernel import Kernel
 

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import suppress
 from typing import Final
 
-from vmcorefs.core.structures.btf import Struct
+from vmcorefs.core.structures.types.btf import Struct
 from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.reports.triage.crawl import Crawl
 

@@ -9,7 +9,7 @@ from typing import Final
 import numpy as np
 
 from vmcorefs.core.structures.module_parts import ModuleReader
-from vmcorefs.core.structures.pointers import Layout
+from vmcorefs.core.structures.types.pointers import Layout
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.reports.triage.crawl import Crawl, UInt64Array

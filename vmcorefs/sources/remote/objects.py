@@ -11,10 +11,13 @@ from typing import Any, Protocol
 
 from vmcorefs.errors import UnsupportedError
 from vmcorefs.sources.remote.messages import ChangedError, Described
+from vmcorefs.system.stores import find_store
 
 _VERSION = ("ETag", "etag", "generation", "md5Hash", "Content-MD5", "checksum")
 _TIME = ("Last-Modified", "LastModified", "last_modified", "mtime", "modified", "updated")
-_CHANGED, _PERMANENT = 412, range(400, 429)
+_CHANGED = 412
+_PERMANENT = frozenset(range(400, 429)) - {408, 425}
+"""HTTP's statuses that will be the same again: no timeout, and not "too early" (RFC 9110, 8470)."""
 
 
 class RemoteObject(Protocol):

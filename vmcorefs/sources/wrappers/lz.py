@@ -5,8 +5,8 @@ from __future__ import annotations
 import zlib
 from typing import Any
 
-from vmcorefs.core.formats.lz4_blocks import iter_lz4_blocks
-from vmcorefs.core.formats.lzop_blocks import iter_lzop_blocks
+from vmcorefs.core.formats.compressed.lz4_blocks import iter_lz4_blocks
+from vmcorefs.core.formats.compressed.lzop_blocks import iter_lzop_blocks
 from vmcorefs.errors import UnsupportedError
 from vmcorefs.sources.base import read_at
 from vmcorefs.sources.dumps.page_codecs import load_library

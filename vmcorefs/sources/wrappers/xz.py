@@ -6,7 +6,11 @@ import lzma
 from bz2 import BZ2Decompressor
 from collections.abc import Callable
 
-from vmcorefs.core.formats.xz_index import HEADER_SIZE as XZ_HEADER_SIZE, XzBlock, read_xz_blocks
+from vmcorefs.core.formats.compressed.xz_index import (
+    HEADER_SIZE as XZ_HEADER_SIZE,
+    XzBlock,
+    read_xz_blocks,
+)
 from vmcorefs.sources.base import read_at
 from vmcorefs.sources.input import File
 from vmcorefs.sources.wrappers.blocks import open_copied, open_parts

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any, Final
 
-from vmcorefs.core.formats.zstd_frames import read_frames
+from vmcorefs.core.formats.compressed.zstd_frames import read_frames
 from vmcorefs.errors import UnsupportedError
 from vmcorefs.sources.base import read_at
 from vmcorefs.sources.dumps.page_codecs import load_library

@@ -8,7 +8,7 @@ from tests.builders.btf import ARRAY, ENUM, INT, TYPEDEF, Writer
 from vmcorefs.core.debuginfo import declarations
 from vmcorefs.core.debuginfo.declarations import declare, parse
 from vmcorefs.core.debuginfo.variables import VARIABLES
-from vmcorefs.core.structures.btf_table import Kind, TypeTable, read_types
+from vmcorefs.core.structures.types.btf_table import Kind, TypeTable, read_types
 
 
 def types() -> TypeTable:

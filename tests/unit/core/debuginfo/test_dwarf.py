@@ -33,8 +33,8 @@ from vmcorefs.core.debuginfo.dwarf import Places, make_dwarf
 from vmcorefs.core.debuginfo.elf_file import Contents
 from vmcorefs.core.debuginfo.vmlinux import make_vmlinux
 from vmcorefs.core.elf.notes import ByteOrder
-from vmcorefs.core.structures.btf_table import read_types
 from vmcorefs.core.structures.kallsyms import SymbolTable
+from vmcorefs.core.structures.types.btf_table import read_types
 
 T = 0xFFFFFFFF81000000
 CODE = (T, 0x1000)

@@ -27,7 +27,7 @@ from tests.builders.btf import (
 from tests.builders.kallsyms import make_table
 from vmcorefs.core.debuginfo import isf
 from vmcorefs.core.debuginfo.isf import ModuleTypes, SymbolFile
-from vmcorefs.core.structures.btf_table import read_types
+from vmcorefs.core.structures.types.btf_table import read_types
 from vmcorefs.errors import FormatError
 
 T = 0xFFFFFFFF81000000

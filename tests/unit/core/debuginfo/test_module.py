@@ -19,8 +19,8 @@ from vmcorefs.core.debuginfo.elf_file import Contents, Section
 from vmcorefs.core.debuginfo.module import code_of, lay_out, make_module
 from vmcorefs.core.debuginfo.orc import ENTRY_DTYPE, make_debug_frame
 from vmcorefs.core.elf.elf import EM_AARCH64, EM_PPC64, EM_X86_64
-from vmcorefs.core.structures.btf_table import read_types
 from vmcorefs.core.structures.module_parts import ModuleParts, Region
+from vmcorefs.core.structures.types.btf_table import read_types
 from vmcorefs.errors import UnsupportedError
 
 NOTHING = Contents()

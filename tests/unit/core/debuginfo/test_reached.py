@@ -20,7 +20,7 @@ from tests.builders.btf import (
     Writer,
 )
 from vmcorefs.core.debuginfo.reached import keep_reached, prepare
-from vmcorefs.core.structures.btf_table import Kind, TypeTable, read_types
+from vmcorefs.core.structures.types.btf_table import Kind, TypeTable, read_types
 
 # the kernel's
 LONG, INNER, OUTER, TO_OUTER, UNNAMED, TO_UNNAMED, CHOICE, TWIN, OTHER_TWIN = range(1, 10)

@@ -7,6 +7,7 @@ import pytest
 
 from tests.builders.lime import header
 from tests.matching import exactly
+from vmcorefs.core.formats.compressed.snappy import CHUNK, Chunks
 from vmcorefs.core.formats.lime import (
     AVML,
     BLOCK,
@@ -18,7 +19,6 @@ from vmcorefs.core.formats.lime import (
     read_headers,
     stored_ranges,
 )
-from vmcorefs.core.formats.snappy import CHUNK, Chunks
 from vmcorefs.core.formats.window import Window
 from vmcorefs.errors import FormatError
 

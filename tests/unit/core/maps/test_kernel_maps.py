@@ -12,8 +12,8 @@ from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
 from vmcorefs.core.maps.e820 import read_boot_params, read_e820_table
 from vmcorefs.core.maps.memblock import read_memblock
 from vmcorefs.core.maps.memory_map import MemoryMap, format_iomem
-from vmcorefs.core.structures.btf import Struct
 from vmcorefs.core.structures.mem_section import read_sections
+from vmcorefs.core.structures.types.btf import Struct
 from vmcorefs.errors import FaultError, FormatError
 
 MIB = 1 << 20

@@ -10,7 +10,7 @@ from tests.builders.kernels import virtual
 from tests.matching import exactly
 from vmcorefs.core.maps.memory_map import format_iomem
 from vmcorefs.core.maps.resources import RESOURCE, read_resources, read_span
-from vmcorefs.core.structures.btf import Struct
+from vmcorefs.core.structures.types.btf import Struct
 from vmcorefs.errors import FaultError, FormatError, VmcorefsError
 
 ROOT, NAMES = 0xFFFFFFFF82000000, 0xFFFF888000000000

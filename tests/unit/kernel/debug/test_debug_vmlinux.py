@@ -14,8 +14,8 @@ from tests.builders.btf import INT, Writer
 from tests.builders.kallsyms import make_table
 from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
 from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
-from vmcorefs.core.structures.btf import Struct
 from vmcorefs.core.structures.kernel_memory import KernelMemory
+from vmcorefs.core.structures.types.btf import Struct
 from vmcorefs.errors import FormatError
 from vmcorefs.kernel.debug.debug_vmlinux import (
     NEEDED,

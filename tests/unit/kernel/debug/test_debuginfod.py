@@ -16,7 +16,7 @@ from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
 from vmcorefs.errors import ConfigError
 from vmcorefs.image import MemoryImage
 from vmcorefs.system.debuginfod import fetch_debuginfo
-from vmcorefs.tree.symbols import find_symbol_file
+from vmcorefs.tree.debug.symbols import find_symbol_file
 
 BUILD_ID = "3b43fad5034874490492495d552c0af6a5fab235"
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
+from vmcorefs.core.formats.compressed.snappy import CHUNK, Chunks
 from vmcorefs.core.formats.lime import (
     AVML,
     LIME,
@@ -15,7 +16,6 @@ from vmcorefs.core.formats.lime import (
     read_headers,
     stored_ranges,
 )
-from vmcorefs.core.formats.snappy import CHUNK, Chunks
 from vmcorefs.core.formats.window import Window
 from vmcorefs.core.space.extents import Extents, Kind, coalesce
 from vmcorefs.core.space.ranges import Int64Array, Ranges, subtract, total_size

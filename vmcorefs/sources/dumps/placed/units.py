@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 
-from vmcorefs.core.formats.snappy import CHUNK, STREAM_START
+from vmcorefs.core.formats.compressed.snappy import CHUNK, STREAM_START
 from vmcorefs.errors import SourceIOError
 from vmcorefs.sources.dumps.cached import CachedPages, Page, pread
 from vmcorefs.sources.dumps.page_codecs import Decompress, checked, load_library

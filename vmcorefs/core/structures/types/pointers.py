@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from vmcorefs.core.elf.notes import ByteOrder
-from vmcorefs.core.structures.btf import BtfTypes, check_btf
+from vmcorefs.core.structures.types.btf import BtfTypes, check_btf
 from vmcorefs.errors import FormatError
 
 _INT, _PTR, _ARRAY, _STRUCT, _UNION = 1, 2, 3, 4, 5

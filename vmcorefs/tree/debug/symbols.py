@@ -24,8 +24,8 @@ from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.once import once
 from vmcorefs.kernel.symbols import Symbols
 from vmcorefs.system.memory import available_memory
+from vmcorefs.tree.debug.gdbinit import make_gdbinit
 from vmcorefs.tree.file import TreeFile, text_file
-from vmcorefs.tree.gdbinit import make_gdbinit
 
 log = logging.getLogger(__name__)
 

@@ -15,7 +15,7 @@ from vmcorefs.core.elf.notes import walk_notes
 from vmcorefs.errors import FormatError
 from vmcorefs.kernel.notes import NoteSlot
 from vmcorefs.kernel.tasks import KernelTasks
-from vmcorefs.tree.threads import PID_MAX_LIMIT, Threads, list_threads
+from vmcorefs.tree.debug.threads import PID_MAX_LIMIT, Threads, list_threads
 
 REGISTERS = dict.fromkeys(("r15", "r14", "r13", "r12", "bx", "bp", "ret_addr"), 0)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from tests.builders.btf import ARRAY, INT, Writer
-from vmcorefs.core.structures.pointers import Layout, Pointer, read_layouts
+from vmcorefs.core.structures.types.pointers import Layout, Pointer, read_layouts
 
 _PTR, _CONST = 2, 10
 

@@ -11,9 +11,9 @@ import pytest
 
 from vmcorefs.core.structures.tasks import Task
 from vmcorefs.errors import FormatError
-from vmcorefs.tree import gdbinit as module
-from vmcorefs.tree.gdbinit import make_gdbinit
-from vmcorefs.tree.threads import CpuThread, Threads
+from vmcorefs.tree.debug import gdbinit as module
+from vmcorefs.tree.debug.gdbinit import make_gdbinit
+from vmcorefs.tree.debug.threads import CpuThread, Threads
 
 NO_THREADS = Threads((), (), (), {}, ())
 

@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from vmcorefs.core.elf.notes import ByteOrder
-from vmcorefs.core.structures.btf import check_btf
+from vmcorefs.core.structures.types.btf import check_btf
 from vmcorefs.errors import FormatError
 
 Rows = npt.NDArray[np.int64]

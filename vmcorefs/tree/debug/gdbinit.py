@@ -15,9 +15,9 @@ from vmcorefs.kernel.debug.debug_modules import DebugModules
 from vmcorefs.kernel.debug.debug_vmlinux import kernel_offset
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.notes import NoteSlot
+from vmcorefs.tree.debug.modules import iter_gdb_commands
+from vmcorefs.tree.debug.threads import Threads, list_threads
 from vmcorefs.tree.live import mounted_name
-from vmcorefs.tree.modules import iter_gdb_commands
-from vmcorefs.tree.threads import Threads, list_threads
 
 
 def make_gdbinit(

@@ -19,7 +19,7 @@ from tests.builders.btf import (
     Writer,
 )
 from vmcorefs.core.elf.notes import ByteOrder
-from vmcorefs.core.structures.btf_table import Kind, read_types, references
+from vmcorefs.core.structures.types.btf_table import Kind, read_types, references
 from vmcorefs.errors import FormatError
 
 

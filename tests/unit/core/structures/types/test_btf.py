@@ -8,7 +8,7 @@ import pytest
 
 from tests.builders.btf import ARRAY, ENUM, INT, UNION, Writer
 from vmcorefs.core.elf.notes import ByteOrder
-from vmcorefs.core.structures.btf import check_btf, read_structs
+from vmcorefs.core.structures.types.btf import check_btf, read_structs
 from vmcorefs.errors import FormatError
 
 BTF = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, 12, 12, 4) + b"typestypes..strs"

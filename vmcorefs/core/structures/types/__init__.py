@@ -1,0 +1,1 @@
+"""The kernel's own description of its types: BTF."""

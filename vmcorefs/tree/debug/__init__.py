@@ -1,0 +1,1 @@
+"""What debuggers load: symbols, gdb's commands, its threads, modules' debug files."""
