@@ -86,3 +86,21 @@ def test_one_that_is_too_long_is_an_error(
     monkeypatch.setattr(apart, "MOST", 100)
     with pytest.raises(UnsupportedError, match=r"^no report: it has more than 0 MiB$"):
         report_apart(capture.image)
+
+
+def test_one_that_cannot_be_ended_is_left_alone(
+    capture: Capture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # as one that waits for a disk in state D
+    ended: list[int] = []
+    monkeypatch.setattr(gather, "make_report", _hang)
+    monkeypatch.setattr(apart, "SECONDS", 0.1)
+    monkeypatch.setattr(apart, "MERCY", 0.1)
+    monkeypatch.setattr(os, "kill", lambda child, _number: ended.append(child))
+    with pytest.raises(UnsupportedError, match=r"^no report: it was not made within 0\.1 s$"):
+        report_apart(capture.image)
+    monkeypatch.undo()
+    for child in ended:
+        os.kill(child, signal.SIGKILL)
+        os.waitpid(child, 0)
+    assert len(ended) == 1

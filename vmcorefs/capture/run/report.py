@@ -28,6 +28,8 @@ T = TypeVar("T")
 
 SECONDS = 60.0
 """It takes less than one; a machine whose devices fail may be slow."""
+MERCY = 5.0
+"""Seconds that it has to end once it was killed."""
 MEMORY = 64 << 20
 """Bytes that it may take, beside what this process has already: saving takes as many later."""
 MOST = 4 << 20
@@ -83,14 +85,29 @@ def _apart(what: str, make: Callable[[], T], kind: type[T]) -> T:
         data = _read(theirs, what)
     finally:
         os.close(theirs)
-        with suppress(ProcessLookupError):
-            os.kill(child, signal.SIGKILL)
-        _, status = os.waitpid(child, 0)
+        status = _end(child)
     try:
         return msgspec.msgpack.decode(data, type=kind)
     except msgspec.DecodeError:
-        how = os.waitstatus_to_exitcode(status)
+        how = os.waitstatus_to_exitcode(status) if status is not None else "unknown"
         raise UnsupportedError(f"no {what}: what makes it ended with status {how}") from None
+
+
+def _end(child: int) -> int | None:
+    """Kill a child; its status, or None if it waits for a device and cannot end.
+
+    It is then left alone: the dump does not wait for it.
+    """
+    with suppress(ProcessLookupError):
+        os.kill(child, signal.SIGKILL)
+    end = time.monotonic() + MERCY
+    while True:
+        found, status = os.waitpid(child, os.WNOHANG)
+        if found:
+            return status
+        if time.monotonic() >= end:
+            return None
+        time.sleep(0.01)
 
 
 # in these: the parent does without what they import, and it would stay
