@@ -192,7 +192,9 @@ def open_image(
         images, looked, placed = inputs.sources, inputs.looked, inputs.placed
         for source in images:
             stack.callback(source.close)
-        placed_by = refuse_loss(config, placed)
+        if placed is not None:
+            refuse_loss(config, placed)
+        placed_by = placed.format if placed is not None else ""
         stack.enter_context(telling_unreadable(looked, inputs.captured))
         explorer = Explorer(config, looked, inputs.captured, progress, placed_by=placed_by)
         if thorough:

@@ -14,17 +14,14 @@ from vmcorefs.sources.dumps.placed.memory import PlacedMemory
 _ADVICE = "pass --truncated to serve the rest, with EIO for what is missing"
 
 
-def refuse_loss(config: CaptureConfig, placed: PlacedMemory | None) -> str:
-    """Refuse a file that is known to have lost something; return its format.
+def refuse_loss(config: CaptureConfig, placed: PlacedMemory) -> None:
+    """Refuse a file that is known to have lost something.
 
     Raises:
         TruncatedError: unless ``config.truncated`` is true.
     """
-    if placed is None:
-        return ""
     if placed.lost and not config.truncated:
         raise TruncatedError(f"{placed.lost}; {_ADVICE}")
-    return placed.format
 
 
 def refuse_missing(config: CaptureConfig, placed: PlacedMemory, missing: Ranges) -> None:
