@@ -158,7 +158,9 @@ def open_zip(file: File, wanted: str, progress: Progress) -> File:
             found = _choose(file, "zip", wanted, _zip_members(archive))
         header = _Stream(file).at(found.header_offset, _LOCAL.size)
         _, _, flags, *_, name, extra = _LOCAL.unpack(header)
-    except (zipfile.BadZipFile, NotImplementedError, ValueError, struct.error) as error:
+    except NotImplementedError as error:  # of a version, or an encryption, that zipfile lacks
+        raise UnsupportedError(f"{file.name}: a zip archive that is not read: {error}") from error
+    except (zipfile.BadZipFile, ValueError, struct.error) as error:
         raise FormatError(f"{file.name}: a zip archive that cannot be read: {error}") from error
     at = found.header_offset + _LOCAL.size + name + extra
     packed = Member(

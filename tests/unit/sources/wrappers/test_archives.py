@@ -111,6 +111,14 @@ def test_what_cannot_be_opened_says_why(tmp_path: Path) -> None:
     path.write_bytes(data)
     with pytest.raises(UnsupportedError, match="it is encrypted"):
         opened(path)
+    # of a version that zipfile does not have, by the central directory (APPNOTE, 4.3.12)
+    data = bytearray(zipped(("ram", DATA)))
+    data[data.index(b"PK\1\2") + 6] = 90
+    path.write_bytes(data)
+    with pytest.raises(
+        UnsupportedError, match="a zip archive that is not read: zip file version 9"
+    ):
+        opened(path)
     path.write_bytes(zipped(("ram", DATA))[:-30])
     with pytest.raises(FormatError, match="a zip archive that cannot be read"):
         opened(path)
