@@ -124,10 +124,10 @@ class KernelPages:
             pfns: Page frame numbers, shape ``(n,)``, sorted.
         """
         kinds = np.full(len(pfns), PageKind.KERNEL, dtype=np.uint8)
-        starts = pfns & -1 << _FEW_ORDER
-        for start in distinct(starts).tolist():
-            here = starts == start
-            kinds[here] = self._look_at(start, _FEW_ORDER)[pfns[here] - start]
+        starts = distinct(pfns & -1 << _FEW_ORDER)
+        first = np.append(np.searchsorted(pfns, starts), len(pfns)).tolist()
+        for start, low, high in zip(starts.tolist(), first, first[1:], strict=False):
+            kinds[low:high] = self._look_at(start, _FEW_ORDER)[pfns[low:high] - start]
         return kinds
 
     def _look_at(self, start: int, block_order: int = _BLOCK_ORDER) -> KindArray:
