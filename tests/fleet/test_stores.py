@@ -7,13 +7,13 @@ from pathlib import Path
 
 import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tests.fleet.cluster import Worker, cluster, free_port
 from tests.fleet.made import title_of, variants
 from tests.fleet.networks import networks
 from tests.fleet.test_triage import rows, run
 from tests.fleet.variants import Original
+from tests.object_store import object_store
 from tests.real.marks import REAL
 
 pytestmark = REAL
@@ -28,11 +28,8 @@ def _environment(host: str, port: int) -> dict[str, str]:
 @pytest.fixture
 def port() -> Iterator[int]:
     """Of something that speaks S3, on every address."""
-    server = ThreadedMotoServer("0.0.0.0", 0, verbose=False)  # noqa: S104
-    server.start()
-    _host, number = server.get_host_and_port()
-    yield number
-    server.stop()
+    with object_store("0.0.0.0") as number:  # noqa: S104
+        yield number
 
 
 def test_workers_on_networks_of_their_own_read_a_store(

@@ -13,13 +13,13 @@ from typing import Any
 
 import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tests.builders.dead_machines import dead_machine
 from tests.builders.elf_dumps import pack_dump
 from tests.builders.packed import gzip_member
 from tests.conftest import Opener
 from tests.matching import exactly, same_bytes
+from tests.object_store import object_store
 from tests.remote.servers import Server, serving
 from tests.save.sshd import serve
 from tests.waiting import wait_for
@@ -67,17 +67,13 @@ Open = Callable[..., RemoteFile]
 @pytest.fixture(scope="module")
 def bucket() -> Iterator[Any]:
     """A store; the process that fetches finds its credentials where fsspec's users keep them."""
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    _host, port = server.get_host_and_port()
-    options = {"endpoint_url": f"http://127.0.0.1:{port}", "key": "key", "secret": "secret"}
-    store = fsspec.filesystem("s3", **options)
-    store.mkdir("crash")
-    with pytest.MonkeyPatch.context() as patch:
+    with object_store() as port, pytest.MonkeyPatch.context() as patch:
+        options = {"endpoint_url": f"http://127.0.0.1:{port}", "key": "key", "secret": "secret"}
+        store = fsspec.filesystem("s3", **options)
+        store.mkdir("crash")
         for name, value in options.items():
             patch.setenv(f"FSSPEC_S3_{name.upper()}", value)
         yield store
-    server.stop()
 
 
 @pytest.fixture(params=["http", "s3", "ssh"])

@@ -12,10 +12,10 @@ from typing import Any
 
 import fsspec
 import pytest
-from moto.server import ThreadedMotoServer
 
 from tests.builders.tiny_dumps import MEMORY, PAGE, TinyFormat, make_dump
 from tests.matching import exactly, same_bytes
+from tests.object_store import object_store
 from vmcorefs.errors import ConfigError, OutputError, StoppedError, UnsupportedError
 from vmcorefs.output.store import StoreTarget
 from vmcorefs.save.report import Report
@@ -27,18 +27,12 @@ WHOLE = b"TINY" + MEMORY + b"DONE"
 
 @pytest.fixture(scope="module")
 def s3() -> Iterator[Any]:
-    server = ThreadedMotoServer("127.0.0.1", 0, verbose=False)
-    server.start()
-    _host, port = server.get_host_and_port()
-    options = {"endpoint_url": f"http://127.0.0.1:{port}", "key": "key", "secret": "secret"}
-    fsspec.config.conf["s3"] = options
-    try:
+    with object_store() as port, pytest.MonkeyPatch.context() as patch:
+        options = {"endpoint_url": f"http://127.0.0.1:{port}", "key": "key", "secret": "secret"}
+        patch.setitem(fsspec.config.conf, "s3", options)
         store = fsspec.filesystem("s3")
         store.mkdir("crash")
         yield store
-    finally:
-        del fsspec.config.conf["s3"]
-        server.stop()
 
 
 @pytest.fixture(params=["s3://crash", "memory://crash"])
