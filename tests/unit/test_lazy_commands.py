@@ -25,7 +25,17 @@ print("\\n".join(sys.modules), file=sys.stderr)
             ["mount", "--help"],
             {"vmcorefs.save", "vmcorefs.capture", "vmcorefs.reports.estimate", "tqdm"},
         ),
-        (["save", "--help"], {"vmcorefs.capture", "vmcorefs.reports.estimate", "pyfuse3", "tqdm"}),
+        (
+            ["save", "--help"],
+            {
+                "vmcorefs.capture",
+                "vmcorefs.reports.estimate",
+                "vmcorefs.reports.report",
+                "vmcorefs.core.oops",
+                "pyfuse3",
+                "tqdm",
+            },
+        ),
     ],
     ids=lambda value: value[0] if isinstance(value, list) else "",
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from typing import TYPE_CHECKING
 
 import click
 from msgspec.structs import replace
@@ -11,7 +12,6 @@ from vmcorefs.commands.opening import IMAGES_HELP, find_evidence, image_options,
 from vmcorefs.config import CaptureConfig
 from vmcorefs.errors import ConfigError, IncompleteError
 from vmcorefs.output.places import STDOUT
-from vmcorefs.reports.triage.find import find_triage
 from vmcorefs.save.codecs import CODEC_NAMES
 from vmcorefs.save.command import (
     FORMATS,
@@ -27,6 +27,10 @@ from vmcorefs.save.report import as_dict, describe_losses, format_summary
 from vmcorefs.save.saver import Console
 from vmcorefs.system.bars import without_bars
 from vmcorefs.system.terminal import print_json, print_lines
+
+if TYPE_CHECKING:
+    from vmcorefs.api import Capture
+    from vmcorefs.save.dump import Triage
 
 
 @click.command(epilog=IMAGES_HELP)
@@ -125,7 +129,7 @@ def save(
             threads or default_threads(),
             console,
             find_evidence(config, verify),
-            find_triage(capture.image) if triage else None,
+            _find_triage(capture) if triage else None,
         )
     if as_json:
         print_json(as_dict(report))
@@ -133,6 +137,13 @@ def save(
         print_lines(*format_summary(report), err=True)
     if not report.is_complete:
         raise IncompleteError(describe_losses(report))
+
+
+def _find_triage(capture: Capture) -> Triage:
+    # the report brings 190 modules, which no other save needs
+    from vmcorefs.reports.triage.find import find_triage  # noqa: PLC0415
+
+    return find_triage(capture.image)
 
 
 def _say(line: str) -> None:
