@@ -42,7 +42,7 @@ from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
 from vmcorefs.errors import FormatError, TruncatedError
 from vmcorefs.kernel.debug.installed import Vmlinux, check_vmlinux, read_vmlinux
 from vmcorefs.kernel.kernel import Kernel
-from vmcorefs.kernel.notes import CrashNotes, read_crash_notes
+from vmcorefs.kernel.notes import CrashNotes, read_crash_notes, with_registers
 from vmcorefs.kernel.pages import KernelPages
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource, Source
@@ -217,6 +217,9 @@ def open_image(
             drop_missing=config.truncated,
             given=vmcoreinfo_in_use(explorer.given, crashed),
         )
+        if placed is not None:
+            header = plan.elfcorehdr.header
+            notes = with_registers(notes, placed.cpus, header, len(sources))
         image = MemoryImage(
             config=config,
             sources=sources,
@@ -257,7 +260,8 @@ def _open_dump(
         memory_map, ram = dump_map(config, dump, given, explorer)
         plan = find_dump_plan(config, dump, ram, explorer)
         notes = find_dump_notes(config, dump, explorer, memory)
-    as_it_is = config.layout == "kernel" and not plan.is_built and not notes.given
+        notes = with_registers(notes, dump.cpus, plan.elfcorehdr.header, len(dump.sources))
+    as_it_is = config.layout == "kernel" and not (plan.is_built or notes.given or notes.made)
     image = MemoryImage(
         config=config,
         sources=dump.sources,
@@ -286,6 +290,8 @@ def _with_kernel(image: MemoryImage, explorer: Explorer, vmlinux: Vmlinux | None
     kernel, no_kernel = _find_kernel(image, explorer)
     log, no_log = kernel.log if kernel is not None else (None, "")
     not_verified = check_vmlinux(vmlinux, image.plan.elfcorehdr.header, kernel)
+    if notes.made:
+        sources = (*sources, BytesSource("registers that the image has of its CPUs", notes.made))
     if notes.given:
         sources = (*sources, BytesSource("notes that were added", notes.given))
     return replace(

@@ -16,8 +16,9 @@ from tests.builders.dead_machines import (
 )
 from tests.builders.lime import pack_avml, pack_lime
 from tests.builders.maps import RAM, RESERVED, iomem_text
-from tests.builders.qemu import pack_libvirt, pack_mapped, pack_stream
-from tests.builders.vmware import pack_vmss
+from tests.builders.qemu import REGISTERS, pack_libvirt, pack_mapped, pack_stream
+from tests.builders.virtualbox import pack_virtualbox
+from tests.builders.vmware import pack_cpus, pack_vmss
 from tests.builders.xen import PAGE, pack_xen
 
 EMPTY = (0x180000, 0x1A0000)
@@ -72,7 +73,7 @@ def _vmware(made: Machine) -> dict[str, bytes]:
 
 
 def _vmware_alone(made: Machine) -> dict[str, bytes]:
-    return {"vm.vmss": pack_vmss(memory=bytes(made.memory))}
+    return {"vm.vmss": pack_vmss(memory=bytes(made.memory), cpus=pack_cpus(REGISTERS))}
 
 
 def _ramdump(made: Machine) -> dict[str, bytes]:
@@ -90,7 +91,12 @@ def _ramdump(made: Machine) -> dict[str, bytes]:
 def _xen(made: Machine) -> dict[str, bytes]:
     memory = bytes(made.memory)
     pages = [(at // PAGE, memory[at : at + PAGE]) for at in range(0, len(memory), PAGE)]
-    return {"core": pack_xen(pages[300:] + pages[:300])}
+    return {"core": pack_xen(pages[300:] + pages[:300], cpus=REGISTERS)}
+
+
+def _virtualbox(made: Machine) -> dict[str, bytes]:
+    ranges = _ranges(made, (0, 0xA0000), (HIGH[0], HIGH[1]))
+    return {"vm.core": pack_virtualbox(ranges, REGISTERS)}
 
 
 ENCODINGS: Final[dict[str, Encode]] = {
@@ -105,3 +111,6 @@ ENCODINGS: Final[dict[str, Encode]] = {
 }
 NOT_IF_CUT: Final[dict[str, Encode]] = {"xen": _xen}
 """Formats that say only at their end where memory belongs."""
+
+CORES: Final[dict[str, Encode]] = {"virtualbox": _virtualbox}
+"""ELF cores, which are dumps with headers of their own."""

@@ -5,10 +5,17 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterable, Mapping, Sequence
 
+from tests.builders.qemu_devices import pack_devices, x86_fields
+
 PAGE = 4096
 ZERO, MEM_SIZE, STORED, EOS, CONTINUE, XBZRLE = 2, 4, 8, 16, 32, 64
 RAM = 3
 """The number of RAM's sections."""
+
+REGISTERS = [{"rip": 0xFFFFFFFF81000000 + n, "rsp": 0x1000 * n, "rax": n, "cs": 16} for n in (1, 2)]
+"""Of a PC with two CPUs."""
+
+DEVICES = pack_devices([x86_fields(one) for one in REGISTERS], REGISTERS)
 
 
 def text(name: str) -> bytes:
@@ -67,6 +74,7 @@ def pack_stream(
     others: Mapping[str, bytes] | None = None,
     old: bytes | None = None,
     again: Sequence[int] = (),
+    devices: bytes = DEVICES,
 ) -> bytes:
     """A stream.
 
@@ -75,6 +83,7 @@ def pack_stream(
         others: More blocks, which are sent first.
         old: What ``pc.ram`` had when it was sent first, if the machine ran meanwhile.
         again: Addresses of the pages that are sent once more, as they are in ``ram``.
+        devices: What is behind RAM.
     """
     blocks = {**(others or {}), "pc.ram": ram}
     sizes = {name: len(data) for name, data in blocks.items()}
@@ -89,12 +98,12 @@ def pack_stream(
             struct.pack(">BHH", 8, 1, 4) + b"\0\0\0\7",  # a command, with four bytes for it
             struct.pack(">BHH", 8, 11, 0),  # and the one that QEMU 10 sends in front of the end
             section(3, records("pc.ram", [(at, ram[at : at + PAGE]) for at in again])),
-            struct.pack(">BI", 4, 9) + text("cpu") + b"anything",
+            devices,
         )
     )
 
 
-def pack_mapped(ram: bytes, before: bytes = b"") -> bytes:
+def pack_mapped(ram: bytes, before: bytes = b"", devices: bytes = DEVICES) -> bytes:
     """A stream with the capability mapped-ram, by one of a host whose words are little-endian."""
     out = bytearray(before + configuration("pc-q35-9.0", capabilities("x-ignored", "mapped-ram")))
     out += start() + struct.pack(">Q", 2 * PAGE + len(ram) | MEM_SIZE)
@@ -107,7 +116,7 @@ def pack_mapped(ram: bytes, before: bytes = b"") -> bytes:
         pages = -(-(at + room) // (1 << 20)) << 20
         out += struct.pack(">IQQQ", 1, PAGE, at, pages) + bitmap.to_bytes(room, "little")
         out += bytes(pages - len(out)) + data
-    return bytes(out) + end_of_records() + footer() + section(3, b"")
+    return bytes(out) + end_of_records() + footer() + section(3, b"") + devices
 
 
 def pack_libvirt(stream: bytes, form: int = 0, magic: bytes = b"LibvirtQemudSave") -> bytes:

@@ -8,10 +8,13 @@ import resource
 from tests.builders import dead_machines
 from tests.builders.elf_dumps import LOADS, NOTES, TEXT, Load, direct, pack_dump
 from tests.builders.kdumps import CODECS, Kdump, flatten
+from tests.builders.qemu import REGISTERS
+from tests.builders.virtualbox import pack_virtualbox
 from tests.fuzz.target import target
 from vmcorefs.core.elf.dump_headers import MAX_NOTES, MAX_PHDRS, read_dump_headers
 from vmcorefs.core.elf.dump_memory import read_dump_memory
 from vmcorefs.core.elf.notes import walk_notes
+from vmcorefs.core.elf.registers import encode_prstatus
 from vmcorefs.core.formats.foreign.recognise import recognise
 from vmcorefs.core.formats.foreign.signature import HEAD_SIZE
 from vmcorefs.core.space.extents import Kind
@@ -20,6 +23,7 @@ from vmcorefs.errors import FaultError, SourceIOError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource
 from vmcorefs.sources.dumps.diskdump import open_diskdump
+from vmcorefs.sources.dumps.elf import open_elf
 from vmcorefs.sources.dumps.flattened import Unflattened
 from vmcorefs.sources.file import FileSource
 
@@ -72,6 +76,21 @@ def _elf_dump(data: bytes) -> None:
 
 def _packed(codec: str) -> bytes:
     return Kdump([*range(3, 20), 25], range(2, 30), zeros=[5], codec=codec).pack()
+
+
+_VBOX = [(0, bytes(4096)), (0x100000, bytes(8192))]
+
+
+@target(
+    "virtualbox-core",
+    valid=[pack_virtualbox(_VBOX, REGISTERS), pack_virtualbox(_VBOX, REGISTERS)[:-5000]],
+    nasty=[pack_virtualbox(_VBOX, REGISTERS)[:0x1100], pack_virtualbox(_VBOX * 2)],
+)
+def _virtualbox_core(data: bytes) -> None:
+    opened = open_elf(BytesFile("dump", data))
+    if opened.cpus is not None:
+        for registers in opened.cpus.cpus:
+            assert encode_prstatus(1, registers, opened.cpus.machine, "<")
 
 
 @target(

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from tests.builders.lime import header, pack_avml, pack_lime
 from tests.builders.qemu import (
+    REGISTERS,
     block_list,
     capabilities,
     configuration,
@@ -15,10 +16,11 @@ from tests.builders.qemu import (
     pack_stream,
     start,
 )
-from tests.builders.vmware import pack_vmss
+from tests.builders.vmware import pack_cpus, pack_vmss
 from tests.builders.xen import pack_xen
 from tests.fuzz.dumps import BytesFile
 from tests.fuzz.target import target
+from vmcorefs.core.elf.registers import encode_prstatus
 from vmcorefs.core.formats.ramdump import parse_table
 from vmcorefs.core.space.extents import Kind, validate
 from vmcorefs.core.space.ranges import subtract
@@ -45,6 +47,9 @@ def check(open_it: Callable[[File], PlacedMemory], data: bytes) -> None:
     if len(placed.ram):
         assert placed.ram.max() <= MAX_ADDRESS
         assert not len(subtract(held.ranges, placed.ram))
+    if placed.cpus is not None:
+        for registers in placed.cpus.cpus:
+            assert encode_prstatus(1, registers, placed.cpus.machine, "<")
     memory = Reader("memory", placed.held, placed.sources)
     left = _MOST_READ
     rows = (held.start, held.size, held.source)
@@ -85,6 +90,7 @@ _BLOCKS = start() + block_list({"pc.ram": 1 << 61})
         pack_mapped(_PAGES),
     ],
     nasty=[
+        pack_stream(_PAGES, devices=b"\0\6\0\0\0\x0c{" * 999),
         configuration() + start() + block_list({"pc.ram": 1 << 61}) + struct.pack(">Q", 2) * 99,
         configuration() + start() + struct.pack(">QB6sQ", HUGE - 4091, 6, b"pc.ram", HUGE),
         configuration("pc", capabilities("mapped-ram"))
@@ -109,6 +115,8 @@ def _libvirt(data: bytes) -> None:
     "vmware-state",
     valid=[
         pack_vmss(memory=bytes(9999)),
+        pack_vmss(memory=bytes(4096), cpus=pack_cpus(REGISTERS)),
+        pack_vmss(memory=bytes(4096), cpus=pack_cpus(REGISTERS, in_blocks=False)),
         pack_vmss([(0, 0, 4096), (0x10000, 4096, 4096)], bytes(8192)),
         pack_vmss([(0, 0, 1 << 40)], bytes(4096)),
     ],
@@ -138,7 +146,7 @@ _XEN = [(n, bytes([n]) * 4096) for n in (3, 4, 1, 9)]
 
 @target(
     "xen-core",
-    valid=[pack_xen(_XEN), pack_xen(_XEN, paravirtual=True)],
+    valid=[pack_xen(_XEN, cpus=REGISTERS), pack_xen(_XEN, paravirtual=True)],
     nasty=[pack_xen(_XEN)[:-9], pack_xen([(1 << 63, bytes(4096))]), pack_xen(_XEN * 2)],
 )
 def _xen(data: bytes) -> None:

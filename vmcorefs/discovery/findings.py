@@ -306,8 +306,12 @@ def _notes(plan: Plan, notes: CrashNotes) -> Finding:
     value = f"{filled} of {counted(len(slots), 'CPU')} saved their registers" if slots else ""
     if not filled:
         return Finding("crash notes", value, Sureness.NONE, (), notes.warnings)
+    if notes.made:
+        value = f"the registers of {counted(filled, 'CPU')}, which the kernel did not save"
+        reasons: tuple[str, ...] = ("the format of the image has them",)
+        return Finding("crash notes", value, Sureness.GIVEN, reasons, notes.warnings)
     if notes.space is not None:
-        reasons: tuple[str, ...] = ("they are the notes of the dump",)
+        reasons = ("they are the notes of the dump",)
         return Finding("crash notes", value, Sureness.GIVEN, reasons, notes.warnings)
     who = "the kernel's crash_notes say" if plan.is_built else "the elfcorehdr says"
     reasons = (f"{who} where they are", "what lies there are whole notes")

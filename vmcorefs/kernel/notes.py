@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from itertools import accumulate
+
 import msgspec
+from msgspec.structs import replace
 
 from vmcorefs.core.elf.elf import ElfHeader
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.elf.notes import (
+    NT_PRSTATUS,
     NT_VMCOREINFO,
     ByteOrder,
     Note,
@@ -14,10 +18,11 @@ from vmcorefs.core.elf.notes import (
     pack_note,
     walk_notes,
 )
-from vmcorefs.core.elf.registers import CpuState, decode_prstatus
+from vmcorefs.core.elf.registers import CpuRegisters, CpuState, decode_prstatus, encode_prstatus
 from vmcorefs.core.elf.triage import find_triage
 from vmcorefs.core.elf.vmcoreinfo import NOTE_NAME, Vmcoreinfo, parse_vmcoreinfo
-from vmcorefs.core.space.extents import Extents
+from vmcorefs.core.space.extents import Extents, Kind, make_extents
+from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.core.space.units import align_up
 from vmcorefs.errors import FaultError, FormatError, UnreadableError
 from vmcorefs.reader import Reader
@@ -72,7 +77,9 @@ class CrashNotes(msgspec.Struct, frozen=True):
         eraseinfo: What makedumpfile erased in the memory, its own text; empty if nothing.
         warnings: What was left out, and why.
         space: The table that the slots are read from, if not from physical memory: the file of a
-            dump.
+            dump, or ``made``.
+        made: Notes of the CPUs that were made of registers which the image's format has; empty if
+            the notes are the kernel's own, or a dump's.
     """
 
     slots: tuple[NoteSlot, ...] = ()
@@ -81,6 +88,7 @@ class CrashNotes(msgspec.Struct, frozen=True):
     eraseinfo: bytes = b""
     warnings: tuple[str, ...] = ()
     space: Extents | None = None
+    made: bytes = b""
 
     @property
     def erased(self) -> list[str]:
@@ -164,6 +172,43 @@ def read_crash_notes(
         vmcoreinfo=parse_vmcoreinfo(text) if text is not None else None,
         warnings=tuple(warnings),
     )
+
+
+def with_registers(
+    notes: CrashNotes, cpus: CpuRegisters | None, header: ElfHeader, source: int
+) -> CrashNotes:
+    """The notes with those registers of the CPUs that somebody else kept, if the kernel kept none.
+
+    Each becomes an NT_PRSTATUS, whose ``pr_pid`` is the CPU's number and one more, as in QEMU's
+    dumps (target/i386/arch_dump.c): 0 is what the kernel writes for an idle CPU.
+
+    Args:
+        notes: Those in memory, or in a dump.
+        cpus: The registers; None if nobody kept them.
+        header: Of the vmcore.
+        source: Which source will have ``made``.
+    """
+    if cpus is None or not cpus.cpus or any(slot.is_cpu for slot in notes.slots):
+        return notes
+    if header.e_machine != cpus.machine:
+        told = f"the CPUs' registers are those of machine {cpus.machine}, not {header.e_machine}"
+        return replace(notes, warnings=(*notes.warnings, f"{told}: they are left out"))
+    order = header.byte_order
+    descs = (
+        encode_prstatus(number, registers, cpus.machine, order)
+        for number, registers in enumerate(cpus.cpus, start=1)
+    )
+    packed = [pack_note(b"CORE", NT_PRSTATUS, desc, order) for desc in descs]
+    starts = accumulate(map(len, packed), initial=0)
+    slots = (
+        NoteSlot(start, data, walk_notes(data, order).notes, len(data))
+        for start, data in zip(starts, packed, strict=False)
+    )
+    made, given = b"".join(packed), notes.given
+    if not given and notes.vmcoreinfo is not None:  # in memory, where the slots no longer are
+        given = pack_note(NOTE_NAME, NT_VMCOREINFO, notes.vmcoreinfo.text, order)
+    space = make_extents(make_ranges([(0, len(made))]), kind=Kind.DATA, source=source)
+    return replace(notes, slots=tuple(slots), given=given, space=space, made=made)
 
 
 def _read_beginning(

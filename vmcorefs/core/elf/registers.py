@@ -80,6 +80,27 @@ REGISTER_SETS = {
 """``EM_*`` to its registers; all four architectures are 64-bit."""
 
 
+def names_of(machine: int) -> tuple[str, ...]:
+    """The names of a machine's registers, in the kernel's order.
+
+    Raises:
+        KeyError: if the architecture's layout is not known.
+    """
+    return REGISTER_SETS[machine].names
+
+
+class CpuRegisters(msgspec.Struct, frozen=True):
+    """Registers that somebody else than the kernel kept, such as a hypervisor.
+
+    Attributes:
+        machine: The machine's ``EM_*``, one of ``REGISTER_SETS``.
+        cpus: Of each CPU, in the order of their numbers, registers by name.
+    """
+
+    machine: int
+    cpus: tuple[Mapping[str, int], ...]
+
+
 class CpuState(msgspec.Struct, frozen=True):
     """The content of one NT_PRSTATUS note.
 

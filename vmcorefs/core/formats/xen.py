@@ -1,7 +1,8 @@
 """What ``xl dump-core`` writes of a Xen domain: an ELF core with sections in place of PT_LOADs.
 
 ``.xen_pages`` has the pages of the domain, one behind the other; ``.xen_pfn`` has the page frame
-number of each, or, of a paravirtual domain, ``.xen_p2m`` has pairs of that and the machine's own
+number of each, or, of a paravirtual domain, ``.xen_p2m`` has pairs of that and the machine's own;
+``.xen_prstatus`` has the registers of each CPU
 (Xen's docs/misc/dump-core-format.txt, tools/libs/ctrl/xc_core.h).
 """
 
@@ -12,9 +13,19 @@ from typing import Final
 
 import msgspec
 import numpy as np
+from msgspec.structs import replace
 
-from vmcorefs.core.elf.elf import ET_CORE, MAX_EHDR_SIZE, decode_ehdr, iter_sections
+from vmcorefs.core.elf.elf import (
+    EM_X86_64,
+    ET_CORE,
+    MAX_EHDR_SIZE,
+    ElfHeader,
+    decode_ehdr,
+    iter_sections,
+)
 from vmcorefs.core.elf.notes import ByteOrder
+from vmcorefs.core.elf.registers import CpuRegisters
+from vmcorefs.core.formats.vcpu_contexts import XEN_CONTEXT_SIZE, read_xen_context
 from vmcorefs.core.formats.window import ReadAt
 from vmcorefs.core.space.extents import Extents, Kind, validate
 from vmcorefs.core.space.units import MAX_ADDRESS
@@ -25,6 +36,7 @@ MAX_RUNS: Final = 1 << 22
 
 _MOST_SECTIONS: Final = 1 << 10
 _MOST_NAMES: Final = 1 << 16
+_MOST_CPUS: Final = 1 << 13
 _CHUNK: Final = 1 << 20  # pages whose numbers are read at a time
 _NONE: Final = (1 << 64) - 1
 
@@ -39,6 +51,8 @@ class XenCore(msgspec.Struct, frozen=True):
         count: How many pages there are.
         page_size: Bytes in a page.
         byte_order: Of the numbers.
+        states: Where the CPUs' registers begin; 0 if they are not there.
+        cpus: How many CPUs have some there.
     """
 
     pages: int
@@ -47,6 +61,8 @@ class XenCore(msgspec.Struct, frozen=True):
     count: int
     page_size: int
     byte_order: ByteOrder
+    states: int = 0
+    cpus: int = 0
 
     @property
     def is_paravirtual(self) -> bool:
@@ -78,16 +94,7 @@ def read_core(read: ReadAt, size: int) -> XenCore:
         FormatError: if it lacks one, or they cannot be true. A file that is cut has lost the
             numbers of its pages, which are behind the pages.
     """
-    header, fields = decode_ehdr(read(0, MAX_EHDR_SIZE))
-    if fields["e_shnum"] > _MOST_SECTIONS:
-        raise FormatError(f"{fields['e_shnum']} sections")
-    raw = read(fields["e_shoff"], fields["e_shnum"] * fields["e_shentsize"])
-    found = list(iter_sections(header, raw))
-    if fields["e_shstrndx"] >= len(found):
-        raise FormatError("it has no names of its sections")
-    names = found[fields["e_shstrndx"]]
-    text = read(names["sh_offset"], min(names["sh_size"], _MOST_NAMES))
-    sections = {text[one["sh_name"] :].partition(b"\0")[0]: one for one in found}
+    header, sections = _read_sections(read)
     pages, numbers, step = sections.get(b".xen_pages"), sections.get(b".xen_pfn"), 8
     if numbers is None:
         numbers, step = sections.get(b".xen_p2m"), 16
@@ -104,7 +111,37 @@ def read_core(read: ReadAt, size: int) -> XenCore:
     if end > size or pages["sh_offset"] + pages["sh_size"] > size:
         raise FormatError(f"{size} bytes, but the page frame numbers end at {end}")
     order: ByteOrder = header.byte_order
-    return XenCore(pages["sh_offset"], numbers["sh_offset"], step, count, page_size, order)
+    core = XenCore(pages["sh_offset"], numbers["sh_offset"], step, count, page_size, order)
+    states = sections.get(b".xen_prstatus")
+    if states is None or states["sh_size"] % XEN_CONTEXT_SIZE or header.e_machine != EM_X86_64:
+        return core
+    cpus = states["sh_size"] // XEN_CONTEXT_SIZE
+    if cpus > _MOST_CPUS or states["sh_offset"] + states["sh_size"] > size:
+        raise FormatError(f"the registers of {cpus} CPUs at {states['sh_offset']:#x}")
+    return replace(core, states=states["sh_offset"], cpus=cpus)
+
+
+def _read_sections(read: ReadAt) -> tuple[ElfHeader, dict[bytes, dict[str, int]]]:
+    """The header, and each section by its name."""
+    header, fields = decode_ehdr(read(0, MAX_EHDR_SIZE))
+    if fields["e_shnum"] > _MOST_SECTIONS:
+        raise FormatError(f"{fields['e_shnum']} sections")
+    raw = read(fields["e_shoff"], fields["e_shnum"] * fields["e_shentsize"])
+    every = list(iter_sections(header, raw))
+    if fields["e_shstrndx"] >= len(every):
+        raise FormatError("it has no names of its sections")
+    names = every[fields["e_shstrndx"]]
+    text = read(names["sh_offset"], min(names["sh_size"], _MOST_NAMES))
+    return header, {text[one["sh_name"] :].partition(b"\0")[0]: one for one in every}
+
+
+def read_cpus(read: ReadAt, core: XenCore) -> CpuRegisters | None:
+    """The registers of its CPUs; None if it has none that are known here."""
+    if not core.cpus:
+        return None
+    places = (core.states + number * XEN_CONTEXT_SIZE for number in range(core.cpus))
+    states = tuple(read_xen_context(read(place, XEN_CONTEXT_SIZE)) for place in places)
+    return CpuRegisters(EM_X86_64, states)
 
 
 def stored_pages(read: ReadAt, core: XenCore) -> Extents:

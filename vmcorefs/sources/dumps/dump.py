@@ -7,6 +7,7 @@ import msgspec
 from vmcorefs.core.elf.elf import ElfHeader
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.elf.notes import ByteOrder, walk_notes
+from vmcorefs.core.elf.registers import CpuRegisters
 from vmcorefs.core.formats.kdump.headers import KdumpHeaders
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.ranges import Ranges
@@ -66,6 +67,7 @@ class DumpFile(msgspec.Struct, frozen=True):
         vmcore: The table of the vmcore, if the file itself is one.
         machine: What it calls its machine.
         granule: Bytes that its RAM is rounded to: a format may know only whole pages.
+        cpus: The registers of its CPUs, if its format has them in another form than as notes.
         warnings: What a person should know about it.
     """
 
@@ -85,6 +87,7 @@ class DumpFile(msgspec.Struct, frozen=True):
     vmcore: Extents | None = None
     machine: str = ""
     granule: int = 1
+    cpus: CpuRegisters | None = None
     warnings: tuple[str, ...] = ()
 
     @property

@@ -12,6 +12,8 @@ from vmcorefs.core.elf.dump_memory import (
     read_dump_memory,
 )
 from vmcorefs.core.elf.elf import MAX_EHDR_SIZE
+from vmcorefs.core.elf.notes import walk_notes
+from vmcorefs.core.formats.vcpu_contexts import read_virtualbox_notes
 from vmcorefs.core.space.extents import Extents, Kind, fill, make_extents
 from vmcorefs.core.space.ranges import make_ranges, total_size
 from vmcorefs.core.space.units import format_range, format_size
@@ -42,9 +44,11 @@ def open_elf(file: File) -> DumpFile:
         raise FormatError(f"{file.name}: {error}") from error
     except UnsupportedError as error:
         raise UnsupportedError(f"{file.name}: {error}") from error
+    walks = (walk_notes(one.data, dump.header.byte_order) for one in notes)
+    cpus = read_virtualbox_notes(note for walk in walks for note in walk.notes)
     return DumpFile(
         name=file.name,
-        format="an ELF core",
+        format="an ELF core" if cpus is None else "an ELF core by VirtualBox",
         sources=(file,),
         memory=memory.held,
         plan=memory.plan,
@@ -54,6 +58,7 @@ def open_elf(file: File) -> DumpFile:
         notes=notes,
         notes_in=_whole(file.size),
         vmcore=fill(_whole(file.size), make_ranges([(0, memory.end)]), Kind.MISSING),
+        cpus=cpus,
         warnings=tuple(warnings),
     )
 

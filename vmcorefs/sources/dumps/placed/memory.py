@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import msgspec
 
+from vmcorefs.core.elf.registers import CpuRegisters
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.ranges import Ranges, make_ranges
 from vmcorefs.sources.base import Source
@@ -28,6 +29,7 @@ class PlacedMemory(msgspec.Struct, frozen=True):
         spared: What the programs that write the format never write though it is RAM, a normal set;
             it is missing, but no sign of a damaged file.
         lost: What the file has lost, for people; empty if it is whole as far as it can tell.
+        cpus: The registers of its CPUs; None if the format does not have them.
         warnings: What a person should know about it.
     """
 
@@ -39,4 +41,5 @@ class PlacedMemory(msgspec.Struct, frozen=True):
     zeros: Ranges = NOTHING
     spared: Ranges = NOTHING
     lost: str = ""
+    cpus: CpuRegisters | None = None
     warnings: tuple[str, ...] = ()

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 import msgspec
 import numpy as np
 
+from vmcorefs.core.elf.registers import CpuRegisters
+from vmcorefs.core.formats.qemu.devices import read_cpus
 from vmcorefs.core.formats.qemu.latest import latest
 from vmcorefs.core.formats.qemu.machine import Placed, place_blocks
 from vmcorefs.core.formats.qemu.mapped import CAPABILITY, MappedBlock, read_mapped, stored_pages
@@ -46,12 +48,14 @@ class _Ram(msgspec.Struct):
         source: What has their bytes.
         held: Its table, of source 0.
         why: Why not all was read; empty if it was.
+        cpus: The registers of the CPUs; None if they were not found.
     """
 
     blocks: list[Block]
     source: Source
     held: Extents
     why: str = ""
+    cpus: CpuRegisters | None = None
 
 
 def open_qemu(file: File, start: int = 0, what: str = "a QEMU stream") -> PlacedMemory:
@@ -90,7 +94,8 @@ def open_qemu(file: File, start: int = 0, what: str = "a QEMU stream") -> Placed
         held=held,
         ram=spots,
         lost=_describe_loss(file, ram.why, subtract(spots, held.ranges)),
-        warnings=tuple(_warnings(file, placed)),
+        cpus=ram.cpus,
+        warnings=tuple(_warnings(file, placed, ram)),
     )
 
 
@@ -103,7 +108,8 @@ def _read_ram(file: File, cursor: Cursor, told: Configuration) -> _Ram:
     why = _follow(cursor, pages, number)
     runs = latest(pages.table, told.page_size)
     source = RunsOfPages(file, runs[runs[:, 2] >= 0], told.page_size)
-    return _Ram(blocks, source, _table(runs, told.page_size), why)
+    cpus = None if why else read_cpus(cursor.window, cursor.at)
+    return _Ram(blocks, source, _table(runs, told.page_size), why, cpus)
 
 
 def _follow(cursor: Cursor, pages: Pages, number: int) -> str:
@@ -151,7 +157,8 @@ def _read_mapped(file: File, cursor: Cursor, page_size: int, number: int) -> _Ra
     if not blocks:
         raise CutError
     tables = [_mapped_table(file, cursor.window, one, page_size, whole=not why) for one in mapped]
-    return _Ram(blocks, file, merge(*tables), why)
+    cpus = None if why else read_cpus(cursor.window, cursor.at)
+    return _Ram(blocks, file, merge(*tables), why, cpus)
 
 
 def _mapped_table(
@@ -185,7 +192,12 @@ def _describe_loss(file: File, why: str, missing: Int64Array) -> str:
     return f"{file.name}: {why}: {size} of RAM were not read, first {first}"
 
 
-def _warnings(file: File, placed: Placed) -> Iterator[str]:
+def _warnings(file: File, placed: Placed, ram: _Ram) -> Iterator[str]:
+    if not ram.why and ram.cpus is None:
+        yield (
+            f"{file.name}: the registers of the CPUs are not read: the stream does not describe"
+            " them, or not as those of a machine that is known here"
+        )
     for block in placed.left:
         yield (
             f"{file.name}: {block.name!a}, of {format_size(block.size)}, is left out: the stream"

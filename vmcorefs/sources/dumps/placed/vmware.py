@@ -43,6 +43,7 @@ def open_vmware(file: File, memory: File | None = None) -> PlacedMemory:
         # without regions, the holes of the machine are in the memory too
         ram=ram if state.regions else NOTHING,
         lost=lost,
+        cpus=state.cpus,
     )
 
 

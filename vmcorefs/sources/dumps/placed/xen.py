@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from vmcorefs.core.elf.elf import MAX_EHDR_SIZE
-from vmcorefs.core.formats.xen import is_xen_core, read_core, stored_pages
+from vmcorefs.core.formats.xen import is_xen_core, read_core, read_cpus, stored_pages
 from vmcorefs.errors import FormatError
 from vmcorefs.sources.base import read_at
 from vmcorefs.sources.dumps.dump import DumpFile
@@ -34,6 +34,7 @@ def open_xen(file: File) -> PlacedMemory:
     try:
         core = read_core(read_at(file), file.size)
         held = stored_pages(read_at(file), core)
+        cpus = read_cpus(read_at(file), core)
     except FormatError as error:
         raise FormatError(f"{file.name}: {error}") from error
     doubt = (
@@ -46,5 +47,6 @@ def open_xen(file: File) -> PlacedMemory:
         sources=(file,),
         held=held,
         ram=held.ranges,
+        cpus=cpus,
         warnings=(doubt,) if core.is_paravirtual else (),
     )
