@@ -47,11 +47,16 @@ from vmcorefs.options import (
     read_ranges,
 )
 from vmcorefs.system.files import read_file
+from vmcorefs.system.urls import without_password
 
 HolesPolicy = Literal["zero", "error"]
 LayoutChoice = Literal["kernel", "universal"]
 Address = Annotated[int, msgspec.Meta(ge=0, le=MAX_ADDRESS)]
 DumpLevel = Annotated[int, msgspec.Meta(ge=0, le=MAX_DUMP_LEVEL)]
+
+
+READ_TIMEOUT = 30.0
+"""Seconds that an input may take to answer, if nothing else is said."""
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -72,6 +77,11 @@ class Piece(msgspec.Struct, frozen=True):
     size: int | None = None
     unwrap: bool = True
 
+    @property
+    def name(self) -> str:
+        """The path, or the URL, as it may be shown."""
+        return without_password(self.path)
+
 
 class _PieceTable(msgspec.Struct, forbid_unknown_fields=True):
     path: str
@@ -90,10 +100,13 @@ class CaptureConfig(msgspec.Struct, frozen=True):
     Attributes:
         images: What holds the memory.
         description: The TOML file that this was read from, if it was.
+        read_timeout: Seconds that something elsewhere may take to answer; 0 for any time. It is
+            told by ``mount -o read_timeout``.
     """
 
     images: tuple[Piece, ...]
     description: str | None = None
+    read_timeout: float = READ_TIMEOUT
     memory_map: Annotated[
         str | None,
         Option(
@@ -316,7 +329,8 @@ def parse_piece(text: str) -> Piece:
             parse_size(match["size"]) if match["size"] else None,
         )
     except ConfigError as error:
-        raise ConfigError(f"{text}: {error} (FILE@PADDR[:OFFSET][+SIZE])") from None
+        shown = without_password(text)
+        raise ConfigError(f"{shown}: {error} (FILE@PADDR[:OFFSET][+SIZE])") from None
 
 
 _MAX_DESCRIPTION = 1 << 20

@@ -181,6 +181,7 @@ def open_image(
         config.images,
         ram_end=given.end if given else None,
         how=Unwrapping(config.truncated, unwrapping),
+        timeout=config.read_timeout,
     )
     if isinstance(inputs, DumpFile):
         try:

@@ -14,7 +14,7 @@ from tests.faults.table import DOCUMENT as FAULTS, read_rows
 from tests.fuzz.targets import TARGETS
 from tests.unit.save.test_report import REPORT
 from vmcorefs.cli import main
-from vmcorefs.config import load_capture_file
+from vmcorefs.config import READ_TIMEOUT, load_capture_file
 from vmcorefs.core.elf.dump_headers import MAX_PHDRS
 from vmcorefs.core.maps.iomem import MAX_REGIONS
 from vmcorefs.reports.estimate import SAMPLES
@@ -164,7 +164,7 @@ def test_the_table_of_fuzz_targets_names_each_and_no_other() -> None:
         ("sources.md", f"Blocks of {remote.BLOCK >> 10} KiB are asked for"),
         ("sources.md", f"up to {remote.AHEAD >> 20} MiB at once"),
         ("sources.md", f"{remote.CACHE_SIZE >> 20} MiB of them are kept"),
-        ("sources.md", f"as long as a read may take: {remote.TIMEOUT:g} seconds"),
+        ("sources.md", f"as long as a read may take: {READ_TIMEOUT:g} seconds"),
     ],
 )
 def test_a_figure_of_the_docs_is_that_of_the_code(document: str, words: str) -> None:

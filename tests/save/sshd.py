@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.waiting import PATIENCE
 
 _SERVER = """\
-ListenAddress 127.0.0.1
+ListenAddress {address}
 HostKey {directory}/host_key
 AuthorizedKeysFile {directory}/user_key.pub
 PidFile none
@@ -27,13 +27,13 @@ Subsystem sftp internal-sftp
 """
 _CLIENT = """\
 Host there
-  HostName 127.0.0.1
+  HostName {address}
   Port {port}
   IdentityFile {directory}/user_key
   IdentitiesOnly yes
   UserKnownHostsFile {directory}/known_hosts
 Host nobody
-  HostName 127.0.0.1
+  HostName {address}
   Port {port}
   IdentityFile {directory}/host_key
   IdentitiesOnly yes
@@ -43,7 +43,7 @@ Host nobody
 
 @dataclass(frozen=True)
 class Server:
-    """A server on 127.0.0.1.
+    """A server of this machine.
 
     Attributes:
         process: The sshd that listens.
@@ -68,14 +68,14 @@ def _start(command: list[str], directory: Path) -> tuple[subprocess.Popen[bytes]
         with log.open("wb") as said:
             process = subprocess.Popen([*command, "-p", str(port)], stderr=said)
         while process.poll() is None:
-            if f"Server listening on 127.0.0.1 port {port}." in log.read_text():
+            if f" port {port}." in log.read_text():
                 return process, port
             time.sleep(0.01)
     raise ChildProcessError(f"sshd does not listen: {log.read_text()}")
 
 
 @contextmanager
-def serve(directory: Path) -> Iterator[Server]:
+def serve(directory: Path, address: str = "127.0.0.1") -> Iterator[Server]:
     """Run one until the end of the block."""
     sshd = shutil.which("sshd", path="/usr/sbin:/sbin:" + os.environ["PATH"])
     ssh = shutil.which("ssh")
@@ -85,11 +85,13 @@ def serve(directory: Path) -> Iterator[Server]:
     for key in ("host_key", "user_key"):
         command = ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", str(directory / key)]
         subprocess.run(command, check=True)
-    (directory / "sshd_config").write_text(_SERVER.format(directory=directory))
+    (directory / "sshd_config").write_text(_SERVER.format(directory=directory, address=address))
     process, port = _start([sshd, "-D", "-e", "-f", str(directory / "sshd_config")], directory)
     host_key = (directory / "host_key.pub").read_text()
-    (directory / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key}")
-    (directory / "ssh_config").write_text(_CLIENT.format(port=port, directory=directory))
+    (directory / "known_hosts").write_text(f"[{address}]:{port} {host_key}")
+    (directory / "ssh_config").write_text(
+        _CLIENT.format(port=port, directory=directory, address=address)
+    )
     programs = directory / "bin"
     programs.mkdir()
     wrapper = programs / "ssh"

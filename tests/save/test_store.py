@@ -92,6 +92,30 @@ def test_a_signal_leaves_no_complete_name(bucket: str) -> None:
         _save(f"{bucket}/vmcore")
 
 
+def test_no_message_has_the_password_of_a_url(capsys: pytest.CaptureFixture[str]) -> None:
+    url = "memory://me:hunter22@crash/vmcore"
+
+    def stop(page: int) -> None:
+        if page == 16:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    said = []
+    with pytest.raises(StoppedError, match=r"the name memory://me:\*\*\*@crash/vmcore") as stopped:
+        _save(url, TinyFormat(stop))
+    with pytest.raises(ConfigError, match="an earlier try has left it") as left:
+        _save(url)
+    report = _save(url, force=True)
+    assert report.names == ("memory://me:***@crash/vmcore",)
+    with pytest.raises(ConfigError, match="exists already") as exists:
+        _save(url)
+    with pytest.raises(UnsupportedError, match="nosuch") as unknown:
+        _save("nosuch://me:hunter22@crash/vmcore")
+    said += [str(one.value) for one in (stopped, left, exists, unknown)]
+    said += [*capsys.readouterr(), *report.names, *report.warnings, report.log or ""]
+    assert not any("hunter22" in one for one in said)
+    fsspec.filesystem("memory").rm("/me:hunter22@crash", recursive=True)
+
+
 def test_an_upload_in_parts_is_called_off_when_the_saver_fails(s3: Any) -> None:
     """A file object that nobody ended would send the rest when it goes, as if it were all."""
     target = StoreTarget("s3://crash/vmcore", force=False)

@@ -42,6 +42,7 @@ from vmcorefs.output.places import find_meant
 from vmcorefs.output.ssh import parse_place
 from vmcorefs.save.command import parse_levels
 from vmcorefs.system.files import read_file
+from vmcorefs.system.urls import without_password
 
 SETTINGS_PATH = "/etc/vmcorefs.toml"
 
@@ -87,6 +88,11 @@ class TargetSettings(msgspec.Struct, forbid_unknown_fields=True, frozen=True):
     def wait_seconds(self) -> int:
         """``wait`` in seconds."""
         return parse_duration(self.wait)
+
+    @property
+    def shown_url(self) -> str:
+        """The URL without a password, for messages."""
+        return without_password(self.url)
 
     @property
     def scheme(self) -> str:
@@ -297,11 +303,13 @@ def _check_url(target: TargetSettings) -> None:
         meant = find_meant(target.url)
         if meant is not None:
             raise ConfigError(f"{target.url!r}: did you mean {meant}?")
-        raise ConfigError(f"{target.url!r}: expected a URL, such as ssh://crash@host/srv/crash")
+        raise ConfigError(
+            f"{target.shown_url!r}: expected a URL, such as ssh://crash@host/srv/crash"
+        )
     if match["scheme"] == "ssh":
         parse_place(target.url.rstrip("/"))
     if target.filesystem:
-        raise ConfigError(f"{target.url!r}: either a url or a filesystem, not both")
+        raise ConfigError(f"{target.shown_url!r}: either a url or a filesystem, not both")
 
 
 def _check_way(settings: Settings) -> None:

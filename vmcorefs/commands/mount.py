@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import click
+from msgspec.structs import replace
 
 from vmcorefs.commands.opening import IMAGES_HELP, capture_options, find_evidence, open_capture
 from vmcorefs.config import CaptureConfig
@@ -56,6 +57,7 @@ def mount(
     keep_heap_small()
     reservation = Reservation(mountpoint)
     target = parse_mount_options(reservation.mountpoint, mount_options, allow_other=allow_other)
+    config = replace(config, read_timeout=target.read_timeout)
     evidence = find_evidence(config, verify)
     evidence.refuse_to_hide(mountpoint)
     if log_path is not None:

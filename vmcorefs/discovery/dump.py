@@ -59,7 +59,7 @@ def check_options(config: CaptureConfig, dump: DumpFile) -> None:
     """
     if config.backup is not None:
         raise ConfigError(
-            f"{config.backup.path}: {dump.name} needs no backup: it is {dump.format}, which has low"
+            f"{config.backup.name}: {dump.name} needs no backup: it is {dump.format}, which has low"
             " memory as the crashed kernel had it; leave out --backup"
         )
     if config.elfcorehdr is not None or not config.use_elfcorehdr:

@@ -56,8 +56,7 @@ def find_low_memory(
     low = _low_memory_in_image(reader, plan)
     if config.backup is None:
         return low
-    how = Unwrapping(config.truncated)
-    return _lay_given_backup(config.backup, low.memory, reader, plan, memory_map, how)
+    return _lay_given_backup(config, config.backup, low.memory, reader, plan, memory_map)
 
 
 def _low_memory_in_image(reader: Reader, plan: Plan) -> LowMemory:
@@ -76,20 +75,26 @@ def _low_memory_in_image(reader: Reader, plan: Plan) -> LowMemory:
 
 
 def _lay_given_backup(
+    config: CaptureConfig,
     piece: Piece,
     memory: Extents,
     reader: Reader,
     plan: Plan,
     memory_map: MemoryMap,
-    how: Unwrapping,
 ) -> LowMemory:
     moved = plan.elfcorehdr.backup
-    source, paddr, size = open_piece(piece, role="backup", ram_end=memory_map.end, how=how)
+    source, paddr, size = open_piece(
+        piece,
+        role="backup",
+        ram_end=memory_map.end,
+        how=Unwrapping(config.truncated),
+        timeout=config.read_timeout,
+    )
     try:
         start, end = paddr, paddr + size
         if piece.paddr is None:
             start, end = expected_range(moved, memory_map, plan.elfcorehdr.header.e_machine)
-            check_size(piece.path, size, start, end)
+            check_size(piece.name, size, start, end)
         sources = (*reader.sources, LookedAt(source))
         extents = make_extents(
             make_ranges([(start, end)]),
@@ -97,10 +102,10 @@ def _lay_given_backup(
             source=len(sources) - 1,
             offset=piece.offset,
         )
-        warning = compare(reader, moved, Reader(piece.path, extents, sources)) if moved else ""
+        warning = compare(reader, moved, Reader(piece.name, extents, sources)) if moved else ""
     except BaseException:
         source.close()
         raise
-    backup = Backup(start, end, piece.path, extents)
+    backup = Backup(start, end, piece.name, extents)
     warnings = (warning,) if warning else ()
     return LowMemory(overlay(memory, extents), backup, source, warnings)

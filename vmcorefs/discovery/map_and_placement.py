@@ -114,7 +114,7 @@ def map_around(elfcorehdr: Elfcorehdr, paddr: int) -> MemoryMap:
 
 
 def _describe_nothing(config: CaptureConfig, explorer: Explorer) -> str:
-    path = config.images[0].path
+    path = config.images[0].name
     found = explorer.found
     if found is None and explorer.ranking:
         seen = (

@@ -53,7 +53,7 @@ def describe_missing(
     alone = len(config.images) == 1 and config.images[0].paddr is None
     rest = "pass --truncated to serve the rest, with EIO for what is missing"
     if alone and flat and not is_placed:
-        layout = _other_layout(config.images[0].path, image.size, memory_map.ram)
+        layout = _other_layout(config.images[0].name, image.size, memory_map.ram)
         if layout:
             return f"{message}; {layout}"
     if config.images[0].paddr in (None, 0) and flat and image.size == PMEMSAVE_MOST:

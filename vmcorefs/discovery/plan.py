@@ -85,7 +85,7 @@ def _refuse_contradiction(config: CaptureConfig, memory: Reader, found: FoundKer
     """Refuse a memory map if it implies a placement in which the page tables do not resolve."""
     if found is None or found.placement is None or found.captured.is_same(memory.table):
         return
-    path = config.images[0].path
+    path = config.images[0].name
     raise LayoutError(
         f"{path}: by the memory map its offsets are physical addresses, but the kernel's page"
         f" tables resolve in another placement: {found.placement.name}; leave out --map"

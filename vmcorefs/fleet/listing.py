@@ -14,9 +14,9 @@ import msgspec
 
 from vmcorefs.errors import ConfigError, UnsupportedError
 from vmcorefs.output.places import is_local, local_path
-from vmcorefs.sources.remote.file import without_password
 from vmcorefs.system.stores import find_store
 from vmcorefs.system.terminal import printable
+from vmcorefs.system.urls import hide, without_password
 
 BESIDE: Final = (
     *(".*", "*.incomplete", "*.txt", "*.log", "*.json", "*.toml", "dmesg.*", "*-dmesg", "*.idx"),
@@ -131,12 +131,12 @@ def _remote(url: str) -> Iterator[tuple[Dump, bool]]:
             return
         for name, each in sorted(store.find(root, detail=True).items()):
             yield _of_store(f"{url.rstrip('/')}{name.removeprefix(root.rstrip('/'))}", each), True
-    except UnsupportedError:
-        raise
+    except UnsupportedError as error:
+        raise UnsupportedError(hide(str(error), url)) from error
     except FileNotFoundError as error:
         raise ConfigError(f"{shown}: nothing is there") from error
     except Exception as error:  # each store has its own
-        raise ConfigError(f"{shown}: cannot be listed: {error!r}") from error
+        raise ConfigError(f"{shown}: cannot be listed: {hide(repr(error), url)}") from error
 
 
 def _of_store(url: str, told: Mapping[str, Any]) -> Dump:

@@ -17,6 +17,7 @@ import pyfuse3
 import trio
 from msgspec.structs import replace
 
+from vmcorefs.config import READ_TIMEOUT
 from vmcorefs.errors import ConfigError, MountError
 from vmcorefs.fuse.answers import FileAnswers
 from vmcorefs.fuse.deadlines import within_kernels_timeout
@@ -35,7 +36,6 @@ from vmcorefs.tree.file import TreeFile
 
 log = logging.getLogger(__name__)
 
-_READ_TIMEOUT = 30.0
 _LONGEST_READ_TIMEOUT = 3600
 _SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 """Those that unmount the tree and end the process."""
@@ -56,7 +56,7 @@ class MountOptions(msgspec.Struct, frozen=True):
     allow_other: bool = False
     plane: PlaneName = PLANES[0]
     direct_io: bool = False
-    read_timeout: float = _READ_TIMEOUT
+    read_timeout: float = READ_TIMEOUT
 
 
 def parse_mount_options(

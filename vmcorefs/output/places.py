@@ -14,6 +14,7 @@ from vmcorefs.output.store import StoreTarget
 from vmcorefs.output.stream import StreamTarget
 from vmcorefs.output.target import Target
 from vmcorefs.sources.evidence import NOTHING, Evidence
+from vmcorefs.system.urls import without_password
 
 STDOUT = "-"
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE | re.ASCII)
@@ -90,7 +91,7 @@ def local_path(output: str) -> str:
         return output
     parts = urlsplit(output)
     if parts.netloc not in ("", "localhost") or not parts.path:
-        raise ConfigError(f"{output}: expected file:///path")
+        raise ConfigError(f"{without_password(output)}: expected file:///path")
     return unquote(parts.path)
 
 

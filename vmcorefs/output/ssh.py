@@ -23,6 +23,7 @@ import msgspec
 from vmcorefs.errors import ConfigError, DiskFullError, OutputError, UnsupportedError
 from vmcorefs.output.stream import SequentialTarget
 from vmcorefs.output.target import INCOMPLETE
+from vmcorefs.system.urls import without_password
 
 # no question can be answered from a capture kernel, and a dead link must not hang it
 _OPTIONS = (
@@ -113,7 +114,8 @@ def parse_place(url: str) -> SshPlace:
         brackets = (
             "; an IPv6 address stands in []" if url.partition("://")[2].count(":") > 1 else ""
         )
-        raise ConfigError(f"{url}: expected ssh://[user@]host[:port]/path/of/a/file{brackets}")
+        shown = without_password(url)
+        raise ConfigError(f"{shown}: expected ssh://[user@]host[:port]/path/of/a/file{brackets}")
     host, user = _read_host(url, match["host"]), unquote(match["user"] or "")
     if match["password"] is not None:
         raise ConfigError(f"ssh://{host}: ssh takes no password here; give it a key")

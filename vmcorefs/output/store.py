@@ -14,6 +14,7 @@ from vmcorefs.errors import ConfigError, OutputError, UnsupportedError
 from vmcorefs.output.stream import SequentialTarget
 from vmcorefs.output.target import INCOMPLETE
 from vmcorefs.system.stores import find_store
+from vmcorefs.system.urls import hide, without_password
 
 _MIN_BLOCK, _MAX_BLOCK = 8 << 20, 64 << 20
 _MAX_PARTS = 9000
@@ -41,13 +42,15 @@ class StoreTarget(SequentialTarget):
                 cannot be written.
             OutputError: if the store refuses.
         """
+        shown = without_password(url)
+        self._url = url
         if resume:
             raise ConfigError(
-                f"{url}: --resume works for local files only: a store keeps nothing of an upload"
+                f"{shown}: --resume works for local files only: a store keeps nothing of an upload"
                 " that was not finished"
             )
-        super().__init__(url, hashed=hashed)
-        self.incomplete = f"{url}{INCOMPLETE}"
+        super().__init__(shown, hashed=hashed)
+        self.incomplete = f"{shown}{INCOMPLETE}"
         self._force = force
         self._published = False
         self._store, self._key = _find_store(url)
@@ -129,8 +132,7 @@ class StoreTarget(SequentialTarget):
                 file.close()
 
     def _failed(self, error: Exception) -> OutputError:
-        words = str(error).strip().replace("\n", " ") or type(error).__name__
-        return OutputError(f"{self.name}: {words}")
+        return _failed(self._url, error)
 
 
 def exists(url: str) -> bool:
@@ -144,16 +146,21 @@ def exists(url: str) -> bool:
     try:
         return bool(store.exists(key))
     except Exception as error:  # each store has its own
-        raise OutputError(f"{url}: {error}") from error
+        raise _failed(url, error) from error
+
+
+def _failed(url: str, error: Exception) -> OutputError:
+    words = str(error).strip().replace("\n", " ") or type(error).__name__
+    return OutputError(f"{without_password(url)}: {hide(words, url)}")
 
 
 def _find_store(url: str) -> tuple[Any, str]:
     try:
-        store, key = find_store(url, url, "store")
-    except UnsupportedError:
-        raise
+        store, key = find_store(url, without_password(url), "store")
+    except UnsupportedError as error:
+        raise UnsupportedError(hide(str(error), url)) from error
     except Exception as error:  # each store has its own
-        raise OutputError(f"{url}: {error}") from error
+        raise _failed(url, error) from error
     if not key or key.endswith("/"):
-        raise ConfigError(f"{url}: expected the name of a file at its end")
+        raise ConfigError(f"{without_password(url)}: expected the name of a file at its end")
     return store, key

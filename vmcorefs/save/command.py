@@ -29,6 +29,7 @@ from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console, Order, Write, save
 from vmcorefs.sources.evidence import NOTHING, Evidence
 from vmcorefs.system.memory import trim_heap
+from vmcorefs.system.urls import without_password
 
 MAX_DEFAULT_THREADS = 8
 """Threads for which docs/save.md says how much memory is enough."""
@@ -155,7 +156,7 @@ def refuse_with_triage(options: Mapping[str, object]) -> None:
 
 
 def _call(output: str) -> str:
-    return "standard output" if output == STDOUT else output
+    return "standard output" if output == STDOUT else without_password(output)
 
 
 def default_threads() -> int:

@@ -28,6 +28,7 @@ from vmcorefs.save.watched import WatchedKinds
 from vmcorefs.save.written import Written
 from vmcorefs.sources.evidence import NOTHING, Evidence
 from vmcorefs.system.files import read_file
+from vmcorefs.system.urls import without_password
 
 Write = Callable[[Dump, Sequence[Target], Observer], Written]
 """A format, with its codec and threads settled: it writes the dump into the targets, its parts, or
@@ -121,7 +122,7 @@ def save(
         targets = _open_targets(order, dump, evidence, warn, stack)
         saved_log = _save_log(order, log, evidence, warn)
         progress = Progress(
-            order.output,
+            without_password(order.output),
             dump.kinds.page_size,
             stop,
             bar=console.bar,
@@ -199,7 +200,7 @@ def _save_log(
         target.pwrite(log, 0)
         target.sync()
         target.publish()
-    return name
+        return target.name
 
 
 def _check_room(
@@ -214,7 +215,7 @@ def _check_room(
     room = targets[0].room
     if needed > room:
         raise DiskFullError(
-            f"{order.output}: {what} take {format_size(needed)} at least, and"
+            f"{without_password(order.output)}: {what} take {format_size(needed)} at least, and"
             f" {format_size(room)} are free on its file system: nothing of the dump is written"
         )
 
@@ -277,9 +278,10 @@ def _describe_stop(error: StoppedError, order: Order, progress: Progress) -> str
         if is_local(order.output) and order.format == "kdump"
         else ""
     )
-    kept = "" if order.output == STDOUT else f"; what is written keeps the name {order.output}"
+    name = without_password(order.output)
+    kept = "" if order.output == STDOUT else f"; what is written keeps the name {name}"
     lost = f", {format_size(progress.losses.size)} lost" if progress.losses.size else ""
-    return f"{order.output}: {error} {progress.how_far()}{lost}{kept}.incomplete{advice}"
+    return f"{name}: {error} {progress.how_far()}{lost}{kept}.incomplete{advice}"
 
 
 def _sums(targets: Sequence[Target], stop: Stop, *, whole: bool) -> tuple[str | None, ...]:

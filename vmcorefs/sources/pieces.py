@@ -7,7 +7,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from vmcorefs.config import Piece
+from vmcorefs.config import READ_TIMEOUT, Piece
 from vmcorefs.core.space.extents import Extents, Kind, make_extents, merge
 from vmcorefs.core.space.units import MAX_ADDRESS, format_range
 from vmcorefs.errors import ConfigError, LayoutError, TruncatedError
@@ -39,8 +39,8 @@ def lay_out_pieces(pieces: Sequence[Piece], sources: Sequence[File]) -> Extents:
     for number, (piece, source) in enumerate(zip(pieces, sources, strict=True)):
         if piece.paddr is None and len(pieces) > 1:
             raise ConfigError(
-                f"{piece.path}: one of {len(pieces)} pieces, so it needs its physical address:"
-                f" {piece.path}@PADDR[:OFFSET][+SIZE]"
+                f"{piece.name}: one of {len(pieces)} pieces, so it needs its physical address:"
+                f" {piece.name}@PADDR[:OFFSET][+SIZE]"
             )
         paddr = piece.paddr or 0
         size = _check_piece(piece, source, paddr)
@@ -51,9 +51,14 @@ def lay_out_pieces(pieces: Sequence[Piece], sources: Sequence[File]) -> Extents:
 
 
 def open_piece(
-    piece: Piece, *, role: str, ram_end: int | None, how: Unwrapping = AS_USUAL
+    piece: Piece,
+    *,
+    role: str,
+    ram_end: int | None,
+    how: Unwrapping = AS_USUAL,
+    timeout: float = READ_TIMEOUT,
 ) -> tuple[File, int, int]:
-    """Open one piece.
+    """Open one piece; the arguments are those of ``open_file`` and ``unwrap``.
 
     Returns:
         The source, the physical address of its first byte (0 if none is given), and its size.
@@ -65,7 +70,7 @@ def open_piece(
         LayoutError: if it ends beyond ``MAX_ADDRESS``.
     """
     paddr = piece.paddr or 0
-    source: File = open_file(piece, role=role, ram_end=ram_end)
+    source: File = open_file(piece, role=role, ram_end=ram_end, timeout=timeout)
     try:
         if piece.unwrap:
             source, _ = unwrap(source, how, split_member(piece.path)[1])
@@ -77,7 +82,9 @@ def open_piece(
         raise
 
 
-def open_file(piece: Piece, *, role: str, ram_end: int | None = None) -> InputFile:
+def open_file(
+    piece: Piece, *, role: str, ram_end: int | None = None, timeout: float = READ_TIMEOUT
+) -> InputFile:
     """Open the file of a piece without checking its size.
 
     Args:
@@ -85,6 +92,7 @@ def open_file(piece: Piece, *, role: str, ram_end: int | None = None) -> InputFi
         role: What it is to the crashed machine.
         ram_end: One past the last byte of RAM, where a character device is assumed to end; None if
             that is not known.
+        timeout: Seconds that a read of something elsewhere may take; 0 for any time.
 
     Raises:
         ConfigError: if it cannot be opened.
@@ -93,7 +101,7 @@ def open_file(piece: Piece, *, role: str, ram_end: int | None = None) -> InputFi
     if reach is None and ram_end is not None:
         reach = max(ram_end - (piece.paddr or 0), 0)
     if is_elsewhere(piece.path):
-        return RemoteFile(piece.path, role=role)
+        return RemoteFile(piece.path, role=role, timeout=timeout)
     unknown = piece.offset + reach if reach is not None else None
     return FileSource(split_member(piece.path)[0], role=role, size_if_unknown=unknown)
 
@@ -102,13 +110,13 @@ def _check_piece(piece: Piece, source: File, paddr: int) -> int:
     size = source.size - piece.offset if piece.size is None else piece.size
     if piece.offset + size > source.size or size < 0:
         raise TruncatedError(
-            f"{piece.path}: {source.size} bytes, but the piece is"
+            f"{piece.name}: {source.size} bytes, but the piece is"
             f" {format_range(piece.offset, piece.offset + max(size, 0))} of them"
         )
     if size == 0:
-        raise ConfigError(f"{piece.path}: empty, expected physical memory")
+        raise ConfigError(f"{piece.name}: empty, expected physical memory")
     if paddr + size > MAX_ADDRESS:
-        raise LayoutError(f"{piece.path}: {size} bytes at {paddr:#x} end beyond {MAX_ADDRESS:#x}")
+        raise LayoutError(f"{piece.name}: {size} bytes at {paddr:#x} end beyond {MAX_ADDRESS:#x}")
     return size
 
 

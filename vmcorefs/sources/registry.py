@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from vmcorefs.config import Piece
+from vmcorefs.config import READ_TIMEOUT, Piece
 from vmcorefs.core.elf.elf import ELF_MAGIC
 from vmcorefs.core.formats.flattened import SIGNATURE as FLATTENED
 from vmcorefs.core.formats.kdump.headers import SIGNATURE as KDUMP
@@ -62,7 +62,11 @@ class RawMemory(msgspec.Struct, frozen=True):
 
 
 def open_inputs(
-    pieces: Sequence[Piece], *, ram_end: int | None, how: Unwrapping = AS_USUAL
+    pieces: Sequence[Piece],
+    *,
+    ram_end: int | None,
+    how: Unwrapping = AS_USUAL,
+    timeout: float = READ_TIMEOUT,
 ) -> DumpFile | RawMemory:
     """Open every input once, and recognise it.
 
@@ -74,6 +78,7 @@ def open_inputs(
             ``qmp:SOCKET`` or ``qemu:PID`` is a guest that runs.
         ram_end: As for ``pieces.open_file``.
         how: How wrappers are taken off.
+        timeout: As for ``pieces.open_file``.
 
     Raises:
         ConfigError: if an input cannot be opened, is a dump among others, or is one of several
@@ -95,7 +100,7 @@ def open_inputs(
     try:
         for piece in pieces:
             place = replace(piece, path=_in_directory(piece.path)) if _is_whole(piece) else piece
-            files.append(open_file(place, role="image", ram_end=ram_end))
+            files.append(open_file(place, role="image", ram_end=ram_end, timeout=timeout))
             if piece.unwrap:
                 files[-1], said = unwrap(files[-1], how, split_member(piece.path)[1])
                 warnings += said

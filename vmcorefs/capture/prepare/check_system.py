@@ -42,7 +42,9 @@ def _check_dump(settings: Settings) -> Check:
     dump, url = settings.dump, settings.target.url
     if dump.format == "vmcore" and dump.levels:
         if url:
-            return error("dump", f"format vmcore is for a directory, not for {url}")
+            return error(
+                "dump", f"format vmcore is for a directory, not for {settings.target.shown_url}"
+            )
         return ok("dump", "a sparse copy of /proc/vmcore")
     order = make_order(dump, f"{url or settings.target.directory}/{VMCORE}", dump.levels)
     try:

@@ -28,7 +28,9 @@ def check_target(settings: Settings) -> Iterator[Check]:
     if target.scheme == "ssh":
         yield from _check_ssh(settings)
     elif target.url:
-        yield warning("target", f"{target.url}: not tried: only a save shows whether it works")
+        yield warning(
+            "target", f"{target.shown_url}: not tried: only a save shows whether it works"
+        )
     elif target.filesystem:
         yield from _check_filesystem(settings)
     else:

@@ -44,7 +44,7 @@ def _describe_loaded(loaded: CrashKernel | None) -> str:
 
 def _describe_target(settings: Settings) -> str:
     target = settings.target
-    where = target.url or target.directory
+    where = target.shown_url or target.directory
     where += f" on {target.filesystem}" if target.filesystem else ""
     return (
         f"The dump goes to {where}: dump level {settings.dump.level}, format"

@@ -33,6 +33,7 @@ from vmcorefs.output.local import sync_directory
 from vmcorefs.output.ssh import parse_place
 from vmcorefs.output.store import exists
 from vmcorefs.sources.evidence import NOTHING, Evidence
+from vmcorefs.system.urls import without_password
 
 Say = Callable[[str], None]
 
@@ -163,7 +164,9 @@ class RemotePlace:
         for one in names_like(name):
             if not exists(f"{self._url}/{one}"):
                 return f"{self._url}/{one}"
-        raise OutputError(f"{self._url}/{name}: exists, and so do {MAX_ALIKE} like it")
+        raise OutputError(
+            f"{without_password(self._url)}/{name}: exists, and so do {MAX_ALIKE} like it"
+        )
 
     def _make_directory(self, name: str) -> str:
         """Make it by ssh, and give its name; a network that is not up yet is waited for."""

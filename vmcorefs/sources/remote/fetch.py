@@ -6,6 +6,7 @@ as anybody has the other ends of its connections.
 
 from __future__ import annotations
 
+import itertools
 import os
 import select
 import socket
@@ -19,10 +20,12 @@ import msgspec
 from vmcorefs.errors import UnsupportedError
 from vmcorefs.sources.remote import messages
 from vmcorefs.sources.remote.messages import ChangedError
+from vmcorefs.sources.remote.nbd import NbdObject
 from vmcorefs.sources.remote.objects import RemoteObject, StoredObject, is_final
 from vmcorefs.sources.remote.sftp import SftpObject
 
-_PAUSES = (0.2, 0.5, 1.0, 2.0, 4.0)
+_FIRST_PAUSE, _LONGEST_PAUSE = 0.2, 5.0
+"""Seconds between two tries: each is twice the last, up to the longest."""
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -49,8 +52,10 @@ def main(arguments: Sequence[str]) -> None:
 
 
 def _open(url: str) -> RemoteObject:
-    is_ssh = url.lower().startswith(("ssh://", "sftp://"))
-    return SftpObject(url) if is_ssh else StoredObject(url)
+    scheme = url.partition("://")[0].lower()
+    if scheme in {"ssh", "sftp"}:
+        return SftpObject(url)
+    return NbdObject(url) if scheme.partition("+")[0] in {"nbd", "nbds"} else StoredObject(url)
 
 
 def _wait_for_ends(connections: Sequence[socket.socket]) -> None:
@@ -76,8 +81,8 @@ def _serve(connection: socket.socket, found: RemoteObject) -> None:
 
 def _fetch(found: RemoteObject, offset: int, size: int, patience: float) -> tuple[int, bytes]:
     """Read, and try again what may have been the network's fault, as long as there is time."""
-    begun = time.monotonic()
-    for count, pause in enumerate((*_PAUSES, 0.0), 1):
+    begun, pause = time.monotonic(), _FIRST_PAUSE
+    for count in itertools.count(1):
         try:
             if not size:
                 found.check()
@@ -86,10 +91,11 @@ def _fetch(found: RemoteObject, offset: int, size: int, patience: float) -> tupl
             return messages.CHANGED, b""
         except Exception as error:  # noqa: BLE001  # each store has its own
             spent = time.monotonic() - begun
-            if is_final(error) or not pause or spent + pause > patience:
+            if is_final(error) or spent + pause > patience:
                 tried = f" (tried {count} times in {spent:.1f} s)" if count > 1 else ""
                 return messages.FAILED, f"{_words(error)}{tried}".encode()
         time.sleep(pause)
+        pause = min(pause * 2, _LONGEST_PAUSE)
     raise AssertionError
 
 

@@ -20,11 +20,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
+from vmcorefs.config import READ_TIMEOUT
 from vmcorefs.core.digests import Digest
 from vmcorefs.errors import ConfigError, SourceIOError, UnsupportedError
 from vmcorefs.sources.base import WithoutHoles, check_bounds
 from vmcorefs.sources.identity import Identity
 from vmcorefs.sources.remote import messages
+from vmcorefs.system.urls import hide, without_password
 
 BLOCK = 16 << 10
 """Bytes that are asked for at least."""
@@ -35,11 +37,11 @@ CACHE_SIZE = 64 << 20
 AHEAD = 4 << 20
 """Bytes that are asked for at most, for a reader that goes on in order."""
 
-TIMEOUT = 30.0
-"""Seconds that a read may take, as for ``-o read_timeout``."""
-
 _OF_IT = 0.8
-"""The part of that in which what fails is tried again: what it says must still come in time."""
+"""The part of a timeout in which what fails is tried again: why must still be told in time."""
+
+_ANY_TIME = 1e6
+"""Seconds that are no limit, eleven days: poll(2) takes milliseconds in an int."""
 
 _CONNECTIONS = 4
 _URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE | re.ASCII)
@@ -67,13 +69,14 @@ class RemoteFile(WithoutHoles):
         format: See ``Input``.
     """
 
-    def __init__(self, url: str, *, role: str, timeout: float = TIMEOUT) -> None:
+    def __init__(self, url: str, *, role: str, timeout: float = READ_TIMEOUT) -> None:
         """Start the process that fetches, and ask it what is there.
 
         Args:
             url: As fsspec takes it, or of ssh.
             role: What it is to the crashed machine.
-            timeout: Seconds that this, and each read, may take.
+            timeout: Seconds that each read may take, and opening if that is more than the default;
+                0 for any time.
 
         Raises:
             ConfigError: if it cannot be opened.
@@ -86,7 +89,7 @@ class RemoteFile(WithoutHoles):
         self.digest: Digest | None = None
         self.wrappers: tuple[str, ...] = ()
         self.format = "raw memory"
-        self._timeout = timeout
+        self._timeout = timeout or _ANY_TIME
         self._pool = _Pool(_start(_CONNECTIONS))
         try:
             described = self._describe(url)
@@ -183,11 +186,12 @@ class RemoteFile(WithoutHoles):
 
     def _describe(self, url: str) -> messages.Described:
         try:
-            how, data = self._pool.tell(url.encode(), self._timeout)
+            # starting the process and its packages takes seconds on a busy machine
+            how, data = self._pool.tell(url.encode(), max(self._timeout, READ_TIMEOUT))
         except (OSError, EOFError) as error:
             raise ConfigError(f"{self.name}: cannot open the {self.role}: {error}") from error
         text = data.decode("utf-8", "replace") if how != messages.OK else ""
-        text = text.replace(url, self.name)
+        text = hide(text, url)
         if how == messages.UNSUPPORTED:
             raise UnsupportedError(text if self.name in text else f"{self.name}: {text}")
         if how != messages.OK:
@@ -296,12 +300,3 @@ def _start(count: int) -> list[socket.socket]:
         for their in theirs:
             their.close()
     return [our for our, _ in pairs]
-
-
-def without_password(url: str) -> str:
-    """A URL as it may be shown."""
-    parts = urlsplit(url)
-    if parts.password is None:
-        return url
-    host = parts.netloc.rpartition("@")[2]
-    return parts._replace(netloc=f"{parts.username}:***@{host}").geturl()

@@ -41,8 +41,8 @@ def is_final(error: Exception) -> bool:
     """Whether trying again is of no use."""
     if isinstance(error.__cause__, Exception):
         return is_final(error.__cause__)
-    status = getattr(error, "status", None)
-    if isinstance(status, int):
+    status = _status_of(error)
+    if status is not None:
         return status in _PERMANENT
     final = (ChangedError, FileNotFoundError, PermissionError, NotImplementedError, ValueError)
     return isinstance(error, final)
@@ -85,7 +85,7 @@ class StoredObject:
             data = bytes(file.read(size))
         except Exception as error:
             self._local.file = None
-            if getattr(error, "status", None) == _CHANGED or type(error).__name__ == "FileExpired":
+            if _status_of(error) == _CHANGED or type(error).__name__ == "FileExpired":
                 raise ChangedError from error
             raise
         if not self._is_conditional:
@@ -110,7 +110,7 @@ class StoredObject:
         try:
             self._store.cat_file(self._path, 0, 1, headers={"If-Match": '"vmcorefs asks"'})
         except Exception as error:  # noqa: BLE001  # each store has its own
-            if getattr(error, "status", None) == _CHANGED:
+            if _status_of(error) == _CHANGED:
                 self._open["headers"] = {"If-Match": tag}
                 return True
         return False
@@ -121,6 +121,16 @@ class StoredObject:
         info = self._store.info(self._path)
         if (int(info["size"]), _version_of(info)) != (self.described.size, self.described.version):
             raise ChangedError
+
+
+def _status_of(error: BaseException | None) -> int | None:
+    """HTTP's status, of an error or of one behind it: fsspec calls any of them a file not found."""
+    while error is not None:
+        status = getattr(error, "status", None)
+        if isinstance(status, int):
+            return status
+        error = error.__cause__
+    return None
 
 
 def _version_of(info: Mapping[str, Any]) -> str:

@@ -27,6 +27,10 @@ _HAS_SIZE, _HAS_IDS, _HAS_MODE, _HAS_TIMES = 1, 2, 4, 8
 _AT_ONCE = 32 << 10
 _LONGEST = 1 << 20
 _NO_SUCH_FILE, _DENIED = 2, 3
+_LAST_WORDS = 1.0
+"""Seconds that are waited for what ssh says as it ends."""
+_KEPT = 4096
+"""Bytes of what ssh says that are kept: the last ones."""
 
 
 class SftpObject:
@@ -94,6 +98,10 @@ class _Session:
         except FileNotFoundError as error:
             raise UnsupportedError("the ssh program is not installed") from error
         self._number = 0
+        self._said = b""
+        # a pipe that is full would stop ssh
+        self._listener = threading.Thread(target=self._listen, daemon=True)
+        self._listener.start()
         try:
             self._send(_INIT, struct.pack(">I", 3))
             self._receive(_VERSION)
@@ -145,11 +153,12 @@ class _Session:
     def close(self) -> None:
         """End the connection."""
         self._process.kill()
-        for stream in (self._process.stdin, self._process.stdout, self._process.stderr):
+        self._process.wait()
+        self._listener.join(_LAST_WORDS)
+        for stream in (self._process.stdin, self._process.stdout):
             with suppress(OSError):
                 if stream is not None:
                     stream.close()
-        self._process.wait()
 
     def _ask(self, kind: int, body: bytes, expected: int) -> bytes:
         self._request(kind, body)
@@ -189,8 +198,15 @@ class _Session:
             raise OSError(f"the server sent a message {kind}, expected {expected}")
         return body
 
+    def _listen(self) -> None:
+        """Read what ssh says for as long as it, or a child of it, may say something."""
+        with self._stream(self._process.stderr) as stream:
+            for line in iter(lambda: stream.readline(_KEPT), b""):
+                self._said = (self._said + line)[-_KEPT:]
+
     def _ended(self) -> OSError:
-        said = self._stream(self._process.stderr).read(4096).decode("utf-8", "replace").strip()
+        self._listener.join(_LAST_WORDS)
+        said = self._said.decode("utf-8", "replace").strip()
         return ConnectionError(said.splitlines()[-1] if said else "the connection has ended")
 
     def _stream(self, stream: IO[bytes] | None) -> IO[bytes]:
