@@ -208,6 +208,10 @@ class CaptureConfig(msgspec.Struct, frozen=True):
             " that volatility3 and LeechCore open as well (universal)."
         ),
     ] = "kernel"
+    pause: Annotated[
+        bool,
+        Option("Stop a guest that runs, given as qmp:SOCKET, for as long as its memory is open."),
+    ] = False
     dump_level: Annotated[
         DumpLevel | None,
         Option(
@@ -240,6 +244,7 @@ class Options(TypedDict, total=False):
     vmcoreinfo: StrPath | int | None
     use_vmcoreinfo: bool | None
     layout: LayoutChoice | None
+    pause: bool | None
     dump_level: int | None
 
 

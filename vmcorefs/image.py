@@ -182,6 +182,7 @@ def open_image(
         ram_end=given.end if given else None,
         how=Unwrapping(config.truncated, unwrapping),
         timeout=config.read_timeout,
+        pause=config.pause,
     )
     if isinstance(inputs, DumpFile):
         try:

@@ -133,6 +133,7 @@ dump_level = 31
 raw_reserved = true
 truncated = true
 drop_torn_notes = true
+pause = true
 
 [[image]]
 path = "ram"
@@ -169,6 +170,7 @@ def test_every_key_of_a_capture_description_is_read_and_paths_are_relative_to_it
         raw_reserved=True,
         truncated=True,
         drop_torn_notes=True,
+        pause=True,
     )
 
 

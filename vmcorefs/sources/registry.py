@@ -67,6 +67,7 @@ def open_inputs(
     ram_end: int | None,
     how: Unwrapping = AS_USUAL,
     timeout: float = READ_TIMEOUT,
+    pause: bool = False,
 ) -> DumpFile | RawMemory:
     """Open every input once, and recognise it.
 
@@ -79,6 +80,7 @@ def open_inputs(
         ram_end: As for ``pieces.open_file``.
         how: How wrappers are taken off.
         timeout: As for ``pieces.open_file``.
+        pause: As for ``guest.open_live``.
 
     Raises:
         ConfigError: if an input cannot be opened, is a dump among others, or is one of several
@@ -90,8 +92,8 @@ def open_inputs(
         TruncatedError: if a piece ends past the end of its file, or compressed data is not whole.
         SourceIOError: if it cannot be read.
     """
-    if len(pieces) == 1 and is_live(pieces[0]):
-        return _open_running(pieces[0])
+    if (running := _open_running(pieces, pause=pause)) is not None:
+        return running
     files: list[File] = []
     warnings: list[str] = []
     if len(pieces) == 1 and _is_whole(pieces[0]) and is_ramdump(pieces[0].path):
@@ -155,8 +157,13 @@ def _as_raw(placed: PlacedMemory) -> RawMemory:
     return RawMemory(placed.sources, placed.held, looked, placed.warnings, placed)
 
 
-def _open_running(piece: Piece) -> RawMemory:
-    opened = open_live(piece)
+def _open_running(pieces: Sequence[Piece], *, pause: bool) -> RawMemory | None:
+    """A guest that runs; None if the pieces are no such thing."""
+    if len(pieces) != 1 or not is_live(pieces[0]):
+        if pause:
+            raise ConfigError(f"{pieces[0].name}: --pause is for a guest that runs: qmp:SOCKET")
+        return None
+    opened = open_live(pieces[0], pause=pause)
     if isinstance(opened, PlacedMemory):
         return _as_raw(opened)
     source, captured = opened

@@ -3,7 +3,8 @@
 The monitor says where each physical address of the guest lies in QEMU's memory. Without it, there
 is one mapping that is as large as the guest's memory; where its bytes belong is then found as for
 raw memory. A mapping of a shared file (memory-backend-memfd, memory-backend-file with share=on) is
-read as that file, any other one through /proc/PID/mem. The guest is neither stopped nor asked.
+read as that file, any other one through /proc/PID/mem. The guest is not asked, and runs on, unless
+it is to be stopped until its memory is closed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from pathlib import Path
 from typing import Final
 
 import numpy as np
+from msgspec.structs import replace
 
 from vmcorefs.config import Piece
 from vmcorefs.core.maps.flat_view import Run
@@ -25,10 +27,17 @@ from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError, UnsupportedError
 from vmcorefs.sources.dumps.placed.memory import PlacedMemory
 from vmcorefs.sources.file import FileSource
-from vmcorefs.sources.live.process import Mapping, ProcessMemory, SharedMemory, list_mappings
+from vmcorefs.sources.live.process import (
+    LiveMemory,
+    Mapping,
+    ProcessMemory,
+    SharedMemory,
+    list_mappings,
+)
 from vmcorefs.sources.live.qmp import Monitor
 
 FORMAT: Final = "the memory of a QEMU guest that runs"
+PAUSED: Final = "the memory of a QEMU guest that is stopped"
 _QMP, _QEMU = "qmp:", "qemu:"
 _UNITS: Final = {"": 20, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _SIZE: Final = re.compile(r"(?:size=)?([0-9]+)([bkmgt]?)(?:,.*)?", re.IGNORECASE)
@@ -39,11 +48,12 @@ def is_live(piece: Piece) -> bool:
     return piece.path.startswith((_QMP, _QEMU)) and not os.path.lexists(piece.path)
 
 
-def open_live(piece: Piece) -> PlacedMemory | tuple[FileSource, Extents]:
+def open_live(piece: Piece, *, pause: bool = False) -> PlacedMemory | tuple[FileSource, Extents]:
     """Open the memory of a guest.
 
     Args:
         piece: Its path is ``qmp:SOCKET`` or ``qemu:PID``.
+        pause: Stop the guest until its memory is closed.
 
     Returns:
         The memory by physical address; of ``qemu:PID`` a source, and all of it from address 0 on.
@@ -57,15 +67,30 @@ def open_live(piece: Piece) -> PlacedMemory | tuple[FileSource, Extents]:
         raise ConfigError(f"{piece.path}: a guest knows where its memory belongs: give no address")
     if kind == "qmp":
         with Monitor(rest) as monitor:
-            return _open_runs(piece.path, monitor.pid, monitor.list_ram())
+            opened = _open_runs(piece.path, monitor.pid, monitor.list_ram())
+            return _paused(opened, monitor) if pause else opened
+    if pause:
+        raise ConfigError(f"{piece.path}: --pause takes its monitor, which stops it: qmp:SOCKET")
     if not rest.isdecimal():
         raise ConfigError(f"{piece.path}: expected qemu:PID")
     return _open_largest(piece.path, int(rest))
 
 
+def _paused(opened: PlacedMemory, monitor: Monitor) -> PlacedMemory:
+    try:
+        for first in opened.sources[:1]:
+            if isinstance(first, LiveMemory):
+                first.pause = monitor.pause()
+    except BaseException:
+        for source in opened.sources:
+            source.close()
+        raise
+    return replace(opened, format=PAUSED)
+
+
 def _open_runs(name: str, pid: int, runs: Iterable[tuple[Run, int]]) -> PlacedMemory:
     mappings = list_mappings(pid)
-    sources: dict[str, FileSource] = {}
+    sources: dict[str, LiveMemory] = {}
     tables = []
     try:
         for run, address in runs:
@@ -119,7 +144,7 @@ def _memory_of(name: str, pid: int) -> int:
     return int(match[1]) << _UNITS[match[2].lower()]
 
 
-def _open(name: str, pid: int, mapping: Mapping) -> FileSource:
+def _open(name: str, pid: int, mapping: Mapping) -> LiveMemory:
     if mapping.file:
         return SharedMemory(mapping.file, name=name, role="image")
     return ProcessMemory(pid, mapping.start, mapping.size, name=name, role="image")

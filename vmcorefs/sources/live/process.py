@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import socket
 from pathlib import Path
 from typing import Final
 
@@ -61,10 +62,25 @@ def list_mappings(pid: int) -> list[Mapping]:
     return found
 
 
-class ProcessMemory(FileSource):
-    """A range of another process's memory, as a source."""
+class LiveMemory(FileSource):
+    """Memory of a machine that runs.
+
+    Attributes:
+        pause: What keeps the machine from running until it is closed; None if it runs.
+    """
 
     is_live = True
+    pause: socket.socket | None = None
+
+    def close(self) -> None:
+        """See ``Source.close``."""
+        if self.pause is not None:
+            self.pause.close()
+        super().close()
+
+
+class ProcessMemory(LiveMemory):
+    """A range of another process's memory, as a source."""
 
     def __init__(self, pid: int, start: int, size: int, *, name: str, role: str) -> None:
         """Open it; reading goes on if this process gives up its privileges.
@@ -93,10 +109,8 @@ class ProcessMemory(FileSource):
         return count
 
 
-class SharedMemory(FileSource):
+class SharedMemory(LiveMemory):
     """A file that another process has mapped: its memory, as far as it shares it."""
-
-    is_live = True
 
     def __init__(self, path: str, *, name: str, role: str) -> None:
         """Open it.

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import socket
 import struct
+from subprocess import SubprocessError
 from types import TracebackType
 from typing import Any, Final, Self
 
@@ -12,6 +13,7 @@ import msgspec
 
 from vmcorefs.core.maps.flat_view import Run, parse_flat_view
 from vmcorefs.errors import ConfigError
+from vmcorefs.sources.live.pause import keep_paused
 
 _SECONDS: Final = 30.0
 _MOST: Final = 16 << 20  # bytes of an answer
@@ -59,6 +61,27 @@ class Monitor:
         trace: TracebackType | None,
     ) -> None:
         self._socket.close()
+
+    def pause(self) -> socket.socket | None:
+        """Stop the guest until what is returned is closed; None if it is stopped already.
+
+        Nothing else may be asked afterwards.
+
+        Raises:
+            ConfigError: if QEMU does not do that.
+        """
+        try:
+            if not self._execute("query-status")["running"]:
+                return None
+            held = keep_paused(self._socket)
+            try:
+                self._execute("stop")
+            except BaseException:
+                held.close()
+                raise
+        except (OSError, ValueError, LookupError, TypeError, SubprocessError) as error:
+            raise ConfigError(f"{self.name}: QEMU's monitor: cannot stop it: {error}") from error
+        return held
 
     def list_ram(self) -> list[tuple[Run, int]]:
         """The guest's RAM, and where QEMU has the first byte of each run, in its own memory.

@@ -15,13 +15,13 @@ EVENT = b'{"event": "RTC_CHANGE", "data": {"offset": 0}}\r\n'
 
 @contextmanager
 def monitor(
-    path: Path, answers: Mapping[str, str], greeting: bytes = GREETING
+    path: Path, answers: Mapping[str, object], greeting: bytes = GREETING
 ) -> Iterator[list[str]]:
     """Answer one client on a socket.
 
     Args:
         path: The socket.
-        answers: Of commands for people; others are refused.
+        answers: Of commands, those for people too; others are refused.
         greeting: What is sent first.
 
     Yields:
@@ -41,7 +41,7 @@ def monitor(
 
 
 def _serve(
-    listening: socket.socket, answers: Mapping[str, str], greeting: bytes, seen: list[str]
+    listening: socket.socket, answers: Mapping[str, object], greeting: bytes, seen: list[str]
 ) -> None:
     connection = listening.accept()[0]
     with connection, connection.makefile("rwb") as stream:

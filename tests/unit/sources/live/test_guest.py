@@ -5,6 +5,7 @@ from __future__ import annotations
 import ctypes
 import mmap
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -81,6 +82,64 @@ def test_the_monitor_says_where_the_memory_belongs(
     assert reader.pread(4, 0) == BYTES[:1] + b"!!" + BYTES[3:4]
     for source in opened.sources:
         source.close()
+
+
+@pytest.mark.parametrize("was_running", [True, False])
+def test_a_guest_is_stopped_until_its_memory_is_closed(
+    *, was_running: bool, memory: mmap.mmap, answers: dict[str, str], tmp_path: Path
+) -> None:
+    """And one that was stopped before stays so."""
+    path = tmp_path / "qmp"
+    told = {**answers, "query-status": {"running": was_running}, "stop": {}, "cont": {}}
+    before = ["qmp_capabilities", *answers, "query-status"]
+    with monitor(path, told) as seen:
+        opened = open_inputs([Piece(f"qmp:{path}")], ram_end=None, pause=True)
+        assert seen == ([*before, "stop"] if was_running else before)
+        assert isinstance(opened, RawMemory)
+        assert opened.placed is not None
+        assert opened.placed.format == "the memory of a QEMU guest that is stopped"
+        for source in opened.sources:
+            source.close()
+    assert seen == ([*before, "stop", "cont"] if was_running else before)
+    assert memory[:1] == BYTES[:1]
+
+
+KILLED = """
+import os, signal, sys
+from vmcorefs.config import Piece
+from vmcorefs.sources.registry import open_inputs
+opened = open_inputs([Piece(sys.argv[1])], ram_end=None, pause=True)
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_what_has_a_guest_open_may_be_killed(
+    memory: mmap.mmap, answers: dict[str, str], tmp_path: Path
+) -> None:
+    path = tmp_path / "qmp"
+    told = {**answers, "query-status": {"running": True}, "stop": {}, "cont": {}}
+    with monitor(path, told) as seen:
+        done = subprocess.run([sys.executable, "-c", KILLED, f"qmp:{path}"], check=False)
+        assert done.returncode == -signal.SIGKILL
+    assert seen[-2:] == ["stop", "cont"]
+    assert memory[:1] == BYTES[:1]
+
+
+def test_a_guest_that_cannot_be_stopped_is_refused(answers: dict[str, str], tmp_path: Path) -> None:
+    path = tmp_path / "qmp"
+    with (
+        monitor(path, {**answers, "query-status": {"running": True}}) as seen,
+        pytest.raises(ConfigError, match=f"^{path}: QEMU's monitor: cannot stop it: .*unknown"),
+    ):
+        open_inputs([Piece(f"qmp:{path}")], ram_end=None, pause=True)
+    assert "stop" in seen
+    (tmp_path / "ram").write_bytes(BYTES)
+    for name, why in (
+        ("qemu:1", "--pause takes its monitor, which stops it: qmp:SOCKET"),
+        (str(tmp_path / "ram"), "--pause is for a guest that runs: qmp:SOCKET"),
+    ):
+        with pytest.raises(ConfigError, match=exactly(f"{name}: {why}")):
+            open_inputs([Piece(name)], ram_end=None, pause=True)
 
 
 @pytest.mark.parametrize(
