@@ -27,7 +27,7 @@ from vmcorefs.discovery.dump import (
     find_dump_notes,
     find_dump_plan,
     make_explorer,
-    with_machine,
+    with_machine as dump_with_machine,
 )
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.findings import make_dump_findings, make_findings
@@ -35,7 +35,7 @@ from vmcorefs.discovery.given_map import load_map
 from vmcorefs.discovery.low_memory import find_low_memory
 from vmcorefs.discovery.map_and_placement import find_map_and_placement
 from vmcorefs.discovery.missing import describe_missing, summarise_missing
-from vmcorefs.discovery.placed import refuse_loss, refuse_missing
+from vmcorefs.discovery.placed import refuse_loss, refuse_missing, with_machine
 from vmcorefs.discovery.plan import Plan, find_plan
 from vmcorefs.discovery.unreadable import describe_unreadable, telling_unreadable
 from vmcorefs.discovery.vmcoreinfo import vmcoreinfo_in_use
@@ -196,6 +196,7 @@ def open_image(
             stack.callback(source.close)
         if placed is not None:
             refuse_loss(config, placed)
+        config = with_machine(config, placed)
         placed_by = placed.format if placed is not None else ""
         stack.enter_context(telling_unreadable(looked, inputs.captured))
         explorer = Explorer(config, looked, inputs.captured, progress, placed_by=placed_by)
@@ -252,7 +253,7 @@ def _open_dump(
 ) -> MemoryImage:
     """Put together what a dump says itself; the errors are those of ``open_image``."""
     check_options(config, dump)
-    dump = with_machine(config, dump)
+    dump = dump_with_machine(config, dump)
     looked = look_at(dump.sources)
     memory = Reader("memory", dump.memory, looked)
     with telling_unreadable(looked, dump.memory):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
+from tests.builders.cloud_hypervisor import pack_state
 from tests.builders.dead_machines import (
     HIGH,
     LOW,
@@ -15,8 +16,10 @@ from tests.builders.dead_machines import (
     vmcoreinfo_text,
 )
 from tests.builders.lime import pack_avml, pack_lime
+from tests.builders.lkcd import pack_lkcd
 from tests.builders.maps import RAM, RESERVED, iomem_text
 from tests.builders.qemu import REGISTERS, pack_libvirt, pack_mapped, pack_stream
+from tests.builders.sadump import pack_sadump
 from tests.builders.virtualbox import pack_virtualbox
 from tests.builders.vmware import pack_cpus, pack_vmss
 from tests.builders.xen import PAGE, pack_xen
@@ -94,6 +97,26 @@ def _xen(made: Machine) -> dict[str, bytes]:
     return {"core": pack_xen(pages[300:] + pages[:300], cpus=REGISTERS)}
 
 
+def _cloud_hypervisor(made: Machine) -> dict[str, bytes]:
+    # the hole below 1 MiB is not in the memory
+    ranges = [(HIGH[0], HIGH[1] - HIGH[0]), (0, 0xA0000)]
+    memory = b"".join(bytes(made.memory[start : start + size]) for start, size in ranges)
+    return {"memory-ranges": memory, "state.json": pack_state(ranges, REGISTERS)}
+
+
+def _lkcd(made: Machine) -> dict[str, bytes]:
+    memory = bytes(made.memory)
+    spans = (range(0, 0xA0000, PAGE), range(HIGH[0], HIGH[1], PAGE))
+    pages = [(at, memory[at : at + PAGE]) for span in spans for at in span]
+    return {"dump.lkcd": pack_lkcd(pages, first=4096)}
+
+
+def _sadump(made: Machine) -> dict[str, bytes]:
+    pages = {*range(0xA0), *range(HIGH[0] // PAGE, HIGH[1] // PAGE)}
+    (disk,) = pack_sadump(bytes(made.memory), pages, pages, cpus=REGISTERS)
+    return {"dump.sadump": disk}
+
+
 def _virtualbox(made: Machine) -> dict[str, bytes]:
     ranges = _ranges(made, (0, 0xA0000), (HIGH[0], HIGH[1]))
     return {"vm.core": pack_virtualbox(ranges, REGISTERS)}
@@ -108,6 +131,9 @@ ENCODINGS: Final[dict[str, Encode]] = {
     "vmware": _vmware,
     "vmware-alone": _vmware_alone,
     "ramdump": _ramdump,
+    "cloud-hypervisor": _cloud_hypervisor,
+    "lkcd": _lkcd,
+    "sadump": _sadump,
 }
 NOT_IF_CUT: Final[dict[str, Encode]] = {"xen": _xen}
 """Formats that say only at their end where memory belongs."""

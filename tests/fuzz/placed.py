@@ -5,7 +5,9 @@ from __future__ import annotations
 import struct
 from collections.abc import Callable
 
+from tests.builders.cloud_hypervisor import pack_state
 from tests.builders.lime import header, pack_avml, pack_lime
+from tests.builders.lkcd import pack_lkcd
 from tests.builders.qemu import (
     REGISTERS,
     block_list,
@@ -16,11 +18,15 @@ from tests.builders.qemu import (
     pack_stream,
     start,
 )
+from tests.builders.s390 import header as header_of_s390, pack_extended, pack_s390
+from tests.builders.sadump import pack_sadump
 from tests.builders.vmware import pack_cpus, pack_vmss
 from tests.builders.xen import pack_xen
 from tests.fuzz.dumps import BytesFile
 from tests.fuzz.target import target
+from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.elf.registers import encode_prstatus
+from vmcorefs.core.formats.cloud_hypervisor import parse_state
 from vmcorefs.core.formats.ramdump import parse_table
 from vmcorefs.core.space.extents import Kind, validate
 from vmcorefs.core.space.ranges import subtract
@@ -29,8 +35,11 @@ from vmcorefs.errors import SourceIOError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.dumps.placed.libvirt import open_libvirt
 from vmcorefs.sources.dumps.placed.lime import open_avml, open_lime
+from vmcorefs.sources.dumps.placed.lkcd import open_lkcd
 from vmcorefs.sources.dumps.placed.memory import PlacedMemory
 from vmcorefs.sources.dumps.placed.qemu import open_qemu
+from vmcorefs.sources.dumps.placed.s390 import open_s390
+from vmcorefs.sources.dumps.placed.sadump import open_sadump
 from vmcorefs.sources.dumps.placed.vmware import open_vmware
 from vmcorefs.sources.dumps.placed.xen import open_xen
 from vmcorefs.sources.input import File
@@ -151,6 +160,78 @@ _XEN = [(n, bytes([n]) * 4096) for n in (3, 4, 1, 9)]
 )
 def _xen(data: bytes) -> None:
     check(open_xen, data)
+
+
+_S390 = [(0, b"ab" * 4096), (0x10000, bytes(8192))]
+
+
+@target(
+    "s390-dump",
+    valid=[
+        pack_s390(bytes(8192)),
+        pack_extended(1 << 17, _S390),
+        pack_extended(1 << 17, _S390, entry=8192),
+        pack_extended(1 << 17, _S390)[:-9000],
+    ],
+    nasty=[
+        header_of_s390(1 << 61, extended=True, entry=4096) + struct.pack(">QQQI", 0, 1 << 60, 0, 1),
+        pack_extended(1 << 17, _S390, entry=4096).replace(b"\0\0\0\1\0", b"\xff\0\0\1\0"),
+    ],
+)
+def _s390(data: bytes) -> None:
+    check(open_s390, data)
+
+
+_LKCD = [(n * 4096, bytes([n]) * 4096) for n in (3, 4, 1, 0)]
+
+
+@target(
+    "lkcd",
+    valid=[
+        pack_lkcd(_LKCD, 7, 1, ">"),
+        pack_lkcd(_LKCD, first=4096),
+        pack_lkcd(_LKCD, 10, 1, first=4096, end=False),
+    ],
+    nasty=[
+        pack_lkcd([(HUGE - 4095, bytes(4096))], first=4096),
+        pack_lkcd(_LKCD * 2, 9, 0, first=1024)[:-30],
+    ],
+)
+def _lkcd(data: bytes) -> None:
+    check(open_lkcd, data)
+
+
+_DISKS = pack_sadump(bytes(9 * 4096), range(9), {2, 3, 7}, cuts=[1], cpus=REGISTERS)
+(_DISK,) = pack_sadump(bytes(9 * 4096), range(9), {2, 3, 7}, cpus=REGISTERS)
+
+
+@target("sadump", valid=[_DISK, _DISK[:-4096]], nasty=[_DISKS[0], _DISK[:9000]])
+def _sadump(data: bytes) -> None:
+    check(lambda file: open_sadump([file]), data)
+
+
+@target(
+    "sadump-set",
+    valid=[_DISKS[0][4096:], _DISKS[0][4096:-4096]],
+    nasty=[b"\xff" * 4096, struct.pack("<II", 1, 2) + b"\xff" * 9000],
+)
+def _sadump_set(data: bytes) -> None:
+    disks = [BytesFile("first", _DISKS[0][:4096] + data), BytesFile("second", _DISKS[1])]
+    placed = open_sadump(disks)
+    assert not len(subtract(placed.held.only(Kind.DATA).ranges, placed.ram))
+
+
+@target(
+    "cloud-hypervisor-state",
+    valid=[pack_state([(0, 4096), (1 << 32, 1 << 40)], REGISTERS)],
+    nasty=[pack_state([(-1, 4096)]), pack_state([(0, 1 << 63)]), b"[" * 9999],
+)
+def _cloud_hypervisor_state(data: bytes) -> None:
+    found = parse_state(data)
+    for first, size in found.ranges if found is not None else ():
+        assert 0 < size <= MAX_ADDRESS - first
+    for registers in found.cpus.cpus if found is not None and found.cpus is not None else ():
+        assert encode_prstatus(1, registers, EM_X86_64, "<")
 
 
 _STREAM = pack_avml(_RANGES)[32:42]

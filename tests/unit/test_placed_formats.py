@@ -14,6 +14,7 @@ from tests.builders.maps import RAM, iomem_text
 from tests.conftest import Opener
 from tests.matching import exactly, same_bytes
 from vmcorefs import Capture, FaultError, SourceIOError, TruncatedError, VmcorefsError
+from vmcorefs.core.formats.cloud_hypervisor import STATE
 from vmcorefs.core.formats.lime import BLOCK
 from vmcorefs.core.formats.ramdump import TABLE
 
@@ -22,8 +23,9 @@ CUTS = 10
 
 encoded = pytest.mark.parametrize("encode", ENCODINGS.values(), ids=ENCODINGS.keys())
 
+DIRECTORIES = ("ramdump", "cloud-hypervisor")
 EVERY = ENCODINGS | NOT_IF_CUT
-ALONE = {name: EVERY[name] for name in EVERY if name not in ("vmware", "ramdump")}
+ALONE = {name: EVERY[name] for name in EVERY if name not in ("vmware", *DIRECTORIES)}
 """Those of one file."""
 
 
@@ -38,7 +40,7 @@ def save(directory: Path, files: dict[str, bytes], made: Machine) -> tuple[Path,
         (directory / name).write_bytes(data)
     iomem = directory / "iomem"
     iomem.write_text(made.iomem)
-    return directory if TABLE in files else directory / next(iter(files)), iomem
+    return directory if TABLE in files or STATE in files else directory / next(iter(files)), iomem
 
 
 @pytest.fixture

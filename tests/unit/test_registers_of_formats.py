@@ -16,9 +16,18 @@ from tests.builders.xen import PAGE, pack_xen
 from tests.conftest import Opener
 from tests.matching import same_bytes
 from vmcorefs import Capture, FaultError, TruncatedError
+from vmcorefs.core.formats.cloud_hypervisor import STATE
 
 EVERY = ENCODINGS | NOT_IF_CUT | CORES
-HAVE = ("qemu", "qemu-mapped-ram", "libvirt", "vmware-alone", "xen", "virtualbox")
+HAVE = (
+    "qemu",
+    "qemu-mapped-ram",
+    "libvirt",
+    "vmware-alone",
+    "xen",
+    "virtualbox",
+    *("cloud-hypervisor", "sadump"),
+)
 WITHOUT_SEGMENTS = ("vmware-alone",)
 
 
@@ -27,7 +36,8 @@ def opened(tmp_path: Path, open_capture: Opener, files: dict[str, bytes], made: 
         (tmp_path / name).write_bytes(data)
     iomem = tmp_path / "iomem"
     iomem.write_text(made.iomem)
-    return open_capture(tmp_path / next(iter(files)), memory_map=iomem)
+    path = tmp_path if STATE in files else tmp_path / next(iter(files))
+    return open_capture(path, memory_map=iomem)
 
 
 def states(capture: Capture) -> list[tuple[int, dict[str, int]]]:

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.maps.memory_map import MemoryMap, map_of_ram
 from vmcorefs.core.space.extents import Extents, Kind, fill
 from vmcorefs.core.space.ranges import Ranges, intersect, subtract
 from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.discovery.missing import summarise_missing
-from vmcorefs.errors import TruncatedError
+from vmcorefs.errors import ConfigError, TruncatedError
 from vmcorefs.sources.dumps.placed.memory import PlacedMemory
 
 _ADVICE = "pass --truncated to serve the rest, with EIO for what is missing"
@@ -22,6 +24,21 @@ def refuse_loss(config: CaptureConfig, placed: PlacedMemory) -> None:
     """
     if placed.lost and not config.truncated:
         raise TruncatedError(f"{placed.lost}; {_ADVICE}")
+
+
+def with_machine(config: CaptureConfig, placed: PlacedMemory | None) -> CaptureConfig:
+    """What was asked for, with the machine that the format says.
+
+    Raises:
+        ConfigError: if another one was given.
+    """
+    if placed is None or placed.machine is None:
+        return config
+    if config.machine not in (None, placed.machine):
+        raise ConfigError(
+            f"the machine is given as {config.machine}, but {placed.name} is {placed.format}"
+        )
+    return replace(config, machine=placed.machine)
 
 
 def refuse_missing(config: CaptureConfig, placed: PlacedMemory, missing: Ranges) -> None:

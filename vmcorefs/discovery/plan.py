@@ -11,6 +11,7 @@ from msgspec.structs import replace
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr, make_elfcorehdr
+from vmcorefs.core.elf.machines import usual_byte_order
 from vmcorefs.core.maps.memory_map import MemoryMap
 from vmcorefs.core.space.ranges import Ranges, intersect, make_ranges, subtract, total_size
 from vmcorefs.core.structures.crash_notes import find_slots, slot_size
@@ -183,7 +184,12 @@ def build_plan(config: CaptureConfig, memory_map: MemoryMap, found: FoundKernel 
         if machine is None:
             machine, origin = EM_X86_64, f"{origin}, for x86-64 (assumed; --machine)"
         notes = _vmcoreinfo_slot(found)
-        elfcorehdr = make_elfcorehdr(memory_map.crashed_ram, e_machine=machine, notes=notes)
+        elfcorehdr = make_elfcorehdr(
+            memory_map.crashed_ram,
+            e_machine=machine,
+            byte_order=usual_byte_order(machine),
+            notes=notes,
+        )
         return Plan(elfcorehdr, origin, is_built=True)
     slots, no_slots = cpu_slots(kernel)
     elfcorehdr = make_elfcorehdr(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from vmcorefs.core.formats.cloud_hypervisor import MEMORY, STATE, Snapshot, parse_state
 from vmcorefs.core.formats.ramdump import TABLE, Part, parse_table
 from vmcorefs.core.formats.vmware import MAGICS as VMWARE
 from vmcorefs.errors import VmcorefsError
@@ -12,33 +13,48 @@ from vmcorefs.system.files import read_file
 VMCORE = "vmcore"
 """The file that a mounted tree stands for."""
 
-_SNAPSHOT = ("memory-ranges", "state.json")
 _STATES = (".vmss", ".vmsn")
-_MEMORY = ".vmem"
+_VMEM = ".vmem"
 _LARGEST_TABLE = 1 << 20
+_LARGEST_STATE = 1 << 26
 
 
 def companions(path: str) -> tuple[str, ...]:
     """The other file of a virtual machine by VMware, if there is one."""
     stem, suffix = os.path.splitext(path)
-    if suffix in _STATES and _is_state(path) and os.path.isfile(stem + _MEMORY):
-        return (stem + _MEMORY,)
-    if suffix == _MEMORY:
+    if suffix in _STATES and _is_state(path) and os.path.isfile(stem + _VMEM):
+        return (stem + _VMEM,)
+    if suffix == _VMEM:
         return tuple(stem + one for one in _STATES if _is_state(stem + one))[:1]
     return ()
 
 
 def image_in(path: str) -> str | None:
-    """The file with memory in a directory: a mounted tree, or a snapshot by cloud-hypervisor.
-
-    That has its ranges one behind the other, as raw memory (its docs/snapshot_restore.md);
-    where they belong is found by the kernel's page tables.
-    """
+    """The file with memory in a directory: a mounted tree, or a snapshot by cloud-hypervisor."""
     if os.path.isfile(os.path.join(path, VMCORE)):
         return os.path.join(path, VMCORE)
-    if all(os.path.isfile(os.path.join(path, name)) for name in _SNAPSHOT):
-        return os.path.join(path, _SNAPSHOT[0])
-    return None
+    return os.path.join(path, MEMORY) if _is_snapshot(path) else None
+
+
+def snapshot_in(path: str) -> Snapshot | None:
+    """What a directory with a snapshot by cloud-hypervisor says of it.
+
+    Returns:
+        None if it is none, or says nothing of where memory belongs: then its memory is raw, and
+        placed by the kernel's page tables.
+
+    Raises:
+        ConfigError: if its state cannot be read.
+        FormatError: if that cannot be true.
+    """
+    if os.path.isfile(os.path.join(path, VMCORE)) or not _is_snapshot(path):
+        return None
+    state = os.path.join(path, STATE)
+    return parse_state(read_file(state, "the state of a virtual machine", _LARGEST_STATE))
+
+
+def _is_snapshot(path: str) -> bool:
+    return all(os.path.isfile(os.path.join(path, name)) for name in (MEMORY, STATE))
 
 
 def is_ramdump(path: str) -> bool:
@@ -61,7 +77,9 @@ def all_files(path: str) -> tuple[str, ...]:
     """Every file that is read with the one at ``path``."""
     if not is_ramdump(path):
         inside = image_in(path)
-        return companions(path) if inside is None else (inside,)
+        if inside is None:
+            return companions(path)
+        return (inside, os.path.join(path, STATE)) if inside.endswith(MEMORY) else (inside,)
     try:
         return tuple(os.path.join(path, part.name) for part in ramdump_parts(path))
     except VmcorefsError:

@@ -15,7 +15,10 @@ from vmcorefs.core.formats.flattened import SIGNATURE as FLATTENED
 from vmcorefs.core.formats.kdump.headers import SIGNATURE as KDUMP
 from vmcorefs.core.formats.libvirt import MAGIC as LIBVIRT, PARTIAL as LIBVIRT_PARTIAL
 from vmcorefs.core.formats.lime import AVML, LIME
+from vmcorefs.core.formats.lkcd import MAGICS as LKCD
 from vmcorefs.core.formats.qemu.stream import MAGIC as QEMU
+from vmcorefs.core.formats.s390 import EXTENDED as S390_EXTENDED, PLAIN as S390
+from vmcorefs.core.formats.sadump import SIGNATURE as SADUMP
 from vmcorefs.core.formats.vmware import MAGICS as VMWARE
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.units import PAGE_SIZE
@@ -25,11 +28,15 @@ from vmcorefs.sources.companions import VMCORE, companions, image_in, is_ramdump
 from vmcorefs.sources.dumps.diskdump import open_diskdump
 from vmcorefs.sources.dumps.dump import DumpFile
 from vmcorefs.sources.dumps.flattened import Unflattened
+from vmcorefs.sources.dumps.placed.cloud_hypervisor import open_snapshot
 from vmcorefs.sources.dumps.placed.libvirt import open_libvirt
 from vmcorefs.sources.dumps.placed.lime import open_avml, open_lime
+from vmcorefs.sources.dumps.placed.lkcd import open_lkcd
 from vmcorefs.sources.dumps.placed.memory import PlacedMemory
 from vmcorefs.sources.dumps.placed.qemu import open_qemu
 from vmcorefs.sources.dumps.placed.ramdump import open_ramdump
+from vmcorefs.sources.dumps.placed.s390 import open_s390
+from vmcorefs.sources.dumps.placed.sadump import open_sadump
 from vmcorefs.sources.dumps.placed.vmware import open_vmware
 from vmcorefs.sources.dumps.placed.xen import open_any_elf
 from vmcorefs.sources.foreign import doubt, refuse_foreign
@@ -94,10 +101,11 @@ def open_inputs(
     """
     if (running := _open_running(pieces, pause=pause)) is not None:
         return running
+    directory = _open_directory(pieces)
+    if directory is not None:
+        return _as_raw(directory)
     files: list[File] = []
     warnings: list[str] = []
-    if len(pieces) == 1 and _is_whole(pieces[0]) and is_ramdump(pieces[0].path):
-        return _as_raw(open_ramdump(pieces[0].path))
     pieces = _with_companion(pieces)
     try:
         for piece in pieces:
@@ -126,6 +134,14 @@ def open_inputs(
     except BaseException:
         _close(files)
         raise
+
+
+def _open_directory(pieces: Sequence[Piece]) -> PlacedMemory | None:
+    """Open a directory with several files of one machine; None if it is none."""
+    if len(pieces) != 1 or not _is_whole(pieces[0]):
+        return None
+    path = pieces[0].path
+    return open_ramdump(path) if is_ramdump(path) else open_snapshot(path)
 
 
 def _with_companion(pieces: Sequence[Piece]) -> Sequence[Piece]:
@@ -239,7 +255,7 @@ class _Format(msgspec.Struct, frozen=True):
     magic: bytes | tuple[bytes, ...]
     open_one: Callable[[File], DumpFile | PlacedMemory] | None = None
     open_pair: Callable[..., PlacedMemory] | None = None
-    open_parts: Callable[[Sequence[File]], DumpFile] | None = None
+    open_parts: Callable[[Sequence[File]], DumpFile | PlacedMemory] | None = None
     is_flattened: bool = False
 
 
@@ -252,5 +268,8 @@ _FORMATS: Final = (
     _Format(QEMU, open_one=open_qemu),
     _Format((LIBVIRT, LIBVIRT_PARTIAL), open_one=open_libvirt),
     _Format(VMWARE, open_pair=open_vmware),
+    _Format((S390, S390_EXTENDED), open_one=open_s390),
+    _Format(SADUMP, open_parts=open_sadump),
+    _Format(LKCD, open_one=open_lkcd),
 )
 """Files that say themselves which memory they hold. An opener for each format."""

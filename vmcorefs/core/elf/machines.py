@@ -130,6 +130,11 @@ def long_bits(header: ElfHeader, vmcoreinfo: Vmcoreinfo | None = None) -> Litera
     return 32 if header.elf_class == ELFCLASS32 else 64
 
 
+def usual_byte_order(machine: int) -> ByteOrder:
+    """The byte order of a machine of which nothing else says it: big-endian is s390 alone."""
+    return ">" if machine == EM_S390 else "<"
+
+
 def is_always_32_bit(machine: int) -> bool:
     """Whether a ``long`` has 32 bits on every machine of this ``e_machine``."""
     return machine in _NARROW and machine not in _WIDE

@@ -120,15 +120,23 @@ MACHINES = (
         )
         for size in _PAGE_SIZES
     ),
-    Signature(Foreign("a dump by LKCD", _CRASH), _both("Q", *_LKCD)),
+    Signature(
+        Foreign("a dump by LKCD", f"it is read as IMAGE, in versions 1 to 10; or {_CRASH}"),
+        _both("Q", *_LKCD),
+    ),
     Signature(
         Foreign(
-            "a stand-alone dump of s390", f"zgetdump {FILE} -f elf >{NEW} makes an ELF dump of it"
+            "a stand-alone dump of s390",
+            f"it is read as IMAGE; or zgetdump {FILE} -f elf >{NEW} makes an ELF dump of it",
         ),
         tuple(struct.pack(">Q", number) for number in _S390),
     ),
     Signature(
-        Foreign("a dump by sadump", f"crash reads it, or makedumpfile {FILE} {NEW} converts it"),
+        Foreign(
+            "a dump by sadump",
+            f"it is read as IMAGE, alone or with the other disks of its set; or {_CRASH}, or"
+            f" makedumpfile {FILE} {NEW} converts it",
+        ),
         (b"sadump\0\0",),
     ),
     # on a medium of its own, a block further in

@@ -23,7 +23,7 @@ from vmcorefs.core.space.units import format_range, format_size
 from vmcorefs.errors import FormatError
 from vmcorefs.sources.base import Source, read_at
 from vmcorefs.sources.dumps.placed.memory import NOTHING, PlacedMemory
-from vmcorefs.sources.dumps.placed.units import StoredUnits, snappy_chunks
+from vmcorefs.sources.dumps.placed.units import StoredUnits, Units, snappy_chunks
 from vmcorefs.sources.input import File
 
 _TRAILER = 8
@@ -69,7 +69,7 @@ def open_avml(file: File) -> PlacedMemory:
         return end + _TRAILER
 
     headers = _read_headers(file, AVML, find_next)
-    source = StoredUnits(file, "chunks of an AVML file", *chunks.columns, decompress)
+    source = StoredUnits(file, "chunks of an AVML file", Units(*chunks.columns), decompress)
     held = _place_chunks(headers, first, np.asarray(chunks.size, dtype=np.int64))
     return _placed(file, "an AVML 2 file", (source,), headers, held, left_out(headers))
 

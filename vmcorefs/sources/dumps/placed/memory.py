@@ -30,6 +30,7 @@ class PlacedMemory(msgspec.Struct, frozen=True):
             it is missing, but no sign of a damaged file.
         lost: What the file has lost, for people; empty if it is whole as far as it can tell.
         cpus: The registers of its CPUs; None if the format does not have them.
+        machine: The machine's ``EM_*``; None if the format may be of any.
         warnings: What a person should know about it.
     """
 
@@ -42,4 +43,5 @@ class PlacedMemory(msgspec.Struct, frozen=True):
     spared: Ranges = NOTHING
     lost: str = ""
     cpus: CpuRegisters | None = None
+    machine: int | None = None
     warnings: tuple[str, ...] = ()

@@ -3,12 +3,33 @@
 from __future__ import annotations
 
 from array import array
+from collections.abc import Set as AbstractSet
+
+import msgspec
 
 from vmcorefs.core.formats.compressed.snappy import CHUNK, STREAM_START
 from vmcorefs.errors import SourceIOError
 from vmcorefs.sources.dumps.cached import CachedPages, Page, pread
 from vmcorefs.sources.dumps.page_codecs import Decompress, checked, load_library
 from vmcorefs.sources.input import File
+
+
+class Units(msgspec.Struct, frozen=True):
+    """Where units are in a file.
+
+    Attributes:
+        at: Where each begins in the file, in bytes.
+        length: Bytes that it has there.
+        size: Bytes that it decompresses to, at most ``pitch``.
+        pitch: From one to the next in the address space of all, in bytes.
+        plain: Those that are stored as they are, by number.
+    """
+
+    at: array[int]
+    length: array[int]
+    size: array[int]
+    pitch: int = CHUNK
+    plain: AbstractSet[int] = frozenset()
 
 
 class StoredUnits(CachedPages):
@@ -18,37 +39,28 @@ class StoredUnits(CachedPages):
         kind: The kind of source.
     """
 
-    def __init__(
-        self,
-        file: File,
-        kind: str,
-        at: array[int],
-        length: array[int],
-        size: array[int],
-        decompress: Decompress,
-    ) -> None:
+    def __init__(self, file: File, kind: str, units: Units, decompress: Decompress) -> None:
         """Prepare to read units.
 
         Args:
             file: What has them; closed with this object.
             kind: The kind of source.
-            at: Where each begins in the file, in bytes.
-            length: Bytes that it has there.
-            size: Bytes that it decompresses to, at most ``CHUNK``.
+            units: Where they are.
             decompress: Decompresses one.
         """
-        super().__init__(file, count=len(at), page_size=CHUNK)
+        super().__init__(file, count=len(units.at), page_size=units.pitch)
         self.kind = kind
-        self._at, self._length, self._unit_size = at, length, size
-        self._unpack = decompress
+        self._units, self._unpack = units, decompress
 
     def _decompress(self, first: int, end: int) -> list[Page]:
         return [self._make(number) for number in range(first, end)]
 
     def _make(self, number: int) -> Page:
-        at, length, size = self._at[number], self._length[number], self._unit_size[number]
+        units = self._units
+        at, length, size = units.at[number], units.length[number], units.size[number]
         try:
-            unit = self._unpack(bytes(pread(self._file, at, length)), size)
+            stored = bytes(pread(self._file, at, length))
+            unit = stored if number in units.plain else self._unpack(stored, size)
         except SourceIOError as error:
             error.position = number * self.page_size
             raise
