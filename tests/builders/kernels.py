@@ -26,6 +26,7 @@ IMAGE_SIZE = 2 * MIB
 TABLES_AT, KALLSYMS_AT, VARIABLES_AT = 0x100000, 0x80000, 0x1000
 NOTE_AT, CPUS_AT = IMAGE_SIZE + 0x10000, IMAGE_SIZE + 0x20000
 PERCPU = 0x8000
+TRAMPOLINE = 0x9B000
 CRASH_KERNEL = "Crash kernel"
 
 Span = tuple[int, int]
@@ -136,6 +137,8 @@ def make_kernel(
     crashed: bool = True,
     captures: bool = False,
     cpus: int = 3,
+    command_line: str = "",
+    loaded: Sequence[int] | None = None,
     lacks: Sequence[str] = (),
     moved: dict[str, int] | None = None,
     told: dict[str, str] | None = None,
@@ -153,6 +156,9 @@ def make_kernel(
         crashed: Whether VMCOREINFO has CRASHTIME, and the CPUs but the second saved registers.
         captures: Whether it was booted to save another kernel's memory.
         cpus: How many.
+        command_line: What it was booted with, if it has kept that.
+        loaded: Physical addresses of the segments that it has loaded a crash kernel in; none if
+            none is loaded. Without it, it has no variable that tells.
         lacks: Symbols that kallsyms does not have, and ``PCI mem``, by which iomem_resource is
             found without one.
         moved: Symbols that it has elsewhere.
@@ -173,6 +179,12 @@ def make_kernel(
         image.name("page_offset_base", image.put(_words(arch.direct)))
     # ELFCORE_ADDR_MAX, or what vmcore_init leaves: ELFCORE_ADDR_ERR
     image.name("elfcorehdr_addr", image.put(_words(-2 if captures else -1)))
+    if command_line:
+        text = image.put(command_line.encode() + b"\0")
+        image.name("saved_command_line", image.put(_words(text)))
+    if loaded is not None:
+        pointer = image.put(_kimage(loaded)) if loaded else 0
+        image.name("kexec_crash_image", image.put(_words(pointer)))
     image.name("_text", arch.text)
     image.name("_stext", arch.text)
     image.name("_end", arch.text + IMAGE_SIZE)
@@ -190,6 +202,21 @@ def make_kernel(
         *(stamp for start, end in ram for stamp in (_stamp(start), _stamp(end - 8))),
     ]
     return kernel
+
+
+def start_cpus(kernel: DeadKernel, at: int = TRAMPOLINE) -> None:
+    """Leave in low memory what its CPUs were started with: a root with the kernel's half.
+
+    Its image then has two mebibytes of variables, with ``vmcoreinfo_note`` and its neighbours.
+    """
+    arch, tables = kernel.arch, kernel.tables
+    tables.map(arch.text + 2 * IMAGE_SIZE, kernel.base + 2 * IMAGE_SIZE, IMAGE_SIZE, W)
+    kernel.put(kernel.base + TABLES_AT, bytes(tables.memory))
+    note = kernel.distance + kernel.base + NOTE_AT
+    variables = _words(note, len(kernel.text), note + 0x2000, 0)
+    kernel.put(kernel.base + 2 * IMAGE_SIZE + 0x42030, variables)
+    root = tables.memory[tables.root - tables.base :][: tables.machine.page]
+    kernel.put(at, bytes(2048) + root[2048:])
 
 
 def fake_text(number: int, *, crashed: bool = True) -> bytes:
@@ -255,6 +282,14 @@ def _resources(kernel: DeadKernel, crash_kernel: Span | None) -> list[Row]:
 def _node(start: int, end: int, name: int = 0, sibling: int = 0, child: int = 0) -> bytes:
     """A ``struct resource``; ``flags``, ``desc`` and ``parent`` are nobody's business."""
     return _words(start, end - 1, name, 0x200, 0, 0, sibling, child)
+
+
+def _kimage(segments: Sequence[int]) -> bytes:
+    """The beginning of a ``struct kimage``: of the segments, ``mem`` and ``memsz`` alone count."""
+    words = [0, 0xFFFF888000001000, 0, segments[0] + 0x1234, 0, 0, 0, len(segments)]
+    for mem in segments:
+        words += [0x7FFF00001000, 0x500, mem, 0x1000]
+    return _words(*words).ljust(1024, b"\0")
 
 
 def _put_tree(image: _Image, rows: Sequence[Row], name_of_root: bytes) -> int:

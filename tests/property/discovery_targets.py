@@ -20,6 +20,8 @@ from vmcorefs.core.maps.memory_map import MemoryMap, format_iomem
 from vmcorefs.core.maps.resources import RESOURCE, read_resources, read_span
 from vmcorefs.core.paging.formats import arm64, riscv64, x86_64
 from vmcorefs.core.paging.lookup import translate
+from vmcorefs.core.space.extents import Kind, make_extents
+from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.core.structures.crash_notes import find_slots
 from vmcorefs.core.structures.kallsyms import SymbolTable
@@ -27,7 +29,11 @@ from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.core.structures.mem_section import read_sections
 from vmcorefs.core.structures.types.btf import Struct
 from vmcorefs.discovery.search.candidates import read_note
+from vmcorefs.discovery.search.trampoline import find_notes
+from vmcorefs.discovery.told_elfcorehdr import parse_option
 from vmcorefs.errors import FaultError
+from vmcorefs.reader import Reader
+from vmcorefs.sources.base import BytesSource
 
 MOST = 64 << 20
 """No target may ask for more bytes at once, whatever the memory says."""
@@ -136,6 +142,18 @@ def note(data: bytes) -> None:
         assert parse_vmcoreinfo(text).release
 
 
+def trampoline(data: bytes) -> None:
+    """Low memory, and all above it, is ``data`` again and again: each table leads into it."""
+    data = data or b"\0"
+    memory = BytesSource("memory", (data * (MIB // len(data) + 1))[:MIB])
+    table = make_extents(make_ranges([(0, MIB)]), kind=Kind.DATA, source=0)
+    assert all(0 <= paddr < 1 << 52 for paddr in find_notes(Reader("memory", table, (memory,))))
+
+
+def command_line(data: bytes) -> None:
+    assert 0 <= parse_option(data) < MAX_ADDRESS
+
+
 NODE = struct.Struct("<8Q")
 TREE = NODE.pack(0, 0, 0, 0, 0, 0, 0, AT + 64) + NODE.pack(
     0x1000, 0x3FFF, AT + 128, 0, 0, 0, 0, 0
@@ -147,6 +165,12 @@ MEMBLOCK = struct.pack("<IHHHH", 24, 0, 8, 0, 24) + struct.pack(
 )
 SECTIONS = b"4\n32\n8\n27\n36\n4096\n" + struct.pack("<8Q", AT + 32, 0, 0, 0, 0, 1, 0, 0)
 SLOTS = struct.pack("<QQIIQ", 0x1000, AT, 3, 0, 5)
+LOW_TABLES = (
+    struct.pack("<512Q", *[0x1067] * 512)
+    + struct.pack("<512Q", 0xE3, *[3000, 0xFFFF888000003000] * 254, 0, 0x2067, 0x67)
+    + struct.pack("<512Q", 0xE3, *[0] * 511)
+)
+COMMAND_LINE = b"quiet elfcorehdr=4K@901120K irqpoll"
 SEEDS = (
     TREE,
     struct.pack("<9I", 64, 0, 8, 16, 24, 32, 40, 48, 56) + TREE,
@@ -156,6 +180,8 @@ SEEDS = (
     SECTIONS,
     SLOTS,
     vmcoreinfo_note(vmcoreinfo_text()),
+    LOW_TABLES,
+    COMMAND_LINE,
 )
 VALID: list[tuple[Callable[[bytes], None], bytes]] = [
     (resources, TREE),
@@ -166,8 +192,10 @@ VALID: list[tuple[Callable[[bytes], None], bytes]] = [
     (memblock, MEMBLOCK),
     (sections, SECTIONS),
     (slots, SLOTS),
-    (note, SEEDS[-1]),
+    (note, SEEDS[7]),
     (lookup, bytes(16)),
+    (trampoline, LOW_TABLES),
+    (command_line, COMMAND_LINE),
 ]
 """Each target and what it parses."""
 
@@ -182,4 +210,6 @@ TARGETS: tuple[Callable[[bytes], None], ...] = (
     slots,
     lookup,
     note,
+    trampoline,
+    command_line,
 )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import struct
 import subprocess
@@ -28,12 +29,14 @@ from vmcorefs.reports.report.gather import make_report
 from vmcorefs.reports.report.html.memory_map import places_of
 from vmcorefs.reports.report.schema import Report, Unknown
 from vmcorefs.reports.report.text import format_report
+from vmcorefs.sources.file import FileSource
 
 if TYPE_CHECKING:
     from tests.lab.capture import Capture, Snapshot
 
 pytestmark = REAL
 
+MIB = 1 << 20
 _WALK = "vmcorefs.reports.report.walk."
 
 
@@ -112,6 +115,34 @@ def test_the_command_needs_no_debug_package_and_no_map(capture: Capture) -> None
 
     assert report.crash.title == "kernel panic: sysrq triggered crash"
     assert report.unknown == []
+
+
+@pytest.mark.parametrize("size", [None, 15 << 40], ids=["as it is", "15 TiB"])
+@only("kexec", "file", "kexec-newer")
+def test_it_reads_a_few_megabytes_of_a_raw_image(
+    capture: Capture, scratch: Path, monkeypatch: pytest.MonkeyPatch, size: int | None
+) -> None:
+    """The kernel is found through the one that ran last: here that is its capture kernel."""
+    ram, read = capture.ram, 0
+    if size is not None:
+        ram = scratch / "ram"
+        subprocess.run(["cp", "--sparse=always", capture.ram, ram], check=True)
+        os.truncate(ram, size)
+    pread_into = FileSource.pread_into
+
+    def counted(source: FileSource, offset: int, buffer: memoryview) -> None:
+        nonlocal read
+        read += len(buffer)
+        pread_into(source, offset, buffer)
+
+    monkeypatch.setattr(FileSource, "pread_into", counted)
+    with vmcorefs.open(ram) as opened:
+        report = make_report(opened.image)
+        assert opened.image.plan.paddr is not None
+    assert report.unknown == []
+    assert report.crash.title == "kernel panic: sysrq triggered crash"
+    assert len(report.cpus) == capture.recipe.cpus
+    assert read < 48 * MIB
 
 
 @only("kexec")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import vmcorefs.api
+import vmcorefs.config
 from tests.builders.dead_machines import (
     CRASH_TIME,
     Flavour,
@@ -37,6 +38,7 @@ from tests.builders.kernels import (
     fake_text,
     make_kernel,
     split,
+    start_cpus,
 )
 from tests.conftest import Opener
 from vmcorefs import Capture, CaptureConfig, ConfigError, LayoutError, Piece
@@ -237,6 +239,58 @@ def test_a_loaded_crash_kernels_elfcorehdr_is_used(tmp_path: Path, open_capture:
     assert image.plan.paddr == CRASH[1] - MIB
     assert image.memory_map.dialect == "iomem_resource"
     assert len(image.notes.slots) == 2
+
+
+def _plan(kernel: DeadKernel, notes: int) -> bytes:
+    return pack_elf(
+        [
+            *(note_phdr(kernel.base + CPUS_AT, 368) for _ in range(notes)),
+            load_phdr(*LOW),
+            load_phdr(MIB, CRASH[0]),
+            load_phdr(CRASH[1], 64 * MIB),
+        ]
+    )
+
+
+@pytest.mark.parametrize("scans", [False, True], ids=["as it is mounted", "as it is checked"])
+def test_of_several_elfcorehdrs_the_one_counts_that_the_kernel_has_loaded(
+    tmp_path: Path, scans: bool
+) -> None:
+    loaded = CRASH[0] + 2 * MIB
+    kernel = make_kernel(crash_kernel=CRASH, loaded=[CRASH[0], CRASH[0] + 0x5000, loaded])
+    kernel.put(CRASH[1] - MIB, _plan(kernel, 1))
+    kernel.put(loaded, _plan(kernel, 2))
+    config = vmcorefs.config.make_config([kernel.save(tmp_path / "ram")])
+    with vmcorefs.api.open_capture(config, thorough=scans) as capture:
+        assert capture.image.plan.paddr == loaded
+        assert capture.image.warnings == ()
+
+
+@pytest.mark.parametrize(
+    "segments",
+    [None, [CRASH[0]], [CRASH[1], 16 * MIB]],
+    ids=["not told", "another", "elsewhere"],
+)
+def test_an_elfcorehdr_that_the_kernel_does_not_lead_to_is_searched_for(
+    tmp_path: Path, open_capture: Opener, segments: list[int] | None
+) -> None:
+    kernel = make_kernel(crash_kernel=CRASH, loaded=segments)
+    kernel.put(CRASH[1], _plan(kernel, 1))  # outside of the crash kernel's memory
+    kernel.put(CRASH[1] - MIB, _plan(kernel, 2))
+    image = open_capture(kernel.save(tmp_path / "ram")).image
+    assert image.plan.paddr == CRASH[1] - MIB
+
+
+@pytest.mark.parametrize("crash_kernel", [None, CRASH], ids=["no room", "room"])
+def test_where_the_kernel_has_loaded_none_nothing_is_searched_for(
+    tmp_path: Path, open_capture: Opener, crash_kernel: Span | None
+) -> None:
+    kernel = make_kernel(crash_kernel=crash_kernel, loaded=[])
+    start_cpus(kernel)
+    kernel.put(CRASH[1] - MIB, _plan(kernel, 2))
+    image = open_capture(kernel.save(tmp_path / "ram")).image
+    assert image.plan.is_built
+    assert len(image.notes.slots) == 4
 
 
 def test_an_elfcorehdr_alone_is_a_map_too(tmp_path: Path, open_capture: Opener) -> None:

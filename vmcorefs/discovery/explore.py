@@ -13,15 +13,18 @@ from functools import cached_property
 from itertools import islice
 
 from vmcorefs.config import CaptureConfig
+from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.paging.formats import PageTableFormat
 from vmcorefs.core.space.extents import Extents
-from vmcorefs.core.space.placement import Placement, flat, iter_placements
+from vmcorefs.core.space.placement import USUAL_SPLITS, Placement, flat, iter_placements, split
 from vmcorefs.core.space.ranges import Ranges
 from vmcorefs.discovery.found import FoundKernel, rank
 from vmcorefs.discovery.search.candidates import Candidate, read_candidates
 from vmcorefs.discovery.search.root import find_deltas, maps_itself
 from vmcorefs.discovery.search.scan import Hits, place_of, scan
+from vmcorefs.discovery.search.trampoline import find_notes
+from vmcorefs.discovery.told_elfcorehdr import find_crashed_note
 from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo
 from vmcorefs.errors import ConfigError, FormatError, UnsupportedError
 from vmcorefs.kernel.kernel import Kernel, machine_of
@@ -68,6 +71,8 @@ class Explorer:
         self.is_movable = alone and not placed_by
         self.placed_by = placed_by
         self.has_passed_over = False
+        self._is_thorough = False
+        self._made: Kernel | None = None
         self._config = config
         self._progress = progress
         self._sources = tuple(sources)
@@ -120,6 +125,9 @@ class Explorer:
         at = place_of(self.captured, given) if given is not None else None
         places = [at] if at is not None else []  # before 4.13 it was not aligned to a page
         if not any(read_candidates(self._sources, places)):
+            last = None if given is not None or self._is_thorough else self._follow_last()
+            if last is not None:
+                return (last,)
             places = [*self.hits.vmcoreinfo]  # which reads everything
         candidates = sorted(
             read_candidates(self._sources, places),
@@ -150,7 +158,8 @@ class Explorer:
         return None if lost else best
 
     def look(self) -> None:
-        """Work out everything now; the errors are those of ``ranking``."""
+        """Scan all memory, and work out everything now; the errors are those of ``ranking``."""
+        self._is_thorough = True
         _ = self.ranking
 
     def placed(self, placement: Placement) -> Extents:
@@ -161,6 +170,44 @@ class Explorer:
     def size(self) -> int:
         """Bytes of memory in the file."""
         return int(self.captured.size.sum())
+
+    def _follow_last(self) -> FoundKernel | None:
+        """The kernel that crashed, by way of the one that ran last; None if there is any doubt.
+
+        That may be its capture kernel, which was told where the elfcorehdr is.
+        """
+        if self._config.machine not in (None, EM_X86_64):
+            return None
+        for captured in self._iter_usual():
+            memory = Reader("memory", captured, self._sources)
+            for paddr in find_notes(memory):
+                last = self._read_note(captured, paddr)
+                one = self._follow_on(memory, last) if last is not None else None
+                if one is not None and one.is_certain:
+                    return one
+        return None
+
+    def _follow_on(self, memory: Reader, last: Candidate) -> FoundKernel | None:
+        """The kernel that crashed, if ``last`` is the one that ran last."""
+        kernel = self._kernel(memory.table, EM_X86_64, last.vmcoreinfo)
+        if not FoundKernel(last, memory.table, None, kernel).is_capture_kernel:
+            return self._follow(last, search=False)
+        note = find_crashed_note(kernel)
+        crashed = self._read_note(memory.table, note) if note is not None else None
+        return self._follow(crashed, search=False) if crashed is not None else None
+
+    def _iter_usual(self) -> Iterator[Extents]:
+        """The memory in each of the placements that begin with low memory."""
+        if not self.is_movable:
+            yield self.captured
+            return
+        yield self.placed(flat(self.size))
+        yield from (self.placed(split(self.size, low)) for low in USUAL_SPLITS if low < self.size)
+
+    def _read_note(self, captured: Extents, paddr: int) -> Candidate | None:
+        place = place_of(captured, paddr)
+        found = read_candidates(self._sources, [place] if place is not None else [])
+        return found[0] if found else None
 
     def _lies_as_usual(self, candidate: Candidate) -> bool:
         """Whether its page tables are where the simplest placements would have them.
@@ -214,7 +261,7 @@ class Explorer:
         vmcoreinfo = candidate.vmcoreinfo
         if not self.is_movable:
             if maps_itself(memory, fmt, root, vmcoreinfo.symbol("swapper_pg_dir"), 0):
-                kernel = Kernel(memory, machine, vmcoreinfo)
+                kernel = self._kernel(self.captured, machine, vmcoreinfo)
                 yield FoundKernel(candidate, self.captured, None, kernel)
             return
         deltas = find_deltas(memory, fmt, root, vmcoreinfo, search=search)
@@ -223,11 +270,23 @@ class Explorer:
                 if not placement.shows(root, root - delta):
                     continue
                 captured = self.placed(placement)
-                kernel = Kernel(Reader("memory", captured, self._sources), machine, vmcoreinfo)
+                kernel = self._kernel(captured, machine, vmcoreinfo)
                 found = FoundKernel(candidate, captured, placement, kernel)
                 yield found
                 if found.faults == (0, 0):
                     return
+
+    def _kernel(self, captured: Extents, machine: int, vmcoreinfo: Vmcoreinfo) -> Kernel:
+        """A kernel in this placement; the last one again, if it is the same."""
+        made = self._made
+        if (
+            made is None
+            or not made.is_same(machine, vmcoreinfo)
+            or not made.memory.table.is_same(captured)
+        ):
+            made = Kernel(Reader("memory", captured, self._sources), machine, vmcoreinfo)
+            self._made = made
+        return made
 
     def _placements(self, delta: int, machine: int, vmcoreinfo: Vmcoreinfo) -> Iterator[Placement]:
         def read_ram() -> Ranges | None:

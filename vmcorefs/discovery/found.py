@@ -17,6 +17,7 @@ from vmcorefs.errors import VmcorefsError
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.maps import KernelMap
 
+_ELFCORE_ADDR_MAX = (1 << 64) - 1
 _ELFCORE_ADDR_ERR = (1 << 64) - 2
 _MAX_PADDR = 1 << 52
 
@@ -79,19 +80,39 @@ class FoundKernel(msgspec.Struct, frozen=True, dict=True):
         return self.kernel.mappings.translate(pointer)
 
     @cached_property
+    def _elfcorehdr_addr(self) -> int | None:
+        if self.kernel is None:
+            return None
+        try:
+            return self.kernel.virtual.integer(self.kernel.symbol("elfcorehdr_addr"), 8)
+        except VmcorefsError:
+            return None
+
+    @property
     def is_capture_kernel(self) -> bool:
         """Whether it was booted to save another kernel's memory, as far as it can be read.
 
         Its ``elfcorehdr_addr`` then is not ELFCORE_ADDR_MAX (include/linux/crash_dump.h,
         ``is_kdump_kernel``): an address, or ELFCORE_ADDR_ERR once it has set up /proc/vmcore.
         """
-        if self.kernel is None:
-            return False
-        try:
-            value = self.kernel.virtual.integer(self.kernel.symbol("elfcorehdr_addr"), 8)
-        except VmcorefsError:
-            return False
-        return 0 < value < _MAX_PADDR or value == _ELFCORE_ADDR_ERR
+        value = self._elfcorehdr_addr
+        return value is not None and (0 < value < _MAX_PADDR or value == _ELFCORE_ADDR_ERR)
+
+    @property
+    def is_certain(self) -> bool:
+        """Whether it fits without any doubt, and is known to be no capture kernel.
+
+        CRASHTIME tells that too: who has it had a crash kernel, which a capture kernel has not
+        (kernel/crash_core.c, ``__crash_kexec``).
+        """
+        crashed = self.candidate.vmcoreinfo.crash_time is not None
+        return (
+            self.faults == (0, 0)
+            and self.own_note is not None
+            and self.own_note in self.note_at
+            and not self.is_capture_kernel
+            and (self._elfcorehdr_addr == _ELFCORE_ADDR_MAX or crashed)
+        )
 
     @property
     def note(self) -> int | None:

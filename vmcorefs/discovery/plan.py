@@ -25,6 +25,7 @@ from vmcorefs.discovery.elfcorehdr import (
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.found import FoundKernel
 from vmcorefs.discovery.search.scan import locate_all
+from vmcorefs.discovery.told_elfcorehdr import find_segments
 from vmcorefs.errors import ConfigError, FaultError, FormatError, LayoutError, VmcorefsError
 from vmcorefs.kernel.kernel import Kernel, machine_of
 from vmcorefs.reader import Reader
@@ -106,10 +107,12 @@ def _choose(
         return Plan(memory_map.elfcorehdr, origin, is_given=True), ()
     # with a map that lacks the crash kernel's ranges, all RAM has to be searched
     where = memory_map.crash_kernel if len(memory_map.crash_kernel) else memory_map.ram
-    if explorer.has_scanned:  # memory is scanned only once
+    loaded = _loaded(explorer, memory_map)
+    search = examine_places(memory, loaded or (), memory_map.ram)
+    if not search.found and explorer.has_scanned:  # memory is scanned only once
         places = _located(explorer, memory, where)
         search = examine_places(memory, places, memory_map.ram)
-    else:
+    elif not search.found and loaded != []:
         search = search_elfcorehdr(memory, where, memory_map.ram)
     if search.found:
         chosen = only_elfcorehdr(search)
@@ -136,6 +139,14 @@ def _describe_lost(memory: Reader, memory_map: MemoryMap, search: Search) -> Ite
             "no elfcorehdr was found, and not all of the crash kernel's memory could be looked at:"
             " if a capture kernel has run, low memory may be what that left there (--backup)"
         )
+
+
+def _loaded(explorer: Explorer, memory_map: MemoryMap) -> list[int] | None:
+    """Where the kernel that was found has loaded its crash kernel; None if nobody can tell."""
+    found = explorer.found if explorer.has_looked else None
+    if found is None or found.kernel is None:
+        return None
+    return find_segments(found.kernel, memory_map.crash_kernel)
 
 
 def _located(explorer: Explorer, memory: Reader, where: Ranges) -> list[int]:

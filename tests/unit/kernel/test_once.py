@@ -13,7 +13,7 @@ import pytest
 
 import vmcorefs
 from tests.builders.every_kind import dead_kernel
-from tests.builders.kernels import MIB, X86_RAM, make_kernel
+from tests.builders.kernels import MIB, X86_RAM, make_kernel, start_cpus
 from vmcorefs.kernel import kernel as module
 from vmcorefs.kernel.once import once
 from vmcorefs.save.command import make_dump
@@ -96,6 +96,18 @@ def test_a_capture_is_walked_and_decoded_once(
         assert capture.image.kernel is not None
     assert calls == {"find_page_tables": 1, "read_symbols": 1, "find_btf": 1}
     assert opened.count(str(ram)) == 1
+
+
+def test_so_it_is_where_the_kernel_is_found_as_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = make_kernel(ram=X86_RAM)
+    start_cpus(kernel)
+    calls = count_calls(monkeypatch, ("find_page_tables", "read_symbols"))
+    with vmcorefs.open(kernel.save(tmp_path / "ram")) as capture:
+        assert capture["kcore"].size > MIB
+        assert capture["kallsyms"].size
+    assert calls == {"find_page_tables": 1, "read_symbols": 1}
 
 
 def test_what_the_backup_changes_is_worked_out_anew(
