@@ -323,9 +323,8 @@ def _find_kernel(image: MemoryImage, explorer: Explorer) -> tuple[Kernel | None,
     machine = elfcorehdr.header.e_machine
     found = explorer.found if explorer.has_looked else None
     kernel = found.kernel if found is not None else None
-    if kernel is not None and kernel.is_same(memory, machine, vmcoreinfo):
-        return kernel.with_headers(elfcorehdr), ""
-    # not the kernel that was found, or its low memory is elsewhere: nothing known of it holds
+    if kernel is not None and kernel.is_same(machine, vmcoreinfo):
+        return kernel.with_headers(memory, elfcorehdr), ""
     return Kernel(memory, machine, vmcoreinfo, elfcorehdr), ""
 
 

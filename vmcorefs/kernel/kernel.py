@@ -13,6 +13,8 @@ from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.paging.direct_map import DirectMap, image_span
 from vmcorefs.core.paging.mappings import Mappings
+from vmcorefs.core.space.extents import restrict
+from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.core.space.units import format_size
 from vmcorefs.core.structures.kallsyms import SymbolTable, read_symbols
 from vmcorefs.core.structures.kernel_memory import MAX_IMAGE, KernelMemory
@@ -73,20 +75,33 @@ class Kernel:
         self.elfcorehdr = elfcorehdr
         self.lock = RLock()
 
-    def with_headers(self, elfcorehdr: Elfcorehdr) -> Kernel:
-        """The same kernel with these headers; page tables already walked are not walked again."""
-        other = Kernel(self.memory, self.machine, self.vmcoreinfo, elfcorehdr)
-        kept = ("mappings", "symbols", "_btf", "map", "direct_map")
+    def with_headers(self, memory: Reader, elfcorehdr: Elfcorehdr) -> Kernel:
+        """The same kernel with these headers; what is known of it and still holds is kept.
+
+        Args:
+            memory: Its memory; where this is another than before, only what its image tells is
+                kept, and that only if no byte of it is another.
+            elfcorehdr: The headers.
+        """
+        other = Kernel(memory, self.machine, self.vmcoreinfo, elfcorehdr)
+        kept: tuple[str, ...] = ()
+        if self.memory.table.is_same(memory.table):
+            kept = ("mappings", "symbols", "_btf", "map", "direct_map")
+        elif self._has_image_of(memory):
+            kept = ("symbols", "_btf")
         other.__dict__.update({name: self.__dict__[name] for name in kept if name in self.__dict__})
         return other
 
-    def is_same(self, memory: Reader, machine: int, vmcoreinfo: Vmcoreinfo) -> bool:
-        """Whether this is the kernel in the same bytes of memory with the same note."""
-        return (
-            self.memory.table.is_same(memory.table)
-            and self.machine == machine
-            and self.vmcoreinfo.text == vmcoreinfo.text
-        )
+    def _has_image_of(self, memory: Reader) -> bool:
+        if self.text is None:
+            return False
+        _, paddr, size = self.text
+        image = make_ranges([(paddr, paddr + size)])
+        return restrict(self.memory.table, image).is_same(restrict(memory.table, image))
+
+    def is_same(self, machine: int, vmcoreinfo: Vmcoreinfo) -> bool:
+        """Whether this is the kernel of the same note."""
+        return self.machine == machine and self.vmcoreinfo.text == vmcoreinfo.text
 
     @property
     def byte_order(self) -> ByteOrder:

@@ -113,11 +113,29 @@ def test_so_it_is_where_the_kernel_is_found_as_the_last_one(
 def test_what_the_backup_changes_is_worked_out_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Low memory is another then: what was read of the kernel through it may be wrong."""
+    """Low memory is another then: what was read of the kernel through it may be wrong.
+
+    Its symbols are in its image, which the backup does not touch.
+    """
     ram = make_kernel(ram=X86_RAM).save(tmp_path / "ram")
     (tmp_path / "low").write_bytes(bytes(X86_RAM[0][1] - X86_RAM[0][0]))
     calls = count_calls(monkeypatch, ("find_page_tables", "read_symbols"))
     with vmcorefs.open(ram, backup=tmp_path / "low") as capture:
+        assert capture["kcore"].size > MIB
+        assert capture["kallsyms"].size
+    assert calls == {"find_page_tables": 2, "read_symbols": 1}
+
+
+def test_where_the_image_is_another_nothing_of_it_is_kept(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kernel = make_kernel(ram=X86_RAM)
+    ram = kernel.save(tmp_path / "ram")
+    with ram.open("rb") as file:
+        file.seek(kernel.base)
+        (tmp_path / "part").write_bytes(file.read(4096))
+    calls = count_calls(monkeypatch, ("find_page_tables", "read_symbols"))
+    with vmcorefs.open(ram, backup=f"{tmp_path / 'part'}@{kernel.base:#x}") as capture:
         assert capture["kcore"].size > MIB
         assert capture["kallsyms"].size
     assert calls == {"find_page_tables": 2, "read_symbols": 2}
