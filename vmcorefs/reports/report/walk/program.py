@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 import drgn
 
 from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
+from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import (
     FaultError,
     FormatError,
@@ -18,9 +20,11 @@ from vmcorefs.errors import (
 )
 from vmcorefs.kernel.debug.debug_vmlinux import recover_vmlinux
 from vmcorefs.kernel.kernel import Kernel
+from vmcorefs.kernel.lru_cache import LruCache
 from vmcorefs.reader import Reader
 from vmcorefs.reports.report.walk.absent import ABSENT
 
+_KEPT_PAGES: Final = 512
 _ARCHITECTURES: Final = {
     EM_X86_64: drgn.Architecture.X86_64,
     EM_AARCH64: drgn.Architecture.AARCH64,
@@ -76,10 +80,22 @@ def _load(program: drgn.Program, made: bytes) -> None:
 
 
 def _reads_of(memory: Reader) -> Callable[[int, int, int, bool], bytes]:
-    """Reads by physical address, whose errors are drgn's."""
+    """Reads by physical address, whose errors are drgn's.
+
+    drgn follows the page tables anew for each address: without keeping pages, most of what is read
+    would be the same few tables.
+    """
+    pages: LruCache[bytes] = LruCache(_KEPT_PAGES)
+
+    def read_page(number: int) -> bytes:
+        return memory.pread(PAGE_SIZE, number * PAGE_SIZE)
 
     def read(address: int, count: int, offset: int, physical: bool) -> bytes:  # noqa: FBT001
+        number, inside = divmod(offset, PAGE_SIZE)
         try:
+            if inside + count <= PAGE_SIZE:
+                with suppress(FaultError, SourceIOError):  # a part of it may be there
+                    return pages.get(number, read_page)[inside : inside + count]
             return memory.pread(count, offset)
         except (FaultError, SourceIOError) as error:
             raise drgn.FaultError(str(error), address) from error
