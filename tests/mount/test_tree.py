@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import errno
+import io
 import json
 import mmap
 import os
 import random
 import stat
 import subprocess
+import tarfile
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -17,6 +19,9 @@ from pathlib import Path
 import pytest
 
 from tests.mount.machine import LOW_END, LOW_START, RAM_END, Machine, read, through_api
+from vmcorefs.api import open_capture
+from vmcorefs.config import make_config
+from vmcorefs.reports.report.files import report_files
 
 pytestmark = pytest.mark.mount
 
@@ -37,10 +42,38 @@ def test_the_tree_is_listed_with_exact_sizes_for_its_owner_alone(machine: Machin
             assert stat.S_IMODE(status.st_mode) == 0o400
             assert (status.st_uid, status.st_gid) == (os.getuid(), os.getgid())
             assert status.st_mtime == 1_700_000_000
-            assert status.st_size == len(path.read_bytes())
+            size = len(path.read_bytes())
+            assert status.st_size == (0 if path.name.startswith("report.") else size)
+            assert path.stat().st_size == size
+            status = path.stat()
             assert status.st_blocks * 512 >= status.st_size
         assert stat.S_IMODE(mnt.stat().st_mode) == 0o500
         assert (mnt / "oldmem").stat().st_size == RAM_END
+
+
+def test_a_listing_makes_no_report_and_whoever_reads_one_gets_all_of_it(machine: Machine) -> None:
+    with machine.mounted() as mnt:
+        paths = [mnt / "report.txt", mnt / "report.json"]
+        subprocess.run(["ls", "-l", mnt], check=True, stdout=subprocess.DEVNULL)
+        assert [path.stat().st_size for path in paths] == [0, 0]
+        expected = [_report(machine, path.name) for path in paths]
+        # each reads in its own way: until the end, as many bytes as fstat says, by mmap
+        assert subprocess.check_output(["cat", paths[0]]) == expected[0]
+        packed = subprocess.check_output(["tar", "-cf", "-", "-C", mnt, "report.json"])
+        with tarfile.open(fileobj=io.BytesIO(packed)) as archive:
+            member = archive.extractfile("report.json")
+            assert member is not None
+            assert member.read() == expected[1]
+        assert [path.stat().st_size for path in paths] == [len(text) for text in expected]
+        with paths[1].open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ) as view:
+            assert view[:] == expected[1]
+
+
+def _report(machine: Machine, name: str) -> bytes:
+    at = machine.directory
+    config = make_config([at / "ram"], memory_map=at / "iomem", backup=at / "lowmem")
+    with open_capture(config, add=report_files) as capture:
+        return capture[name].pread(1 << 20, 0)
 
 
 def test_allow_other_opens_the_tree_to_everybody(machine: Machine) -> None:

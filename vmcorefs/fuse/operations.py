@@ -145,7 +145,7 @@ class TreeOperations(pyfuse3.Operations):
 
     async def _attributes(self, inode: Inode) -> pyfuse3.EntryAttributes:
         file = inode.file
-        if file is not None and not file.is_measured:
+        if file is not None and not file.is_measured and not file.is_sized_late:
             with self._translated_errors(file.path, partial(self._report, file)):
                 await self._making.run(inode.number, file.measure)
         return self._listed_attributes(inode)
@@ -166,7 +166,7 @@ class TreeOperations(pyfuse3.Operations):
         attributes.st_nlink = 1
         if not inode.file.is_measured:
             # to find it out may take long, or fail: a listing has just its name, and the kernel
-            # asks again for the size when that is needed
+            # asks again for the size when that is needed, or once the file is open
             attributes.entry_timeout = attributes.attr_timeout = 0
             return attributes
         attributes.st_size = inode.file.size

@@ -21,6 +21,8 @@ class TreeFile:
     Attributes:
         path: Where it is in the tree, such as ``vmcore`` or ``crash_notes.d/cpu0``.
         is_text: Whether all of its bytes are made by vmcorefs.
+        is_sized_late: Whether a mount has it empty until it is opened, as files of /proc are: to
+            make it takes too long for a listing.
         describe_plane: On a mount, says how its reads are served, for ``layout.json``; None
             without a mount.
     """
@@ -32,9 +34,11 @@ class TreeFile:
         measure: Callable[[], int] | None = None,
         *,
         is_text: bool = False,
+        is_sized_late: bool = False,
     ) -> None:
         self.path = path
         self.is_text = is_text
+        self.is_sized_late = is_sized_late
         self._make: Callable[[], Reader] | None = make
         self._measure = measure
         # its own: where one file hangs, as its input does, the others can be made
@@ -100,7 +104,11 @@ class TreeFile:
 
 
 def text_file(
-    path: str, make: Callable[[], bytes], measure: Callable[[], int] | None = None
+    path: str,
+    make: Callable[[], bytes],
+    measure: Callable[[], int] | None = None,
+    *,
+    is_sized_late: bool = False,
 ) -> TreeFile:
     """A file whose bytes vmcorefs makes.
 
@@ -108,13 +116,14 @@ def text_file(
         path: Where it is in the tree.
         make: Makes its bytes.
         measure: Tells how many there are, if that can be had for less.
+        is_sized_late: See ``TreeFile``.
     """
 
     def reader() -> Reader:
         data = make()
         return Reader(path, whole(0, len(data)), (BytesSource(path, data),))
 
-    return TreeFile(path, reader, measure, is_text=True)
+    return TreeFile(path, reader, measure, is_text=True, is_sized_late=is_sized_late)
 
 
 def table_file(

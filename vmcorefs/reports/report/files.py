@@ -47,8 +47,8 @@ def report_files(image: MemoryImage) -> Iterator[TreeFile]:
         except ImportError as error:  # a daemon may have given up what reading its modules takes
             raise UnsupportedError(f"{error}; `vmcorefs report` prints the same") from error
 
-    yield text_file(REPORT_TXT, lambda: report_text(report()))
-    yield text_file(REPORT_JSON, lambda: report_json(report()))
+    yield text_file(REPORT_TXT, lambda: report_text(report()), is_sized_late=True)
+    yield text_file(REPORT_JSON, lambda: report_json(report()), is_sized_late=True)
 
 
 def report_text(report: Report) -> bytes:
