@@ -36,3 +36,18 @@ def tmpfs(path: Path, size: str) -> Iterator[Path]:
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", path], check=True)
     yield path
     subprocess.run(["umount", path], check=True)
+
+
+@contextmanager
+def half_of_it_another_users(path: Path, size: int) -> Iterator[Path]:
+    """An ext4 of ``size`` bytes, of which half is kept for a user who is not root."""
+    image = path.with_name(f"{path.name}.ext4")
+    path.mkdir()
+    with image.open("wb") as file:
+        file.truncate(size)
+    subprocess.run(["mkfs.ext4", "-q", "-m", "50", image], check=True)
+    subprocess.run(["mount", "-o", "loop,resuid=65534,resgid=65534", image, path], check=True)
+    try:
+        yield path
+    finally:
+        subprocess.run(["umount", path], check=True)

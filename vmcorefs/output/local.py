@@ -13,7 +13,7 @@ from collections.abc import Callable
 from contextlib import suppress
 
 from vmcorefs.errors import ConfigError, OutputError
-from vmcorefs.output.room import find_room
+from vmcorefs.output.room import find_room, reserve
 from vmcorefs.output.stream import RunningHash
 from vmcorefs.output.target import INCOMPLETE, output_error
 from vmcorefs.sources.evidence import NOTHING, Evidence
@@ -163,6 +163,13 @@ class LocalTarget:
     def room(self) -> int | None:
         """See ``Target.room``."""
         return find_room(self._fd)
+
+    def reserve(self, size: int) -> None:
+        """See ``Target.reserve``."""
+        try:
+            reserve(self._fd, size)
+        except OSError as error:
+            raise output_error(self.name, error, None) from error
 
     def pread(self, size: int, offset: int) -> bytes:
         """See ``Target.pread``."""

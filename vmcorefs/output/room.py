@@ -1,7 +1,9 @@
-"""How much may still be written where a file is, where that is certain."""
+"""How much may still be written where a file is, where that is certain; and having it set aside."""
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 
 from vmcorefs.system.mountinfo import mount_of
@@ -13,6 +15,33 @@ _PLAIN = frozenset(
     }
 )
 """File systems on which a byte takes a byte. Others may compress, or know nothing of their disk."""
+
+
+_KEEP_SIZE = 1  # FALLOC_FL_KEEP_SIZE
+_CANNOT = frozenset({errno.EOPNOTSUPP, errno.ENOSYS, errno.EINVAL, errno.ENODEV})
+
+
+def reserve(descriptor: int, size: int) -> None:
+    """Have room set aside for the first ``size`` bytes of an open file, whose size stays as it is.
+
+    ``find_room`` may promise too much: what is kept back may be another user's than root's (ext4's
+    ``resuid``), and quotas are in no ``statfs``. Where a file system sets nothing aside, nothing
+    happens.
+
+    Raises:
+        OSError: if there is no room; what was set aside is free again.
+    """
+    libc = ctypes.CDLL(None, use_errno=True)
+    # posix_fallocate, which Python has, writes to every block where the file system cannot do it
+    fallocate = getattr(libc, "fallocate64", None) or getattr(libc, "fallocate", None)
+    if fallocate is None:
+        return
+    if fallocate(descriptor, _KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size)) == 0:
+        return
+    number = ctypes.get_errno()
+    if number not in _CANNOT:
+        os.ftruncate(descriptor, os.fstat(descriptor).st_size)
+        raise OSError(number, os.strerror(number))
 
 
 def find_room(descriptor: int) -> int | None:

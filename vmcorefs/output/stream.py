@@ -63,6 +63,9 @@ class SequentialTarget(ABC):
             OutputError: if that fails.
         """
 
+    def reserve(self, size: int) -> None:  # noqa: B027  # nothing can be set aside
+        """See ``Target.reserve``."""
+
     @property
     def sent(self) -> int:
         """Bytes that have been sent."""

@@ -44,6 +44,14 @@ class Target(Protocol):
     def room(self) -> int | None:
         """Bytes that may still be written there, beside those ``present``; None if not known."""
 
+    def reserve(self, size: int) -> None:
+        """Have room set aside for the first ``size`` bytes, where that can be done.
+
+        Raises:
+            DiskFullError: if there is none; nothing is written.
+            OutputError: if that fails otherwise.
+        """
+
     @property
     def present(self) -> int:
         """Bytes that an earlier try has left: 0 unless it was opened to resume that."""

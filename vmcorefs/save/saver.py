@@ -213,11 +213,20 @@ def _check_room(
     needed = sum(max(size - target.present, 0) for target, size in pairs)
     console.make_room(needed)
     room = targets[0].room
+    least = f"{without_password(order.output)}: {what} take {format_size(needed)} at least"
     if needed > room:
         raise DiskFullError(
-            f"{without_password(order.output)}: {what} take {format_size(needed)} at least, and"
-            f" {format_size(room)} are free on its file system: nothing of the dump is written"
+            f"{least}, and {format_size(room)} are free on its file system: nothing of the dump is"
+            " written"
         )
+    try:
+        for target, size in zip(targets, sizes, strict=True):
+            target.reserve(size)
+    except DiskFullError:
+        raise DiskFullError(
+            f"{least}, and its file system says that it has no room for them: nothing of the dump"
+            " is written"
+        ) from None
 
 
 @contextmanager

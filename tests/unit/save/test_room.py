@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 from msgspec.structs import replace
 
 from tests.save.driver import PAGE, make_dump as make_small_dump
-from tests.save.full_disk import tmpfs
+from tests.save.full_disk import half_of_it_another_users, tmpfs
 from vmcorefs.core.elf.elfcorehdr import make_elfcorehdr
 from vmcorefs.core.pages.dump_level import KindArray, PageKind
 from vmcorefs.core.space.extents import Kind, make_extents
@@ -90,6 +91,27 @@ def test_descriptors_that_do_not_fit_are_refused_before_the_first_byte(
         save_to(disk / "vmcore", dump, format_, parts=parts)
     assert os.listdir(disk) == ["vmcore-dmesg.txt"]
     assert (disk / "vmcore-dmesg.txt").read_bytes() == LOG
+
+
+@pytest.mark.needs("mkfs.ext4", "setpriv")
+def test_room_that_is_kept_for_another_user_is_none(tmp_path: Path) -> None:
+    """Root's own share of a file system need not be root's: ext4's ``resuid``."""
+    with half_of_it_another_users(tmp_path / "disk", 64 * MIB) as disk:
+        code = (
+            "from tests.unit.save.test_room import *\n"
+            f"save_to(Path({str(disk)!r}) / 'vmcore', zeros(7 << 30))"  # 42 MiB of descriptors
+        )
+        done = subprocess.run(
+            ["setpriv", "--bounding-set=-sys_resource", sys.executable, "-c", code],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        free = os.statvfs(disk)
+        assert free.f_bavail * free.f_frsize < 42 * MIB < free.f_bfree * free.f_frsize
+        assert "DiskFullError" in done.stderr
+        assert "has no room for them: nothing of the dump is written" in done.stderr
+        assert set(os.listdir(disk)) == {"lost+found", "vmcore-dmesg.txt"}
 
 
 def test_the_next_level_is_tried_and_the_log_that_is_there_is_no_obstacle(disk: Path) -> None:
