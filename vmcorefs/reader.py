@@ -19,7 +19,7 @@ from vmcorefs.core.space.extents import (
     restrict,
     validate,
 )
-from vmcorefs.core.space.ranges import Ranges, distinct, make_ranges, normalise
+from vmcorefs.core.space.ranges import Int64Array, Ranges, distinct, make_ranges, normalise
 from vmcorefs.errors import FaultError, SourceIOError
 from vmcorefs.sources.base import Source
 from vmcorefs.sources.file import FileSource
@@ -90,6 +90,24 @@ class Reader:
             and offset + len(buffer) <= end
             and source.pread_cached(offset + ahead, buffer)
         )
+
+    def places_in_file(self, runs: Ranges) -> tuple[int, Int64Array] | None:
+        """Where some ranges are in the file that has all of them, for reads by its descriptor.
+
+        Args:
+            runs: A normal set of at least one range.
+
+        Returns:
+            The descriptor, and where in the file each range begins; None if they are not all in one
+            extent of a file, or if ``is_zero`` may be true of a part of it.
+        """
+        _, last, ahead, source = self._file_at(int(runs[0, 0]))
+        end = int(runs[-1, 1])
+        if source is None or end > last or source.takes_turns:
+            return None
+        if source.next_hole(int(runs[0, 0]) + ahead, end + ahead) < end + ahead:
+            return None
+        return source.fileno(), runs[:, 0] + ahead
 
     def _file_at(self, offset: int) -> tuple[int, int, int, FileSource | None]:
         """The extent of a file that holds ``offset``: start, end, what to add for its offset."""

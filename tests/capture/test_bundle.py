@@ -18,6 +18,7 @@ from vmcorefs.capture.prepare.closure import find_libraries, find_modules
 from vmcorefs.capture.prepare.initramfs import fill
 from vmcorefs.capture.settings import DumpSettings, KeepSettings, Settings, TargetSettings
 from vmcorefs.errors import UnsupportedError
+from vmcorefs.native import pages as native
 
 SETTINGS = Settings(
     target=TargetSettings(filesystem="LABEL=unused"), dump=DumpSettings(), keep=KeepSettings(free=1)
@@ -65,6 +66,15 @@ def test_it_saves_there_as_here(root: Path, vmcore: Path) -> None:
         assert json.loads((dump / "summary.json").read_text())["complete"] is True
         if kind == "vmcore":
             assert filecmp.cmp(dump / "vmcore", vmcore, shallow=False)
+
+
+def test_pages_are_compressed_in_machine_code_there(root: Path) -> None:
+    lazily = "import os, sys; sys.setdlopenflags(os.RTLD_LAZY)"  # as main.py does
+    code = f"{lazily}; from vmcorefs.native import pages; print(pages.library_of(1))"
+    done = chroot(root, "/usr/lib/vmcorefs/bin/python3", "-I", "-S", "-B", "-c", code)
+    assert done.returncode == 0, done.stderr
+    assert native.library_of(1) is not None
+    assert done.stdout.strip() == native.library_of(1)
 
 
 @pytest.mark.parametrize(

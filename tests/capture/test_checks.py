@@ -30,6 +30,7 @@ from vmcorefs.capture.settings import (
 )
 from vmcorefs.cli import main
 from vmcorefs.errors import ConfigError, OutputError
+from vmcorefs.native import pages as native
 from vmcorefs.system.mountinfo import Mounted
 
 
@@ -265,6 +266,7 @@ def test_a_unit_that_is_not_enabled(machine: Settings, programs: Programs) -> No
 
 
 def test_a_codec_that_is_not_installed(machine: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(native, "library_of", lambda _flag: None)
     monkeypatch.setitem(__import__("sys").modules, "zstandard", None)
     settings = Settings(load=machine.load, dump=DumpSettings(codec="zstd"))
     (line,) = bad(settings)

@@ -24,6 +24,7 @@ from vmcorefs.capture.settings import (
     TargetSettings,
 )
 from vmcorefs.errors import DiskFullError, IncompleteError, OutputError, UnsupportedError
+from vmcorefs.native import pages as native
 
 
 def settings(target: Path, *, kind: str = "kdump", free: str = "1M") -> Settings:
@@ -258,6 +259,7 @@ def test_a_codec_that_is_missing_after_the_panic_costs_no_dump(
     vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """``vmcorefs config check`` says so before; after it nobody can install anything."""
+    monkeypatch.setattr(native, "library_of", lambda _flag: None)
     monkeypatch.setitem(sys.modules, "zstandard", None)
     said: list[str] = []
     target = TargetSettings(directory=str(tmp_path / "crash"))

@@ -24,6 +24,7 @@ from vmcorefs.core.formats.kdump.headers import (
     parse_sub_header,
 )
 from vmcorefs.errors import SourceIOError, UnsupportedError
+from vmcorefs.native import pages as native
 from vmcorefs.reports.check import format_check, make_check
 from vmcorefs.reports.inspect import format_report, make_report
 from vmcorefs.save.command import make_order, save_capture
@@ -248,6 +249,7 @@ def test_a_page_whose_codec_is_missing_is_lost_alone(
 def test_a_codec_that_is_asked_for_and_missing_is_refused_before_anything_is_opened(
     codec: str, module: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(native, "library_of", lambda _flag: None)
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(
         UnsupportedError,

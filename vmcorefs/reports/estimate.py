@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import msgspec
@@ -21,9 +22,10 @@ from vmcorefs.core.pages.dump_level import PageKind, left_out
 from vmcorefs.core.space.ranges import Int64Array
 from vmcorefs.core.space.units import align_up, format_size
 from vmcorefs.errors import UnsupportedError
-from vmcorefs.save.codecs import CODEC_NAMES, Compress, find_codec
+from vmcorefs.save.codecs import CODEC_NAMES, Codec, find_codec
 from vmcorefs.save.command import default_threads, make_dump
 from vmcorefs.save.dump import Dump
+from vmcorefs.save.packing import packed_sizes
 from vmcorefs.save.pages import Batch, PageReader
 from vmcorefs.save.report import NAMES
 from vmcorefs.save.survey import ABSENT, Survey
@@ -167,18 +169,18 @@ def _choose(survey: Survey, samples: int, seed: int) -> list[Int64Array]:
 
 def _measure(dump: Dump, survey: Survey, chosen: list[Int64Array]) -> Estimate:
     size = dump.kinds.page_size
-    compress = dict(_compressors())
-    taken = {name: np.zeros((2, _KINDS)) for name in compress}  # mean, variance
+    codecs = list(_codecs())
+    taken = {codec.name: np.zeros((2, _KINDS)) for codec in codecs}  # mean, variance
     sampled = np.zeros(_KINDS, dtype=np.int64)
     zeros = np.zeros(_KINDS)
     warnings = []
     reader = PageReader(dump)
     for kind, pfns in zip(PageKind, chosen, strict=True):
-        pages, count, zero = [], 0, 0
+        pages, count, zero = [np.empty((0, size), dtype=np.uint8)], 0, 0
         for start in range(0, len(pfns), _BATCH):
             some = pfns[start : start + _BATCH]
             read = reader.read(Batch(some, np.full(len(some), kind, dtype=np.uint8)))
-            pages += [page.tobytes() for page in read.data[read.stored]]
+            pages.append(read.data[read.stored])
             reader.give_back(read)
             count += int((~read.lost).sum())
             zero += int(read.zero.sum())
@@ -186,17 +188,18 @@ def _measure(dump: Dump, survey: Survey, chosen: list[Int64Array]) -> Estimate:
         if count < len(pfns):
             warnings.append(f"{NAMES[kind]}: {len(pfns) - count} of {len(pfns)} pages not readable")
         if count < min(2, total):  # one page does not show how far others differ
-            for codec in taken.values():
-                codec[0, kind] = size
+            for row in taken.values():
+                row[0, kind] = size
             warnings.append(f"{NAMES[kind]}: nothing to compress: {total} count as whole pages")
             continue
         if not count:
             continue
         sampled[kind], zeros[kind] = count, zero / count
-        for name, function in compress.items():
+        stored = np.concatenate(pages)
+        for codec in codecs:
             lengths = np.zeros(count)
-            lengths[: len(pages)] = [min(len(piece), size) for piece in function(pages)]
-            taken[name][:, kind] = lengths.mean(), lengths.var(ddof=1) if count > 1 else 0
+            lengths[: len(stored)] = packed_sizes(codec, stored)
+            taken[codec.name][:, kind] = lengths.mean(), lengths.var(ddof=1) if count > 1 else 0
     return Estimate(
         page_size=size,
         pages=survey.kept.astype(np.int64),
@@ -209,13 +212,10 @@ def _measure(dump: Dump, survey: Survey, chosen: list[Int64Array]) -> Estimate:
     )
 
 
-def _compressors() -> Iterator[tuple[str, Compress]]:
+def _codecs() -> Iterator[Codec]:
     for name in CODEC_NAMES:
-        try:
-            start = find_codec(name).start
-        except UnsupportedError:
-            continue
-        yield name, (lambda pages: pages) if start is None else start()
+        with suppress(UnsupportedError):
+            yield find_codec(name)
 
 
 def _overhead(dump: Dump, survey: Survey) -> int:

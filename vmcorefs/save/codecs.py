@@ -4,6 +4,9 @@ Codec, level and block format are makedumpfile's, so that whatever reads its dum
 (makedumpfile.c, ``write_kdump_pages_cyclic``). Only zlib's are written by another library where it
 is there: libdeflate at its level 2 takes two thirds of zlib's time, and what it writes is no bigger
 than at the level 1 that makedumpfile takes.
+
+A batch is compressed by ``native.pages`` where it has the codec, and otherwise page by page by a
+Python package.
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ import msgspec
 
 from vmcorefs.core.formats.kdump.descriptors import Flag
 from vmcorefs.errors import UnsupportedError
+from vmcorefs.native import pages as native
 from vmcorefs.sources.dumps.page_codecs import load_library
 
 Buffer = bytes | bytearray | memoryview
@@ -36,7 +40,8 @@ class Codec(msgspec.Struct, frozen=True):
     Attributes:
         name: ``zlib``, ``lzo``, ``snappy``, ``zstd`` or ``none``.
         flag: What a page's descriptor says of it.
-        start: Gives a function that compresses pages, for one thread; None for ``none``.
+        start: Gives a function that compresses pages, for one thread; None for ``none``, and where
+            ``native.pages`` does it.
     """
 
     name: str
@@ -50,9 +55,17 @@ def find_codec(name: str) -> Codec:
     Raises:
         UnsupportedError: if there is none, or its library is not installed.
     """
-    make = _CODECS.get(name)
-    if make is None:
+    if name not in _CODECS:
         raise UnsupportedError(f"codec {name!r}: expected one of {', '.join(CODEC_NAMES)}")
+    flag = _CODECS[name][0]
+    if native.has_codec(flag):
+        return Codec(name, flag, None)
+    return python_codec(name)
+
+
+def python_codec(name: str) -> Codec:
+    """The codec of a Python package; the errors are those of ``find_codec``."""
+    _flag, make = _CODECS[name]
     try:
         return make()
     except UnsupportedError as error:
@@ -92,12 +105,12 @@ def _zstd() -> Codec:
     )
 
 
-_CODECS: Final[Mapping[str, Callable[[], Codec]]] = {
-    "zlib": _zlib,
-    "lzo": _lzo,
-    "snappy": _snappy,
-    "zstd": _zstd,
-    "none": _none,
+_CODECS: Final[Mapping[str, tuple[Flag, Callable[[], Codec]]]] = {
+    "zlib": (Flag.ZLIB, _zlib),
+    "lzo": (Flag.LZO, _lzo),
+    "snappy": (Flag.SNAPPY, _snappy),
+    "zstd": (Flag.ZSTD, _zstd),
+    "none": (Flag(0), _none),
 }
 
 CODEC_NAMES = tuple(_CODECS)

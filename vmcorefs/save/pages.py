@@ -11,6 +11,7 @@ import numpy.typing as npt
 from vmcorefs.core.pages.dump_level import BoolArray, KindArray
 from vmcorefs.core.space.ranges import Int64Array, Ranges, normalise
 from vmcorefs.errors import FaultError, SourceIOError
+from vmcorefs.native import pages as native
 from vmcorefs.output.losses import Loss, add_loss
 from vmcorefs.save.dump import Dump
 from vmcorefs.save.survey import Survey, Window
@@ -142,6 +143,21 @@ class PageReader:
             zero[unknown] = _are_zero(data[unknown])
         return Pages(data, zero, lost, tuple(losses))
 
+    def places_in_file(self, runs: Ranges) -> tuple[int, Int64Array] | None:
+        """Where some pages are in a file, if all of them are there as they were in RAM.
+
+        Args:
+            runs: Page frame numbers, a normal set of at least one range.
+
+        Returns:
+            See ``Reader.places_in_file``.
+        """
+        where = runs * self.page_size
+        row = int(np.searchsorted(self._ram[:, 1], where[0, 0], side="right"))
+        start, end = self._ram[row] if row < len(self._ram) else (0, 0)
+        inside = start <= where[0, 0] and where[-1, 1] <= end
+        return self._memory.places_in_file(where) if inside else None
+
     def give_back(self, pages: Pages) -> None:
         """Reuse the memory of ``pages.data``, which is no longer needed."""
         self._buffers.append(pages.data)
@@ -187,6 +203,11 @@ class PageReader:
 
 
 def _are_zero(data: PageArray) -> BoolArray:
+    return native.find_zeros(data) if native.is_built() else are_zero(data)
+
+
+def are_zero(data: PageArray) -> BoolArray:
+    """Which pages are nothing but zeros, by numpy; see ``native.pages.find_zeros``."""
     words = data.view(np.uint64)
     # for most, a few words show that it is not
     zero: BoolArray = words[:, :: words.shape[1] // 8].max(axis=1) == 0

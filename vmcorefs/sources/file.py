@@ -117,8 +117,13 @@ class FileSource:
         is_device = self.kind.endswith("device")
         return identify(os.fstat(self._fd), self.size if is_device else None)
 
+    @property
+    def takes_turns(self) -> bool:
+        """Whether only one thread may read it at a time, so that nobody may by its descriptor."""
+        return self._turn is not None
+
     def fileno(self) -> int:
-        """Its descriptor, for mapping and passthrough, which the kernel does by itself."""
+        """Its descriptor, for the kernel (mapping, passthrough) and for ``native.pages``."""
         return self._fd
 
     def pread_into(self, offset: int, buffer: memoryview) -> None:

@@ -25,7 +25,12 @@ import msgspec
 from elftools.common.exceptions import ELFError
 from elftools.elf.elffile import ELFFile
 
-from vmcorefs.capture.prepare.closure import Module, find_libraries, find_modules
+from vmcorefs.capture.prepare.closure import (
+    Module,
+    codec_libraries,
+    find_libraries,
+    find_modules,
+)
 from vmcorefs.capture.prepare.without_blas import drop_blas, is_blas, without_sanity_check
 from vmcorefs.capture.programs import complaint, run
 from vmcorefs.errors import OutputError, UnsupportedError
@@ -103,7 +108,8 @@ def _make(directory: str, codec: str, *, blas: bool) -> Bundle:
     programs = [_find_program(name) for name in _PROGRAMS]
     copied += [_copy(path, os.path.join(home, "bin", os.path.basename(path))) for path in programs]
     extensions = [module.path for module in modules if module.is_extension]
-    linked = find_libraries([interpreter, *programs, *extensions])
+    loaded = codec_libraries(codec)
+    linked = {*loaded, *find_libraries([interpreter, *programs, *extensions, *loaded])}
     libraries = [path for path in linked if blas or not is_blas(path)]
     own = _site_directories(modules)
     for library in libraries:

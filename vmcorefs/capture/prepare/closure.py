@@ -15,6 +15,8 @@ import msgspec
 
 from vmcorefs.capture.programs import complaint, run
 from vmcorefs.errors import UnsupportedError
+from vmcorefs.native import pages as native
+from vmcorefs.save.codecs import find_codec
 
 _LIST_MODULES = r"""
 import ast, importlib, importlib.util, json, pkgutil, sys
@@ -40,6 +42,8 @@ def load_own():
             sys.exit(f"{module.name}: {type(error).__name__}: {error}")
 
 def imports_of(module):
+    if not module.__file__.endswith(".py"):
+        return  # an extension
     with open(module.__file__, "rb") as file:
         tree = ast.parse(file.read())
     for node in ast.walk(tree):
@@ -124,6 +128,12 @@ def find_modules(codec: str, python: str = sys.executable) -> list[Module]:
         raise UnsupportedError(f"{failure}: {complaint(done)}")
     found = json.loads(done.stdout)
     return [Module(name, path, package) for name, (path, package) in sorted(found.items())]
+
+
+def codec_libraries(codec: str) -> list[str]:
+    """The shared libraries that are loaded for a codec when a dump is written, as no dependency."""
+    library = native.library_of(int(find_codec(codec).flag))
+    return [library] if library is not None else []
 
 
 def find_libraries(paths: list[str]) -> set[str]:

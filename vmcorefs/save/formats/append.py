@@ -29,6 +29,12 @@ class Appender:
         left = memoryview(data)
         while left:
             held = self.end - self.written
+            if not held and self.end % self._unit == 0 and len(left) >= self._unit:
+                whole = len(left) // self._unit * self._unit
+                self._output.pwrite(left[:whole], self.end)
+                self.end = self.written = self.end + whole
+                left = left[whole:]
+                continue
             step = min(len(left), self._unit - self.end % self._unit)
             self._held[held : held + step] = left[:step]
             self.end += step

@@ -8,10 +8,8 @@ compressed, for which makedumpfile does the same.
 
 from __future__ import annotations
 
-import struct
 from collections.abc import Sequence
 from contextlib import closing, suppress
-from itertools import chain
 
 import msgspec
 import numpy as np
@@ -29,7 +27,8 @@ from vmcorefs.save.formats.kdump_compare import Comparison, Resumable
 from vmcorefs.save.formats.kdump_plan import bitmaps, plan_parts
 from vmcorefs.save.formats.kdump_resume import ORIGIN, find_done
 from vmcorefs.save.origin import Origin
-from vmcorefs.save.pages import Batch, PageReader, Pages, batch_pages, batches, find_runs
+from vmcorefs.save.packing import PackedPages, Packer
+from vmcorefs.save.pages import Batch, PageReader, batch_pages, batches
 from vmcorefs.save.pipeline import map_in_order
 from vmcorefs.save.survey import Survey
 from vmcorefs.save.written import Counts, Written, move_zeros, no_counts
@@ -44,17 +43,13 @@ class Packed(msgspec.Struct, frozen=True):
     """The pages of a batch as they will stand in the file.
 
     Attributes:
-        data: The stored ones, one behind the other, in pieces.
-        sizes: Bytes of each page in ``data``, shape ``(n,)``; 0 for one that is zero or lost.
+        pages: What they are compressed to.
         flags: Of each page's descriptor, shape ``(n,)``.
-        pages: Which of them are zero or lost; their data too, if ``data`` lies in it.
         zero_kinds: Zero pages by what they were used for.
     """
 
-    data: list[bytes] | list[memoryview]
-    sizes: UInt32Array
+    pages: PackedPages
     flags: UInt32Array
-    pages: Pages
     zero_kinds: Counts
 
 
@@ -121,6 +116,7 @@ class _Writer:
         self._codec = codec
         self._origin = dump.origin
         self._reader = PageReader(dump)
+        self._packer = Packer(self._reader, codec)
         self._dtype = desc_dtype(part.main.abi.byte_order)
         self._data = Appender(output, part.data)
         self._descriptors = Appender(output, part.where.descriptors, _DESC_UNIT)
@@ -177,7 +173,7 @@ class _Writer:
             with closing(map_in_order(self._pack, todo, threads)) as results:
                 for packed in results:
                     self._put(packed, observer)
-                    done += len(packed.sizes)
+                    done += len(packed.flags)
                     observer.pages(done, self._survey.pages)
             self._data.flush()
             self._settle_descriptors()
@@ -236,14 +232,12 @@ class _Writer:
         fill.flush()
 
     def _pack(self, batch: Batch) -> Packed:
-        pages = self._reader.read(batch)
-        data, sizes = _compress(pages, self._codec)
-        if self._codec.start is not None:
-            self._reader.give_back(pages)
+        pages = self._packer.pack(batch)
+        sizes = pages.sizes
         flags = np.zeros(len(sizes), dtype=np.uint32)
         flags[(sizes > 0) & (sizes < self._reader.page_size)] = self._codec.flag
         zero_kinds = np.bincount(batch.kinds[pages.zero], minlength=len(PageKind))
-        return Packed(data, sizes, flags, pages, zero_kinds)
+        return Packed(pages, flags, zero_kinds)
 
     def _put(self, packed: Packed, observer: Observer) -> None:
         pages = packed.pages
@@ -251,19 +245,18 @@ class _Writer:
             observer.lost(loss.start, loss.size, loss.reason)
             self._has_losses = True
         self.zero_kinds += packed.zero_kinds
-        rows = np.zeros(len(packed.sizes), dtype=self._dtype)
-        sizes = packed.sizes.astype(np.int64)
+        rows = np.zeros(len(packed.flags), dtype=self._dtype)
+        sizes = pages.sizes.astype(np.int64)
         rows["offset"] = self._data.end + np.cumsum(sizes) - sizes
-        rows["size"], rows["flags"] = packed.sizes, packed.flags
+        rows["size"], rows["flags"] = pages.sizes, packed.flags
         rows["offset"][pages.zero], rows["size"][pages.zero] = (
             self._part.data,
             self._reader.page_size,
         )
         rows["offset"][pages.lost], rows["flags"][pages.lost] = 0, Flag.ZLIB
-        for piece in packed.data:
+        for piece in pages.pieces:
             self._data.append(piece)
-        if self._codec.start is None:
-            self._reader.give_back(pages)
+        self._packer.give_back(pages)
         self._pending.append((rows, self._data.end))
         self._commit()
 
@@ -277,22 +270,3 @@ class _Writer:
     def _settle_descriptors(self) -> None:
         self._commit()
         self._descriptors.flush()
-
-
-def _compress(pages: Pages, codec: Codec) -> tuple[list[bytes] | list[memoryview], UInt32Array]:
-    """The stored pages in pieces, and the bytes of each page; 0 of one that is not stored."""
-    count, size = pages.data.shape
-    sizes = np.zeros(count, dtype=np.uint32)
-    stored = np.flatnonzero(pages.stored)
-    runs = [pages.data[first:end].reshape(-1).data for first, end in find_runs(stored)]
-    if codec.start is None:
-        sizes[stored] = size
-        return runs, sizes
-    # a page at a time, by iterators of C: it lies in the CPU's cache when it is compressed
-    rows = chain.from_iterable(map(struct.Struct(f"{size}s").iter_unpack, runs))
-    packed = list(codec.start()(chain.from_iterable(rows)))
-    lengths = np.fromiter(map(len, packed), dtype=np.uint32, count=len(packed))
-    for row in np.flatnonzero(lengths >= size).tolist():
-        packed[row] = pages.data[stored[row]].tobytes()
-    sizes[stored] = np.minimum(lengths, size)
-    return [b"".join(packed)], sizes

@@ -20,7 +20,7 @@ from tests.save.driver import PAGE, PAGES, make_dump as make_dump_of_memory, mak
 from tests.save.full_disk import disk_filling_up
 from vmcorefs.api import Capture
 from vmcorefs.core.space.extents import Extents, Kind, make_extents
-from vmcorefs.core.space.ranges import make_ranges
+from vmcorefs.core.space.ranges import Int64Array, Ranges, make_ranges
 from vmcorefs.errors import ConfigError
 from vmcorefs.reader import Reader
 from vmcorefs.save import command
@@ -173,17 +173,22 @@ def test_the_same_file_laid_out_in_another_way_is_refused(half: Path, ram: Path)
 def test_the_image_itself_is_not_read_again(half: Path, ram: Path) -> None:
     reads: list[int] = []
     with image(ram) as dump:
-        really_read = dump.memory.pread_into
+        really_read, really_place = dump.memory.pread_into, dump.memory.places_in_file
 
         def read(at: int, view: memoryview) -> None:
             reads.append(at)
             really_read(at, view)
+
+        def place(runs: Ranges) -> tuple[int, Int64Array] | None:
+            reads.extend(runs[:, 0].tolist())
+            return really_place(runs)
 
         watched = SimpleNamespace(
             is_zero=dump.memory.is_zero,
             table=dump.memory.table,
             pread=dump.memory.pread,
             pread_into=read,
+            places_in_file=place,
         )
         resumed = save_to(half, replace(dump, memory=cast(Reader, watched)), resume=True).resumed
     assert resumed > PAGES // 4

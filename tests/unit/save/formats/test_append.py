@@ -31,12 +31,12 @@ def test_a_large_piece_is_put_behind_a_small_one() -> None:
     appender.append(large)
     appender.flush()
 
-    assert [size for _offset, size in output.pieces] == [64 * KIB] * 3 + [8 * KIB + 3]
+    assert [size for _offset, size in output.pieces] == [64 * KIB, 128 * KIB, 8 * KIB + 3]
     assert output.data == b"odd" + large
 
 
 def test_a_piece_may_change_as_soon_as_it_was_taken() -> None:
-    for size in (5, 70 * KIB):
+    for size in (5, 70 * KIB, 2048 * KIB + 5):
         output, piece = MemoryOutput(), bytearray(b"x" * size)
         appender = Appender(output, 0)
         appender.append(memoryview(piece))

@@ -1,0 +1,1 @@
+"""What is done to every page in machine code, where that was built; its callers do without too."""
