@@ -32,6 +32,8 @@ print("\\n".join(sys.modules), file=sys.stderr)
                 "vmcorefs.reports.estimate",
                 "vmcorefs.reports.report",
                 "vmcorefs.core.oops",
+                "vmcorefs.sources.wrappers.archives",
+                "tarfile",
                 "pyfuse3",
                 "tqdm",
             },

@@ -11,7 +11,7 @@ import zlib
 from vmcorefs.sources.input import File
 from vmcorefs.sources.wrappers.cache import cached_index
 from vmcorefs.sources.wrappers.decoder import Feed
-from vmcorefs.sources.wrappers.inflate import BLOCK, GZIP, NO_FLUSH, RAW, Inflate
+from vmcorefs.sources.wrappers.inflate import BLOCK, GZIP, NO_FLUSH, RAW, ZLIB, Inflate
 from vmcorefs.sources.wrappers.records import Index, IndexWriter
 from vmcorefs.sources.wrappers.seekable import Unwrapped
 from vmcorefs.system.progress import Progress
@@ -26,6 +26,16 @@ _AT_START = 8
 
 _MAGIC = b"\x1f\x8b"
 _SCRATCH = 256 << 10
+
+
+def open_gzip(file: File, progress: Progress) -> Unwrapped:
+    """Open a gzip file; see ``open_deflated``."""
+    return open_deflated(file, "gzip", GZIP, progress)
+
+
+def open_zlib(file: File, progress: Progress) -> Unwrapped:
+    """Open a zlib stream; see ``open_deflated``."""
+    return open_deflated(file, "zlib", ZLIB, progress)
 
 
 def open_deflated(

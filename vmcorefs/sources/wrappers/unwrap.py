@@ -1,32 +1,28 @@
-"""Taking off what an image is wrapped in, layer by layer, by content."""
+"""Taking off what an image is wrapped in, layer by layer, by content.
+
+What opens a wrapper is imported when there is one: most images are wrapped in nothing, and a saver
+in a capture kernel starts sooner without all of it.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
+from collections.abc import Mapping
+from importlib import import_module
+from typing import Any, Final
 
 import msgspec
 
 from vmcorefs.core.formats.foreign.packed import PACKED
 from vmcorefs.core.formats.foreign.signature import HEAD_SIZE, Start
+from vmcorefs.core.formats.libvirt import MAGIC, PARTIAL
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError, FormatError, TruncatedError
 from vmcorefs.sources.input import File
 from vmcorefs.sources.unreadable import read_around
-from vmcorefs.sources.wrappers.archives import open_tar, open_zip
-from vmcorefs.sources.wrappers.gzip import open_deflated
-from vmcorefs.sources.wrappers.inflate import GZIP, ZLIB
-from vmcorefs.sources.wrappers.libvirt import WRAPPER as LIBVIRT, is_compressed, open_stream
-from vmcorefs.sources.wrappers.lz import open_lz4, open_lzop
-from vmcorefs.sources.wrappers.xz import open_bzip2, open_lzma, open_xz
-from vmcorefs.sources.wrappers.zstd import open_zstd
 from vmcorefs.system.progress import Progress, untold
 
 _MOST: Final = 8
 """Wrappers around wrappers that are taken off."""
-
-Opener = Callable[[File, Progress], File]
-Archive = Callable[[File, str, Progress], File]
 
 
 class Unwrapping(msgspec.Struct, frozen=True):
@@ -64,10 +60,11 @@ def unwrap(file: File, how: Unwrapping, member: str = "") -> tuple[File, tuple[s
     warnings: list[str] = []
     try:
         while wrapper := _wrapper_of(file):
+            inside: File
             if wrapper in _ARCHIVES:
-                inside, member = _ARCHIVES[wrapper](file, member, how.progress), ""
+                inside, member = _find(_ARCHIVES[wrapper])(file, member, how.progress), ""
             else:
-                inside = _OPENERS[wrapper](file, how.progress)
+                inside = _find(_OPENERS[wrapper])(file, how.progress)
             file.file.wrappers = (*file.file.wrappers, inside.kind)
             file = inside
             warnings += _check(inside, how)
@@ -103,23 +100,30 @@ def _wrapper_of(file: File) -> str:
         return ""
     buffer = bytearray(min(HEAD_SIZE, file.size))
     read_around(file.pread_into, 0, memoryview(buffer))
-    if is_compressed(bytes(buffer)):
-        return LIBVIRT
+    if buffer.startswith((MAGIC, PARTIAL)) and _find("libvirt.is_compressed")(bytes(buffer)):
+        return _LIBVIRT
     start = Start(bytes(buffer), file.size)
     found = next((one.foreign for one in PACKED if one.fits(start)), None)
     known = found is not None and (found.wrapper in _OPENERS or found.wrapper in _ARCHIVES)
     return found.wrapper if found is not None and known else ""
 
 
-_ARCHIVES: Final[dict[str, Archive]] = {"tar": open_tar, "zip": open_zip}
-_OPENERS: Final[dict[str, Opener]] = {
-    "gzip": lambda file, progress: open_deflated(file, "gzip", GZIP, progress),
-    "bzip2": open_bzip2,
-    LIBVIRT: open_stream,
-    "lz4": open_lz4,
-    "lzma": open_lzma,
-    "lzop": open_lzop,
-    "xz": open_xz,
-    "zstd": open_zstd,
-    "zlib": lambda file, progress: open_deflated(file, "zlib", ZLIB, progress),
+def _find(name: str) -> Any:  # noqa: ANN401  # functions of different kinds
+    module, _, function = name.partition(".")
+    return getattr(import_module(f"vmcorefs.sources.wrappers.{module}"), function)
+
+
+_LIBVIRT: Final = "libvirt's header"
+_ARCHIVES: Final[Mapping[str, str]] = {"tar": "archives.open_tar", "zip": "archives.open_zip"}
+_OPENERS: Final[Mapping[str, str]] = {
+    "gzip": "gzip.open_gzip",
+    "bzip2": "xz.open_bzip2",
+    _LIBVIRT: "libvirt.open_stream",
+    "lz4": "lz.open_lz4",
+    "lzma": "xz.open_lzma",
+    "lzop": "lz.open_lzop",
+    "xz": "xz.open_xz",
+    "zstd": "zstd.open_zstd",
+    "zlib": "gzip.open_zlib",
 }
+"""What opens each: a module beside this one, and its function."""
