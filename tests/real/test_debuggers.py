@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Final
 import pytest
 
 from tests.real.marks import REAL, only
-from tests.real.trees import VMCOREFS
+from tests.real.trees import VMCOREFS, vmcorefs
 from tests.waiting import PATIENCE, running, wait_for
 from vmcorefs.fuse.mounts import list_mounts
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from tests.lab.capture import Capture
 
@@ -41,12 +41,15 @@ class Place:
     def __init__(self, directory: Path, capture: Capture) -> None:
         self.directory = directory
         self.capture = capture
+        self.images: list[str | Path] = [capture.config]
+        self.programs = directory.with_name("bin")
         self.script = directory.with_name("script.py")
         self.script.write_text(WAITING)
 
     @property
     def environment(self) -> dict[str, str]:
-        return {**os.environ, "XDG_RUNTIME_DIR": str(self.directory), "HOME": "/nonexistent"}
+        ours = {"XDG_RUNTIME_DIR": str(self.directory), "HOME": "/nonexistent"}
+        return {**os.environ, **ours, "PATH": f"{self.programs}:{os.environ['PATH']}"}
 
     def run(self, tool: str, *arguments: str, stdin: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
@@ -60,7 +63,7 @@ class Place:
         )
 
     def command(self, tool: str, *arguments: str) -> list[str]:
-        return [VMCOREFS, tool, str(self.capture.config), "--", *arguments]
+        return [VMCOREFS, tool, *map(str, self.images), "--", *arguments]
 
     def mounted(self) -> list[str]:
         return [one.mountpoint for one in list_mounts() if self.is_here(one.mountpoint)]
@@ -91,9 +94,26 @@ def test_gdb(place: Place) -> None:
 
 
 def test_crash(place: Place) -> None:
-    done = place.run("crash", "-s", stdin="bt\nquit\n")
+    done = place.run("crash", "-s", stdin="bt\nmod -S\nstruct virtblk_req\nquit\n")
     assert done.returncode == 0, done
     assert " sysrq_handle_crash at " in done.stdout
+    assert "struct virtio_blk_outhdr out_hdr;" in done.stdout
+
+
+def test_crash_looks_for_modules_where_its_vmlinux_is_from(place: Place, vmlinux: Path) -> None:
+    """By itself it would take those of this machine first, if it runs the same release."""
+    place.programs.mkdir()
+    (place.programs / "crash").write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n")
+    (place.programs / "crash").chmod(0o755)
+
+    symbols, dump, *options = place.run("crash", "-s").stdout.split()
+    tree = os.path.dirname(dump)
+    assert symbols == f"{tree}/vmlinux"
+    assert options == ["--mod", f"{tree}/modules", "-s"]
+
+    place.images = ["--vmlinux", vmlinux, *place.images]
+    symbols, _, *options = place.run("crash", "-s").stdout.split()
+    assert (symbols, options) == (str(vmlinux), ["-s"])
 
 
 def test_drgn_and_the_exit_status(place: Place) -> None:
@@ -106,6 +126,46 @@ def test_drgn_and_the_exit_status(place: Place) -> None:
     assert done.returncode == 7, done
     assert '"vmcorefs-lab"' in done.stdout
     assert re.search(r"/vmcorefs-\w+/modules/virtio_blk\.ko\.debug'", done.stdout)
+
+
+def _compress(image: Path) -> Path:
+    subprocess.run(["gzip", "--fast", image], check=True)
+    return image.with_name(f"{image.name}.gz")
+
+
+def _save(capture: Capture, scratch: Path, *options: str) -> Path:
+    out = scratch / "dump"
+    vmcorefs("save", "--quiet", "--no-sha256", "-o", out, *options, capture.config)
+    return out
+
+
+KINDS: Final[dict[str, Callable[[Capture, Path], Path]]] = {
+    "raw": lambda capture, _: capture.ram,
+    "elf": lambda capture, _: capture.vmcore,
+    "kdump": _save,
+    "flattened": lambda capture, scratch: _save(capture, scratch, "--format", "flattened"),
+    "compressed": lambda capture, scratch: _compress(_save(capture, scratch)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_of_image_is_debugged_alike(
+    place: Place, capture: Capture, scratch: Path, kind: str
+) -> None:
+    place.images = [KINDS[kind](capture, scratch)]
+    place.script.write_text(
+        "from drgn.helpers.linux.panic import panic_task\n"
+        "print([frame.name for frame in prog.stack_trace(panic_task(prog))])\n"
+    )
+    for tool, arguments, stdin in (
+        ("gdb", ("-batch", "-ex", "bt"), ""),
+        ("crash", ("-s",), "bt\nquit\n"),
+        ("drgn", (str(place.script),), ""),
+    ):
+        done = place.run(tool, *arguments, stdin=stdin)
+        assert done.returncode == 0, done
+        assert "sysrq_handle_crash" in done.stdout, done
+        assert "ksys_write" in done.stdout, done
 
 
 def test_a_tool_that_does_not_like_its_arguments(place: Place) -> None:

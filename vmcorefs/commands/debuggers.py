@@ -21,6 +21,7 @@ from vmcorefs.core.elf.machines import machine_number
 from vmcorefs.errors import UnsupportedError
 from vmcorefs.system.memory import keep_heap_small
 from vmcorefs.system.terminal import print_lines
+from vmcorefs.tree.debug.modules import MODULES
 from vmcorefs.tree.debug.symbols import find_symbol_file
 from vmcorefs.tree.live import mounted_name
 
@@ -41,6 +42,8 @@ class _Tool(msgspec.Struct, frozen=True):
         example: Arguments of its own, for the help.
         foreign: The program for machines that are not of this one's kind, if there is another.
         directory: Its option for a directory with files of modules, if newer versions have one.
+        modules: Its option for where the files are that belong to the tree's own vmlinux, if it
+            would look elsewhere first.
     """
 
     name: str
@@ -50,6 +53,7 @@ class _Tool(msgspec.Struct, frozen=True):
     example: str
     foreign: str | None = None
     directory: str | None = None
+    modules: str | None = None
 
     def find(self) -> str:
         """The program's path.
@@ -84,6 +88,7 @@ _CRASH: Final = _Tool(
     "vmcore",
     lambda dump, symbols: [symbols, dump],
     "-s -i commands",
+    modules="--mod",  # else it takes those of this machine, if it runs the same release
 )
 _DRGN: Final = _Tool(
     "drgn",
@@ -149,6 +154,8 @@ def _run(tool: _Tool, config: CaptureConfig, verify: str | None, arguments: tupl
         started = [chosen, *tool.arguments(needed, os.path.join(mountpoint, symbols))]
         if tool.directory is not None and _has_option(chosen, tool.directory):
             started += [tool.directory, mountpoint]
+        if tool.modules is not None and symbols == made:
+            started += [tool.modules, os.path.join(mountpoint, MODULES)]
         return [*started, *arguments]
 
     return private_mount(open_there, command_for)

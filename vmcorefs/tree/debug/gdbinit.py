@@ -15,7 +15,7 @@ from vmcorefs.kernel.debug.debug_modules import DebugModules
 from vmcorefs.kernel.debug.debug_vmlinux import kernel_offset
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.notes import NoteSlot
-from vmcorefs.tree.debug.modules import iter_gdb_commands
+from vmcorefs.tree.debug.modules import iter_gdb_commands, quote
 from vmcorefs.tree.debug.threads import Threads, list_threads
 from vmcorefs.tree.live import mounted_name
 
@@ -48,11 +48,10 @@ def make_gdbinit(
         f"# gdb -x {os.path.join(location, 'gdbinit')}",
         "set pagination off",
         "set print thread-events off",
-        f'add-symbol-file "{symbol_file}" -o {offset:#x}{_place_per_cpu(kernel)}',
+        f"add-symbol-file {quote(symbol_file)} -o {offset:#x}{_place_per_cpu(kernel)}",
         # gdb takes the rest of this line as it is, quotes and all
         f"core-file {os.path.join(location, mounted_name(image, 'kcore'))}",
         *_iter_silent(threads),
-        *_iter_names(threads),
     ]
     slot = None
     with suppress(VmcorefsError):
@@ -62,6 +61,8 @@ def make_gdbinit(
         lines += ["# the CPU that panicked", f"thread {number}"]
     if modules is not None:
         lines += iter_gdb_commands(modules, location)
+    # a gdb without Python, as in Debian's gdb-minimal, reads no further
+    lines += _iter_names(threads)
     if scripts is not None:
         lines += ["# the kernel's own commands, lx-...", f"source {scripts}"]
     if any("\n" in line for line in lines):

@@ -15,7 +15,8 @@ from vmcorefs.tree.file import TreeFile, text_file
 
 log = logging.getLogger(__name__)
 
-_PATH: Final = "modules"
+MODULES: Final = "modules"
+"""The directory of the tree that has the files."""
 
 
 def modules_directory(find: Callable[[], DebugModules]) -> TreeDirectory:
@@ -26,7 +27,7 @@ def modules_directory(find: Callable[[], DebugModules]) -> TreeDirectory:
         for name in modules.tables:
             yield text_file(_path_of(name), partial(modules.make, name))
 
-    return TreeDirectory(_PATH, find_files)
+    return TreeDirectory(MODULES, find_files)
 
 
 def iter_gdb_commands(find: Callable[[], DebugModules], location: str) -> Iterator[str]:
@@ -36,10 +37,16 @@ def iter_gdb_commands(find: Callable[[], DebugModules], location: str) -> Iterat
         for name in modules.tables:
             file = os.path.join(location, _path_of(name))
             places = "".join(f" -s {section} {at:#x}" for section, at in modules.sections(name))
-            yield f'add-symbol-file "{file}"{places}'
+            yield f"add-symbol-file {quote(file)}{places}"
     except VmcorefsError as error:
         log.warning("gdbinit: not all modules: %s", error)
 
 
+def quote(path: str) -> str:
+    """A path as one word of a command of gdb's that takes several (libiberty's ``buildargv``)."""
+    escaped = path.replace("\\", "\\\\").replace('"', '\\"')
+    return f'"{escaped}"'
+
+
 def _path_of(name: str) -> str:
-    return f"{_PATH}/{name}.ko.debug"
+    return f"{MODULES}/{name}.ko.debug"

@@ -60,6 +60,15 @@ def test_a_name_that_is_not_utf_8_is_written_as_it_is() -> None:
 
 
 @pytest.mark.usefixtures("threads")
+def test_a_name_with_what_gdb_takes_for_its_own_is_quoted() -> None:
+    found = SimpleNamespace(tables={"jbd2": []}, sections=lambda _: [])
+    lines = gdbinit('/mnt/a "b" \\', modules=lambda: found).decode().splitlines()
+    assert r'add-symbol-file "/mnt/a \"b\" \\/vmlinux" -o 0x1000 -s .data..percpu 0x34000' in lines
+    assert r'core-file /mnt/a "b" \/kcore' in lines
+    assert r'add-symbol-file "/mnt/a \"b\" \\/modules/jbd2.ko.debug"' in lines
+
+
+@pytest.mark.usefixtures("threads")
 def test_a_kernel_without_per_cpu_variables() -> None:
     def none(name: str) -> int:
         raise FormatError(f"kallsyms: no {name}")
@@ -106,6 +115,18 @@ def test_a_task_cannot_name_a_command(threads: Any) -> None:
     assert lines[6] == "python"
     assert json.loads(lines[7].removeprefix("names = ")) == {"7": r'"\x0ashell id\x0a\x5c\x1b'}
     assert lines[-1] == "end"
+
+
+def test_all_but_names_and_scripts_is_for_a_gdb_without_python_too(threads: Any) -> None:
+    task = Task(0, 7, 7, b"kworker", 0, 1, True, 0)
+    slot: Any = object()
+    threads(Threads((CpuThread(slot, 1, 1, 0),), (), (task,), {7: task.name}, ()), slot)
+    found = SimpleNamespace(tables={"jbd2": []}, sections=lambda _: [])
+
+    before, _, python = gdbinit("/mnt", modules=lambda: found).decode().partition("\npython\n")
+    assert "\nthread 1\n" in before
+    assert before.endswith('"/mnt/modules/jbd2.ko.debug"')
+    assert python.endswith("\nend\n")
 
 
 def test_it_goes_to_the_cpu_that_panicked(threads: Any) -> None:
