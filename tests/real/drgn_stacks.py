@@ -1,13 +1,14 @@
-"""Run by the tests as ``drgn_stacks.py VMLINUX DUMP``: the stack of every task that is not running.
+"""Run by the tests as ``drgn_stacks.py VMLINUX DUMP [MODULE.ko...]``: stacks of all sleeping tasks.
 
-Functions that the compiler has put into others are left out, as nothing but a debug package names
-them.
+A module's file may be of another build of the same source. Functions that the compiler has put into
+others are left out, as nothing but a debug package names them.
 """
 
 from __future__ import annotations
 
 import json
 import sys
+from pathlib import Path
 
 from drgn import Program
 from drgn.helpers.linux.cpumask import for_each_possible_cpu
@@ -18,11 +19,16 @@ KERNEL = 1 << 63
 """Lower addresses are those of user space, which drgn goes on to."""
 
 
-def main(vmlinux: str, dump: str) -> None:
+def main(vmlinux: str, dump: str, *modules: str) -> None:
     """Print a JSON object a task: ``pid``, ``comm``, ``frames``: address and name of each."""
     program = Program()
     program.set_core_dump(dump)
     program.load_debug_info([vmlinux])
+    files = {Path(path).stem: path for path in modules}
+    for module, _ in program.loaded_modules():
+        if module.name in files:
+            module.try_file(files.pop(module.name), force=True)
+    assert not files
     idle = [idle_task(program, cpu) for cpu in for_each_possible_cpu(program)]
     for task in [*for_each_task(program), *idle]:
         if task.on_cpu.value_():

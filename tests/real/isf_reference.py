@@ -26,6 +26,16 @@ SOURCES: Final = ("plugins/linux/**/*.py", "symbols/linux/**/*.py", "automagic/l
 AGGREGATES: Final = {TypeKind.STRUCT: "struct", TypeKind.UNION: "union"}
 INTEGERS: Final = {TypeKind.INT: "int", TypeKind.BOOL: "bool", TypeKind.FLOAT: "float"}
 
+# drgn has them as the C standard does, DWARF and its readers as gcc does
+NAMES: Final = {
+    "long": "long int",
+    "unsigned long": "long unsigned int",
+    "long long": "long long int",
+    "unsigned long long": "long long unsigned int",
+    "short": "short int",
+    "unsigned short": "short unsigned int",
+}
+
 # declared in C, defined in assembly or by the linker: drgn does not look for them
 DECLARED: Final = {
     "kallsyms_num_syms": "unsigned int",
@@ -69,8 +79,9 @@ class Reference:
         elif kind in INTEGERS:
             is_signed = kind == TypeKind.FLOAT or (kind == TypeKind.INT and it.is_signed)
             sort = "char" if kind == TypeKind.INT and it.size == 1 else INTEGERS[kind]
-            self._integer(it.name, it.size, sort, is_signed=is_signed)
-            described = {"kind": "base", "name": it.name}
+            name = NAMES.get(it.name, it.name)
+            self._integer(name, it.size, sort, is_signed=is_signed)
+            described = {"kind": "base", "name": name}
         return described
 
     def _named(self, it: Type, name: str) -> dict[str, Any]:
@@ -78,7 +89,8 @@ class Reference:
             if it.is_complete() and name not in self.enums:
                 self.describe(it.type)
                 constants = {each.name: each.value for each in it.enumerators}
-                entry = {"size": it.type.size, "base": it.type.name, "constants": constants}
+                base = NAMES.get(it.type.name, it.type.name)
+                entry = {"size": it.type.size, "base": base, "constants": constants}
                 self.enums[name] = entry
             return {"kind": "enum", "name": name} if it.is_complete() else VOID
         sort = AGGREGATES[it.kind]

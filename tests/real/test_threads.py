@@ -17,6 +17,7 @@ from tests.real.trees import mounted
 
 if TYPE_CHECKING:
     from tests.lab.capture import Capture, Snapshot
+    from tests.lab.packages import Arch
 
 pytestmark = REAL
 
@@ -76,10 +77,10 @@ def gdb_stacks(tree: Path, program: str) -> Stacks:
     return found
 
 
-def drgn_stacks(vmlinux: Path, tree: Path) -> dict[tuple[int, str], Frames]:
-    """What drgn makes of each task that is not running."""
+def drgn_stacks(vmlinux: Path, tree: Path, *modules: Path) -> dict[tuple[int, str], Frames]:
+    """What drgn makes of each task that is not running, with files of modules if need be."""
     script = Path(__file__).with_name("drgn_stacks.py")
-    said = tools.run([sys.executable, script, vmlinux, tree / "vmcore"], tree)
+    said = tools.run([sys.executable, script, vmlinux, tree / "vmcore", *modules], tree)
     reports = [json.loads(line) for line in said.splitlines()]
     return {(one["pid"], one["comm"]): tuple(map(tuple, one["frames"])) for one in reports}
 
@@ -94,10 +95,10 @@ def is_same_function(tree: Path, address: int, ours: str, theirs: str) -> bool:
     return places[ours] == places[theirs] <= address
 
 
-def check_against_drgn(tree: Path, vmlinux: Path, snapshot: Snapshot) -> Stacks:
+def check_against_drgn(tree: Path, vmlinux: Path, arch: Arch, *modules: Path) -> Stacks:
     """Every task has a thread, and every frame is the one that drgn finds with debug symbols."""
-    program, switch = SWITCHES[snapshot.recipe.arch]
-    ours, theirs = gdb_stacks(tree, program), drgn_stacks(vmlinux, tree)
+    program, switch = SWITCHES[arch]
+    ours, theirs = gdb_stacks(tree, program), drgn_stacks(vmlinux, tree, *modules)
     assert ours.sleeping.keys() == theirs.keys()
     for key, frames in theirs.items():
         mine = ours.sleeping[key]
@@ -108,12 +109,12 @@ def check_against_drgn(tree: Path, vmlinux: Path, snapshot: Snapshot) -> Stacks:
         assert all(is_same_function(tree, *one) for one in odd), (key, odd)
         assert mine[0][1] == switch, key
         assert key[0] == 0 or mine[-1][1] in ENDS, key
-    check_names(snapshot, [*ours.running, *ours.sleeping])
     return ours
 
 
-def check_names(snapshot: Snapshot, found: list[tuple[int, str]]) -> None:
+def check_names(snapshot: Snapshot, stacks: Stacks) -> None:
     """The guest has listed its tasks a moment before; /proc/PID/comm says more of a worker."""
+    found = [*stacks.running, *stacks.sleeping]
     told = dict(line.split(" ", 1) for line in snapshot.text("tasks").splitlines())
     named = {pid: name for pid, name in found if str(pid) in told}
     assert {"kthreadd", "lab-sleeper", "lab-waiter", "lab-keeper"} <= set(named.values())
@@ -125,8 +126,9 @@ def check_names(snapshot: Snapshot, found: list[tuple[int, str]]) -> None:
 
 @only("kexec", "file", "file-nokaslr", "kexec-newer")
 def test_a_machine_that_crashed(capture: Capture, tree: Path, vmlinux: Path) -> None:
-    found = check_against_drgn(tree, vmlinux, capture)
+    found = check_against_drgn(tree, vmlinux, capture.recipe.arch)
 
+    check_names(capture, found)
     assert len(found.running) == capture.recipe.cpus
     panicked = [key for key, frames in found.running.items() if frames[0][1] == "__crash_kexec"]
     assert panicked == [(1, "init")]
@@ -140,9 +142,10 @@ def test_a_machine_that_crashed(capture: Capture, tree: Path, vmlinux: Path) -> 
 def test_a_machine_that_was_stopped(snapshot: Snapshot, tmp_path: Path) -> None:
     vmlinux = debug_vmlinux(snapshot.recipe.kernel)
     with mounted(tmp_path, snapshot.config) as tree:
-        found = check_against_drgn(tree, vmlinux, snapshot)
+        found = check_against_drgn(tree, vmlinux, snapshot.recipe.arch)
         assert found.running == {}
         said = tools.gdb_script(tree / "gdbinit", "info threads", "thread 2", "bt")
+    check_names(snapshot, found)
     silent = re.findall(r"^CPU [0-9]+ was running .+ \(pid [0-9]+\); it saved", said, re.MULTILINE)
     assert len(silent) == snapshot.recipe.cpus
     assert re.search(r'^\* 1 +LWP 1 "init" ', said, re.MULTILINE)
@@ -154,7 +157,8 @@ def test_a_machine_that_was_stopped(snapshot: Snapshot, tmp_path: Path) -> None:
 def test_arm64(snapshot: Snapshot, tmp_path: Path) -> None:
     vmlinux = debug_vmlinux(snapshot.recipe.kernel, "arm64")
     with mounted(tmp_path, snapshot.config) as tree:
-        found = check_against_drgn(tree, vmlinux, snapshot)
+        found = check_against_drgn(tree, vmlinux, snapshot.recipe.arch)
+    check_names(snapshot, found)
     assert found.running == {}
     assert {frames[-1][1] for frames in found.sleeping.values()} == {
         "ret_from_fork",

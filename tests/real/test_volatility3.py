@@ -14,6 +14,7 @@ from tests.lab.kernels import kernel
 from tests.real import tools
 from tests.real.marks import REAL, only
 from tests.real.trees import mounted, vmcorefs
+from tests.real.volatility import WITHOUT_VALIDATION, check_plugins
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,21 +22,6 @@ if TYPE_CHECKING:
 pytestmark = REAL
 
 FOUR_LEVELS: Final = only("kexec-4-levels", "kexec-newer-nokaslr")
-
-_HERE: Final = Path(__file__).parent
-_WITHOUT_VALIDATION: Final = "import sys; sys.modules['jsonschema'] = None"
-"""It is no dependency of volatility3's, and takes a minute to say that a file is valid."""
-
-TELLING: Final = (
-    *("boottime.Boottime", "capabilities.Capabilities", "elfs.Elfs", "envars.Envars"),
-    *("iomem.IOMem", "ip.Link", "kmsg.Kmsg", "kthreads.Kthreads", "lsmod.Lsmod"),
-    *("lsof.Lsof", "malware.check_idt.Check_idt", "malware.check_syscall.Check_syscall"),
-    *("malware.modxview.Modxview", "malware.netfilter.Netfilter", "malware.tty_check.Tty_Check"),
-    *("malware.process_spoofing.ProcessSpoofing", "mountinfo.MountInfo", "pagecache.Files"),
-    *("pidhashtable.PIDHashTable", "proc.Maps", "psaux.PsAux", "pscallstack.PsCallStack"),
-    *("pslist.PsList", "pstree.PsTree"),
-)
-"""Plugins that have something to say of these machines; the others must find nothing alike."""
 
 
 @pytest.fixture(scope="module")
@@ -54,7 +40,7 @@ def _vol(
     said = tools.run(
         [
             *(sys.executable, "-W", "ignore", "-c"),
-            f"{_WITHOUT_VALIDATION}; sys.argv[0] = 'vol'; from volatility3.cli import main; main()",
+            f"{WITHOUT_VALIDATION}; sys.argv[0] = 'vol'; from volatility3.cli import main; main()",
             *("-q", "-r", "json", "--offline", "--cache-path", cache, *options),
             *("-s", tree / "volatility3", "-f", dump, plugin),
         ],
@@ -86,41 +72,8 @@ def _check_tasks(capture: Capture, rows: list[dict[str, Any]]) -> None:
 def test_every_plugin_says_what_it_says_with_the_debug_package(
     capture: Capture, universal: Path, tmp_path: Path
 ) -> None:
-    dump, theirs = universal / "vmcore", tmp_path / "theirs"
-    theirs.mkdir()
-    vmlinux = debug_vmlinux(capture.recipe.kernel)
-    script = _HERE / "isf_reference.py"
-    tools.run([sys.executable, script, dump, vmlinux, theirs / "linux.json"], dump)
-    found, wanted = (
-        _run_plugins(tmp_path, symbols, dump) for symbols in (universal / "volatility3", theirs)
-    )
-
-    assert {name: said for name, said in found.items() if said != wanted[name]} == {}
-    assert found.keys() == wanted.keys()
-    telling = {f"linux.{name}" for name in TELLING}
-    failed = {name: said["error"] for name, said in found.items() if said["error"]}
-    assert {name for name in telling if not found[name]["rows"]} <= failed.keys()
-    # volatility3 2.28 does not know all of 7.x: a module's taints, for one
-    is_known = kernel(capture.recipe.kernel).series < (7, 0)
-    assert failed.keys() <= {"linux.sockscan.Sockscan"} or not is_known, failed
-    assert len(failed) < len(found) // 3
-
-
-def _run_plugins(where: Path, symbols: Path, dump: Path) -> dict[str, Any]:
-    cache = where / f"cache of {symbols.name}"
-    cache.mkdir()
-    script = _HERE / "volatility_plugins.py"
-    start = f"{_WITHOUT_VALIDATION}; import runpy; sys.argv[:] = sys.argv[1:]"
-    said = tools.run(
-        [
-            *(sys.executable, "-W", "ignore", "-c"),
-            f"{start}; runpy.run_path(sys.argv[0], run_name='__main__')",
-            *(script, symbols, dump, cache),
-        ],
-        dump,
-    )
-    rows: dict[str, Any] = json.loads(said.splitlines()[-1])
-    return rows
+    role = capture.recipe.kernel
+    check_plugins(tmp_path, universal, debug_vmlinux(role), kernel(role))
 
 
 @only("kexec")

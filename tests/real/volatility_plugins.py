@@ -1,4 +1,4 @@
-"""Run by the tests as ``volatility_plugins.py SYMBOLS DUMP CACHE``: what volatility3's plugins say.
+"""Run by the tests as ``volatility_plugins.py SYMBOLS DUMP CACHE [LAYERS]``: what its plugins say.
 
 All those for Linux run in one process, on what its automagic finds once, but for those that take
 long, want options, or need no symbols.
@@ -42,8 +42,9 @@ class Discarded(interfaces.plugins.FileHandlerInterface, io.BytesIO):  # type: i
 class Runner:
     """volatility3 on one dump."""
 
-    def __init__(self, symbols: str, dump: str, cache: str) -> None:
+    def __init__(self, symbols: str, dump: str, cache: str, *layers: str) -> None:
         constants.CACHE_PATH, constants.OFFLINE = cache, True
+        volatility3.plugins.__path__ = [*layers, *constants.PLUGINS_PATH]
         volatility3.symbols.__path__ = [symbols, *constants.SYMBOL_BASEPATHS]
         framework.import_files(volatility3.plugins, ignore_errors=True)
         self.context = contexts.Context()

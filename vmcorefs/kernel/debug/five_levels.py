@@ -8,9 +8,8 @@ from typing import Final
 FIVE_LEVELS: Final = b'''\
 """Page tables of 5 levels: vol -p DIRECTORY, where this file is in DIRECTORY."""
 
-from volatility3.framework.automagic.linux import LinuxIntelVMCOREINFOStacker
+from volatility3.framework.automagic import linux
 from volatility3.framework.layers import intel
-from volatility3.framework.symbols.linux import VMCoreInfo
 
 
 class LinuxIntel57(intel.LinuxIntel32e):
@@ -21,21 +20,32 @@ class LinuxIntel57(intel.LinuxIntel32e):
     _structure = [("page map layer 5", 9, False), *intel.Intel32e.structure]
 
 
-class FiveLevelStacker(LinuxIntelVMCOREINFOStacker):
-    """Finds the kernel as volatility3 does, and has its page tables walked from the fifth level."""
+class FiveLevelStacker(linux.LinuxIntelVMCOREINFOStacker):
+    """Finds the kernel as volatility3 does, and sees whether five levels lead to its banner.
 
-    stack_order = LinuxIntelVMCOREINFOStacker.stack_order - 1
+    A kernel writes its VMCOREINFO note when it crashes: where it hangs there is none.
+    """
+
+    stack_order = linux.LinuxIntelVMCOREINFOStacker.stack_order - 1
 
     @classmethod
     def stack(cls, context, layer_name, progress_callback=None):
-        """The layer of a kernel that says in its VMCOREINFO that it uses 5 levels, or None."""
+        """The layer of a kernel that uses 5 levels, or None."""
         found = super().stack(context, layer_name, progress_callback)
         if found is None:
+            found = linux.LinuxIntelStacker.stack(context, layer_name, progress_callback)
+        if found is None:
             return None
-        notes = VMCoreInfo.search_vmcoreinfo_elf_note(context, layer_name, progress_callback)
-        if not any(values.get("NUMBER(pgtable_l5_enabled)") for _, values in notes):
-            return None
-        return LinuxIntel57(
+        banner = found.config[linux.LinuxSymbolFinder.banner_config_key].encode("latin-1")
+        five = LinuxIntel57(
             context, config_path=found.config_path, name=found.name, metadata={"os": "Linux"}
         )
+        for name in context.symbol_space:
+            symbols = context.symbol_space[name]
+            if "linux_banner" in symbols.symbols:
+                linked = symbols.get_symbol("linux_banner").address
+                place = linked + found.config["kernel_virtual_offset"]
+                if five.read(place & five.address_mask, len(banner), pad=True) == banner:
+                    return five
+        return None
 '''
