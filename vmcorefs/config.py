@@ -59,6 +59,21 @@ READ_TIMEOUT = 30.0
 """Seconds that an input may take to answer, if nothing else is said."""
 
 
+class Far(msgspec.Struct, frozen=True):
+    """How something elsewhere is read.
+
+    Attributes:
+        timeout: Seconds that a read may take; 0 for any time.
+        is_kept: Whether what was read is kept, sealed, in the user's cache.
+    """
+
+    timeout: float = READ_TIMEOUT
+    is_kept: bool = False
+
+
+AS_EVER = Far()
+
+
 class Piece(msgspec.Struct, frozen=True):
     """A file, or a part of one, that holds physical memory.
 
@@ -100,13 +115,12 @@ class CaptureConfig(msgspec.Struct, frozen=True):
     Attributes:
         images: What holds the memory.
         description: The TOML file that this was read from, if it was.
-        read_timeout: Seconds that something elsewhere may take to answer; 0 for any time. It is
-            told by ``mount -o read_timeout``.
+        far: How what is elsewhere is read; commands say that, and no description.
     """
 
     images: tuple[Piece, ...]
     description: str | None = None
-    read_timeout: float = READ_TIMEOUT
+    far: Far = AS_EVER
     memory_map: Annotated[
         str | None,
         Option(

@@ -181,7 +181,7 @@ def open_image(
         config.images,
         ram_end=given.end if given else None,
         how=Unwrapping(config.truncated, unwrapping),
-        timeout=config.read_timeout,
+        far=config.far,
         pause=config.pause,
     )
     if isinstance(inputs, DumpFile):

@@ -21,6 +21,7 @@ from vmcorefs.reports.estimate import SAMPLES
 from vmcorefs.save.formats.kdump_resume import STEP_BACK
 from vmcorefs.save.report import as_dict
 from vmcorefs.sources.dumps.diskdump_part import MAX_RUNS
+from vmcorefs.sources.kept import KEPT_SIZE, KEY_BLOCKS
 from vmcorefs.sources.remote import file as remote
 from vmcorefs.sources.wrappers import xz, zstd
 from vmcorefs.sources.wrappers.blocks import BLOCK
@@ -164,6 +165,9 @@ def test_the_table_of_fuzz_targets_names_each_and_no_other() -> None:
         ("sources.md", f"Blocks of {remote.BLOCK >> 10} KiB are asked for"),
         ("sources.md", f"up to {remote.AHEAD >> 20} MiB at once"),
         ("sources.md", f"{remote.CACHE_SIZE >> 20} MiB of them are kept"),
+        ("sources.md", f"{KEY_BLOCKS * remote.BLOCK >> 10} KiB are then asked for"),
+        ("sources.md", f"All that is kept there has {KEPT_SIZE >> 30} GiB at most"),
+        ("security.md", f"made of {KEY_BLOCKS} blocks"),
         ("sources.md", f"as long as a read may take: {READ_TIMEOUT:g} seconds"),
     ],
 )

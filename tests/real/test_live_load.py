@@ -56,7 +56,7 @@ def test_no_page_is_wrong_and_the_guests_clock_goes_on(guest: Running, tmp_path:
     saved = tmp_path / "saved"
     guest.save(saved, *code)
     rng = random.Random(1)  # noqa: S311
-    stopped = moved = rounds = 0.0
+    least = most = moved = rounds = 0.0  # seconds that it was stopped, as far as that is known
     with mounted(tmp_path, f"qmp:{guest.path}", warns=r"(?s).*") as tree:
         live = tree / "oldmem.live"
         here, there = guest.next_time()
@@ -68,21 +68,25 @@ def test_no_page_is_wrong_and_the_guests_clock_goes_on(guest: Running, tmp_path:
                 moved += len(read(live, rng.randrange(start, stop - MIB), MIB))
             # the kernel's code is not written to, whatever runs
             assert compare(live, code[0], saved, 0, code[1] - code[0]) == (0, None)
-            begun = time.monotonic()
+            asked = time.monotonic()
             guest.execute("stop")
+            begun = time.monotonic()
             for start, stop in (LOW, HIGH, PLUGGED):
                 guest.save(tmp_path / "run", start, stop)
                 assert compare(live, start, tmp_path / "run", 0, stop - start) == (0, None)
+            least += time.monotonic() - begun
             guest.execute("cont")
-            stopped += time.monotonic() - begun
+            most += time.monotonic() - asked
             rounds += 1
         here, there = (
             now - then for now, then in zip(guest.next_time(), (here, there), strict=True)
         )
-    drift = here - stopped - there
-    seen = f"{rounds:g} comparisons, {moved / MIB:g} MiB read, drift {drift:.3f} s"
-    sys.stderr.write(f"{SECONDS:g} s: {seen}\n")
-    assert abs(drift) < DRIFT
+    slow, fast = here - most - there, there - (here - least)
+    seen = (
+        f"{rounds:g} comparisons, {moved / MIB:g} MiB read; slow by {slow:.3f} s or more, fast by"
+    )
+    sys.stderr.write(f"{SECONDS:g} s: {seen} {fast:.3f} s or more\n")
+    assert max(slow, fast) < DRIFT
     assert guest.is_running
 
 

@@ -31,6 +31,7 @@ class Server(ThreadingHTTPServer):
     def __init__(self, data: bytes) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.data = data
+        self._tagged = b"", ""
         self.moved = 0
         self.has_tags = self.has_ranges = True
         self.refusals = 0
@@ -44,7 +45,9 @@ class Server(ThreadingHTTPServer):
 
     @property
     def tag(self) -> str:
-        return f'"{hashlib.sha256(self.data).hexdigest()[:16]}"'
+        if self._tagged[0] is not self.data:
+            self._tagged = self.data, f'"{hashlib.sha256(self.data).hexdigest()[:16]}"'
+        return self._tagged[1]
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -51,6 +51,7 @@ def test_a_confined_daemon_serves_an_image_elsewhere(tmp_path: Path) -> None:
     wait_for(lambda: not fetching() - before, "the end of what fetches")
 
 
+@pytest.mark.timeout(300)
 @pytest.mark.parametrize(("seconds", "is_read"), [(2, False), (60, True), (0, True)])
 def test_a_read_may_take_as_long_as_read_timeout_says(
     seconds: int, is_read: bool, tmp_path: Path

@@ -287,7 +287,7 @@ def test_a_word_on_the_command_line_overrides_an_address_in_the_file(tmp_path: P
 
 
 def test_every_field_is_a_keyword_of_open_and_all_but_switches_an_option() -> None:
-    fields = {*CaptureConfig.__struct_fields__} - {"images", "description", "read_timeout"}
+    fields = {*CaptureConfig.__struct_fields__} - {"images", "description", "far"}
     assert {*Options.__annotations__} == fields
     assert fields - {*options()} == {option.switch for option in options().values()} - {None}
 

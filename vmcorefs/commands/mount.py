@@ -6,7 +6,7 @@ import click
 from msgspec.structs import replace
 
 from vmcorefs.commands.opening import IMAGES_HELP, capture_options, find_evidence, open_capture
-from vmcorefs.config import CaptureConfig
+from vmcorefs.config import CaptureConfig, Far
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
 from vmcorefs.fuse.reservation import Reservation
 from vmcorefs.fuse.serve import parse_mount_options
@@ -57,7 +57,7 @@ def mount(
     keep_heap_small()
     reservation = Reservation(mountpoint)
     target = parse_mount_options(reservation.mountpoint, mount_options, allow_other=allow_other)
-    config = replace(config, read_timeout=target.read_timeout)
+    config = replace(config, far=Far(target.read_timeout))
     evidence = find_evidence(config, verify)
     evidence.refuse_to_hide(mountpoint)
     if log_path is not None:

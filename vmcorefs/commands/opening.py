@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, TypeVar, get_args, get_origin
 
 import click
+from msgspec.structs import replace
 
 from vmcorefs import api
 from vmcorefs.api import AddFiles, Capture
@@ -144,7 +145,7 @@ def open_capture(
         progress_bar("looking through the memory") as progress,
     ):
         capture = api.open_capture(
-            config,
+            replace(config, far=replace(config.far, is_kept=True)),
             location,
             thorough=thorough,
             progress=progress,

@@ -88,7 +88,7 @@ def _lay_given_backup(
         role="backup",
         ram_end=memory_map.end,
         how=Unwrapping(config.truncated),
-        timeout=config.read_timeout,
+        far=config.far,
     )
     try:
         start, end = paddr, paddr + size

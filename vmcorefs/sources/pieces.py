@@ -7,13 +7,14 @@ from itertools import pairwise
 
 import numpy as np
 
-from vmcorefs.config import READ_TIMEOUT, Piece
+from vmcorefs.config import AS_EVER, Far, Piece
 from vmcorefs.core.space.extents import Extents, Kind, make_extents, merge
 from vmcorefs.core.space.units import MAX_ADDRESS, format_range
 from vmcorefs.errors import ConfigError, LayoutError, TruncatedError
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.foreign import refuse_foreign
 from vmcorefs.sources.input import File, InputFile
+from vmcorefs.sources.kept import keep_blocks
 from vmcorefs.sources.remote.file import RemoteFile, is_elsewhere
 from vmcorefs.sources.unreadable import LookedAt
 from vmcorefs.sources.wrappers.unwrap import AS_USUAL, Unwrapping, unwrap
@@ -56,7 +57,7 @@ def open_piece(
     role: str,
     ram_end: int | None,
     how: Unwrapping = AS_USUAL,
-    timeout: float = READ_TIMEOUT,
+    far: Far = AS_EVER,
 ) -> tuple[File, int, int]:
     """Open one piece; the arguments are those of ``open_file`` and ``unwrap``.
 
@@ -70,7 +71,7 @@ def open_piece(
         LayoutError: if it ends beyond ``MAX_ADDRESS``.
     """
     paddr = piece.paddr or 0
-    source: File = open_file(piece, role=role, ram_end=ram_end, timeout=timeout)
+    source: File = open_file(piece, role=role, ram_end=ram_end, far=far)
     try:
         if piece.unwrap:
             source, _ = unwrap(source, how, split_member(piece.path)[1])
@@ -83,7 +84,7 @@ def open_piece(
 
 
 def open_file(
-    piece: Piece, *, role: str, ram_end: int | None = None, timeout: float = READ_TIMEOUT
+    piece: Piece, *, role: str, ram_end: int | None = None, far: Far = AS_EVER
 ) -> InputFile:
     """Open the file of a piece without checking its size.
 
@@ -92,7 +93,7 @@ def open_file(
         role: What it is to the crashed machine.
         ram_end: One past the last byte of RAM, where a character device is assumed to end; None if
             that is not known.
-        timeout: Seconds that a read of something elsewhere may take; 0 for any time.
+        far: How it is read if it is elsewhere.
 
     Raises:
         ConfigError: if it cannot be opened.
@@ -101,7 +102,10 @@ def open_file(
     if reach is None and ram_end is not None:
         reach = max(ram_end - (piece.paddr or 0), 0)
     if is_elsewhere(piece.path):
-        return RemoteFile(piece.path, role=role, timeout=timeout)
+        found = RemoteFile(piece.path, role=role, timeout=far.timeout)
+        if far.is_kept:
+            keep_blocks(found)
+        return found
     unknown = piece.offset + reach if reach is not None else None
     return FileSource(split_member(piece.path)[0], role=role, size_if_unknown=unknown)
 

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from vmcorefs.config import READ_TIMEOUT, Piece
+from vmcorefs.config import AS_EVER, Far, Piece
 from vmcorefs.core.elf.elf import ELF_MAGIC
 from vmcorefs.core.formats.flattened import SIGNATURE as FLATTENED
 from vmcorefs.core.formats.kdump.headers import SIGNATURE as KDUMP
@@ -73,7 +73,7 @@ def open_inputs(
     *,
     ram_end: int | None,
     how: Unwrapping = AS_USUAL,
-    timeout: float = READ_TIMEOUT,
+    far: Far = AS_EVER,
     pause: bool = False,
 ) -> DumpFile | RawMemory:
     """Open every input once, and recognise it.
@@ -86,7 +86,7 @@ def open_inputs(
             ``qmp:SOCKET`` or ``qemu:PID`` is a guest that runs.
         ram_end: As for ``pieces.open_file``.
         how: How wrappers are taken off.
-        timeout: As for ``pieces.open_file``.
+        far: As for ``pieces.open_file``.
         pause: As for ``guest.open_live``.
 
     Raises:
@@ -110,7 +110,7 @@ def open_inputs(
     try:
         for piece in pieces:
             place = replace(piece, path=_in_directory(piece.path)) if _is_whole(piece) else piece
-            files.append(open_file(place, role="image", ram_end=ram_end, timeout=timeout))
+            files.append(open_file(place, role="image", ram_end=ram_end, far=far))
             if piece.unwrap:
                 files[-1], said = unwrap(files[-1], how, split_member(piece.path)[1])
                 warnings += said

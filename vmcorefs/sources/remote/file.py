@@ -16,6 +16,7 @@ import threading
 import time
 import zlib
 from collections import OrderedDict
+from collections.abc import Callable, Mapping
 from urllib.parse import urlsplit
 
 import msgspec
@@ -67,6 +68,7 @@ class RemoteFile(WithoutHoles):
         digest: See ``Input``.
         wrappers: See ``Input``.
         format: See ``Input``.
+        before_close: Called when it is closed, by the process that opened it.
     """
 
     def __init__(self, url: str, *, role: str, timeout: float = READ_TIMEOUT) -> None:
@@ -105,6 +107,8 @@ class RemoteFile(WithoutHoles):
             file=(-1, zlib.crc32(self.name.encode())),
             version=described.version,
         )
+        self.before_close: Callable[[], None] = lambda: None
+        self._pid = os.getpid()
         self._blocks: OrderedDict[int, bytes] = OrderedDict()
         self._lock = threading.Lock()
         self._next, self._ahead = -1, BLOCK
@@ -141,8 +145,26 @@ class RemoteFile(WithoutHoles):
             buffer[done - offset : done - offset + len(part)] = part
             done += len(part)
 
+    def read_block(self, number: int) -> bytes:
+        """The bytes of a block, asked for anew; the errors are those of ``pread_into``."""
+        start = number * BLOCK
+        return self._read(start, min(BLOCK, self.size - start))
+
+    def blocks(self) -> dict[int, bytes]:
+        """The blocks that are kept, by number."""
+        with self._lock:
+            return dict(self._blocks)
+
+    def take_blocks(self, blocks: Mapping[int, bytes]) -> None:
+        """Keep blocks that were read of the same object before."""
+        with self._lock:
+            self._blocks.update(blocks)
+
     def close(self) -> None:
         """See ``Source.close``; the process that fetches ends when nobody has it open."""
+        if os.getpid() == self._pid:
+            self.before_close()
+            self.before_close = lambda: None
         self._pool.close()
         self._blocks.clear()
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO
 
 from vmcorefs.errors import ConfigError, OutputError
+from vmcorefs.sources.base import Source
 from vmcorefs.sources.evidence import gather
 from vmcorefs.sources.input import File
 from vmcorefs.sources.wrappers.records import Index, IndexWriter, read_index, secret_of
@@ -19,7 +20,8 @@ from vmcorefs.sources.wrappers.records import Index, IndexWriter, read_index, se
 LIMIT = 32 << 30
 """Bytes that all indexes may take: those that were used last are kept."""
 
-_SUFFIX, _NEW = ".index", ".new"
+SUFFIX, NEW = ".index", ".new"
+"""What the names of files end with: of finished ones, and of those that are being written."""
 _STALE = 24 * 3600.0
 
 Build = Callable[[IndexWriter], Index]
@@ -44,15 +46,15 @@ def cached_index(file: File, what: str, build: Build) -> Index:
     secret = secret_of(file, what)
     # the key is not to be told from the name
     name = hashlib.sha256(b"name" + secret + str(file.file.identity).encode()).hexdigest()[:40]
-    directory = _directory(file)
+    directory = cache_directory(file, "wrappers")
     if directory is None:
         with tempfile.TemporaryFile() as unnamed:
             return _build(unnamed, secret, build)
-    path = directory / f"{name}{_SUFFIX}"
+    path = directory / f"{name}{SUFFIX}"
     found = _find(path, secret)
     if found is not None:
         return found
-    with tempfile.NamedTemporaryFile(dir=directory, suffix=_NEW, delete=False) as new:
+    with tempfile.NamedTemporaryFile(dir=directory, suffix=NEW, delete=False) as new:
         try:
             index = _build(new, secret, build)
             os.replace(new.name, path)
@@ -60,7 +62,7 @@ def cached_index(file: File, what: str, build: Build) -> Index:
             with suppress(OSError):
                 os.unlink(new.name)
             raise
-    _prune(directory, path)
+    prune(directory, path, LIMIT)
     return index
 
 
@@ -76,12 +78,17 @@ def _build(new: IO[bytes], secret: bytes, build: Build) -> Index:
         raise
 
 
-def _directory(file: File) -> Path | None:
-    """The directory of all indexes; None if it cannot be used."""
+def cache_directory(file: Source, kind: str) -> Path | None:
+    """The user's directory for what is kept of inputs; None if it cannot be used.
+
+    Args:
+        file: An input, on which it may not lie.
+        kind: Its name.
+    """
     base = os.environ.get("XDG_CACHE_HOME", "")
     with suppress(OSError, RuntimeError, ConfigError):
         root = Path(base) if os.path.isabs(base) else Path.home() / ".cache"
-        directory = root / "vmcorefs" / "wrappers"
+        directory = root / "vmcorefs" / kind
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         gather(None, file.origin).refuse(str(directory / "any"))
         if os.access(directory, os.W_OK | os.X_OK):
@@ -106,13 +113,19 @@ def _find(path: Path, secret: bytes) -> Index | None:
     return found
 
 
-def _prune(directory: Path, newest: Path) -> None:
-    """Remove what was used longest ago, and what a killed process has left."""
+def prune(directory: Path, newest: Path, limit: int) -> None:
+    """Remove what was used longest ago, and what a killed process has left.
+
+    Args:
+        directory: Where the files are.
+        newest: One that stays.
+        limit: Bytes that all of them may take.
+    """
     with suppress(OSError):
         known = [(each.stat(), each) for each in directory.iterdir()]
         total = 0
         for status, path in sorted(known, key=lambda one: -one[0].st_mtime):
             total += status.st_size
-            stale = path.suffix == _NEW and status.st_mtime < time.time() - _STALE
-            if stale or (path.suffix == _SUFFIX and total > LIMIT and path != newest):
+            stale = path.suffix == NEW and status.st_mtime < time.time() - _STALE
+            if stale or (path.suffix == SUFFIX and total > limit and path != newest):
                 path.unlink()

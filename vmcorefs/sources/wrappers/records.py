@@ -87,7 +87,7 @@ class Index:
         data = os.pread(self._descriptor, size, place)
         if len(data) != size:
             raise ValueError("its index was cut short; it is made again when the image is opened")
-        return _seal(self._secret, place, data)
+        return seal(self._secret, place, data)
 
     def close(self) -> None:
         """Close its file."""
@@ -132,7 +132,7 @@ class IndexWriter:
         if self.end >= self._checked:
             self._check_room()
         if record:
-            _write(self._descriptor, _seal(self._secret, self.end, record))
+            _write(self._descriptor, seal(self._secret, self.end, record))
         self._rows.append((start, at, bits, self.end, len(record)))
         self.end += len(record)
 
@@ -201,8 +201,11 @@ def secret_of(file: Source, what: str) -> bytes:
     return digest.digest()
 
 
-def _seal(secret: bytes, place: int, data: bytes) -> bytes:
-    """Encrypt or decrypt a record: SHAKE-256 of the key and its place, as a stream."""
+def seal(secret: bytes, place: int, data: bytes) -> bytes:
+    """Encrypt or decrypt a record: SHAKE-256 of the key and its place, as a stream.
+
+    No two records may have the same key and the same place.
+    """
     noise = hashlib.shake_256(secret + place.to_bytes(8, "little")).digest(len(data))
     mixed = np.frombuffer(data, dtype=np.uint8) ^ np.frombuffer(noise, dtype=np.uint8)
     return mixed.tobytes()
