@@ -133,8 +133,8 @@ def _compress(image: Path) -> Path:
     return image.with_name(f"{image.name}.gz")
 
 
-def _save(capture: Capture, scratch: Path, *options: str) -> Path:
-    out = scratch / "dump"
+def _save(capture: Capture, directory: Path, *options: str) -> Path:
+    out = directory / "dump"
     vmcorefs("save", "--quiet", "--no-sha256", "-o", out, *options, capture.config)
     return out
 
@@ -143,16 +143,16 @@ KINDS: Final[dict[str, Callable[[Capture, Path], Path]]] = {
     "raw": lambda capture, _: capture.ram,
     "elf": lambda capture, _: capture.vmcore,
     "kdump": _save,
-    "flattened": lambda capture, scratch: _save(capture, scratch, "--format", "flattened"),
-    "compressed": lambda capture, scratch: _compress(_save(capture, scratch)),
+    "flattened": lambda capture, where: _save(capture, where, "--format", "flattened"),
+    "compressed": lambda capture, where: _compress(_save(capture, where)),
 }
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_each_kind_of_image_is_debugged_alike(
-    place: Place, capture: Capture, scratch: Path, kind: str
+    place: Place, capture: Capture, tmp_path: Path, kind: str
 ) -> None:
-    place.images = [KINDS[kind](capture, scratch)]
+    place.images = [KINDS[kind](capture, tmp_path)]
     place.script.write_text(
         "from drgn.helpers.linux.panic import panic_task\n"
         "print([frame.name for frame in prog.stack_trace(panic_task(prog))])\n"
