@@ -13,13 +13,13 @@ from __future__ import annotations
 
 import argparse
 import compileall
+import json
 import os
 import shutil
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
 from collections import defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -37,6 +37,19 @@ OPTIONS = {"zlib": ["-c"], "lzo": ["-l"], "snappy": ["-p"], "zstd": ["-z"], "non
 
 BUILT = {"lzo": "lzo\tenabled", "snappy": "snappy\tenabled", "zstd": "zstd\tenabled"}
 """What its ``-v`` says where it has a codec that it may lack."""
+
+
+LAUNCH = """\
+import json, os, sys, time
+quiet = [(os.POSIX_SPAWN_OPEN, fd, "/dev/null", os.O_WRONLY, 0) for fd in (1, 2)]
+began = time.perf_counter()
+pid = os.posix_spawnp(sys.argv[1], sys.argv[1:], os.environ, file_actions=quiet)
+_, status, usage = os.wait4(pid, 0)
+cpu, peak = usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10
+print(json.dumps([time.perf_counter() - began, cpu, peak, os.waitstatus_to_exitcode(status)]))
+"""
+"""Runs a command from a process that is small: until its exec, the child's memory is its parent's,
+and counts (fs/exec.c, ``setmax_mm_hiwater_rss``)."""
 
 
 @dataclass(frozen=True)
@@ -112,20 +125,19 @@ def commands(vmcore: Path, out: Path, level: int, codec: str, threads: int) -> d
 
 def run(command: list[str], out: Path) -> Run:
     """Run a command that leaves ``dump`` in ``out``."""
-    began = time.perf_counter()
-    environment = {**os.environ, "PATH": PATH}
-    process = subprocess.Popen(
-        command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env=environment
+    launched = subprocess.run(
+        [sys.executable, "-S", "-c", LAUNCH, *command],
+        stdout=subprocess.PIPE,
+        env={**os.environ, "PATH": PATH},
+        check=True,
     )
-    _, status, usage = os.wait4(process.pid, 0)
-    seconds = time.perf_counter() - began
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise RuntimeError(f"{command} ended with {process.returncode}")
+    seconds, cpu, peak, code = json.loads(launched.stdout)
+    if code:
+        raise RuntimeError(f"{command} ended with {code}")
     size = (out / "dump").stat().st_size
     for file in out.iterdir():
         file.unlink()
-    return Run(seconds, usage.ru_utime + usage.ru_stime, usage.ru_maxrss << 10, size)
+    return Run(seconds, cpu, peak, size)
 
 
 def format_table(
