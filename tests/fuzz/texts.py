@@ -16,7 +16,7 @@ from vmcorefs.core.maps.memory_map import format_iomem
 from vmcorefs.core.maps.text import parse_memory_map
 from vmcorefs.core.space.units import parse_range, parse_size
 from vmcorefs.errors import FormatError, VmcorefsError
-from vmcorefs.kernel.page_tables import locate_page_tables
+from vmcorefs.kernel.arch.known import locate_page_tables
 from vmcorefs.options import parse_elfcorehdr_choice, parse_machine
 
 ROWS = [(0x1000, 0x9FC00, "System RAM"), (0x100000, 0x300000, "System RAM")]

@@ -10,7 +10,7 @@ import vmcorefs
 from tests.mutants.base import IMAGE, Spot, read_words
 from vmcorefs.core.elf.elf import PT_LOAD, parse_ehdr, parse_phdrs
 from vmcorefs.errors import VmcorefsError
-from vmcorefs.kernel.page_tables import locate_page_tables
+from vmcorefs.kernel.arch.known import locate_page_tables
 from vmcorefs.tree.file import TreeFile
 
 SYMBOLS: Final = {

@@ -27,9 +27,9 @@ from vmcorefs.discovery.search.trampoline import find_notes
 from vmcorefs.discovery.told_elfcorehdr import find_crashed_note
 from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo
 from vmcorefs.errors import ConfigError, FormatError, UnsupportedError
-from vmcorefs.kernel.kernel import Kernel, machine_of
+from vmcorefs.kernel.arch.known import locate_page_tables, machine_of
+from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.maps import read_static_map
-from vmcorefs.kernel.page_tables import locate_page_tables
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import Source
 from vmcorefs.system.progress import Progress

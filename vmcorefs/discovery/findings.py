@@ -18,8 +18,8 @@ from vmcorefs.discovery.low_memory import LowMemory
 from vmcorefs.discovery.map_and_placement import FROM_ELFCOREHDR
 from vmcorefs.discovery.plan import Plan
 from vmcorefs.errors import VmcorefsError
+from vmcorefs.kernel.arch.x86_64 import START_KERNEL_MAP
 from vmcorefs.kernel.notes import CrashNotes
-from vmcorefs.kernel.page_tables import START_KERNEL_MAP
 from vmcorefs.sources.dumps.dump import DumpFile
 
 _SHOWN = 4

@@ -27,7 +27,8 @@ from vmcorefs.discovery.found import FoundKernel
 from vmcorefs.discovery.search.scan import locate_all
 from vmcorefs.discovery.told_elfcorehdr import find_segments
 from vmcorefs.errors import ConfigError, FaultError, FormatError, LayoutError, VmcorefsError
-from vmcorefs.kernel.kernel import Kernel, machine_of
+from vmcorefs.kernel.arch.known import machine_of
+from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.reader import Reader
 from vmcorefs.sources.unreadable import LookedAt
 

@@ -9,17 +9,15 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from vmcorefs.core.elf.elf import EM_AARCH64, EM_RISCV, EM_X86_64
 from vmcorefs.core.paging.direct_map import DirectMap, Told, weigh
 from vmcorefs.core.space.extents import Kind
-from vmcorefs.core.space.units import KERNEL_HALF
 from vmcorefs.errors import VmcorefsError
+from vmcorefs.kernel.arch.known import find_architecture
 
 if TYPE_CHECKING:
     from vmcorefs.kernel.kernel import Kernel
 
 _ADDRESSES = 1 << 64
-_PUD_SIZE = 1 << 30  # KASLR moves x86-64's direct map by multiples of this (arch/x86/mm/kaslr.c)
 _MAX_ROOTS = 1 << 9
 
 
@@ -40,20 +38,10 @@ def find_direct_map(kernel: Kernel) -> DirectMap:
 
 
 def _iter_told(kernel: Kernel) -> Iterator[Told]:
-    info = kernel.vmcoreinfo
     with suppress(VmcorefsError):  # no such symbol, or its page is lost
-        if kernel.machine == EM_X86_64:
-            # without CONFIG_DYNAMIC_MEMORY_LAYOUT it is a constant, which depends on the version
-            value = kernel.image.pointer(kernel.symbol("page_offset_base"))
-            if value >= KERNEL_HALF and not value % _PUD_SIZE:
-                yield value, "page_offset_base", True
-        elif kernel.machine == EM_AARCH64:
-            # PAGE_OFFSET of 5.4 and later (arch/arm64/include/asm/memory.h)
-            distance = -(1 << info.number("VA_BITS")) - info.number("PHYS_OFFSET")
-            yield distance % _ADDRESSES, "VMCOREINFO (VA_BITS, PHYS_OFFSET)", False
-        elif kernel.machine == EM_RISCV:
-            distance = info.number("PAGE_OFFSET") - info.number("phys_ram_base")
-            yield distance % _ADDRESSES, "VMCOREINFO (PAGE_OFFSET, phys_ram_base)", False
+        yield from find_architecture(kernel.machine).direct_map(
+            kernel.vmcoreinfo, lambda name: kernel.image.pointer(kernel.symbol(name))
+        )
 
 
 def _note_fits(kernel: Kernel, distance: int) -> str:

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
-from typing import Final
+from contextlib import suppress
 
 from msgspec.structs import asdict, replace
 
-from vmcorefs.core.elf.elf import EM_386, EM_AARCH64, EM_RISCV, EM_X86_64
+from vmcorefs.core.elf.elf import EM_386, EM_X86_64
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.elf.machines import long_bits, uname_of
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
@@ -17,20 +16,14 @@ from vmcorefs.core.formats.kdump.headers import KdumpHeaders, Utsname
 from vmcorefs.core.formats.kdump.plan import KernelFacts
 from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL
 from vmcorefs.core.structures.kernel_memory import KernelMemory
-from vmcorefs.errors import FaultError, FormatError, SourceIOError
+from vmcorefs.errors import FaultError, FormatError, SourceIOError, UnsupportedError
+from vmcorefs.kernel.arch.known import ARCHITECTURES, find_architecture
+from vmcorefs.kernel.arch.x86_64 import START_KERNEL_MAP
 from vmcorefs.kernel.virtual import through_distance, through_loads
 from vmcorefs.reader import Reader
 
-_X86_KERNEL_MAP = 0xFFFFFFFF80000000  # __START_KERNEL_map (arch/x86/include/asm/page_64_types.h)
 _NAME_SIZE = 65  # __NEW_UTS_LEN and its NUL (include/uapi/linux/utsname.h)
 _UNREADABLE = (FaultError, FormatError, SourceIOError)
-
-# how far the kernel's image is above its physical addresses
-_DISTANCES: Final[Mapping[int, Callable[[Vmcoreinfo], int]]] = {
-    EM_AARCH64: lambda info: info.number("kimage_voffset"),
-    EM_RISCV: lambda info: info.number("va_kernel_pa_offset"),
-    EM_X86_64: lambda info: _X86_KERNEL_MAP - info.number("phys_base"),
-}
 
 
 def find_facts(
@@ -85,18 +78,15 @@ def _find_phys_base(
     It may be negative on x86_64, if a kernel runs below the address that it was linked for.
     """
     machine = elfcorehdr.header.e_machine
-    key = {EM_X86_64: "phys_base", EM_AARCH64: "PHYS_OFFSET"}.get(machine)
-    if vmcoreinfo is not None and key is not None:
-        try:
-            return vmcoreinfo.number(key)
-        except FormatError:
-            pass
+    if vmcoreinfo is not None and machine in ARCHITECTURES:
+        with suppress(FormatError):
+            return vmcoreinfo.number(ARCHITECTURES[machine].phys_base_key)
     if told is not None:
         return told.sub.phys_base
     loads = elfcorehdr.loads
     if machine == EM_X86_64:
-        for load in loads[loads["p_vaddr"] >= _X86_KERNEL_MAP]:
-            return int(load["p_paddr"]) - (int(load["p_vaddr"]) - _X86_KERNEL_MAP)
+        for load in loads[loads["p_vaddr"] >= START_KERNEL_MAP]:
+            return int(load["p_paddr"]) - (int(load["p_vaddr"]) - START_KERNEL_MAP)
     if machine in (EM_386, EM_X86_64) or not len(loads):
         return 0
     return int(loads["p_paddr"].min())
@@ -127,8 +117,8 @@ def _image(memory: Reader, elfcorehdr: Elfcorehdr, info: Vmcoreinfo) -> list[Ker
     """Ways to read the kernel's image, which ``init_uts_ns`` is in."""
     loads = through_loads(memory, elfcorehdr, info)
     try:
-        distance = _DISTANCES[elfcorehdr.header.e_machine](info) % (1 << 64)
-    except (KeyError, FormatError):
+        distance = find_architecture(elfcorehdr.header.e_machine).image_distance(info)
+    except (FormatError, UnsupportedError):
         return [loads]
     direct = through_distance(
         memory, distance, byte_order=loads.byte_order, word_size=loads.word_size

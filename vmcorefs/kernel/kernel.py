@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from contextlib import suppress
 from threading import RLock
-from typing import Final
 
-from vmcorefs.core.elf.elf import EM_AARCH64, EM_RISCV, EM_X86_64
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
 from vmcorefs.core.elf.machines import long_bits
 from vmcorefs.core.elf.notes import ByteOrder
@@ -22,10 +20,11 @@ from vmcorefs.core.structures.printk import names_log, read_log
 from vmcorefs.core.structures.types.btf import Struct, read_structs
 from vmcorefs.core.structures.version import read_banner
 from vmcorefs.errors import FaultError, FormatError, UnsupportedError, VmcorefsError
+from vmcorefs.kernel.arch.known import locate_page_tables
 from vmcorefs.kernel.direct_map import find_direct_map
 from vmcorefs.kernel.maps import KernelMap, read_kernel_map
 from vmcorefs.kernel.once import once
-from vmcorefs.kernel.page_tables import find_page_tables, locate_page_tables
+from vmcorefs.kernel.page_tables import find_page_tables
 from vmcorefs.kernel.pages import KernelPages, find_kernel_pages
 from vmcorefs.kernel.symbols import Symbols, find_btf, find_symbols
 from vmcorefs.kernel.tasks import KernelTasks, find_tasks
@@ -33,21 +32,6 @@ from vmcorefs.kernel.virtual import read_through, through_distance, through_load
 from vmcorefs.reader import Reader
 
 _ADDRESSES = 1 << 64
-
-# a key that only this architecture's arch_crash_save_vmcoreinfo writes
-_TELLING: Final = {
-    "NUMBER(kimage_voffset)": EM_AARCH64,
-    "NUMBER(va_kernel_pa_offset)": EM_RISCV,
-    "NUMBER(phys_base)": EM_X86_64,
-}
-
-
-def machine_of(vmcoreinfo: Vmcoreinfo) -> int | None:
-    """The architecture that wrote VMCOREINFO, as ``e_machine``; None if it is not a known one.
-
-    See arch/*/kernel/vmcore_info*.c.
-    """
-    return next((m for key, m in _TELLING.items() if key in vmcoreinfo.values), None)
 
 
 class Kernel:

@@ -7,29 +7,22 @@ one page after it, lacks most entries.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final
-
 import numpy as np
 
-from vmcorefs.core.elf.elf import EM_AARCH64, EM_RISCV, EM_X86_64
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
-from vmcorefs.core.paging.formats import PageTableFormat, arm64, riscv64, x86_64
+from vmcorefs.core.paging.formats import PageTableFormat
 from vmcorefs.core.paging.lookup import translate_pages
 from vmcorefs.core.paging.mappings import Mappings, UInt64Array
 from vmcorefs.core.paging.walk import Limits, ReadTables, walk
 from vmcorefs.core.space.columns import BoolArray
 from vmcorefs.core.space.extents import Extents, Kind
 from vmcorefs.core.space.ranges import Int64Array
-from vmcorefs.errors import FaultError, UnsupportedError
+from vmcorefs.errors import FaultError
+from vmcorefs.kernel.arch.known import locate_page_tables
 from vmcorefs.kernel.lru_cache import LruCache
 from vmcorefs.reader import Reader
 
-START_KERNEL_MAP = 0xFFFFFFFF80000000
-"""__START_KERNEL_map of x86-64 (arch/x86/include/asm/page_64_types.h)."""
-
-_ADDRESSES = 1 << 64
 _KEPT_TABLES = 256  # of 4 KiB; those near the root are used again and again
 
 
@@ -64,58 +57,6 @@ def find_page_tables(
         held = int(memory.table.only(Kind.DATA).size.sum())
         limits = Limits(tables=min(Limits().tables, max(held // fmt.table_size // 8, 1 << 10)))
     return walk(fmt, root, table_reader(memory, fmt, byte_order), limits=limits)
-
-
-def locate_page_tables(machine: int, vmcoreinfo: Vmcoreinfo) -> tuple[PageTableFormat, int]:
-    """Find the place and the format of the kernel's page tables from VMCOREINFO alone.
-
-    Returns:
-        The format and the physical address of the root.
-
-    Raises:
-        FormatError: if VMCOREINFO lacks a key, or one of them cannot be true.
-        UnsupportedError: if the machine or its format is none of those that can be walked.
-    """
-    locate = _MACHINES.get(machine)
-    if locate is None:
-        raise UnsupportedError(
-            f"machine {machine}: cannot walk its page tables, only x86-64's, arm64's and riscv64's"
-        )
-    return locate(vmcoreinfo)
-
-
-def _locate_x86_64(vmcoreinfo: Vmcoreinfo) -> tuple[PageTableFormat, int]:
-    # arch/x86/kernel/vmcore_info_64.c; the keys came with 4.17 and 5.1, with what they describe
-    levels = 5 if vmcoreinfo.number("pgtable_l5_enabled", default=0) else 4
-    fmt = x86_64(levels=levels, sme_mask=vmcoreinfo.number("sme_mask", default=0) % _ADDRESSES)
-    offset = vmcoreinfo.number("phys_base") - START_KERNEL_MAP
-    return fmt, (vmcoreinfo.symbol("swapper_pg_dir") + offset) % _ADDRESSES
-
-
-def _locate_arm64(vmcoreinfo: Vmcoreinfo) -> tuple[PageTableFormat, int]:
-    # arch/arm64/kernel/vmcore_info.c
-    va_bits = vmcoreinfo.number("VA_BITS")
-    page_size = vmcoreinfo.page_size
-    if page_size != 1 << 16:
-        # a kernel for 52 bits uses fewer on an older CPU, and drops a level; only with 64 KiB pages
-        # the root stays as it is (TTBR1_BADDR_4852_OFFSET)
-        va_bits = 64 - vmcoreinfo.number("TCR_EL1_T1SZ", default=64 - va_bits)
-    root = vmcoreinfo.symbol("swapper_pg_dir") - vmcoreinfo.number("kimage_voffset")
-    return arm64(page_size=page_size, va_bits=va_bits), root % _ADDRESSES
-
-
-def _locate_riscv64(vmcoreinfo: Vmcoreinfo) -> tuple[PageTableFormat, int]:
-    # arch/riscv/kernel/vmcore_info.c; VA_BITS follows from satp's mode
-    fmt = riscv64(va_bits=vmcoreinfo.number("VA_BITS"))
-    offset = vmcoreinfo.number("va_kernel_pa_offset")
-    return fmt, (vmcoreinfo.symbol("swapper_pg_dir") - offset) % _ADDRESSES
-
-
-_MACHINES: Final[dict[int, Callable[[Vmcoreinfo], tuple[PageTableFormat, int]]]] = {
-    EM_X86_64: _locate_x86_64,
-    EM_AARCH64: _locate_arm64,
-    EM_RISCV: _locate_riscv64,
-}
 
 
 def table_reader(memory: Reader, fmt: PageTableFormat, byte_order: ByteOrder = "<") -> ReadTables:

@@ -20,8 +20,9 @@ from vmcorefs.core.pages.page_kinds import Structs, read_structs, spread
 from vmcorefs.core.pages.struct_page import StructPage, read_struct_page
 from vmcorefs.core.space.ranges import Int64Array, distinct
 from vmcorefs.errors import FaultError, FormatError, UnsupportedError
+from vmcorefs.kernel.arch.known import locate_page_tables
 from vmcorefs.kernel.lru_cache import LruCache
-from vmcorefs.kernel.page_tables import TableLookup, locate_page_tables
+from vmcorefs.kernel.page_tables import TableLookup
 from vmcorefs.kernel.virtual import LoadLookup, Translation, read_into, read_through
 
 if TYPE_CHECKING:

@@ -18,7 +18,7 @@ from vmcorefs.core.space.ranges import total_size
 from vmcorefs.core.space.units import counted, format_size
 from vmcorefs.errors import FaultError, SourceIOError
 from vmcorefs.image import MemoryImage
-from vmcorefs.kernel.page_tables import locate_page_tables
+from vmcorefs.kernel.arch.known import locate_page_tables
 from vmcorefs.reports.triage.describe import describe_triage, format_triage
 from vmcorefs.sources.unreadable import read_up_to
 from vmcorefs.system.terminal import printable

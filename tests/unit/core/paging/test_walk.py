@@ -14,7 +14,8 @@ from vmcorefs.core.paging.walk import Limits, walk
 from vmcorefs.core.space.extents import Kind, make_extents, merge
 from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.errors import FormatError, UnsupportedError
-from vmcorefs.kernel.page_tables import locate_page_tables, table_reader
+from vmcorefs.kernel.arch.known import locate_page_tables
+from vmcorefs.kernel.page_tables import table_reader
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource
 

@@ -11,7 +11,7 @@ from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
 from vmcorefs.core.space.extents import Kind, make_extents
 from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.discovery.search.root import MAX_TRIES, find_deltas, maps_itself
-from vmcorefs.kernel.page_tables import locate_page_tables
+from vmcorefs.kernel.arch.known import locate_page_tables
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource
 

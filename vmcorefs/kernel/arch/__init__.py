@@ -1,0 +1,1 @@
+"""What differs from one architecture to the next about a kernel: a module each."""
