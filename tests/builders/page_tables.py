@@ -37,6 +37,9 @@ class Machine:
         paddr_bits: Of physical addresses.
         leaf: ``leaf(paddr, access, is_page)``: an entry that maps memory.
         table: ``table(paddr)``: an entry that names a table, and denies nothing.
+        order: The byte order of its entries, as ``struct`` has it.
+        bottom: The lowest kernel address, unsigned, where the highest one is not the last of all.
+        always: Access that no entry can deny.
     """
 
     name: str
@@ -48,11 +51,26 @@ class Machine:
     paddr_bits: int
     leaf: Callable[[int, int, bool], int]
     table: Callable[[int], int]
+    order: str = "<"
+    bottom: int | None = None
+    always: int = 0
 
     @property
     def start(self) -> int:
         """The lowest kernel address, unsigned."""
+        if self.bottom is not None:
+            return self.bottom
         return TOP - (self.entries[0] - self.first) * self.spans[0]
+
+    @property
+    def end(self) -> int:
+        """Behind the highest kernel address."""
+        return self.start + (self.entries[0] - self.first) * self.spans[0]
+
+    @property
+    def table_size(self) -> int:
+        """Bytes that hold a table of any level."""
+        return max(self.page, 8 * max(self.entries))
 
 
 def _x86_leaf(paddr: int, access: int, is_page: bool) -> int:
@@ -131,6 +149,24 @@ def riscv(va_bits: int) -> Machine:
     )  # fmt: skip
 
 
+def _radix_leaf(paddr: int, access: int, _is_page: bool) -> int:
+    entry = 0xC000_0000_0000_0000 | paddr | 0x184  # present, leaf; referenced, changed, readable
+    entry |= 0x2 if access & W else 0
+    entry |= 0x1 if access & X else 0
+    return entry | (0 if access & U else 0x8)
+
+
+def radix(page_kib: int) -> Machine:
+    """ppc64's radix tree of 52 bits, in the third quadrant; NLS, the low bits, is not looked at."""
+    page = page_kib * 1024
+    return Machine(
+        f"radix-{page_kib}K", page, (1 << 39, 1 << 30, 2 << 20, page),
+        (8192, 512, 512, (2 << 20) // page), 0, (page, 2 << 20, 1 << 30), 56,
+        _radix_leaf, lambda paddr: 0x8000_0000_0000_0000 | paddr | 9,
+        order=">", bottom=0xC000_0000_0000_0000, always=G,
+    )  # fmt: skip
+
+
 @dataclass
 class Tables:
     """Tables in a memory that begins at ``base``, and a list of what was mapped."""
@@ -146,17 +182,21 @@ class Tables:
 
     def allocate(self) -> int:
         """An empty table's physical address."""
-        self.memory += bytes(self.machine.page)
-        return self.base + len(self.memory) - self.machine.page
+        self.memory += bytes(self.machine.table_size)
+        return self.base + len(self.memory) - self.machine.table_size
 
     def get(self, table: int, index: int) -> int:
         """An entry."""
-        value: int = struct.unpack_from("<Q", self.memory, table - self.base + 8 * index)[0]
+        value: int = struct.unpack_from(
+            f"{self.machine.order}Q", self.memory, table - self.base + 8 * index
+        )[0]
         return value
 
     def put(self, table: int, index: int, entry: int) -> None:
         """Write an entry."""
-        struct.pack_into("<Q", self.memory, table - self.base + 8 * index, entry)
+        struct.pack_into(
+            f"{self.machine.order}Q", self.memory, table - self.base + 8 * index, entry
+        )
 
     def index(self, level: int, vaddr: int) -> int:
         """Which entry of a table of ``level`` is for ``vaddr``."""
@@ -185,24 +225,23 @@ class Tables:
         level = self.machine.spans.index(size)
         entry = self.machine.leaf(paddr, access, level == len(self.machine.spans) - 1)
         self.put(self.descend(vaddr, level), self.index(level, vaddr), entry)
-        self.mapped.append((vaddr, paddr, size, access))
+        self.mapped.append((vaddr, paddr, size, access | self.machine.always))
 
     def runs(self) -> list[Row]:
         """What was mapped, in maximal runs in order of vaddr."""
         return join(self.mapped)
 
     def read_tables(
-        self, paddrs: npt.NDArray[np.int64]
+        self, paddrs: npt.NDArray[np.int64], count: int
     ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
         """As ``paging.walk`` wants it."""
-        page = self.machine.page
-        found = np.zeros((len(paddrs), page // 8), dtype=np.uint64)
+        found = np.zeros((len(paddrs), count), dtype=np.uint64)
         held = np.zeros(len(paddrs), dtype=bool)
         for row, paddr in enumerate(paddrs.tolist()):
             start = paddr - self.base
-            if 0 <= start <= len(self.memory) - page:
+            if 0 <= start <= len(self.memory) - 8 * count:
                 held[row] = True
-                found[row] = struct.unpack_from(f"<{page // 8}Q", self.memory, start)
+                found[row] = struct.unpack_from(f"{self.machine.order}{count}Q", self.memory, start)
         return found, held
 
 
@@ -223,4 +262,5 @@ MACHINES = (
     arm(4, 39), arm(4, 48), arm(4, 52), arm(16, 36), arm(16, 47), arm(16, 48), arm(16, 52),
     arm(64, 42), arm(64, 48), arm(64, 52),
     riscv(39), riscv(48), riscv(57),
+    radix(4), radix(64),
 )  # fmt: skip

@@ -40,7 +40,7 @@ def _unpack(data: bytes, family: list[Machine]) -> tuple[Machine, npt.NDArray[np
     if len(data) < 2:
         raise FormatError("no tables")
     machine = family[data[0] % len(family)]
-    tables = np.zeros((data[1] % (TABLES + 1), machine.page // 8), dtype=np.uint64)
+    tables = np.zeros((data[1] % (TABLES + 1), machine.table_size // 8), dtype=np.uint64)
     whole = len(data) - (len(data) - 2) % _ENTRY.size
     for table, _, index, value in _ENTRY.iter_unpack(data[2:whole]):
         if len(tables):
@@ -54,12 +54,12 @@ def _walk(family: list[Machine]) -> Check:
         machine, tables = _unpack(data, family)
 
         def read_tables(
-            paddrs: npt.NDArray[np.int64],
+            paddrs: npt.NDArray[np.int64], count: int
         ) -> tuple[npt.NDArray[np.uint64], npt.NDArray[np.bool_]]:
-            number, rest = np.divmod(paddrs - BASE, machine.page)
+            number, rest = np.divmod(paddrs - BASE, machine.table_size)
             held = (rest == 0) & (number >= 0) & (number < len(tables))
-            found = np.zeros((len(paddrs), machine.page // 8), dtype=np.uint64)
-            found[held] = tables[number[held]]
+            found = np.zeros((len(paddrs), count), dtype=np.uint64)
+            found[held] = tables[number[held], :count]
             return found, held
 
         fmt = format_of(machine)

@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 from hypothesis import strategies as st
 
-from tests.builders.page_tables import MACHINES, TOP, Machine, Tables
+from tests.builders.page_tables import MACHINES, Machine, Tables
 from vmcorefs.core.space.extents import EMPTY, NO_SOURCE, Extents, Kind
 
 SPACE = 64
@@ -69,7 +69,7 @@ def mapped_tables(draw: st.DrawFn, kinds: st.SearchStrategy[Machine] = machines)
     machine = draw(kinds)
     tables = Tables(machine)
     largest = max(machine.sizes)
-    room = (TOP - machine.start) // largest
+    room = (machine.end - machine.start) // largest
     areas = draw(st.lists(st.integers(0, room - 1), min_size=1, max_size=4, unique=True))
     for area in areas:
         size = draw(st.sampled_from(machine.sizes))

@@ -73,11 +73,11 @@ def test_random_tables_end_within_the_limits(
         tables.allocate()
     random = np.random.default_rng(seed)
     for table in range(count + 1):
-        at = tables.base + table * machine.page
-        for index in random.choice(machine.page // 8, 64, replace=False).tolist():
+        at = tables.base + table * machine.table_size
+        for index in random.choice(machine.table_size // 8, 64, replace=False).tolist():
             entry = int(random.integers(0, TOP, dtype=np.uint64))
             if random.random() < local:
-                target = tables.base + int(random.integers(0, count + 1)) * machine.page
+                target = tables.base + int(random.integers(0, count + 1)) * machine.table_size
                 entry = machine.table(target)
             tables.put(at, index, entry)
     limits = Limits(tables=500, runs=300, repeats=3)

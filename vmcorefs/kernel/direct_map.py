@@ -27,10 +27,10 @@ def find_direct_map(kernel: Kernel) -> DirectMap:
     Raises:
         FormatError, UnsupportedError: if its page tables cannot be walked.
     """
-    table = kernel.memory.table
+    table, architecture = kernel.memory.table, find_architecture(kernel.machine)
     return weigh(
         kernel.mappings,
-        image=kernel.image_distance,
+        image=None if architecture.image_in_direct_map else kernel.image_distance,
         memory=table.rows(table.kind != Kind.HOLE).ranges,
         told=tuple(_iter_told(kernel)),
         checks=(partial(_note_fits, kernel), partial(_sections_fit, kernel)),

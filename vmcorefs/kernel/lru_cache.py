@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
 
+Key = TypeVar("Key", bound=Hashable)
 Value = TypeVar("Value")
 
 
-class LruCache(Generic[Value]):
-    """Values by number: the ``size`` that were used last.
+class LruCache(Generic[Key, Value]):
+    """Values by key: the ``size`` that were used last.
 
     Several threads may use it; occasionally two of them make the same value.
     """
@@ -19,9 +20,9 @@ class LruCache(Generic[Value]):
     def __init__(self, size: int) -> None:
         self._size = size
         self._lock = threading.Lock()
-        self._values: OrderedDict[int, Value] = OrderedDict()
+        self._values: OrderedDict[Key, Value] = OrderedDict()
 
-    def get(self, key: int, make: Callable[[int], Value]) -> Value:
+    def get(self, key: Key, make: Callable[[Key], Value]) -> Value:
         """The cached value for ``key``, or else the result of ``make(key)``."""
         with self._lock:
             if key in self._values:

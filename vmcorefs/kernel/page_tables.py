@@ -55,18 +55,18 @@ def find_page_tables(
     fmt, root = locate_page_tables(machine, vmcoreinfo)
     if limits is None:
         held = int(memory.table.only(Kind.DATA).size.sum())
-        limits = Limits(tables=min(Limits().tables, max(held // fmt.table_size // 8, 1 << 10)))
+        limits = Limits(tables=min(Limits().tables, max((held >> fmt.page_shift) // 8, 1 << 10)))
     return walk(fmt, root, table_reader(memory, fmt, byte_order), limits=limits)
 
 
 def table_reader(memory: Reader, fmt: PageTableFormat, byte_order: ByteOrder = "<") -> ReadTables:
     """Return a ``read_tables`` for ``walk`` that reads tables of ``fmt`` through ``memory``."""
-    dtype = np.dtype(f"{byte_order}u8")
+    dtype = np.dtype(">u8" if fmt.big_endian else f"{byte_order}u8")
     # what is not RAM (HOLE) may read as zeros, but cannot contain tables
     held = memory.table.only(Kind.DATA, Kind.ZERO)
 
-    def read_tables(paddrs: Int64Array) -> tuple[UInt64Array, BoolArray]:
-        raw = np.zeros((len(paddrs), fmt.entries), dtype=dtype)
+    def read_tables(paddrs: Int64Array, count: int) -> tuple[UInt64Array, BoolArray]:
+        raw = np.zeros((len(paddrs), count), dtype=dtype)
         readable = _are_held(held, paddrs)
         for row in np.flatnonzero(readable).tolist():
             try:
@@ -87,7 +87,9 @@ class TableLookup:
         self._fmt = fmt
         self._root = root
         self._read_from_memory = table_reader(memory, fmt, byte_order)
-        self._recent: LruCache[tuple[UInt64Array, BoolArray]] = LruCache(_KEPT_TABLES)
+        self._recent: LruCache[tuple[int, int], tuple[UInt64Array, BoolArray]] = LruCache(
+            _KEPT_TABLES
+        )
 
     @property
     def page_size(self) -> int:
@@ -98,15 +100,16 @@ class TableLookup:
         """The physical address that each virtual address maps to, int64; -1 where unmapped."""
         return translate_pages(self._fmt, self._root, vaddrs.astype(np.int64), self._read_tables)
 
-    def _read_tables(self, paddrs: Int64Array) -> tuple[UInt64Array, BoolArray]:
-        found = [self._recent.get(paddr, self._read_table) for paddr in paddrs.tolist()]
+    def _read_tables(self, paddrs: Int64Array, count: int) -> tuple[UInt64Array, BoolArray]:
+        found = [self._recent.get((paddr, count), self._read_table) for paddr in paddrs.tolist()]
         if len(found) == 1:
             return found[0]
         entries, readable = zip(*found, strict=True)
         return np.concatenate(entries), np.concatenate(readable)
 
-    def _read_table(self, paddr: int) -> tuple[UInt64Array, BoolArray]:
-        return self._read_from_memory(np.array([paddr], dtype=np.int64))
+    def _read_table(self, key: tuple[int, int]) -> tuple[UInt64Array, BoolArray]:
+        paddr, count = key
+        return self._read_from_memory(np.array([paddr], dtype=np.int64), count)
 
 
 def _are_held(table: Extents, paddrs: Int64Array) -> BoolArray:

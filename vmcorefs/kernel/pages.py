@@ -89,8 +89,8 @@ class KernelPages:
         self.layout = layout
         self._read_into = read
         self._buffers = threading.local()
-        self._blocks: LruCache[KindArray] = LruCache(_KEPT_BLOCKS)
-        self._spans: LruCache[tuple[int, int]] = LruCache(_KEPT_SPANS)
+        self._blocks: LruCache[int, KindArray] = LruCache(_KEPT_BLOCKS)
+        self._spans: LruCache[int, tuple[int, int]] = LruCache(_KEPT_SPANS)
 
     @property
     def unknown(self) -> tuple[str, ...]:

@@ -44,7 +44,7 @@ class DirectMap(msgspec.Struct, frozen=True):
 def weigh(
     mappings: Mappings,
     *,
-    image: int,
+    image: int | None,
     memory: Ranges,
     told: Sequence[Told] = (),
     checks: Sequence[Check] = (),
@@ -57,7 +57,8 @@ def weigh(
 
     Args:
         mappings: The kernel's.
-        image: How far its image is above physical addresses, modulo 2**64.
+        image: How far its image is above physical addresses, modulo 2**64; None if it is in the
+            direct map.
         memory: What is known to be memory, a normal set.
         told: What the kernel itself says.
         checks: What else can be asked about a distance.
@@ -100,7 +101,7 @@ def _propose(
     return found
 
 
-def _count(mappings: Mappings, image: int, memory: Ranges) -> dict[int, int]:
+def _count(mappings: Mappings, image: int | None, memory: Ranges) -> dict[int, int]:
     """Bytes of memory that are mapped at each distance but the image's, if there are any."""
     if not len(memory) or not len(mappings):
         return {}
@@ -115,7 +116,9 @@ def _count(mappings: Mappings, image: int, memory: Ranges) -> dict[int, int]:
     distance, run = np.unique(mappings.vaddr - mappings.paddr, return_inverse=True)
     shown = np.zeros(len(distance), dtype=np.int64)
     np.add.at(shown, run, below(mappings.paddr + mappings.size) - below(mappings.paddr))
-    kept = (shown > 0) & (distance.view(np.uint64) != np.uint64(image % _ADDRESSES))
+    kept = shown > 0
+    if image is not None:
+        kept &= distance.view(np.uint64) != np.uint64(image % _ADDRESSES)
     return dict(zip(distance[kept].view(np.uint64).tolist(), shown[kept].tolist(), strict=True))
 
 

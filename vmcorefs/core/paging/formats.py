@@ -1,4 +1,4 @@
-"""How x86-64, arm64 and riscv64 encode their page tables, as data for ``core.paging.walk``.
+"""How architectures encode their page tables, as data for ``core.paging.walk``.
 
 What counts is what the CPU does with an entry, not the kernel's ``pte_present``: entries that the
 kernel keeps with the valid bit clear (PROT_NONE, swap, ``set_memory_np``) map nothing.
@@ -41,20 +41,24 @@ class PageTableFormat(msgspec.Struct, frozen=True):
 
     Attributes:
         name: For messages, such as ``x86-64, 5 levels``.
-        page_shift: log2 of the page size, which is also the size of a table.
-        level_bits: Bits of the virtual address that index each level, root first. The root may be
-            narrower than the others: it is then the start of its page.
+        page_shift: log2 of the page size.
+        level_bits: Bits of the virtual address that index each level, root first.
         address: The parts of an entry's output address: ``(mask, shift to the left)`` each.
         leaf_mask: Distinguishes, above the last level, an entry that maps memory from one that
             names a table.
         leaf_value: True if a leaf has any bit of ``leaf_mask`` set, False if it has none set.
         page_mask: An entry of the last level must have a bit of this set.
+        valid: The bit that every entry in use has: bit 0 (``_PAGE_PRESENT``, ``PTE_VALID`` in
+            asm/pgtable*.h of x86, arm64 and riscv), if nothing else is said.
+        table_address: As ``address``, in an entry that names a table, where that differs.
         large_shifts: log2 of the sizes that a leaf above the last level may have.
         large_ignored: Bits of ``address`` that mean something else in such a leaf.
         reserved: ``(mask, value)``: a leaf with these bits is invalid; ``None`` if there are none.
         leaf_rules: What a leaf denies; it allows everything else.
         table_rules: What an entry that names a table denies to everything below it.
-        upper_half_only: The root has no entries for the lower half, as in arm64's TTBR1.
+        base: What the root's first entry maps, as a negative address, where the root is the
+            kernel's alone, as arm64's TTBR1; None if its upper half is the kernel's.
+        big_endian: Its entries are so even where the kernel is not, as Power ISA's radix trees.
         napot: riscv's Svnapot: a 64 KiB page is sixteen equal entries of the last level.
     """
 
@@ -70,18 +74,11 @@ class PageTableFormat(msgspec.Struct, frozen=True):
     table_rules: tuple[Rule, ...] = ()
     large_ignored: int = 0
     reserved: tuple[int, int] | None = None
-    upper_half_only: bool = False
+    base: int | None = None
+    big_endian: bool = False
+    valid: int = 1
+    table_address: tuple[tuple[int, int], ...] | None = None
     napot: bool = False
-
-    @property
-    def table_size(self) -> int:
-        """Bytes in a table."""
-        return 1 << self.page_shift
-
-    @property
-    def entries(self) -> int:
-        """Entries in a table."""
-        return 1 << (self.page_shift - 3)
 
     @property
     def levels(self) -> int:
@@ -89,23 +86,22 @@ class PageTableFormat(msgspec.Struct, frozen=True):
         return len(self.level_bits)
 
     @property
-    def root_entries(self) -> int:
-        """Entries in the root."""
-        return 1 << self.level_bits[0]
+    def kernel_entry(self) -> int:
+        """The root's first entry for the kernel."""
+        return self.entries(0) // 2 if self.base is None else 0
 
     @property
-    def upper_half(self) -> int:
-        """The root's first entry for negative addresses, the kernel's."""
-        return 0 if self.upper_half_only else self.root_entries // 2
+    def kernel_start(self) -> int:
+        """What that entry maps, as a negative address."""
+        return -1 << (self.shift(0) + self.level_bits[0] - 1) if self.base is None else self.base
+
+    def entries(self, level: int) -> int:
+        """Entries in a table of ``level`` (0: root); each has eight bytes."""
+        return 1 << self.level_bits[level]
 
     def shift(self, level: int) -> int:
         """log2 of the bytes that one entry of ``level`` (0: root) spans."""
         return self.page_shift + sum(self.level_bits[level + 1 :])
-
-
-VALID = 1
-"""The bit that every entry in use has: ``_PAGE_PRESENT``, ``PTE_VALID``, ``_PAGE_PRESENT``
-(arch/x86, arm64, riscv: asm/pgtable*.h); bit 0 on all three."""
 
 
 def _bits(high: int, low: int) -> int:
@@ -138,7 +134,7 @@ def x86_64(*, levels: int, sme_mask: int = 0) -> PageTableFormat:
         address=((_bits(51, 12) & ~sme_mask, 0),),
         leaf_mask=1 << 7,  # _PAGE_PSE; in the last level it is _PAGE_PAT, but is not tested there
         leaf_value=True,
-        page_mask=VALID,
+        page_mask=1,  # _PAGE_PRESENT
         large_shifts=frozenset({21, 30}),
         large_ignored=1 << 12,  # _PAGE_PAT_LARGE
         leaf_rules=(*_X86_RULES, Rule(Access.GLOBAL, 1 << 8, 0)),
@@ -195,7 +191,7 @@ def arm64(*, page_size: int, va_bits: int) -> PageTableFormat:
             Rule(Access.USER, 1 << 61, 1 << 61),  # APTable
             Rule(Access.WRITABLE, 1 << 62, 1 << 62),
         ),
-        upper_half_only=True,
+        base=-1 << va_bits,
     )
 
 
@@ -228,4 +224,38 @@ def riscv64(*, va_bits: int) -> PageTableFormat:
             Rule(Access.GLOBAL, 1 << 5, 0),
         ),
         napot=True,
+    )
+
+
+def ppc64_radix(*, page_size: int) -> PageTableFormat:
+    """The format of ppc64's radix trees, in the kernel's quadrant of the effective addresses.
+
+    See Power ISA 3.0B, book III, 5.7.10, and arch/powerpc/include/asm/book3s/64/radix*.h. The sizes
+    of the tables stand in the entries too (NLS), but Linux has the same everywhere.
+
+    Args:
+        page_size: 4096 or 65536.
+    """
+    last = {1 << 12: 9, 1 << 16: 5}.get(page_size)
+    if last is None:
+        raise UnsupportedError(f"ppc64 pages of {page_size} bytes, expected 4 or 64 KiB")
+    leaf = 1 << 62  # _PAGE_PTE
+    return PageTableFormat(
+        name=f"ppc64 radix, {page_size >> 10} KiB pages",
+        page_shift=page_size.bit_length() - 1,
+        level_bits=(13, 9, 9, last),
+        address=((_bits(56, 12), 0),),
+        leaf_mask=leaf,
+        leaf_value=True,
+        page_mask=leaf,
+        large_shifts=frozenset({21, 30}),
+        leaf_rules=(
+            Rule(Access.WRITABLE, 1 << 1, 0),  # _PAGE_WRITE
+            Rule(Access.EXECUTABLE, 1 << 0, 0),  # _PAGE_EXEC
+            Rule(Access.USER, 1 << 3, 1 << 3),  # _PAGE_PRIVILEGED
+        ),
+        base=-1 << 62,  # 0xc000000000000000
+        big_endian=True,
+        valid=1 << 63,  # _PAGE_PRESENT
+        table_address=((_bits(59, 8), 0),),
     )

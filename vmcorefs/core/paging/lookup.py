@@ -10,8 +10,8 @@ from collections.abc import Callable
 
 import numpy as np
 
-from vmcorefs.core.paging.formats import VALID, PageTableFormat
-from vmcorefs.core.paging.walk import ReadTables, output_address
+from vmcorefs.core.paging.formats import PageTableFormat
+from vmcorefs.core.paging.walk import ReadTables, output_address, table_address
 from vmcorefs.core.space.ranges import Int64Array, distinct
 
 ReadEntry = Callable[[int], int]
@@ -41,14 +41,15 @@ def translate(fmt: PageTableFormat, root: int, vaddr: int, read_entry: ReadEntry
     table = root
     for level in range(fmt.levels):
         entry = read_entry(table + entry_offset(fmt, level, vaddr))
-        if not entry & VALID:
+        if not entry & fmt.valid:
             return None
-        table = int(output_address(fmt, np.array([entry], dtype=np.uint64))[0])
+        one = np.array([entry], dtype=np.uint64)
         shift, last = fmt.shift(level), level == fmt.levels - 1
         if last or bool(entry & fmt.leaf_mask) == fmt.leaf_value:
             size = 1 << shift
             sound = entry & fmt.page_mask if last else shift in fmt.large_shifts
-            return table & -size | vaddr & size - 1 if sound else None
+            return int(output_address(fmt, one)[0]) & -size | vaddr & size - 1 if sound else None
+        table = int(table_address(fmt, one)[0])
     return None
 
 
@@ -75,12 +76,12 @@ def translate_pages(
     table = np.full(len(rows), root, dtype=np.int64)
     for level in range(fmt.levels if len(rows) else 0):
         tables = distinct(table)
-        entries, readable = read_tables(tables)
+        entries, readable = read_tables(tables, fmt.entries(level))
         shift, last = fmt.shift(level), level == fmt.levels - 1
         which = np.searchsorted(tables, table)
         column = vaddrs[rows] >> shift & ((1 << fmt.level_bits[level]) - 1)
         entry = entries[which, column]
-        valid = ((entry & np.uint64(VALID)) != 0) & readable[which]
+        valid = ((entry & np.uint64(fmt.valid)) != 0) & readable[which]
         rows, entry = rows[valid], entry[valid]
         output = output_address(fmt, entry)
         leaf = ((entry & np.uint64(fmt.leaf_mask)) != 0) == fmt.leaf_value
@@ -91,7 +92,7 @@ def translate_pages(
             sound = leaf & (shift in fmt.large_shifts)
         size = 1 << shift
         paddrs[rows[sound]] = output[sound] & -size | vaddrs[rows[sound]] & (size - 1)
-        rows, table = rows[~leaf], output[~leaf]
+        rows, table = rows[~leaf], table_address(fmt, entry[~leaf])
         if not len(rows):
             break
     return paddrs
@@ -100,7 +101,8 @@ def translate_pages(
 def _canonical(fmt: PageTableFormat) -> tuple[int, tuple[int, ...]]:
     """How far to shift an address to get the bits above its index, and their allowed values.
 
-    x86-64 and riscv64 require copies of the index's highest bit, arm64's TTBR1 requires ones.
+    x86-64 and riscv64 require copies of the index's highest bit, arm64's TTBR1 requires ones, and
+    ppc64 has a quadrant's number there.
     """
     bits = fmt.shift(0) + fmt.level_bits[0]
-    return (bits, (-1,)) if fmt.upper_half_only else (bits - 1, (-1, 0))
+    return (bits - 1, (-1, 0)) if fmt.base is None else (bits, (fmt.base >> bits,))

@@ -15,7 +15,7 @@ from collections.abc import Callable
 import msgspec
 import numpy as np
 
-from vmcorefs.core.paging.formats import ALL_ACCESS, VALID, PageTableFormat, Rule
+from vmcorefs.core.paging.formats import ALL_ACCESS, PageTableFormat, Rule
 from vmcorefs.core.paging.mappings import (
     Aliases,
     Mappings,
@@ -31,14 +31,15 @@ from vmcorefs.errors import FormatError
 
 __all__ = ["Limits", "Mappings", "Problem", "ReadTables", "Reason", "walk"]
 
-ReadTables = Callable[[Int64Array], tuple[UInt64Array, BoolArray]]
-"""``read_tables(paddrs)``: the entries of the tables at these physical addresses, shape
-``(n, fmt.entries)``, and which tables could be read, shape ``(n,)``; the entries of the others are
-ignored. The addresses are aligned and not negative, in any order, and may repeat."""
+ReadTables = Callable[[Int64Array, int], tuple[UInt64Array, BoolArray]]
+"""``read_tables(paddrs, count)``: the ``count`` entries of each of the tables at these physical
+addresses, shape ``(n, count)``, and which tables could be read, shape ``(n,)``; the entries of the
+others are ignored. The addresses are not negative, in any order, and may repeat."""
 
 MAX_EXAMPLES = 3
 _CHUNK = 1 << 20  # bytes of tables handled at a time: the memory that the walk itself needs
 _NAPOT_SIZE = 1 << 16
+_ROOT_ALIGNMENT = 1 << 12
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -76,7 +77,7 @@ def walk(
         FormatError: if no table can be at ``root``.
         VmcorefsError: whatever ``read_tables`` raises.
     """
-    if not 0 <= root < 1 << 56 or root % fmt.table_size:
+    if not 0 <= root < 1 << 56 or root % _ROOT_ALIGNMENT:
         raise FormatError(f"no page table can be at {root:#x}: out of range or not aligned")
     walker = _Walker(fmt, read_tables, limits or Limits())
     visits = _Visits(
@@ -85,10 +86,10 @@ def walk(
         denied=np.zeros(1, dtype=np.uint8),
         path=np.empty((1, 0), dtype=np.int64),
     )
-    columns = slice(0 if whole else fmt.upper_half, fmt.root_entries)
+    first = 0 if whole else fmt.kernel_entry
     for level in range(fmt.levels):
-        visits = walker.step(level, visits, columns)
-        columns = slice(0, fmt.entries)
+        visits = walker.step(level, visits, first)
+        first = 0
     return walker.result(root)
 
 
@@ -143,24 +144,24 @@ class _Walker:
         self._aliases = [np.empty((0, 3), dtype=np.int64)]
         self._problems: dict[Reason, tuple[int, tuple[tuple[int, int], ...]]] = {}
 
-    def step(self, level: int, visits: _Visits, columns: slice) -> _Visits:
+    def step(self, level: int, visits: _Visits, first: int) -> _Visits:
         """Look at all tables of a level and return those that they name.
 
         Args:
             level: The level; 0 is the root.
             visits: Its tables.
-            columns: Which entries to look at.
+            first: The first entry of each to look at.
         """
         visits = self._set_repeats_aside(level, visits)
         visits = self._cut(visits, self.limits.tables - self._tables)
         named = [_no_visits(level + 1)]
         room = self.limits.tables
-        chunk = max(_CHUNK // self.fmt.table_size, 1)
+        chunk = max(_CHUNK // (8 * self.fmt.entries(level)), 1)
         for start in range(0, len(visits), chunk):
             if Reason.TOO_MANY_RUNS in self._problems:
                 break
             part = visits.rows(slice(start, start + chunk))
-            named.append(self._cut(self._look_at(level, part, columns), room))
+            named.append(self._cut(self._look_at(level, part, first), room))
             room -= len(named[-1])
         return _Visits.join(named)
 
@@ -207,37 +208,42 @@ class _Walker:
         self._note(Reason.TOO_MANY_TABLES, visits.vaddr[room:], visits.paddr[room:])
         return visits.rows(np.arange(room))  # a copy: a slice would keep the whole array alive
 
-    def _look_at(self, level: int, tables: _Visits, columns: slice) -> _Visits:
+    def _look_at(self, level: int, tables: _Visits, first: int) -> _Visits:
         """Record what these tables map, and return the tables that they name."""
-        values, readable = self._read_tables(tables.paddr)
+        fmt = self.fmt
+        values, readable = self._read_tables(tables.paddr, fmt.entries(level))
         self._tables += len(tables)
         self._note(Reason.UNREADABLE, tables.vaddr[~readable], tables.paddr[~readable])
-        values = values[:, columns]
-        row, column = np.nonzero(((values & VALID) != 0) & readable[:, None])
-        index = column + columns.start
-        if level == 0:  # the upper half is negative
-            index = np.where(index >= self.fmt.upper_half, index - self.fmt.root_entries, index)
+        values = values[:, first:]
+        row, column = np.nonzero(((values & np.uint64(fmt.valid)) != 0) & readable[:, None])
+        index = column + first
         entry = values[row, column]
-        vaddr = tables.vaddr[row] + (index << self.fmt.shift(level))
-        found = _Entries(entry, row, vaddr, output_address(self.fmt, entry))
-        if level == self.fmt.levels - 1:
+        vaddr = tables.vaddr[row] + (index << fmt.shift(level))
+        if level == 0:
+            kernel = fmt.kernel_start - (fmt.kernel_entry << fmt.shift(0))
+            vaddr = np.where(index >= fmt.kernel_entry, vaddr + kernel, vaddr)
+        found = _Entries(entry, row, vaddr, output_address(fmt, entry))
+        if level == fmt.levels - 1:
             self._keep_leaves(level, found, tables)
             return _no_visits(level + 1)
-        leaf = ((found.entry & self.fmt.leaf_mask) != 0) == self.fmt.leaf_value
+        leaf = ((found.entry & np.uint64(fmt.leaf_mask)) != 0) == fmt.leaf_value
         self._keep_leaves(level, found.rows(leaf), tables)
         return self._name_tables(found.rows(~leaf), tables)
 
     def _name_tables(self, found: _Entries, tables: _Visits) -> _Visits:
+        paddr = table_address(self.fmt, found.entry)
         path = np.concatenate((tables.path, tables.paddr[:, None]), axis=1)[found.row]
-        loop = (path == found.paddr[:, None]).any(axis=1)
-        self._note(Reason.LOOP, found.vaddr[loop], found.paddr[loop])
+        loop = (path == paddr[:, None]).any(axis=1)
+        self._note(Reason.LOOP, found.vaddr[loop], paddr[loop])
         denied = tables.denied[found.row] | _denied(found.entry, self.fmt.table_rules)
-        return _Visits(found.paddr, found.vaddr, denied, path).rows(~loop)
+        return _Visits(paddr, found.vaddr, denied, path).rows(~loop)
 
     def _keep_leaves(self, level: int, found: _Entries, tables: _Visits) -> None:
         fmt, size = self.fmt, 1 << self.fmt.shift(level)
         if level == fmt.levels - 1:
-            found = self._drop(Reason.RESERVED, found, (found.entry & fmt.page_mask) == 0)
+            found = self._drop(
+                Reason.RESERVED, found, (found.entry & np.uint64(fmt.page_mask)) == 0
+            )
         elif fmt.shift(level) not in fmt.large_shifts:
             found = self._drop(Reason.RESERVED, found, np.ones(len(found.row), dtype=bool))
         if fmt.reserved is not None:
@@ -278,9 +284,18 @@ class _Walker:
 
 
 def output_address(fmt: PageTableFormat, entry: UInt64Array) -> Int64Array:
-    """The address in each entry, of a table or of memory: shape ``(n,)``, int64."""
+    """The address of the memory that each entry maps: shape ``(n,)``, int64."""
+    return _address(fmt.address, entry)
+
+
+def table_address(fmt: PageTableFormat, entry: UInt64Array) -> Int64Array:
+    """The address of the table that each entry names: shape ``(n,)``, int64."""
+    return _address(fmt.table_address or fmt.address, entry)
+
+
+def _address(parts: tuple[tuple[int, int], ...], entry: UInt64Array) -> Int64Array:
     address = np.zeros(len(entry), dtype=np.uint64)
-    for mask, shift in fmt.address:
+    for mask, shift in parts:
         address |= (entry & np.uint64(mask)) << np.uint64(shift)
     return address.astype(np.int64)
 

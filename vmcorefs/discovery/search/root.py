@@ -12,9 +12,9 @@ from contextlib import suppress
 import numpy as np
 
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
-from vmcorefs.core.paging.formats import VALID, PageTableFormat
+from vmcorefs.core.paging.formats import PageTableFormat
 from vmcorefs.core.paging.lookup import entry_offset, translate
-from vmcorefs.core.paging.walk import output_address
+from vmcorefs.core.paging.walk import table_address
 from vmcorefs.core.space.placement import PCI_HOLE_END, USUAL_SPLITS
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.discovery.search.scan import GRID, iter_chunks
@@ -57,7 +57,7 @@ def maps_itself(file: Reader, fmt: PageTableFormat, root: int, vaddr: int, delta
     """
 
     def read_entry(paddr: int) -> int:
-        return int.from_bytes(file.pread(8, paddr - delta), "little")
+        return int.from_bytes(file.pread(8, paddr - delta), "big" if fmt.big_endian else "little")
 
     try:
         return translate(fmt, root, vaddr, read_entry) == root
@@ -84,10 +84,10 @@ def _search(file: Reader, fmt: PageTableFormat, root: int, vaddr: int) -> Iterat
     column = at % GRID // 8
     tries = 0
     for _, start, words in iter_chunks(file.sources, file.table):
-        entries = words.view(np.uint64)[:, column]
+        entries = words.view(">u8" if fmt.big_endian else "<u8")[:, column].astype(np.uint64)
         offset = start - skip + np.arange(len(entries), dtype=np.int64) * GRID - at // GRID * GRID
-        table = output_address(fmt, entries) + offset - root
-        fits = (entries & np.uint64(VALID) != 0) & (offset >= 0)
+        table = table_address(fmt, entries) + offset - root
+        fits = (entries & np.uint64(fmt.valid) != 0) & (offset >= 0)
         fits &= (table >= 0) & (table < size)
         for place in offset[fits].tolist():
             tries += 1

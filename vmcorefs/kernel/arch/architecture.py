@@ -37,6 +37,7 @@ class Architecture(msgspec.Struct, frozen=True):
         direct_map: What VMCOREINFO and the kernel's variables say of the direct map's distance.
         phys_base_key: What ``phys_base`` in a kdump file's sub header is on this architecture, as a
             key of ``NUMBER``; empty if it is the first address of RAM (makedumpfile: arch/*.c).
+        image_in_direct_map: The kernel's image has no mapping of its own.
     """
 
     machine: int
@@ -46,3 +47,4 @@ class Architecture(msgspec.Struct, frozen=True):
     page_tables: Callable[[Vmcoreinfo], tuple[PageTableFormat, int]]
     direct_map: Callable[[Vmcoreinfo, ReadPointer], Iterator[Told]]
     phys_base_key: str = ""
+    image_in_direct_map: bool = False

@@ -60,7 +60,7 @@ def test_nothing_is_mapped_where_an_entry_is_not_valid(level: int) -> None:
 
 @pytest.mark.parametrize("machine", MACHINES, ids=lambda machine: machine.name)
 def test_nothing_is_mapped_at_an_address_that_the_cpu_refuses(machine: Machine) -> None:
-    tables, vaddr = Tables(machine), TOP - machine.page
+    tables, vaddr = Tables(machine), machine.end - machine.page
     tables.map(vaddr, 0x7000_0000, machine.page, 1)
     unused = machine.spans[0] * machine.entries[0]  # the lowest bit that indexes no table
 

@@ -43,7 +43,7 @@ def test_a_page_of_every_size_at_both_ends(machine: Machine) -> None:
     for number, size in enumerate(machine.sizes):
         paddr = (1 << machine.paddr_bits) - (number + 1) * step
         tables.map(machine.start + number * step, paddr, size, W | G)
-    tables.map(TOP - machine.page, 0, machine.page, X | G)
+    tables.map(machine.end - machine.page, 0, machine.page, X | G)
     found = walk_tables(tables)
     assert rows(found) == tables.runs()
     assert found.problems == ()
