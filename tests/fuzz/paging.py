@@ -87,9 +87,9 @@ def _check(found: Mappings, limits: Limits) -> None:
 def _seeds(family: list[Machine]) -> tuple[list[bytes], list[bytes]]:
     valid, nasty = [], []
     for kind, machine in enumerate(family):
-        last = len(machine.spans) - 1
+        last, size = len(machine.spans) - 1, machine.table_size
         down = [
-            (level, 0 if level else machine.first, machine.table(BASE + (level + 1) * machine.page))
+            (level, 0 if level else machine.first, machine.table(BASE + (level + 1) * size))
             for level in range(last)
         ]
         pages = [(last, index, machine.leaf(index * machine.page, 15, True)) for index in range(3)]
@@ -98,11 +98,11 @@ def _seeds(family: list[Machine]) -> tuple[list[bytes], list[bytes]]:
         nasty += [
             pack(kind, [(table, ALL, (1 << 64) - 1) for table in range(TABLES)]),  # all ones
             pack(kind, [(0, ALL, itself)]),  # the root is all tables
-            pack(kind, [(table, ALL, machine.table(BASE + table * machine.page ^ machine.page))
+            pack(kind, [(table, ALL, machine.table(BASE + (table * size ^ size)))
                         for table in range(TABLES)]),
             pack(kind, [*down, (last, ALL, machine.leaf(0, 15, True))]),  # one page everywhere
             pack(kind, [*down, *pages], held=last),  # torn
-            pack(kind, [(0, ALL, machine.table((1 << machine.paddr_bits) - machine.page))]),
+            pack(kind, [(0, ALL, machine.table((1 << machine.paddr_bits) - size))]),
             pack(kind, [(0, ALL, machine.leaf(0, 15, False))]),  # huge pages of the root
         ]  # fmt: skip
     return valid, nasty
@@ -116,3 +116,4 @@ def _register(name: str, belongs: Callable[[str], bool]) -> None:
 _register("paging-x86-64", lambda name: name.startswith("x86-"))
 _register("paging-arm64", lambda name: name.startswith("arm-"))
 _register("paging-riscv64", lambda name: name.startswith("sv"))
+_register("paging-ppc64", lambda name: name.startswith("radix-"))

@@ -25,6 +25,7 @@ from tests.lab.snapshot import Capture, Snapshot, as_capture, load_snapshot, wri
 
 ATTEMPTS: Final = 3
 TIMEOUT: Final = 1200.0
+_MACHINES: Final = {"arm64": "aarch64", "ppc64el": "ppc64le"}  # whose name is to be given
 
 
 def make_capture(
@@ -133,8 +134,8 @@ def _describe(recipe: Recipe, backup: Backup | None) -> str:
     """Return the capture's description for vmcorefs."""
     pieces = memory_pieces(recipe.memory_size, recipe.arch)
     lines = ['map = "iomem"']
-    if recipe.arch == "arm64":
-        lines.append('machine = "aarch64"')
+    if recipe.arch in _MACHINES:
+        lines.append(f'machine = "{_MACHINES[recipe.arch]}"')
     for piece in pieces:
         lines += ["", "[[image]]", 'path = "ram"']
         if pieces != (Piece(0, 0, recipe.memory_size),):

@@ -34,6 +34,7 @@ _PACKAGES = {
     "kexec": "kexec-tools",
     "ldd": "libc-bin",
     "qemu-system-aarch64": "qemu-system-arm",
+    "qemu-system-ppc64": "qemu-system-ppc",
     "qemu-system-x86_64": "qemu-system-x86",
     "setpriv": "util-linux",
     "tar": "tar",

@@ -49,6 +49,8 @@ _SOURCES: Final[dict[str, dict[tuple[Role, Arch], _Source]]] = {
         ("newer", "amd64"): _Source("linux-image-6.12-cloud-amd64"),
         ("newer", "arm64"): _Source("linux-image-6.12-cloud-arm64"),
         ("newer-16k", "arm64"): _Source("linux-image-6.12-arm64-16k"),
+        # bookworm's own is older than radix page tables' VMCOREINFO, and has no CONFIG_KALLSYMS_ALL
+        ("newer", "ppc64el"): _Source("linux-image-powerpc64le", "trixie"),
     },
     "trixie": {
         ("stable", "amd64"): _Source("linux-image-cloud-amd64"),
@@ -57,6 +59,7 @@ _SOURCES: Final[dict[str, dict[tuple[Role, Arch], _Source]]] = {
         ("newer", "amd64"): _Source("linux-image-cloud-amd64", "trixie-backports"),
         ("newer", "arm64"): _Source("linux-image-cloud-arm64", "trixie-backports"),
         ("newer-16k", "arm64"): _Source("linux-image-arm64-16k", "trixie-backports"),
+        ("newer", "ppc64el"): _Source("linux-image-powerpc64le", "trixie"),
     },
 }
 _KEEP_VERSIONS = 2
@@ -99,7 +102,7 @@ class Kernel:
     @property
     def vmlinuz(self) -> Path:
         """The bootable image."""
-        return self._file("vmlinuz")
+        return self._file("vmlinux" if self.arch == "ppc64el" else "vmlinuz")
 
     @property
     def config(self) -> frozenset[str]:
@@ -141,9 +144,14 @@ def kernel(role: Role, arch: Arch = NATIVE) -> Kernel:
     with locked("kernels"):
         found = _newest(role, arch)
         if not found.root.exists():
-            with building(found.root) as root:
-                for package in _parts(found):
-                    unpack(_download(package, found, root), root)
+            try:
+                _unpack(found)
+            except LabError as error:
+                # an archive's list may name a version that has left its pool
+                found = _newest(role, arch, below=found)
+                LOG.warning("%s; taking %s", error, found.name)
+                if not found.root.exists():
+                    _unpack(found)
             _keep_newest(found.root.parent, arch)
         return found
 
@@ -168,10 +176,18 @@ def debug_vmlinux(role: Role, arch: Arch = NATIVE) -> Path:
     return vmlinux
 
 
-def _newest(role: Role, arch: Arch) -> Kernel:
+def _unpack(found: Kernel) -> None:
+    with building(found.root) as root:
+        for package in _parts(found):
+            unpack(_download(package, found, root), root)
+
+
+def _newest(role: Role, arch: Arch, *, below: Kernel | None = None) -> Kernel:
     debian = _debian_release()
     source = _source(debian, role, arch)
     try:
+        if below is not None:
+            return _before(below, source.suite)
         return _offered(debian, source, role, arch)
     except LabError as error:
         cached = _by_age(cache_root() / "kernels" / f"{debian}-{role}", arch)
@@ -206,11 +222,34 @@ def _offered(debian: str, source: _Source, role: Role, arch: Arch) -> Kernel:
     image = re.search(r"Depends: (linux-image-[0-9]\S+)", depends)
     if image is None:
         raise LabError(f"{source.metapackage}: depends on no image here, but: {depends.split()}")
-    shown = show("show", image[1], arch, "--no-all-versions", suite=source.suite)
+    return Kernel(debian, role, image[1], _version(image[1], arch, source.suite), arch)
+
+
+def _before(found: Kernel, suite: str | None) -> Kernel:
+    """Return the kernel of the same flavour that apt lists just before this one."""
+    flavour = re.sub(r"^linux-image-[0-9.]+(?:-[0-9]+|\+deb[0-9]+)?", "", found.package)
+    pattern = rf"^linux-image-[0-9][^ ]*{re.escape(flavour)}$"
+    listed = show("search", pattern, found.arch, "--names-only", suite=suite)
+    names = re.findall(r"^(linux-image-[0-9]\S+) - ", listed, re.MULTILINE)
+    names = [
+        name for name in sorted(names, key=_numbers) if _numbers(name) < _numbers(found.package)
+    ]
+    if not names:
+        raise LabError(f"{found.package}: no earlier one is listed")
+    version = _version(names[-1], found.arch, suite)
+    return Kernel(found.debian, found.role, names[-1], version, found.arch)
+
+
+def _numbers(package: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", package)]
+
+
+def _version(package: str, arch: Arch, suite: str | None) -> str:
+    shown = show("show", package, arch, "--no-all-versions", suite=suite)
     version = re.search(r"^Version: (\S+)$", shown, re.MULTILINE)
     if version is None:
-        raise LabError(f"apt-cache show {image[1]}: no version; try apt-get update")
-    return Kernel(debian, role, image[1], version[1], arch)
+        raise LabError(f"apt-cache show {package}: no version; try apt-get update")
+    return version[1]
 
 
 def _parts(found: Kernel) -> list[str]:
@@ -243,7 +282,8 @@ def _unpack_vmlinux(deb: Path, vmlinux: Path) -> None:
 
 def _by_age(directory: Path, arch: Arch) -> list[Path]:
     """Return the finished directories of an architecture in ``directory``, the newest first."""
-    finished = [entry for entry in directory.glob(f"linux-image-*-{arch}*_*") if entry.is_dir()]
+    name = {"ppc64el": "powerpc64le"}.get(arch, arch)
+    finished = [entry for entry in directory.glob(f"linux-image-*-{name}*_*") if entry.is_dir()]
     return sorted(finished, key=lambda entry: entry.stat().st_mtime, reverse=True)
 
 

@@ -14,12 +14,13 @@ from typing import Final, Literal
 
 from tests.lab.host import LOG, LabError, building, cache_root, locked, program, run
 
-Arch = Literal["amd64", "arm64"]
+Arch = Literal["amd64", "arm64", "ppc64el"]
 """An architecture in Debian's words."""
 
 NATIVE: Final[Arch] = "amd64"
 
 _LIST_SECONDS: Final = 24 * 3600
+_BUSYBOX_SUITES: Final[dict[Arch, str]] = {"ppc64el": "trixie"}  # as its kernels
 _SOURCE: Final = (
     "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
     " http://deb.debian.org/debian {suite} main\n"
@@ -87,7 +88,8 @@ def busybox(arch: Arch) -> Path:
         with locked("packages"):
             if not directory.exists():
                 with building(directory) as root:
-                    unpack(download("busybox-static", arch, root), root)
+                    suite = _BUSYBOX_SUITES.get(arch)
+                    unpack(download("busybox-static", arch, root, suite=suite), root)
         found = next(directory.glob("**/bin/busybox"))
     if b"/ld-linux" in found.read_bytes()[:4096]:
         raise LabError(f"{found}: dynamically linked; install Debian's busybox-static")

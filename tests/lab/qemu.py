@@ -1,4 +1,7 @@
-"""A machine under QEMU's software emulation, whose memory is a file: a PC (q35) or arm64's virt."""
+"""A machine under QEMU's software emulation, whose memory is a file.
+
+It is a PC (q35), arm64's virt or a pSeries.
+"""
 
 from __future__ import annotations
 
@@ -28,6 +31,7 @@ _MODELS: Final[dict[Arch, tuple[str, str, str]]] = {
     "amd64": ("qemu-system-x86_64", "q35", "max"),
     # pointer authentication as Arm specifies it takes most of the time in emulation
     "arm64": ("qemu-system-aarch64", "virt,gic-version=3", "max,pauth-impdef=on"),
+    "ppc64el": ("qemu-system-ppc64", "pseries", "power9"),  # radix page tables
 }
 _DISK_SLACK: Final = 128 * MIB  # a vmcore has the kernel's text and data twice
 _VMCORE_DISK: Final = (
@@ -45,7 +49,7 @@ class Machine:
 
     Args:
         arch: its architecture.
-        kernel: a bzImage, or arm64's Image.
+        kernel: a bzImage, arm64's Image, or an ELF file.
         initrd: its initramfs.
         append: its command line.
         memory: in bytes.
@@ -92,7 +96,7 @@ def memory_pieces(memory: int, arch: Arch = NATIVE) -> tuple[Piece, ...]:
     """Say how a machine with so many bytes of memory keeps them in its file."""
     if arch == "arm64":
         return (Piece(_VIRT_RAM, 0, memory),)
-    if memory < _SPLIT_FROM:
+    if arch != "amd64" or memory < _SPLIT_FROM:
         return (Piece(0, 0, memory),)
     return (Piece(0, 0, _LOW_SIZE), Piece(4 * GIB, _LOW_SIZE, memory - _LOW_SIZE))
 

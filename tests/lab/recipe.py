@@ -17,6 +17,7 @@ _PARAMETERS: Final[dict[Arch, str]] = {
     # an emulated timer may be too late for the kernel, which panics: "IO-APIC + timer doesn't work"
     "amd64": "console=ttyS0 no_timer_check",
     "arm64": "console=ttyAMA0",
+    "ppc64el": "console=hvc0",
 }
 
 _SECTIONS: Final = (

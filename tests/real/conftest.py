@@ -48,6 +48,8 @@ STOPPED: Final = {
     "none-5g": Recipe(memory="5G", cpus=4, load="none", kernel="stable"),
     "none-newer": Recipe(memory="1G", cpus=2, load="none", kernel="newer"),
     "arm64": Recipe(arch="arm64", load="none", kernel="stable"),
+    # radix page tables with pages of 4 KiB
+    "ppc64le": Recipe(arch="ppc64el", load="none", kernel="newer", memory="512M"),
     # LPA2: 52-bit addresses with pages smaller than 64 KiB
     "arm64-52-bit": Recipe(arch="arm64", load="none", kernel="newer"),
     "arm64-52-as-48-bit": Recipe(arch="arm64", load="none", kernel="newer", append="arm64.nolva"),

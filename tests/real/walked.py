@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Final
 from elftools.elf.elffile import ELFFile
 
 from vmcorefs.config import load_capture_file
-from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
+from vmcorefs.core.elf.elf import EM_AARCH64, EM_PPC64, EM_X86_64
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
 from vmcorefs.core.paging.mappings import Mappings
 from vmcorefs.core.structures.kernel_memory import KernelMemory
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
     from tests.lab.capture import Snapshot
 
-MACHINES: Final = {"amd64": EM_X86_64, "arm64": EM_AARCH64}
+MACHINES: Final = {"amd64": EM_X86_64, "arm64": EM_AARCH64, "ppc64el": EM_PPC64}
 _UNKNOWN: Final = (1 << 64) - 1  # of vmalloc space and the like (fs/proc/kcore.c)
 
 
