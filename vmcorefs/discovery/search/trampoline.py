@@ -12,13 +12,14 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from vmcorefs.core.paging.formats import VALID, Access, PageTableFormat, x86_64
+from vmcorefs.core.paging.formats import Access, PageTableFormat, x86_64
 from vmcorefs.core.paging.lookup import translate_pages
 from vmcorefs.core.paging.mappings import UInt64Array
 from vmcorefs.core.paging.walk import Limits, ReadTables, walk
 from vmcorefs.core.space.columns import BoolArray
 from vmcorefs.core.space.ranges import Int64Array, make_ranges
-from vmcorefs.kernel.page_tables import START_KERNEL_MAP, table_reader
+from vmcorefs.kernel.arch.x86_64 import START_KERNEL_MAP
+from vmcorefs.kernel.page_tables import table_reader
 from vmcorefs.reader import Reader
 from vmcorefs.sources.unreadable import read_around
 
@@ -27,6 +28,7 @@ LOW_END = 0xA0000
 
 _ENTRIES = 512
 _TABLE_SIZE = 4096
+_PRESENT = 1  # _PAGE_PRESENT (arch/x86/include/asm/pgtable_types.h)
 _LARGE = 1 << 7
 _MAX_ROOTS = 8
 _LIMITS = Limits(tables=2 * _ENTRIES, runs=1 << 12)
@@ -63,7 +65,7 @@ def _iter_roots(memory: Reader) -> Iterator[tuple[PageTableFormat, int]]:
     low = np.zeros(LOW_END, dtype=np.uint8)
     read_around(memory.pread_into, 0, low.data)
     last = low.view(np.uint64).reshape(-1, _ENTRIES)[:, -1]
-    rows = np.flatnonzero((last & np.uint64(VALID | _LARGE)) == VALID)
+    rows = np.flatnonzero((last & np.uint64(_PRESENT | _LARGE)) == _PRESENT)
     _, first = np.unique(last[rows], return_index=True)
     for row in rows[np.sort(first)][:_MAX_ROOTS].tolist():
         for levels in (4, 5):
@@ -94,8 +96,8 @@ def _only_image(fmt: PageTableFormat, read_tables: ReadTables) -> ReadTables:
     """The same tables, the first of which have only the entry that leads to the image."""
     columns = iter([_ENTRIES - 1] * (fmt.levels - 3) + [_ENTRIES - 2])
 
-    def read(paddrs: Int64Array) -> tuple[UInt64Array, BoolArray]:
-        entries, readable = read_tables(paddrs)
+    def read(paddrs: Int64Array, count: int) -> tuple[UInt64Array, BoolArray]:
+        entries, readable = read_tables(paddrs, count)
         column = next(columns, None)
         if column is None:
             return entries, readable

@@ -19,8 +19,10 @@ def _image_distance(_: Vmcoreinfo) -> int:
 
 
 def _page_tables(vmcoreinfo: Vmcoreinfo) -> tuple[PageTableFormat, int]:
-    if not vmcoreinfo.number("RADIX_MMU"):
-        raise UnsupportedError("ppc64's hash page table cannot be walked, only radix trees")
+    if not vmcoreinfo.number("RADIX_MMU", default=0):
+        raise UnsupportedError(
+            "ppc64: cannot walk its page tables: they are no radix tree, or older than RADIX_MMU"
+        )
     fmt = ppc64_radix(page_size=vmcoreinfo.page_size)
     return fmt, vmcoreinfo.symbol("swapper_pg_dir") - _LINEAR_MAP
 

@@ -329,8 +329,13 @@ def test_the_root_is_where_vmcoreinfo_says() -> None:
     ) == ("riscv64, Sv48", 0x81C0_0000)
     with pytest.raises(FormatError, match=r"NUMBER\(phys_base\) is None, expected a number"):
         locate(62, "SYMBOL(swapper_pg_dir)=ffffffffbd210000")
-    with pytest.raises(UnsupportedError, match="machine 21"):
-        locate(21, "")
+    assert locate(
+        21, "PAGESIZE=65536 SYMBOL(swapper_pg_dir)=c000000002750000 NUMBER(RADIX_MMU)=1"
+    ) == ("ppc64 radix, 64 KiB pages", 0x275_0000)
+    with pytest.raises(UnsupportedError, match="no radix tree"):  # a hash page table
+        locate(21, "PAGESIZE=65536 SYMBOL(swapper_pg_dir)=c000000002750000 NUMBER(RADIX_MMU)=0")
+    with pytest.raises(UnsupportedError, match="machine 22"):
+        locate(22, "")
 
 
 def test_tables_are_read_through_memory() -> None:

@@ -85,7 +85,7 @@ def _reads_of(memory: Reader) -> Callable[[int, int, int, bool], bytes]:
     drgn follows the page tables anew for each address: without keeping pages, most of what is read
     would be the same few tables.
     """
-    pages: LruCache[bytes] = LruCache(_KEPT_PAGES)
+    pages: LruCache[int, bytes] = LruCache(_KEPT_PAGES)
 
     def read_page(number: int) -> bytes:
         return memory.pread(PAGE_SIZE, number * PAGE_SIZE)
