@@ -18,6 +18,7 @@ import msgspec
 import numpy as np
 import numpy.typing as npt
 
+from vmcorefs.core.made_before import made_before
 from vmcorefs.core.structures.kallsyms import Addresses, SymbolTable
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
@@ -115,7 +116,10 @@ def read_debug_frame(kernel: SymbolTable, memory: KernelMemory, offset: int = 0)
         raise FormatError(f"ORC: {stop - start} bytes of addresses, which have 4 each")
     addresses, table = _read_tables(memory, start, entries, count)
     _describe_crash_kexec(kernel, memory, addresses, table)
-    return make_debug_frame(addresses - np.uint64(offset), table)
+    linked = addresses - np.uint64(offset)
+    return made_before(
+        "frames", (linked.tobytes(), table.tobytes()), lambda: make_debug_frame(linked, table)
+    )
 
 
 def read_module_frame(memory: KernelMemory, ips: int, entries: int, count: int) -> bytes:

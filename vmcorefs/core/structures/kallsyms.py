@@ -27,6 +27,7 @@ import numpy.typing as npt
 from msgspec.structs import replace
 
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
+from vmcorefs.core.made_before import made_before
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
 
@@ -116,8 +117,8 @@ def read_symbols(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> SymbolTable:
     """
     tokens = _read_tokens(vmcoreinfo, memory)
     entries = expand_names(*_read_names(vmcoreinfo, memory), tokens)
-    stripped = tuple(entry[1:] for entry in entries)
-    types = "".join(entry[0] for entry in entries)
+    stripped = tuple([entry[1:] for entry in entries])  # faster than a generator
+    types = "".join([entry[0] for entry in entries])
     addresses = _read_addresses(vmcoreinfo, memory, stripped)
     return SymbolTable(addresses, types, stripped, memory.word_size)
 
@@ -178,6 +179,19 @@ def expand_names(data: bytes, count: int, tokens: Sequence[bytes]) -> list[str]:
     Raises:
         FormatError: if ``data`` ends too early, or a name is empty, too long, or unprintable.
     """
+
+    def expand() -> bytes:
+        return _expand(data, count, tokens)
+
+    made_of = (data, count.to_bytes(4, "little"), *tokens)
+    entries = made_before("names", made_of, expand).decode("latin-1").split("\n")[1:]
+    if min(map(len, entries)) < 2:
+        raise FormatError("kallsyms_names: a symbol without a name")
+    return entries
+
+
+def _expand(data: bytes, count: int, tokens: Sequence[bytes]) -> bytes:
+    """The names, each behind a newline."""
     heads, end = _walk_names(data, count)
     stored = np.frombuffer(data, dtype=np.uint8, count=end)
     codes = stored.astype(np.uint16)
@@ -187,14 +201,10 @@ def expand_names(data: bytes, count: int, tokens: Sequence[bytes]) -> list[str]:
     table = [*tokens, b"\n", b""]
     _check_codes(np.bincount(codes, minlength=len(table)).tolist(), table)
     # joining the tokens of 256 Ki codes at once is faster than going name by name
-    text = b"".join(
+    return b"".join(
         b"".join(map(table.__getitem__, codes[start : start + _CHUNK].tolist()))
         for start in range(0, end, _CHUNK)
     )
-    entries = text.decode("latin-1").split("\n")[1:]
-    if min(map(len, entries)) < 2:
-        raise FormatError("kallsyms_names: a symbol without a name")
-    return entries
 
 
 def _walk_names(data: bytes, count: int) -> tuple[list[int], int]:

@@ -8,6 +8,9 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import suppress
 
+import msgspec
+from msgspec.structs import replace
+
 from vmcorefs.core.debuginfo.declarations import declare
 from vmcorefs.core.debuginfo.dwarf import Dwarf, make_dwarf
 from vmcorefs.core.debuginfo.elf_file import PER_CPU, Contents
@@ -16,10 +19,12 @@ from vmcorefs.core.debuginfo.orc import read_debug_frame
 from vmcorefs.core.debuginfo.variables import SOURCES
 from vmcorefs.core.debuginfo.vmlinux import at_link_addresses, image_sections, make_vmlinux
 from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
+from vmcorefs.core.elf.notes import ByteOrder
+from vmcorefs.core.made_before import made_before
 from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.types.btf_table import TypeTable, read_types
 from vmcorefs.errors import FaultError, FormatError, VmcorefsError
-from vmcorefs.kernel.debug.places import find_places, sizes_of
+from vmcorefs.kernel.debug.places import find_places, size_at, sizes_of
 from vmcorefs.kernel.kernel import Kernel
 from vmcorefs.kernel.symbols import Symbols
 
@@ -64,7 +69,8 @@ def recover_vmlinux(
         symbols: Its symbols.
         available: Bytes of memory that this machine has left, if that is known. With less than
             ``NEEDED`` there are no types and no bytes of the image.
-        with_contents: Put the bytes of the image into it.
+        with_contents: Put the bytes of the image into it, and its functions among the types. A
+            debugger that looks for the variables of each function on a stack goes through them all.
     """
     is_short = available is not None and available < NEEDED
     if is_short:
@@ -78,9 +84,25 @@ def recover_vmlinux(
         btf=symbols.btf,
         build_id=bytes.fromhex(build_id) if _BUILD_ID.fullmatch(build_id) else None,
         debug_frame=_read_frames(kernel, symbols.kernel, linked, offset),
-        dwarf=None if is_short else _describe_types(kernel, linked, symbols.btf),
     )
-    return make_vmlinux(linked, contents, machine=kernel.machine, byte_order=kernel.byte_order)
+    btf = None if is_short else symbols.btf  # where there is none, the symbols' warnings say why
+    told = None if btf is None else _ask_kernel(kernel, linked)
+
+    def make() -> bytes:
+        dwarf = None
+        if btf is not None and told is not None:
+            dwarf = _describe_types(linked, btf, told, with_functions=with_contents)
+        whole = replace(contents, dwarf=dwarf)
+        return make_vmlinux(linked, whole, machine=kernel.machine, byte_order=kernel.byte_order)
+
+    if has_image:
+        return make()
+    made_of = (
+        *("\0".join(linked.names).encode(), linked.addresses.tobytes(), linked.types.encode()),
+        msgspec.msgpack.encode((kernel.machine, kernel.byte_order, linked.word_size, told)),
+        *(contents.btf or b"", contents.build_id or b"", contents.debug_frame or b""),
+    )
+    return made_before("vmlinux", made_of, make)
 
 
 def _read_contents(kernel: Kernel, linked: SymbolTable, offset: int) -> Iterator[tuple[str, bytes]]:
@@ -131,19 +153,47 @@ def _pac_mask(kernel: Kernel) -> int:
     return int(text, 16) if re.fullmatch("0x[0-9a-f]{1,16}", text) else 0
 
 
-def _describe_types(kernel: Kernel, linked: SymbolTable, btf: bytes | None) -> Dwarf | None:
-    if btf is None:
-        return None  # the symbols' warnings say why
+class _Told(msgspec.Struct, frozen=True):
+    """What memory says of a kernel's types and variables, beside its BTF and its symbols.
+
+    Attributes:
+        sizes: Bytes of variables, by name, of which the next symbol does not tell.
+        constants: See ``Places``.
+        byte_order, char_is_signed: See ``make_dwarf``.
+    """
+
+    sizes: dict[str, int]
+    constants: dict[str, int]
+    byte_order: ByteOrder
+    char_is_signed: bool
+
+
+def _ask_kernel(kernel: Kernel, linked: SymbolTable) -> _Told:
+    return _Told(
+        _told_sizes(kernel, linked),
+        _read_constants(kernel),
+        kernel.byte_order,
+        has_signed_chars(kernel),
+    )
+
+
+def _describe_types(
+    linked: SymbolTable, btf: bytes, told: _Told, *, with_functions: bool
+) -> Dwarf | None:
     try:
-        types, declared = read_declared(kernel, linked, btf)
+        sizes = _sizes(linked, told.sizes)
+        types, declared = declare(read_types(btf, told.byte_order), sizes)
         start = linked.lookup("_stext") or 0
         code = start, max((linked.lookup("_etext") or start) - start, 0)
+        places = find_places(linked, code, constants=told.constants, sources=SOURCES)
+        if not with_functions:
+            places = replace(places, functions={}, code=(start, 0))
         return make_dwarf(
             types,
-            find_places(linked, code, constants=_read_constants(kernel), sources=SOURCES),
+            places,
             declared,
-            byte_order=kernel.byte_order,
-            char_is_signed=has_signed_chars(kernel),
+            byte_order=told.byte_order,
+            char_is_signed=told.char_is_signed,
         )
     except FormatError as error:
         log.warning("vmlinux: no types: %s", error)
@@ -170,13 +220,24 @@ def has_signed_chars(kernel: Kernel) -> bool:
 
 def _known_sizes(kernel: Kernel, symbols: SymbolTable) -> dict[str, int]:
     """Of each symbol whose name is unique, the bytes that its variable has, as far as is known."""
+    return _sizes(symbols, _told_sizes(kernel, symbols))
+
+
+def _sizes(symbols: SymbolTable, told: dict[str, int]) -> dict[str, int]:
     counts = Counter(symbols.names)
     sizes = {name: size for name, size in sizes_of(symbols).items() if counts[name] == 1}
-    with suppress(VmcorefsError, KeyError):
-        sizes["linux_banner"] = min(sizes["linux_banner"], len(kernel.banner) + 1)
-    for name, element in _FULL.items():  # what is behind them up to the next one is zero
-        with suppress(VmcorefsError, KeyError):
-            room = min(sizes[name], _MAX_TABLE)
+    return sizes | {name: size for name, size in told.items() if name in sizes}
+
+
+def _told_sizes(kernel: Kernel, symbols: SymbolTable) -> dict[str, int]:
+    """Bytes of the banner and of ``_FULL``: what is behind them up to the next symbol is zero."""
+    sizes: dict[str, int] = {}
+    with suppress(VmcorefsError):
+        room = size_at(symbols, symbols.require("linux_banner"))
+        sizes["linux_banner"] = min(room, len(kernel.banner) + 1)
+    for name, element in _FULL.items():
+        with suppress(VmcorefsError):
+            room = min(size_at(symbols, symbols.require(name)), _MAX_TABLE)
             width = kernel.structs(element)[element].size if element else kernel.word_size
             table = kernel.image.read(kernel.symbol(name), room)
             sizes[name] = -(-len(table.rstrip(b"\0")) // (width or 1)) * width

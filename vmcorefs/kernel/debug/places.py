@@ -18,6 +18,12 @@ def sizes_of(symbols: SymbolTable, ends: Sequence[int] = ()) -> dict[str, int]:
     return dict(zip(symbols.names, found.tolist(), strict=True))
 
 
+def size_at(symbols: SymbolTable, address: int) -> int:
+    """The bytes from an address up to the next one that a symbol has; 0 if none follows."""
+    above = symbols.addresses[symbols.addresses > np.uint64(address)]
+    return int(above.min()) - address if len(above) else 0
+
+
 def find_places(
     symbols: SymbolTable,
     code: tuple[int, int],

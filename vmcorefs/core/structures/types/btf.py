@@ -13,6 +13,7 @@ from collections.abc import Collection, Iterator
 import msgspec
 
 from vmcorefs.core.elf.notes import ByteOrder
+from vmcorefs.core.made_before import made_before
 from vmcorefs.errors import FormatError
 
 BTF_MAGIC = 0xEB9F
@@ -110,7 +111,16 @@ def find_structs(data: bytes, byte_order: ByteOrder, names: Collection[str]) -> 
     Raises:
         FormatError: if the BTF is damaged.
     """
-    types = BtfTypes(check_btf(data, byte_order), byte_order)
+
+    def find() -> bytes:
+        return msgspec.msgpack.encode(_find_structs(check_btf(data, byte_order), byte_order, names))
+
+    made_of = (data, byte_order.encode(), *(name.encode() for name in sorted(names)))
+    return msgspec.msgpack.decode(made_before("structs", made_of, find), type=dict[str, Struct])
+
+
+def _find_structs(data: bytes, byte_order: ByteOrder, names: Collection[str]) -> dict[str, Struct]:
+    types = BtfTypes(data, byte_order)
     found: dict[str, Struct] = {}
     for position in types.positions:
         name_at, info, size = types.header.unpack_from(types.data, position)
