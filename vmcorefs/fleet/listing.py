@@ -37,12 +37,14 @@ class Dump(msgspec.Struct, frozen=True):
         size: Bytes; None if the place does not tell.
         modified: When it was last changed, in seconds since 1970; None if the place does not tell.
         etag: What a store calls its content; empty if it does not.
+        others: The other files of a dump that was split.
     """
 
     place: str
     size: int | None = None
     modified: float | None = None
     etag: str = ""
+    others: tuple[Dump, ...] = ()
 
     @property
     def name(self) -> str:
@@ -52,7 +54,8 @@ class Dump(msgspec.Struct, frozen=True):
     @property
     def key(self) -> str:
         """What it is known by: as long as place, size, time and ETag are the same, it is."""
-        told = (os.fsencode(self.place).hex(), self.size, self.modified, self.etag)
+        told = [os.fsencode(self.place).hex(), self.size, self.modified, self.etag]
+        told += [other.key for other in self.others]
         return hashlib.blake2b(msgspec.json.encode(told), digest_size=16).hexdigest()
 
 

@@ -17,6 +17,7 @@ from vmcorefs.fleet.engine import run
 from vmcorefs.fleet.listing import Dump, find_dumps
 from vmcorefs.fleet.one import Limits
 from vmcorefs.fleet.page import make_page
+from vmcorefs.fleet.parts import put_together
 from vmcorefs.fleet.table import Known, Table
 from vmcorefs.system.progress import Progress
 
@@ -77,7 +78,7 @@ def triage(order: Order, progress: Progress, log: Callable[[str], None]) -> Done
         ConfigError, UnsupportedError, OutputError: as the modules here say.
     """
     with Table(order.output) as table:
-        dumps = find_dumps(order.places, order.output, order.names)
+        dumps = put_together(find_dumps(order.places, order.output, order.names))
         new = [dump for dump in dumps if _is_new(table.known, dump, again=order.again)]
         failed = opened = 0
         try:
