@@ -16,7 +16,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from tests.fleet.made import poison, title_of, variants
-from tests.fleet.processes import child_and_parent, child_of, is_running
+from tests.fleet.processes import child_and_parent, child_with, is_running
 from tests.fleet.variants import HOST, Original, Variant
 from tests.real.marks import REAL
 from vmcorefs.fleet.table import JOURNAL, TABLE
@@ -79,7 +79,7 @@ def fleet(original: Original, tmp_path_factory: pytest.TempPathFactory) -> Fleet
     os.kill(worker, signal.SIGKILL)
     while is_running(opening):  # with its worker it ends too
         time.sleep(0.01)
-    os.kill(child_of(None, str(dumps / made[7].name)), signal.SIGKILL)
+    os.kill(child_with(str(dumps / made[7].name)), signal.SIGKILL)
     _, log = end(process)
     return Fleet(dumps, out, made, poisoned | {made[7].name: "killed"}, log)
 

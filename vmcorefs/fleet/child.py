@@ -1,26 +1,26 @@
 """Opens one dump, in a process that may die of it.
 
-``python -m vmcorefs.fleet.child PARENT BYTES PLACE`` prints an ``Answer`` in JSON. The memory that
-it may have is the address space (setrlimit(2), RLIMIT_AS): what a hostile dump makes us ask for is
-refused before the machine runs out of it.
+The memory that it may have is the address space (setrlimit(2), RLIMIT_AS): what a hostile dump
+makes us ask for is refused before the machine runs out of it.
 """
 
 from __future__ import annotations
 
-import importlib
 import os
 import resource
-import sys
 import traceback
 import zlib
-from contextlib import suppress
+from collections.abc import Sequence
+from typing import NoReturn
 
 import msgspec
 
 from vmcorefs.config import CaptureConfig, Piece
 from vmcorefs.confine import process
+from vmcorefs.core.made_before import Made, keep
 from vmcorefs.core.oops.stacks import normalise, read_calls
 from vmcorefs.errors import TruncatedError, VmcorefsError
+from vmcorefs.fleet.messages import Request, Said
 from vmcorefs.fleet.row import Answer
 from vmcorefs.image import open_image
 from vmcorefs.reports.report.gather import make_report
@@ -31,39 +31,56 @@ MAX_ANSWER = 64 << 20
 """Bytes of an answer: a report of thousands of CPUs has some MiB."""
 
 
-def main(parent: str, limit: str, place: str) -> None:
-    """Print the answer."""
-    process.forbid_dumps()
-    process.end_with_parent(int(parent))
-    process.name_process("vmcorefs-triage")
-    with suppress(ImportError):  # what is loaded later would have to fit as well
-        importlib.import_module("vmcorefs.reports.report.walk.walk")
-    resource.setrlimit(resource.RLIMIT_AS, (int(limit), int(limit)))
+def open_and_tell(request: Request, before: Made, parent: int, answer: int) -> NoReturn:
+    """Open a dump, write ``Said``, and end this process.
+
+    Args:
+        request: Which, and what it may take.
+        before: What was made of other dumps.
+        parent: The process with which this one ends.
+        answer: The descriptor to write to.
+    """
+    status = 1
+    keeper = keep(before)
     try:
-        answer = msgspec.json.encode(open_dump(place))
+        process.end_with_parent(parent)
+        process.name_process("vmcorefs-triage")
+        resource.setrlimit(resource.RLIMIT_AS, (request.memory, request.memory))
+        said = Said(_tell([os.fsdecode(place) for place in request.places]), keeper.now)
+        with os.fdopen(answer, "wb", closefd=False) as file:
+            file.write(msgspec.msgpack.encode(said))
+        status = 0
+    finally:
+        os._exit(status)  # nothing is left to do, and freeing what there was takes time
+
+
+def _tell(places: Sequence[str]) -> bytes:
+    try:
+        said = msgspec.json.encode(open_dump(*places))
     except MemoryError:
-        answer = msgspec.json.encode(Answer("memory", "it took more memory than it may"))
-    if len(answer) > MAX_ANSWER:
-        answer = msgspec.json.encode(
-            Answer("failed", f"its report has {len(answer)} bytes, expected {MAX_ANSWER} at most")
+        said = msgspec.json.encode(Answer("memory", "it took more memory than it may"))
+    if len(said) > MAX_ANSWER:
+        return msgspec.json.encode(
+            Answer("failed", f"its report has {len(said)} bytes, expected {MAX_ANSWER} at most")
         )
-    sys.stdout.buffer.write(answer)
-    sys.stdout.buffer.flush()
-    os._exit(0)  # nothing is left to do, and freeing what there was takes time
+    return said
 
 
-def open_dump(place: str) -> Answer:
+def open_dump(*places: str) -> Answer:
     """Open a dump and say why its machine died; without all of its memory, if it must be.
+
+    Args:
+        places: Its file, or the parts of one that was split.
 
     Raises:
         MemoryError: if it takes more than it may.
     """
     try:
         try:
-            return _answer(place)
+            return _answer(places)
         except TruncatedError as error:
             return msgspec.structs.replace(
-                _answer(place, truncated=True), outcome="partial", reason=str(error)
+                _answer(places, truncated=True), outcome="partial", reason=str(error)
             )
     except VmcorefsError as error:
         return Answer("failed", str(error))
@@ -75,8 +92,8 @@ def open_dump(place: str) -> Answer:
         return Answer("failed", f"a bug: {said} ({where.filename}:{where.lineno})")
 
 
-def _answer(place: str, *, truncated: bool = False) -> Answer:
-    image = open_image(CaptureConfig((Piece(place),), truncated=truncated))
+def _answer(places: Sequence[str], *, truncated: bool = False) -> Answer:
+    image = open_image(CaptureConfig(tuple(map(Piece, places)), truncated=truncated))
     try:
         # thousands of threads, of which no column is, and as much log are left out
         report = msgspec.structs.replace(make_report(image), threads=[])
@@ -100,7 +117,3 @@ def calls_of(report: Report) -> tuple[str, ...]:
     if not calls and report.why.stack is not None:
         calls = normalise(report.why.stack.functions)
     return calls
-
-
-if __name__ == "__main__":
-    main(*sys.argv[1:])

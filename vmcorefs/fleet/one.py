@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
+import weakref
 from contextlib import suppress
+from io import BufferedIOBase
 from typing import Final
 
 import msgspec
 
 from vmcorefs.fleet.listing import Dump
+from vmcorefs.fleet.messages import Request, receive, send
 from vmcorefs.fleet.row import VERSION, Answer, Opened, Row
 from vmcorefs.system.terminal import printable
 
 _ONE_THREAD: Final = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), "1")
 """Each thread of a library takes address space, which is limited, and there is a process a CPU."""
-_MERCY: Final = 5.0
-"""Seconds that a process has to end once it was killed: one that waits for a dead disk does not."""
+_SERVERS: Final = 2
+"""Servers that a dump is given: one may be ended by what it has nothing to do with."""
 
 
 class Limits(msgspec.Struct, frozen=True):
@@ -41,7 +46,7 @@ def triage_dump(dump: Dump, limits: Limits) -> Opened:
         OSError: if there can be no more processes here.
     """
     started = time.monotonic()
-    answer = _ask(dump.place, limits)
+    answer = _ask(dump, limits)
     return make_row(dump, answer, time.monotonic() - started)
 
 
@@ -51,7 +56,7 @@ def make_row(dump: Dump, answer: Answer, seconds: float = 0) -> Opened:
         version=VERSION,
         key=dump.key,
         dump=dump.name,
-        size=dump.size,
+        size=None if dump.size is None else dump.size + sum(one.size or 0 for one in dump.others),
         modified=dump.modified,
         etag=printable(dump.etag),
         finished=time.time(),
@@ -65,36 +70,68 @@ def make_row(dump: Dump, answer: Answer, seconds: float = 0) -> Opened:
     return Opened(msgspec.json.encode(row), answer.page)
 
 
-def _ask(place: str, limits: Limits) -> Answer:
-    command = [sys.executable, "-m", "vmcorefs.fleet.child", str(os.getpid()), str(limits.memory)]
-    child = subprocess.Popen(
-        [*command, place],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        env=os.environ | _ONE_THREAD,
-        start_new_session=True,  # Ctrl-C is for the command, which ends its workers
-    )
-    try:
-        said, _ = child.communicate(timeout=limits.seconds)
-    except BaseException as error:
-        with suppress(ProcessLookupError):
-            os.killpg(child.pid, signal.SIGKILL)  # it may have another one read over the network
-        with suppress(subprocess.TimeoutExpired):
-            child.communicate(timeout=_MERCY)
-        if isinstance(error, subprocess.TimeoutExpired):
-            return Answer("timeout", f"it took more than {limits.seconds:g} s")
-        raise
-    if child.returncode < 0:
-        return Answer("killed", f"its process was ended by {_name(-child.returncode)}")
+def _ask(dump: Dump, limits: Limits) -> Answer:
+    places = (os.fsencode(one.place) for one in (dump, *dump.others))
+    request = Request(tuple(places), limits.seconds, limits.memory)
+    for _ in range(_SERVERS):
+        said = _server().ask(msgspec.msgpack.encode(request))
+        if said is not None:
+            break
+        del _of_thread.server
+    else:
+        return Answer("killed", "what forks the processes that open it was ended, again and again")
+    if not said:
+        raise OSError(errno.EAGAIN, os.strerror(errno.EAGAIN))
     try:
         return msgspec.json.decode(said, type=Answer)
-    except msgspec.DecodeError:
-        return Answer("killed", f"its process ended with status {child.returncode} and no answer")
+    except msgspec.DecodeError as error:
+        return Answer("failed", f"a bug: its process has said what is no answer: {error}")
 
 
-def _name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:
-        return f"signal {number}"
+def _server() -> _Server:
+    """This thread's own, with which it may talk alone."""
+    server: _Server | None = getattr(_of_thread, "server", None)
+    if server is None:
+        server = _of_thread.server = _Server()
+    return server
+
+
+class _Server:
+    """A process that forks others, and ends when nobody refers to this object any more."""
+
+    def __init__(self) -> None:
+        ours, theirs = socket.socketpair()
+        with theirs:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "vmcorefs.fleet.forkserver"],
+                stdin=theirs.fileno(),
+                stdout=theirs.fileno(),
+                stderr=subprocess.DEVNULL,
+                env=os.environ | _ONE_THREAD,
+                start_new_session=True,  # Ctrl-C is for the command, which ends its workers
+            )
+        with ours:
+            self._connection = ours.makefile("rwb")
+        self._end = weakref.finalize(self, _end, self._process, self._connection)
+
+    def ask(self, request: bytes) -> bytes | None:
+        """What a process says to a request; None if the server has ended."""
+        said = None
+        try:
+            with suppress(ConnectionError):
+                send(self._connection, request)
+                said = receive(self._connection)
+        finally:
+            if said is None:
+                self._end()
+        return said
+
+
+def _end(server: subprocess.Popen[bytes], connection: BufferedIOBase) -> None:
+    server.kill()  # and with it ends the process that it has forked
+    server.wait()
+    with suppress(OSError):  # what was not written yet
+        connection.close()
+
+
+_of_thread = threading.local()

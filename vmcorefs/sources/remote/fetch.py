@@ -14,6 +14,7 @@ import sys
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import suppress
 
 import msgspec
 
@@ -32,7 +33,38 @@ def main(arguments: Sequence[str]) -> None:
     """Serve until every connection is closed on the other side."""
     if os.fork():  # nobody has to wait for the other
         os._exit(0)
-    connections = [socket.socket(fileno=int(number)) for number in arguments]
+    _serve_all(list(map(int, arguments)))
+
+
+def fork(numbers: Sequence[int]) -> None:
+    """Have a fork of this process, which runs no other thread, do what ``main`` does.
+
+    Args:
+        numbers: Descriptors of the connections: all that it keeps open.
+    """
+    child = os.fork()
+    if child:
+        os.waitpid(child, 0)
+        return
+    try:
+        if not os.fork():
+            os.setsid()
+            keep_open(numbers)
+            _serve_all(numbers)
+    finally:
+        os._exit(0)
+
+
+def keep_open(numbers: Sequence[int]) -> None:
+    """Close all descriptors but some, and those of standard input, output and errors."""
+    for number in map(int, os.listdir("/proc/self/fd")):
+        if number > 2 and number not in numbers:
+            with suppress(OSError):  # the one that the directory was read by
+                os.close(number)
+
+
+def _serve_all(numbers: Sequence[int]) -> None:
+    connections = [socket.socket(fileno=number) for number in numbers]
     first = connections[0]
     _, size, _ = messages.REQUEST.unpack(messages.receive(first, messages.REQUEST.size))
     url = messages.receive(first, size).decode()

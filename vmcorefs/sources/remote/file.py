@@ -16,7 +16,7 @@ import threading
 import time
 import zlib
 from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from urllib.parse import urlsplit
 
 import msgspec
@@ -307,18 +307,27 @@ def _start(count: int) -> list[socket.socket]:
     theirs = [their for _, their in pairs]
     numbers = [their.fileno() for their in theirs]
     try:
-        subprocess.run(
-            # -P: nothing is imported from the directory that the user is in
-            [sys.executable, "-P", "-m", "vmcorefs.sources.remote.fetch", *map(str, numbers)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=numbers,
-            start_new_session=True,
-            cwd="/",
-            check=True,
-        )
+        start_fetch(numbers)
     finally:
         for their in theirs:
             their.close()
     return [our for our, _ in pairs]
+
+
+def _run_fetch(numbers: Sequence[int]) -> None:
+    subprocess.run(
+        # -P: nothing is imported from the directory that the user is in
+        [sys.executable, "-P", "-m", "vmcorefs.sources.remote.fetch", *map(str, numbers)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+        pass_fds=numbers,
+        start_new_session=True,
+        cwd="/",
+        check=True,
+    )
+
+
+start_fetch: Callable[[Sequence[int]], None] = _run_fetch
+"""Starts the process that fetches, in the background, given the descriptors of its connections: who
+has imported all that it needs, and runs no thread, may have it forked (``fetch.fork``)."""
