@@ -19,11 +19,13 @@ class Worker:
         host: Where it finds the scheduler.
         within: What it is run by, such as ``ip netns exec NAME``.
         environment: More variables of it.
+        nanny: Whether another process begins it again when it is killed.
     """
 
     host: str = "127.0.0.1"
     within: Sequence[str] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
+    nanny: bool = False
 
 
 def free_port() -> int:
@@ -45,7 +47,8 @@ def cluster(port: int, workers: Sequence[Worker] = (Worker(), Worker())) -> Iter
     running = [_start(scheduler)]
     try:
         for worker in workers:
-            options = ["--nthreads", "1", "--memory-limit", "0", "--no-dashboard", "--no-nanny"]
+            options = ["--nthreads", "1", "--memory-limit", "0", "--no-dashboard"]
+            options += ["--nanny" if worker.nanny else "--no-nanny"]
             address = f"tcp://{worker.host}:{port}"
             running.append(_start(["dask_worker", *options, address], worker))
         yield f"tcp://127.0.0.1:{port}"

@@ -32,11 +32,16 @@ _RETRIES: Final = 2
 _PATIENCE: Final = 300.0
 """Seconds without a scheduler, after which it is not waited for any longer."""
 _CONNECT: Final = 10.0
-_NO_PAGES: Final[dict[str, list[str]]] = {
+_OURS: Final[dict[str, Any]] = {
+    # web pages for whoever is on this machine: none
     "distributed.scheduler.http.routes": [],
     "distributed.worker.http.routes": [],
+    # a worker that was killed begins again, which on a machine with much to do takes longer than
+    # the 15 s after which Dask would give it up for good
+    "distributed.deploy.lost-worker-timeout": "1 day",
+    "distributed.comm.timeouts.connect": "300s",
 }
-"""Web pages for whoever is on this machine: none."""
+"""Settings of Dask for workers on this machine."""
 
 
 class _LostError(Exception):
@@ -88,7 +93,11 @@ def _connect(scheduler: str | None, processes: int | None) -> Iterator[Client]:
         with Client(scheduler, timeout=_CONNECT, set_as_default=False) as client:
             yield client
         return
-    with _start(processes) as cluster, Client(cluster, set_as_default=False) as client:
+    with (
+        dask.config.set(_OURS),
+        _start(processes) as cluster,
+        Client(cluster, set_as_default=False) as client,
+    ):
         yield client
 
 
@@ -96,16 +105,15 @@ def _start(processes: int | None) -> LocalCluster:
     """Start workers, which end when we do: the terminal's Ctrl-C is for us alone."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
-        with dask.config.set(_NO_PAGES):
-            return LocalCluster(
-                n_workers=processes or len(os.sched_getaffinity(0)),
-                threads_per_worker=1,
-                memory_limit=0,  # of the worker, which opens nothing itself
-                dashboard_address="127.0.0.1:0",
-                worker_dashboard_address="127.0.0.1:0",
-                security=True,  # whoever can connect to a scheduler has it run anything
-                silence_logs=logging.CRITICAL,
-            )
+        return LocalCluster(
+            n_workers=processes or len(os.sched_getaffinity(0)),
+            threads_per_worker=1,
+            memory_limit=0,  # of the worker, which opens nothing itself
+            dashboard_address="127.0.0.1:0",
+            worker_dashboard_address="127.0.0.1:0",
+            security=True,  # whoever can connect to a scheduler has it run anything
+            silence_logs=logging.CRITICAL,
+        )
     finally:
         signal.signal(signal.SIGINT, before)
 
