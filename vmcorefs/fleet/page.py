@@ -85,7 +85,8 @@ def _table(of: str, heads: dict[str, str | None]) -> Markup:
     """A table that the script fills, and where it says how many rows more there are."""
     head = tag("tr", *(tag("th", head, class_=kind) for head, kind in heads.items()))
     body = tag("tbody", id=of)
-    return join((tag("table", tag("thead", head), body), tag("p", id=f"more{of}")))
+    table = tag("div", tag("table", tag("thead", head), body), class_="wide")
+    return join((table, tag("p", id=f"more{of}")))
 
 
 def _time(seconds: float | None) -> float | None:

@@ -23,9 +23,10 @@ const sum = (entries) => entries.reduce((total, e) => total + e[1], 0);
 function bars(id, entries, rest) {
   const most = Math.max(1, ...entries.map(e => e[1]));
   if (rest && rest[1]) entries = [...entries, rest];
-  el(id).replaceChildren(...entries.map(([name, n]) => {
+  el(id).replaceChildren(...entries.map(entry => {
+    const [name, n] = entry;
     const row = make("div", undefined, "row"), bar = make("i"), label = make("span", name);
-    label.title = name; bar.style.width = Math.min(100, 100 * n / most) + "%";
+    label.title = name; bar.style.width = entry === rest ? 0 : 100 * n / most + "%";
     row.append(label, bar, make("b", n));
     return row;
   }));
