@@ -142,7 +142,7 @@ def test_it_reads_a_few_megabytes_of_a_raw_image(
     assert report.unknown == []
     assert report.crash.title == "kernel panic: sysrq triggered crash"
     assert len(report.cpus) == capture.recipe.cpus
-    assert read < 48 * MIB
+    assert read < 64 * MIB
 
 
 @only("kexec")

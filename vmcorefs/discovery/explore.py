@@ -182,9 +182,12 @@ class Explorer:
             memory = Reader("memory", captured, self._sources)
             for paddr in find_notes(memory):
                 last = self._read_note(captured, paddr)
-                one = self._follow_on(memory, last) if last is not None else None
+                if last is None:
+                    continue
+                one = self._follow_on(memory, last)
                 if one is not None and one.is_certain:
                     return one
+                break  # it is the last kernel's: what it leads to is elsewhere, or in doubt
         return None
 
     def _follow_on(self, memory: Reader, last: Candidate) -> FoundKernel | None:
