@@ -52,7 +52,7 @@ class _File(BytesSource):
     ],
 )
 def _wrapped(data: bytes) -> None:
-    with patch("vmcorefs.sources.wrappers.cache._directory", lambda _: None):
+    with patch("vmcorefs.sources.wrappers.cache.cache_directory", lambda *_: None):
         file, _ = unwrap(cast(File, _File(data)), Unwrapping(truncated=True))
     try:
         size = min(file.size, _MOST_READ)

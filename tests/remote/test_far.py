@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import random
 import subprocess
 import sys
@@ -21,8 +20,6 @@ from tests.save.sshd import serve
 from tests.waiting import running, wait_for
 from vmcorefs import SourceIOError
 from vmcorefs.sources.remote.file import RemoteFile
-
-pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="only root makes namespaces")
 
 DATA = random.Random(6).randbytes(8 << 20)  # noqa: S311
 PATIENCE = 4.0
