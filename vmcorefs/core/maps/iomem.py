@@ -26,9 +26,11 @@ _PIECE = 1 << 20  # bytes of text
 _ROWS = 1 << 15
 _DIGITS = 15  # hexadecimal ones that surely fit into a column
 _LEAST_DIGITS = 8
+_COMMON = 8  # names that are looked for in all rows at once: most rows have one of a few
 _SIXTEENTHS = np.array([16**power for power in range(_LEAST_DIGITS, 16)], dtype=np.int64)
 
 Bytes = npt.NDArray[np.uint8]
+Int32Array = npt.NDArray[np.int32]
 
 
 class _Names:
@@ -37,10 +39,26 @@ class _Names:
     def __init__(self) -> None:
         self.number: dict[bytes, int] = {}
 
-    def numbers(self, text: bytes, start: list[int], end: list[int]) -> Iterator[int]:
-        known = self.number
-        for first, last in zip(start, end, strict=True):
-            yield known.setdefault(text[first:last], len(known))
+    def numbers(self, chars: Bytes, start: Int64Array, end: Int64Array) -> Int32Array:
+        """The number of the name in each ``[start, end)`` of the text, shape ``(n,)``, int32."""
+        found = np.empty(len(start), dtype=np.int32)
+        length, known, text = end - start, self.number, chars.tobytes()
+        rest = np.arange(len(start))
+        left = np.ones(len(start), dtype=np.bool_)
+        for _ in range(_COMMON):
+            if not len(rest):
+                return found
+            first = rest[0]
+            name = chars[start[first] : end[first]]
+            alike = rest[length[rest] == len(name)]
+            for place, char in enumerate(name.tolist()):
+                alike = alike[chars[start[alike] + place] == char]
+            found[alike] = known.setdefault(name.tobytes(), len(known))
+            left[alike] = False
+            rest = np.flatnonzero(left)
+        for row in rest.tolist():
+            found[row] = known.setdefault(text[start[row] : end[row]], len(known))
+        return found
 
     def decode(self) -> tuple[str, ...]:
         return tuple(name.decode("utf-8", "replace").strip() for name in self.number)
@@ -94,11 +112,11 @@ def _parse_piece(text: bytes, line: int, names: _Names, dialect: str) -> tuple[R
         _refuse(text[starts[row] : ends[row]], line + row, dialect)
     numbers = np.flatnonzero(good)
     first, dash, blank = first[good], dash[good], blank[good]
-    found = names.numbers(text, (blank + 3).tolist(), ends[good].tolist())
+    found = names.numbers(chars, blank + 3, ends[good])
     table = RegionTable(
         _values(text, digits, first, dash),
         _values(text, digits, dash + 1, blank) + 1,
-        np.fromiter(found, dtype=np.int32, count=len(numbers)),
+        found,
         ((first - starts[good]) // 2).astype(np.int32),
         (numbers + line).astype(np.int32),
     )

@@ -11,6 +11,7 @@ import errno
 import os
 import re
 from collections.abc import Callable, Sequence
+from functools import cache, partial
 from typing import Literal, get_args
 
 import msgspec
@@ -41,6 +42,9 @@ PASSTHROUGH_RELEASE = (6, 9)
 
 OpenBacking = Callable[[int], int]
 """Registers an opened file with the kernel and returns its number, or raises OSError."""
+
+PagesOf = Callable[[frozenset[int]], Pages]
+"""The file's pages, if those of these inputs can be shown in place."""
 
 
 class Served(msgspec.Struct, frozen=True):
@@ -105,12 +109,13 @@ def choose_plane(
         return Served("plain", f"smaller than {SMALL} bytes")
     first = PLANES.index(best)
     why_not = [f"{plane}: {why_no_better}" for plane in PLANES[:first]]
+    pages_of = cache(partial(_pages_of, file))  # two planes want the same, of a million rows
     for plane in PLANES[first:]:
         try:
             if plane == "kernel":
-                return _kernel(file, open_backing, may_wait=may_wait)
+                return _kernel(file, pages_of, open_backing, may_wait=may_wait)
             if plane == "mapped":
-                return _mapped(file, tuple(why_not), may_wait=may_wait)
+                return _mapped(file, pages_of, tuple(why_not), may_wait=may_wait)
         except (_NotPossibleError, CompositeError, VmcorefsError) as error:
             why_not.append(f"{plane}: {error}")
         except MemoryError:
@@ -139,7 +144,9 @@ def _expect_backing(_: int) -> int:
     return 1
 
 
-def _kernel(file: TreeFile, open_backing: OpenBacking, *, may_wait: bool) -> Served:
+def _kernel(
+    file: TreeFile, pages_of: PagesOf, open_backing: OpenBacking, *, may_wait: bool
+) -> Served:
     files = _of_kind("file", file.reader.sources)
     if not may_wait:
         _refuse_what_may_hang(files, "the kernel would wait for it forever")
@@ -151,7 +158,7 @@ def _kernel(file: TreeFile, open_backing: OpenBacking, *, may_wait: bool) -> Ser
             f"passthrough to {whole.origin}",
             ((whole.fileno(), whole.size),),
         )
-    pages = _pages_of(file, frozenset(files))
+    pages = pages_of(frozenset(files))
     composite = open_composite(pages, _descriptors(files), file.pread)
     try:
         return _passed_to(open_backing, composite, "passthrough to EROFS over the inputs", ())
@@ -197,12 +204,14 @@ def _one_run(file: TreeFile, files: dict[int, FileSource]) -> FileSource | None:
     return source if source is not None and source.size == file.size else None
 
 
-def _mapped(file: TreeFile, why_not: tuple[str, ...], *, may_wait: bool) -> Served:
+def _mapped(
+    file: TreeFile, pages_of: PagesOf, why_not: tuple[str, ...], *, may_wait: bool
+) -> Served:
     regular = _of_kind("file", file.reader.sources)
     if not may_wait and not can_populate():
         _refuse_what_may_hang(regular, "a reply from a mapping could not be given up")
     files = {**regular, **_of_kind("block device", file.reader.sources)}
-    pages = _pages_of(file, frozenset(files))
+    pages = pages_of(frozenset(files))
     if len(pages.table) > _MAX_MAPPINGS:
         raise _NotPossibleError(f"{len(pages.table)} mappings, more than {_MAX_MAPPINGS}")
     copied = int((pages.copied[:, 1] - pages.copied[:, 0]).sum())
