@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import gc
+
 import click
 
 from vmcorefs.commands.opening import IMAGES_HELP, capture_options, open_capture
@@ -17,6 +19,7 @@ from vmcorefs.system.terminal import print_json, print_lines
 def inspect(config: CaptureConfig, verify: str | None, as_json: bool) -> None:
     """Show everything that is known of IMAGE..., without mounting."""
     keep_heap_small()
+    gc.disable()  # it would go through a million lists, in no cycle, again and again
     with open_capture(config, verify) as capture:
         report = make_report(capture)
     if as_json:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime
 from itertools import islice
+from operator import itemgetter
 from typing import Any
 
 import numpy as np
@@ -189,7 +190,7 @@ def _format_input(entry: Report) -> str:
 
 def _format_map(memory_map: Report) -> Iterator[tuple[str, str]]:
     ram = memory_map["ram"]
-    size = format_size(sum(end - start for start, end in ram))
+    size = format_size(sum(map(itemgetter(1), ram)) - sum(map(itemgetter(0), ram)))
     count, end = counted(len(ram), "range"), memory_map["end"]
     yield "map", f"{memory_map['dialect']}: {size} of RAM in {count}, up to {end:#x}"
     for span in memory_map["crash_kernel"]:
