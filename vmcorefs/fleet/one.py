@@ -103,7 +103,7 @@ class _Server:
         ours, theirs = socket.socketpair()
         with theirs:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "vmcorefs.fleet.forkserver"],
+                [sys.executable, "-P", "-m", "vmcorefs.fleet.forkserver"],
                 stdin=theirs.fileno(),
                 stdout=theirs.fileno(),
                 stderr=subprocess.DEVNULL,

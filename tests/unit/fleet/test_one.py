@@ -122,3 +122,14 @@ def test_a_server_ends_with_who_asked_it(tmp_path: Path) -> None:
     assert is_running(server)
     del one._of_thread.server
     assert not is_running(server)
+
+
+def test_nothing_is_imported_from_where_the_user_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A directory of dumps may be anybody's, and so may a Python file in it."""
+    (tmp_path / "msgspec.py").write_text("raise SystemExit('imported')\n")
+    (tmp_path / "vmcore").write_bytes(bytes(range(256)) * 64)
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.delattr(one._of_thread, "server", raising=False)
+    assert triage(tmp_path / "vmcore").outcome == "failed"  # it is no dump; and not "killed"
