@@ -16,8 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from vmcorefs.config import Piece
 from vmcorefs.discovery.search.scan import scan
+from vmcorefs.piece import Piece
 from vmcorefs.sources.pieces import lay_out_pieces, open_file
 
 ROUNDS = 5

@@ -22,7 +22,8 @@ from vmcorefs.errors import (
 
 if TYPE_CHECKING:
     from vmcorefs.api import Capture, open  # noqa: A004  # vmcorefs.open, as gzip.open
-    from vmcorefs.config import CaptureConfig, Piece
+    from vmcorefs.config import CaptureConfig
+    from vmcorefs.piece import Piece
     from vmcorefs.tree.file import TreeFile
 
 __all__ = [
@@ -47,7 +48,7 @@ __all__ = [
 _HOMES: Final = {
     "Capture": "vmcorefs.api",
     "CaptureConfig": "vmcorefs.config",
-    "Piece": "vmcorefs.config",
+    "Piece": "vmcorefs.piece",
     "TreeFile": "vmcorefs.tree.file",
     "open": "vmcorefs.api",
 }

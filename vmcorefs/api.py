@@ -9,9 +9,10 @@ from typing import Self, Unpack
 
 from msgspec.structs import replace
 
-from vmcorefs.config import CaptureConfig, Options, Piece, make_config
+from vmcorefs.config import CaptureConfig, Options, make_config
 from vmcorefs.image import MemoryImage, open_image
 from vmcorefs.options import StrPath
+from vmcorefs.piece import Piece
 from vmcorefs.system.progress import Progress, untold
 from vmcorefs.tree.build import Tree, build_tree
 from vmcorefs.tree.directory import TreeDirectory

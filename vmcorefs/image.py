@@ -19,7 +19,8 @@ from vmcorefs.core.maps.memory_map import MemoryMap, with_crash_kernel
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.ranges import Ranges, normalise, subtract
 from vmcorefs.core.space.units import PAGE_SIZE
-from vmcorefs.discovery.backup import Backup
+from vmcorefs.discovery.crash_kernel.backup import Backup
+from vmcorefs.discovery.crash_kernel.low_memory import find_low_memory
 from vmcorefs.discovery.dump import (
     check_options,
     describe_erased,
@@ -32,7 +33,6 @@ from vmcorefs.discovery.dump import (
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.findings import make_dump_findings, make_findings
 from vmcorefs.discovery.given_map import load_map
-from vmcorefs.discovery.low_memory import find_low_memory
 from vmcorefs.discovery.map_and_placement import find_map_and_placement
 from vmcorefs.discovery.missing import describe_missing, summarise_missing
 from vmcorefs.discovery.placed import refuse_loss, refuse_missing, with_machine

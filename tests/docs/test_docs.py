@@ -14,9 +14,10 @@ from tests.faults.table import DOCUMENT as FAULTS, read_rows
 from tests.fuzz.targets import TARGETS
 from tests.unit.save.test_report import REPORT
 from vmcorefs.cli import main
-from vmcorefs.config import READ_TIMEOUT, load_capture_file
+from vmcorefs.config import load_capture_file
 from vmcorefs.core.elf.dump_headers import MAX_PHDRS
 from vmcorefs.core.maps.iomem import MAX_REGIONS
+from vmcorefs.piece import READ_TIMEOUT
 from vmcorefs.reports.estimate import SAMPLES
 from vmcorefs.save.formats.kdump_resume import STEP_BACK
 from vmcorefs.save.report import as_dict

@@ -12,7 +12,6 @@ from tests.builders import dead_machines
 from tests.builders.dumps import MemoryOutput, Watch, small_dump
 from tests.fuzz.target import target
 from vmcorefs.capture.settings import parse_duration, parse_settings
-from vmcorefs.config import Piece
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.formats.c_struct import Abi
 from vmcorefs.core.formats.kdump.descriptors import places
@@ -34,6 +33,7 @@ from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo
 from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.fuse.serve import parse_mount_options
 from vmcorefs.output.ssh import parse_place
+from vmcorefs.piece import Piece
 from vmcorefs.reader import Reader
 from vmcorefs.save.codecs import find_codec
 from vmcorefs.save.command import parse_levels

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from tests.builders import dead_machines, maps
 from tests.fuzz.target import target
-from vmcorefs.config import load_capture_file, parse_piece
+from vmcorefs.config import load_capture_file
 from vmcorefs.core.digests import ALGORITHMS, parse_sidecar, parse_sums
 from vmcorefs.core.elf.vmcoreinfo import parse_vmcoreinfo
 from vmcorefs.core.maps.memory_map import format_iomem
@@ -18,6 +18,7 @@ from vmcorefs.core.space.units import parse_range, parse_size
 from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.kernel.arch.known import locate_page_tables
 from vmcorefs.options import parse_elfcorehdr_choice, parse_machine
+from vmcorefs.piece import parse_piece
 
 ROWS = [(0x1000, 0x9FC00, "System RAM"), (0x100000, 0x300000, "System RAM")]
 A = TypeVar("A")

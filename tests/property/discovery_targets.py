@@ -28,9 +28,9 @@ from vmcorefs.core.structures.kallsyms import SymbolTable
 from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.core.structures.mem_section import read_sections
 from vmcorefs.core.structures.types.btf import Struct
+from vmcorefs.discovery.crash_kernel.told_elfcorehdr import parse_option
 from vmcorefs.discovery.search.candidates import read_note
 from vmcorefs.discovery.search.trampoline import find_notes
-from vmcorefs.discovery.told_elfcorehdr import parse_option
 from vmcorefs.errors import FaultError
 from vmcorefs.reader import Reader
 from vmcorefs.sources.base import BytesSource

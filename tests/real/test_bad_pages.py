@@ -10,9 +10,10 @@ import pytest
 from tests.builders.bad_pages import PAGE, bad_pages
 from tests.real.marks import REAL, only
 from vmcorefs.api import open_capture
-from vmcorefs.config import CaptureConfig, Piece
+from vmcorefs.config import CaptureConfig
 from vmcorefs.discovery.search import scan
 from vmcorefs.kernel import page_tables
+from vmcorefs.piece import Piece
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

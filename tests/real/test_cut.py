@@ -9,10 +9,11 @@ import pytest
 
 from tests.real.marks import REAL, only
 from vmcorefs.api import open_capture
-from vmcorefs.config import CaptureConfig, Piece
+from vmcorefs.config import CaptureConfig
 from vmcorefs.core.elf.dump_headers import read_dump_headers
 from vmcorefs.core.findings import Sureness
 from vmcorefs.errors import ConfigError
+from vmcorefs.piece import Piece
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -20,10 +20,11 @@ import vmcorefs
 from tests.real import tools
 from tests.real.marks import REAL, only, stopped
 from vmcorefs.api import open_capture
-from vmcorefs.config import CaptureConfig, Piece
+from vmcorefs.config import CaptureConfig
 from vmcorefs.core.elf.notes import NT_PRSTATUS, Note
 from vmcorefs.core.elf.registers import REGISTER_SETS
 from vmcorefs.kernel.notes import NoteSlot
+from vmcorefs.piece import Piece
 from vmcorefs.reports.report import gather
 from vmcorefs.reports.report.gather import make_report
 from vmcorefs.reports.report.html.memory_map import places_of

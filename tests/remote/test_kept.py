@@ -11,7 +11,7 @@ import pytest
 from tests.matching import same_bytes
 from tests.remote.servers import Server, serving
 from tests.remote.test_remote import read
-from vmcorefs.config import Far, Piece
+from vmcorefs.piece import Far, Piece
 from vmcorefs.sources import kept as module
 from vmcorefs.sources.kept import KEY_BLOCKS
 from vmcorefs.sources.pieces import open_file

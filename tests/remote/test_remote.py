@@ -26,8 +26,8 @@ from tests.remote.servers import Server, serving
 from tests.save.sshd import serve
 from tests.waiting import wait_for
 from vmcorefs import ConfigError, Piece, SourceIOError, UnsupportedError
-from vmcorefs.config import parse_piece
 from vmcorefs.core.digests import Digest
+from vmcorefs.piece import parse_piece
 from vmcorefs.reports.inspect import make_report
 from vmcorefs.reports.verify import verify
 from vmcorefs.sources.remote import file as module

@@ -11,16 +11,15 @@ from tests.matching import exactly
 from vmcorefs.config import (
     CaptureConfig,
     Options,
-    Piece,
     is_capture_file,
     load_capture_file,
     make_config,
     options,
     override,
-    parse_piece,
 )
 from vmcorefs.errors import ConfigError
 from vmcorefs.options import parse_elfcorehdr_choice, parse_machine
+from vmcorefs.piece import Piece, parse_piece
 
 
 @pytest.mark.parametrize(

@@ -9,9 +9,10 @@ import pytest
 
 from tests.builders.dead_machines import dead_machine, vmcoreinfo_text
 from tests.builders.vmlinuxes import BUILD_ID, kernel_notes, pack_vmlinux
-from vmcorefs.config import CaptureConfig, Piece
+from vmcorefs.config import CaptureConfig
 from vmcorefs.errors import ConfigError, FormatError
 from vmcorefs.image import open_image
+from vmcorefs.piece import Piece
 
 OTHER = "ab" * 20
 NO_ID = b"\n".join(

@@ -6,10 +6,11 @@ import click
 from msgspec.structs import replace
 
 from vmcorefs.commands.opening import IMAGES_HELP, capture_options, find_evidence, open_capture
-from vmcorefs.config import CaptureConfig, Far
+from vmcorefs.config import CaptureConfig
 from vmcorefs.daemon import configure_logging, run_in_background, run_in_foreground
 from vmcorefs.fuse.reservation import Reservation
 from vmcorefs.fuse.serve import parse_mount_options
+from vmcorefs.piece import Far
 from vmcorefs.reports.report.files import report_files
 from vmcorefs.system.memory import keep_heap_small
 from vmcorefs.system.terminal import print_lines

@@ -19,12 +19,12 @@ from vmcorefs.core.paging.formats import PageTableFormat
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.placement import USUAL_SPLITS, Placement, flat, iter_placements, split
 from vmcorefs.core.space.ranges import Ranges
+from vmcorefs.discovery.crash_kernel.told_elfcorehdr import find_crashed_note
 from vmcorefs.discovery.found import FoundKernel, rank
 from vmcorefs.discovery.search.candidates import Candidate, read_candidates
 from vmcorefs.discovery.search.root import find_deltas, maps_itself
 from vmcorefs.discovery.search.scan import Hits, place_of, scan
 from vmcorefs.discovery.search.trampoline import find_notes
-from vmcorefs.discovery.told_elfcorehdr import find_crashed_note
 from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo
 from vmcorefs.errors import ConfigError, FormatError, UnsupportedError
 from vmcorefs.kernel.arch.known import locate_page_tables, machine_of

@@ -11,10 +11,10 @@ from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.placement import FLAT
 from vmcorefs.core.space.ranges import Ranges, make_ranges, subtract, total_size
 from vmcorefs.core.space.units import KERNEL_HALF, counted, format_range, format_size
-from vmcorefs.discovery.backup import Backup
+from vmcorefs.discovery.crash_kernel.backup import Backup
+from vmcorefs.discovery.crash_kernel.low_memory import LowMemory
 from vmcorefs.discovery.explore import TOO_MANY, Explorer
 from vmcorefs.discovery.found import FoundKernel
-from vmcorefs.discovery.low_memory import LowMemory
 from vmcorefs.discovery.map_and_placement import FROM_ELFCOREHDR
 from vmcorefs.discovery.plan import Plan
 from vmcorefs.errors import VmcorefsError

@@ -13,7 +13,7 @@ from vmcorefs.core.maps.memory_map import MemoryMap, map_of_ram, with_crash_kern
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.placement import USUAL_SPLITS, Placement, flat, split
 from vmcorefs.core.space.ranges import complement, make_ranges, normalise
-from vmcorefs.discovery.elfcorehdr import examine_places
+from vmcorefs.discovery.crash_kernel.elfcorehdr import examine_places
 from vmcorefs.discovery.explore import TOO_MANY, Explorer
 from vmcorefs.discovery.missing import PMEMSAVE_MOST, describe_pmemsave
 from vmcorefs.discovery.placed import listed_map, with_zeros

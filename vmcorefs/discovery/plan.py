@@ -15,17 +15,17 @@ from vmcorefs.core.elf.machines import usual_byte_order
 from vmcorefs.core.maps.memory_map import MemoryMap
 from vmcorefs.core.space.ranges import Ranges, intersect, make_ranges, subtract, total_size
 from vmcorefs.core.structures.crash_notes import find_slots, slot_size
-from vmcorefs.discovery.elfcorehdr import (
+from vmcorefs.discovery.crash_kernel.elfcorehdr import (
     Found,
     Search,
     examine_places,
     read_elfcorehdr,
     search_elfcorehdr,
 )
+from vmcorefs.discovery.crash_kernel.told_elfcorehdr import find_segments
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.found import FoundKernel
 from vmcorefs.discovery.search.scan import locate_all
-from vmcorefs.discovery.told_elfcorehdr import find_segments
 from vmcorefs.errors import ConfigError, FaultError, FormatError, LayoutError, VmcorefsError
 from vmcorefs.kernel.arch.known import machine_of
 from vmcorefs.kernel.kernel import Kernel

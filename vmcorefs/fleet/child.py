@@ -15,7 +15,7 @@ from typing import NoReturn
 
 import msgspec
 
-from vmcorefs.config import CaptureConfig, Piece
+from vmcorefs.config import CaptureConfig
 from vmcorefs.confine import process
 from vmcorefs.core.made_before import Made, keep
 from vmcorefs.core.oops.stacks import normalise, read_calls
@@ -23,6 +23,7 @@ from vmcorefs.errors import TruncatedError, VmcorefsError
 from vmcorefs.fleet.messages import Request, Said
 from vmcorefs.fleet.row import Answer
 from vmcorefs.image import open_image
+from vmcorefs.piece import Piece
 from vmcorefs.reports.report.gather import make_report
 from vmcorefs.reports.report.html.page import make_page, shown_of
 from vmcorefs.reports.report.schema import Report

@@ -17,7 +17,6 @@ import pyfuse3
 import trio
 from msgspec.structs import replace
 
-from vmcorefs.config import READ_TIMEOUT
 from vmcorefs.errors import ConfigError, MountError
 from vmcorefs.fuse.answers import FileAnswers
 from vmcorefs.fuse.deadlines import within_kernels_timeout
@@ -29,6 +28,7 @@ from vmcorefs.fuse.planes.choose import PLANES, PlaneName
 from vmcorefs.fuse.planes.linux import read_further_ahead
 from vmcorefs.fuse.switch import Switch
 from vmcorefs.fuse.watch import watch_inputs
+from vmcorefs.piece import READ_TIMEOUT
 from vmcorefs.sources.base import Source
 from vmcorefs.system.memory import trim_heap
 from vmcorefs.tree.directory import TreeDirectory

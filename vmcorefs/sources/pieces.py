@@ -7,10 +7,10 @@ from itertools import pairwise
 
 import numpy as np
 
-from vmcorefs.config import AS_EVER, Far, Piece
 from vmcorefs.core.space.extents import Extents, Kind, make_extents, merge
 from vmcorefs.core.space.units import MAX_ADDRESS, format_range
 from vmcorefs.errors import ConfigError, LayoutError, TruncatedError
+from vmcorefs.piece import AS_EVER, Far, Piece
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.foreign import refuse_foreign
 from vmcorefs.sources.input import File, InputFile

@@ -9,7 +9,6 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
-from vmcorefs.config import AS_EVER, Far, Piece
 from vmcorefs.core.elf.elf import ELF_MAGIC
 from vmcorefs.core.formats.flattened import SIGNATURE as FLATTENED
 from vmcorefs.core.formats.kdump.headers import SIGNATURE as KDUMP
@@ -19,10 +18,11 @@ from vmcorefs.core.formats.lkcd import MAGICS as LKCD
 from vmcorefs.core.formats.qemu.stream import MAGIC as QEMU
 from vmcorefs.core.formats.s390 import EXTENDED as S390_EXTENDED, PLAIN as S390
 from vmcorefs.core.formats.sadump import SIGNATURE as SADUMP
-from vmcorefs.core.formats.vmware import MAGICS as VMWARE
+from vmcorefs.core.formats.vmware.state import MAGICS as VMWARE
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError, SourceIOError, UnsupportedError
+from vmcorefs.piece import AS_EVER, Far, Piece
 from vmcorefs.sources.base import Source
 from vmcorefs.sources.companions import VMCORE, companions, image_in, is_ramdump
 from vmcorefs.sources.dumps.diskdump import open_diskdump

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 
 from tests.builders.kernels import GIB, LOW, MIB, DeadKernel, make_kernel, split
-from vmcorefs.config import CaptureConfig, Piece
+from vmcorefs.config import CaptureConfig
 from vmcorefs.core.findings import Finding, Sureness
 from vmcorefs.image import open_image
+from vmcorefs.piece import Piece
 
 IOMEM = "00001000-0009fbff : System RAM\n00100000-03ffffff : System RAM\n"
 

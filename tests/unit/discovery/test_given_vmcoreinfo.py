@@ -10,12 +10,13 @@ import pytest
 from tests.builders.dead_machines import pack_note, prstatus_note, vmcoreinfo_note, vmcoreinfo_text
 from tests.builders.memory import reader_of
 from tests.matching import exactly
-from vmcorefs.config import CaptureConfig, Piece
+from vmcorefs.config import CaptureConfig
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.space.extents import EMPTY
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.vmcoreinfo import given_vmcoreinfo, vmcoreinfo_in_use
 from vmcorefs.errors import ConfigError, FormatError, VmcorefsError
+from vmcorefs.piece import Piece
 
 TEXT = vmcoreinfo_text()
 

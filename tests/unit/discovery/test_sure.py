@@ -26,11 +26,12 @@ from tests.builders.kernels import (
     make_kernel,
 )
 from vmcorefs.api import open_capture
-from vmcorefs.config import CaptureConfig, Piece
+from vmcorefs.config import CaptureConfig
 from vmcorefs.core.consumers.verdicts import Answer, judge
 from vmcorefs.core.elf.dump_headers import read_dump_headers
 from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.findings import Finding, Sureness
+from vmcorefs.piece import Piece
 
 CRASH: Span = (32 * MIB, 40 * MIB)
 IOMEM = "00001000-0009fbff : System RAM\n00100000-03ffffff : System RAM\n"

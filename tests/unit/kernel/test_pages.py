@@ -12,11 +12,12 @@ import pytest
 
 from tests.builders.kernels import MIB, X86_RAM, DeadKernel, make_kernel
 from tests.builders.pages import ANON, ARRAY, FILE, LRU, SECTION, SIZE, PageArray, with_page_array
-from vmcorefs.config import CaptureConfig, Piece
+from vmcorefs.config import CaptureConfig
 from vmcorefs.core.pages.dump_level import PageKind
 from vmcorefs.errors import FormatError
 from vmcorefs.image import open_image
 from vmcorefs.kernel.pages import BLOCK, KernelPages
+from vmcorefs.piece import Piece
 
 RAM = ((0x1000, 0x9FC00), (MIB, 512 * MIB))
 VMEMMAP = 0xFFFFEA0000000000

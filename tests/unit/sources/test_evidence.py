@@ -12,9 +12,10 @@ import pytest
 
 from tests.builders.tiny_dumps import MEMORY, TinyFormat, make_dump
 from tests.matching import exactly
-from vmcorefs.config import CaptureConfig, Piece, make_config
+from vmcorefs.config import CaptureConfig, make_config
 from vmcorefs.errors import ConfigError
 from vmcorefs.output.local import LocalTarget
+from vmcorefs.piece import Piece
 from vmcorefs.save.saver import Console, Order, save
 from vmcorefs.sources.evidence import Evidence, gather
 

@@ -9,9 +9,9 @@ import pytest
 
 from tests.builders.dead_machines import stamped
 from tests.matching import exactly
-from vmcorefs.config import Piece
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.errors import ConfigError, LayoutError, TruncatedError
+from vmcorefs.piece import Piece
 from vmcorefs.reader import Reader
 from vmcorefs.sources.pieces import open_piece
 from vmcorefs.sources.registry import RawMemory, open_inputs

@@ -23,11 +23,12 @@ from vmcorefs.capture.run.dumps import DMESG, LAYOUT, SUMMARY, TRIAGE, VMCORE, d
 from vmcorefs.capture.run.place import Place, Say, open_place
 from vmcorefs.capture.run.report import report_apart, triage_apart
 from vmcorefs.capture.settings import Codec, DumpSettings, Settings
-from vmcorefs.config import CaptureConfig, Piece
+from vmcorefs.config import CaptureConfig
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import IncompleteError, StoppedError, UnsupportedError, VmcorefsError
 from vmcorefs.output.extract import extract
 from vmcorefs.output.places import is_local, open_target
+from vmcorefs.piece import Piece
 from vmcorefs.save.codecs import DEFAULT_CODEC, find_codec
 from vmcorefs.save.command import TRIAGE_LEVELS, choose_format, default_threads, save_capture
 from vmcorefs.save.dump import Triage

@@ -7,13 +7,20 @@ from __future__ import annotations
 
 import msgspec
 
-from vmcorefs.config import CaptureConfig, Piece
+from vmcorefs.config import CaptureConfig
 from vmcorefs.core.maps.memory_map import MemoryMap
 from vmcorefs.core.space.extents import Extents, Kind, exclude, make_extents, overlay
 from vmcorefs.core.space.ranges import make_ranges
-from vmcorefs.discovery.backup import Backup, backup_in_image, check_size, compare, expected_range
+from vmcorefs.discovery.crash_kernel.backup import (
+    Backup,
+    backup_in_image,
+    check_size,
+    compare,
+    expected_range,
+)
 from vmcorefs.discovery.plan import Plan
 from vmcorefs.errors import FaultError
+from vmcorefs.piece import Piece
 from vmcorefs.reader import Reader
 from vmcorefs.sources.input import File
 from vmcorefs.sources.pieces import open_piece

@@ -10,7 +10,7 @@ import numpy as np
 
 from vmcorefs.core.space.ranges import Ranges
 from vmcorefs.core.space.units import MAX_ADDRESS, PAGE_SIZE
-from vmcorefs.discovery.elfcorehdr import read_elfcorehdr
+from vmcorefs.discovery.crash_kernel.elfcorehdr import read_elfcorehdr
 from vmcorefs.discovery.search.candidates import read_note
 from vmcorefs.errors import FaultError, FormatError, VmcorefsError
 from vmcorefs.kernel.kernel import Kernel

@@ -19,12 +19,12 @@ from typing import Final
 import numpy as np
 from msgspec.structs import replace
 
-from vmcorefs.config import Piece
 from vmcorefs.core.maps.flat_view import Run
 from vmcorefs.core.space.extents import Extents, Kind, make_extents, merge
 from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError, UnsupportedError
+from vmcorefs.piece import Piece
 from vmcorefs.sources.dumps.placed.memory import PlacedMemory
 from vmcorefs.sources.file import FileSource
 from vmcorefs.sources.live.process import (

@@ -10,10 +10,11 @@ from __future__ import annotations
 import os
 import select
 import socket
-import subprocess
 import sys
 from collections.abc import Sequence
 from typing import Final
+
+from vmcorefs.system.background import start_module
 
 _CONTINUE: Final = b'{"execute":"cont"}\n'
 _PATIENCE: Final = 30.0
@@ -31,17 +32,7 @@ def keep_paused(monitor: socket.socket) -> socket.socket:
     """
     ours, theirs = socket.socketpair()
     try:
-        numbers = (monitor.fileno(), theirs.fileno())
-        subprocess.run(
-            [sys.executable, "-P", "-m", "vmcorefs.sources.live.pause", *map(str, numbers)],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=numbers,
-            start_new_session=True,
-            cwd="/",
-            check=True,
-        )
+        start_module("vmcorefs.sources.live.pause", (monitor.fileno(), theirs.fileno()))
     except BaseException:
         ours.close()
         raise

@@ -10,8 +10,6 @@ import os
 import re
 import select
 import socket
-import subprocess
-import sys
 import threading
 import time
 import zlib
@@ -21,12 +19,13 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from vmcorefs.config import READ_TIMEOUT
 from vmcorefs.core.digests import Digest
 from vmcorefs.errors import ConfigError, SourceIOError, UnsupportedError
+from vmcorefs.piece import READ_TIMEOUT
 from vmcorefs.sources.base import WithoutHoles, check_bounds
 from vmcorefs.sources.identity import Identity
 from vmcorefs.sources.remote import messages
+from vmcorefs.system.background import start_module
 from vmcorefs.system.urls import hide, without_password
 
 BLOCK = 16 << 10
@@ -315,17 +314,7 @@ def _start(count: int) -> list[socket.socket]:
 
 
 def _run_fetch(numbers: Sequence[int]) -> None:
-    subprocess.run(
-        # -P: nothing is imported from the directory that the user is in
-        [sys.executable, "-P", "-m", "vmcorefs.sources.remote.fetch", *map(str, numbers)],
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
-        pass_fds=numbers,
-        start_new_session=True,
-        cwd="/",
-        check=True,
-    )
+    start_module("vmcorefs.sources.remote.fetch", numbers)
 
 
 start_fetch: Callable[[Sequence[int]], None] = _run_fetch

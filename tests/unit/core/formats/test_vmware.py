@@ -8,7 +8,7 @@ import pytest
 
 from tests.builders.vmware import block, pack_vmss, tag
 from tests.matching import exactly
-from vmcorefs.core.formats.vmware import Region, State, read_state
+from vmcorefs.core.formats.vmware.state import Region, State, read_state
 from vmcorefs.core.formats.window import Window
 from vmcorefs.errors import FormatError, UnsupportedError
 

@@ -9,7 +9,12 @@ from tests.builders.memory import reader_of
 from tests.matching import exactly
 from vmcorefs.core.maps.memory_map import MemoryMap, make_memory_map
 from vmcorefs.core.maps.regions import Region
-from vmcorefs.discovery.backup import backup_in_image, check_size, compare, expected_range
+from vmcorefs.discovery.crash_kernel.backup import (
+    backup_in_image,
+    check_size,
+    compare,
+    expected_range,
+)
 from vmcorefs.errors import ConfigError, FaultError, LayoutError
 from vmcorefs.reader import Reader
 

@@ -8,7 +8,7 @@ from tests.builders import dead_machines
 from tests.builders.dead_machines import Flavour, Phdr, load_phdr, note_phdr, pack_elf
 from tests.builders.memory import reader_of
 from vmcorefs.core.space.ranges import Ranges, make_ranges
-from vmcorefs.discovery.elfcorehdr import Search, read_elfcorehdr, search_elfcorehdr
+from vmcorefs.discovery.crash_kernel.elfcorehdr import Search, read_elfcorehdr, search_elfcorehdr
 from vmcorefs.errors import FaultError, FormatError
 
 CRASH = (0x800000, 0x1800000)

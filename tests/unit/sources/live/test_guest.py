@@ -15,9 +15,10 @@ import pytest
 
 from tests.matching import exactly
 from tests.unit.sources.live.monitor import monitor
-from vmcorefs.config import Piece, make_config
+from vmcorefs.config import make_config
 from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError, SourceIOError, UnsupportedError
+from vmcorefs.piece import Piece
 from vmcorefs.reader import Reader
 from vmcorefs.sources.live.process import ProcessMemory
 from vmcorefs.sources.registry import RawMemory, open_inputs
@@ -106,7 +107,7 @@ def test_a_guest_is_stopped_until_its_memory_is_closed(
 
 KILLED = """
 import os, signal, sys
-from vmcorefs.config import Piece
+from vmcorefs.piece import Piece
 from vmcorefs.sources.registry import open_inputs
 opened = open_inputs([Piece(sys.argv[1])], ram_end=None, pause=True)
 os.kill(os.getpid(), signal.SIGKILL)

@@ -12,7 +12,7 @@ from typing import Final
 
 from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.elf.registers import CpuRegisters
-from vmcorefs.core.formats.vmware_tags import Tag
+from vmcorefs.core.formats.vmware.tags import Tag
 from vmcorefs.core.formats.window import Window
 
 _NAMES: Final = (

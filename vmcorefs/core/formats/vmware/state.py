@@ -14,8 +14,8 @@ from typing import Final
 import msgspec
 
 from vmcorefs.core.elf.registers import CpuRegisters
-from vmcorefs.core.formats.vmware_cpus import read_registers
-from vmcorefs.core.formats.vmware_tags import tags_of
+from vmcorefs.core.formats.vmware.cpus import read_registers
+from vmcorefs.core.formats.vmware.tags import tags_of
 from vmcorefs.core.formats.window import Window
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from vmcorefs.core.formats.vmware import State, read_state
+from vmcorefs.core.formats.vmware.state import State, read_state
 from vmcorefs.core.formats.window import Window
 from vmcorefs.errors import FormatError, UnsupportedError
 from vmcorefs.sources.base import read_at

@@ -1,0 +1,1 @@
+"""The saved state of a virtual machine of VMware: .vmss and .vmsn."""
