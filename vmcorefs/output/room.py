@@ -36,9 +36,11 @@ def reserve(descriptor: int, size: int) -> None:
     fallocate = getattr(libc, "fallocate64", None) or getattr(libc, "fallocate", None)
     if fallocate is None:
         return
-    if fallocate(descriptor, _KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size)) == 0:
-        return
-    number = ctypes.get_errno()
+    number = errno.EINTR
+    while number == errno.EINTR:  # by a signal, which is told to whoever waits for it
+        if fallocate(descriptor, _KEEP_SIZE, ctypes.c_int64(0), ctypes.c_int64(size)) == 0:
+            return
+        number = ctypes.get_errno()
     if number not in _CANNOT:
         os.ftruncate(descriptor, os.fstat(descriptor).st_size)
         raise OSError(number, os.strerror(number))

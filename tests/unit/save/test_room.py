@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ctypes
+import errno
 import os
 import subprocess
 import sys
@@ -22,7 +24,7 @@ from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import DiskFullError
 from vmcorefs.output.local import LocalTarget
-from vmcorefs.output.room import find_room
+from vmcorefs.output.room import find_room, reserve
 from vmcorefs.output.stream import StreamTarget
 from vmcorefs.reader import Reader
 from vmcorefs.save.command import make_writer
@@ -112,6 +114,20 @@ def test_room_that_is_kept_for_another_user_is_none(tmp_path: Path) -> None:
         assert "DiskFullError" in done.stderr
         assert "has no room for them: nothing of the dump is written" in done.stderr
         assert set(os.listdir(disk)) == {"lost+found", "vmcore-dmesg.txt"}
+
+
+def test_a_signal_does_not_keep_room_from_being_set_aside(monkeypatch: pytest.MonkeyPatch) -> None:
+    answers = [-1, 0]
+
+    class Libc:
+        @staticmethod
+        def fallocate64(*_: object) -> int:
+            ctypes.set_errno(errno.EINTR)
+            return answers.pop(0)
+
+    monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: Libc)
+    reserve(-1, PAGE)
+    assert answers == []
 
 
 def test_the_next_level_is_tried_and_the_log_that_is_there_is_no_obstacle(disk: Path) -> None:
