@@ -26,6 +26,7 @@ _MOST_CPUS: Final = 1 << 13
 _DEEPEST: Final = 8
 _GENERAL: Final = ("rax", "rbx", "rcx", "rdx", "rsi", "rdi", "rsp", "rbp", "rip")
 _MORE: Final = tuple(f"r{number}" for number in range(8, 16))
+_ABSENT: Final = -1  # no register has that
 _SEGMENTS: Final = ("cs", "ds", "es", "fs", "gs", "ss")
 
 
@@ -111,9 +112,9 @@ def _registers(part: _Part) -> dict[str, int] | None:
         elif set(_SEGMENTS) <= one.keys():
             for name in _SEGMENTS:
                 segment = one[name] if isinstance(one[name], dict) else {}
-                found[name] = segment.get("selector", 0)
+                found[name] = segment.get("selector", _ABSENT)
                 if name in ("fs", "gs"):
-                    found[f"{name}_base"] = segment.get("base", 0)
+                    found[f"{name}_base"] = segment.get("base", _ABSENT)
     numbers = all(isinstance(one, int) and 0 <= one < 1 << 64 for one in found.values())
     return found if numbers and {"rip", "cs"} <= found.keys() else None
 

@@ -36,6 +36,11 @@ _X86_NAMES: Final = (
     *(f"r{number}" for number in range(8, 16)),
 )
 _X86_SEGMENTS: Final = ("es", "cs", "ss", "ds", "fs", "gs")
+_X86_ARRAYS: Final = {
+    "env.regs": _X86_NAMES,
+    "env.segs.selector": _X86_SEGMENTS,
+    "env.segs.base": _X86_SEGMENTS,
+}
 
 
 class _Field(msgspec.Struct, frozen=True):
@@ -153,7 +158,9 @@ def _begin_of(window: Window, device: _Device, end: int, size: int) -> int | Non
 def _registers(window: Window, device: _Device, begin: int) -> tuple[int, dict[str, int]]:
     """The machine, and the registers by the names of the kernel; 0 and none if it is not known."""
     fields = dict(_read_fields(window, device.fields, begin))
-    if "env.eip" in fields and len(fields.get("env.regs", ())) == len(_X86_NAMES):
+    if {"env.eip", "env.eflags"} <= fields.keys() and all(
+        len(fields.get(name, ())) == len(registers) for name, registers in _X86_ARRAYS.items()
+    ):
         return EM_X86_64, _x86(fields)
     if len(fields.get("env.xregs", ())) == 32 and {"env.pc", "cpsr"} <= fields.keys():
         general = zip(names_of(EM_AARCH64), fields["env.xregs"], strict=False)
@@ -172,11 +179,10 @@ def _x86(fields: Mapping[str, tuple[int, ...]]) -> dict[str, int]:
     # as QEMU's own dumps have them (target/i386/arch_dump.c), which leave orig_rax 0
     registers = dict(zip(_X86_NAMES, fields["env.regs"], strict=True))
     registers["rip"] = fields["env.eip"][0]
-    registers["eflags"] = fields.get("env.eflags", (0,))[0]
-    selectors = fields.get("env.segs.selector", ())
-    registers |= dict(zip(_X86_SEGMENTS, selectors, strict=False))
-    bases = dict(zip(_X86_SEGMENTS, fields.get("env.segs.base", ()), strict=False))
-    return {**registers, "fs_base": bases.get("fs", 0), "gs_base": bases.get("gs", 0)}
+    registers["eflags"] = fields["env.eflags"][0]
+    registers |= dict(zip(_X86_SEGMENTS, fields["env.segs.selector"], strict=True))
+    bases = dict(zip(_X86_SEGMENTS, fields["env.segs.base"], strict=True))
+    return {**registers, "fs_base": bases["fs"], "gs_base": bases["gs"]}
 
 
 def _read_fields(
