@@ -8,7 +8,9 @@ import pytest
 
 from tests.builders.vmware import block, pack_vmss, tag
 from tests.matching import exactly
+from vmcorefs.core.formats.vmware.cpus import read_registers
 from vmcorefs.core.formats.vmware.state import Region, State, read_state
+from vmcorefs.core.formats.vmware.tags import Tag
 from vmcorefs.core.formats.window import Window
 from vmcorefs.errors import FormatError, UnsupportedError
 
@@ -80,3 +82,10 @@ def test_what_cannot_be_true_is_refused(data: bytes, why: str) -> None:
 def test_memory_that_is_compressed_is_named() -> None:
     with pytest.raises(UnsupportedError, match="its memory is compressed"):
         read(alone(block("Memory", b"?", kind=0x3E)))
+
+
+@pytest.mark.parametrize(("held", "are_there"), [(128, True), (127, False)])
+def test_registers_behind_the_end_of_the_file_are_not_zero(held: int, are_there: bool) -> None:
+    tags = (Tag(b"cpu:numVCPUs", (), 1), Tag(b"rip", (0,), 5), Tag(b"gpregs", (0,), 128, 0))
+    window = Window(lambda offset, size: bytes(held)[offset : offset + size], held)
+    assert (read_registers(window, tags) is not None) == are_there

@@ -191,7 +191,9 @@ def _read_fields(
     """The numbers in fields by name; of an array of structures, those of each member by its own."""
     for field in fields:
         if 0 < field.array_len <= _MOST_NUMBERS and 0 < field.size <= _LONGEST:
-            raw = window.take(at, _size(field)).ljust(_size(field), b"\0")
+            raw = window.take(at, _size(field))
+            if len(raw) < _size(field):
+                return
             rows = [raw[first : first + field.size] for first in range(0, len(raw), field.size)]
             inside = 0
             for part in field.struct.fields if field.struct is not None else ():

@@ -47,8 +47,9 @@ def read_registers(window: Window, tags: Iterable[Tag]) -> CpuRegisters | None:
             continue
         state = states.setdefault(tag.indices[0], {})
         if tag.name == b"gpregs" and tag.block is not None and tag.value == _BLOCK.size:
-            raw = window.take(tag.block, _BLOCK.size).ljust(_BLOCK.size, b"\0")
-            state |= zip(_NAMES, _BLOCK.unpack(raw), strict=True)
+            raw = window.take(tag.block, _BLOCK.size)
+            if len(raw) == _BLOCK.size:  # the file may end within it
+                state |= zip(_NAMES, _BLOCK.unpack(raw), strict=True)
         elif tag.name in _TAGS and tag.block is None and len(tag.indices) == 1:
             name = _TAGS[tag.name]
             state[name] = tag.value | (state.get(name, 0) if name == "eflags" else 0)

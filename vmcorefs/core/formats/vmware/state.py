@@ -1,8 +1,8 @@
 """VMware's suspended virtual machines and snapshots (.vmss, .vmsn): where their memory is.
 
-A header lists groups, and a group has tags (``vmware_tags``).
-The group ``memory`` has the memory in a block, or says how the file .vmem beside it belongs
-(crash's vmware_vmss.c; volatility3's layers/vmware.py). All is little-endian.
+A header lists groups, and a group has tags (``tags``). The group ``memory`` has the memory in a
+block, or says how the file .vmem beside it belongs (crash's vmware_vmss.c; volatility3's
+layers/vmware.py). All is little-endian.
 """
 
 from __future__ import annotations
