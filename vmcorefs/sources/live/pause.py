@@ -2,7 +2,8 @@
 
 A guest is stopped for as long as its memory is open. Whoever has it open may be killed, or may have
 forked, or may have given up what it takes to talk to QEMU: this process holds the monitor, waits
-until the other end of ``END`` is closed by everybody, and then sends ``cont``.
+until the other end of ``END`` is closed by everybody, and then sends ``cont``. It reads what QEMU
+says from ``hand_over`` on, and not before: an answer goes to one reader alone.
 """
 
 from __future__ import annotations
@@ -16,7 +17,8 @@ from typing import Final
 
 from vmcorefs.system.background import start_module
 
-_CONTINUE: Final = b'{"execute":"cont"}\n'
+_ID: Final = b'"vmcorefs-cont"'  # QEMU's answer has it too (docs/interop/qmp-spec.rst, 2.3)
+_CONTINUE: Final = b'{"execute":"cont","id":%b}\n' % _ID
 _PATIENCE: Final = 30.0
 
 
@@ -29,6 +31,8 @@ def keep_paused(monitor: socket.socket) -> socket.socket:
     Raises:
         OSError: if it cannot be started.
         subprocess.SubprocessError: if it ended at once.
+
+    The monitor is still the caller's to read, until ``hand_over``.
     """
     ours, theirs = socket.socketpair()
     try:
@@ -39,6 +43,18 @@ def keep_paused(monitor: socket.socket) -> socket.socket:
     finally:
         theirs.close()
     return ours
+
+
+def hand_over(held: socket.socket) -> None:
+    """Leave what QEMU says from now on, which are events, to the process.
+
+    Args:
+        held: What ``keep_paused`` returned.
+
+    Raises:
+        OSError: if the process has ended.
+    """
+    held.sendall(b"\0")
 
 
 def main(arguments: Sequence[str]) -> None:
@@ -53,14 +69,17 @@ def main(arguments: Sequence[str]) -> None:
     try:
         monitor.sendall(_CONTINUE)
         answer = b""
-        while b'"return"' not in answer and (more := monitor.recv(1 << 16)):
-            answer = answer[-64:] + more
+        # QEMU forgets what was asked on a connection that is closed before its answer
+        while _ID not in answer and (more := monitor.recv(1 << 16)):
+            answer = answer[-len(_ID) :] + more
     except OSError:
         return  # QEMU has ended
 
 
 def _wait_for_end(monitor: socket.socket, end: socket.socket) -> bool:
     """Wait until nobody has the guest open; throw away what QEMU tells; False if that has ended."""
+    if not end.recv(1):
+        return True  # before hand_over
     poll = select.poll()
     poll.register(end, select.POLLIN)
     poll.register(monitor, select.POLLIN)

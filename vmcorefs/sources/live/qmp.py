@@ -13,7 +13,7 @@ import msgspec
 
 from vmcorefs.core.maps.flat_view import Run, parse_flat_view
 from vmcorefs.errors import ConfigError
-from vmcorefs.sources.live.pause import keep_paused
+from vmcorefs.sources.live.pause import hand_over, keep_paused
 
 _SECONDS: Final = 30.0
 _MOST: Final = 16 << 20  # bytes of an answer
@@ -76,6 +76,7 @@ class Monitor:
             held = keep_paused(self._socket)
             try:
                 self._execute("stop")
+                hand_over(held)
             except BaseException:
                 held.close()
                 raise

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -54,6 +55,10 @@ def _serve(
                 seen.append(command)
                 known = command in answers or command == "qmp_capabilities"
                 answer = {"return": answers.get(command, "")} if known else {"error": "unknown"}
+                if "id" in request:
+                    answer["id"] = request["id"]
+                if command == "stop":
+                    time.sleep(0.3)  # QEMU's takes its time: whoever else reads is there by then
                 stream.write(EVENT + json.dumps(answer).encode() + b"\r\n")
                 stream.flush()
         except OSError:
