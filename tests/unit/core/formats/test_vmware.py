@@ -79,6 +79,29 @@ def test_what_cannot_be_true_is_refused(data: bytes, why: str) -> None:
         read(data)
 
 
+@pytest.mark.parametrize("data", [pack_vmss(REGIONS), pack_vmss(memory=bytes(99))])
+def test_a_file_that_is_cut_says_nothing_else_of_memory_than_the_whole_one(data: bytes) -> None:
+    whole = read(data)
+    told = whole.regions, whole.at, whole.size
+    refused = []
+    for size in range(len(data)):
+        try:
+            found = read(data[:size])
+        except FormatError as error:
+            refused.append(str(error))
+        else:
+            assert (found.regions, found.at, found.size) == told
+    assert len(refused) > 200
+    assert all("it is cut within" in why for why in refused)
+
+
+def test_a_description_of_cpus_that_cannot_be_true_costs_no_memory() -> None:
+    endless = struct.pack("<H6sQQH", 6 << 8 | 0x3F, b"gpregs", 1 << 63, 1, 0)
+    found = read(pack_vmss(REGIONS, cpus=endless))
+    assert found == read(pack_vmss(REGIONS))
+    assert found.cpus is None
+
+
 def test_memory_that_is_compressed_is_named() -> None:
     with pytest.raises(UnsupportedError, match="its memory is compressed"):
         read(alone(block("Memory", b"?", kind=0x3E)))

@@ -15,7 +15,7 @@ import msgspec
 
 from vmcorefs.core.elf.registers import CpuRegisters
 from vmcorefs.core.formats.vmware.cpus import read_registers
-from vmcorefs.core.formats.vmware.tags import tags_of
+from vmcorefs.core.formats.vmware.tags import tags_of, take_all
 from vmcorefs.core.formats.window import Window
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError
@@ -27,6 +27,7 @@ MAGICS: Final = tuple(
 )
 """Those of 64 bits; 0xbed0bed0 is the format of before."""
 
+_HEADER: Final = struct.Struct("<3I")
 _MOST_GROUPS: Final = 1 << 10
 _MOST_REGIONS: Final = 1 << 12
 _PAGE: Final = 4096
@@ -71,7 +72,7 @@ def read_state(window: Window) -> State:
         FormatError: if they cannot be true.
         UnsupportedError: if the memory is compressed.
     """
-    magic, _version, count = struct.unpack("<3I", window.take(0, 12).ljust(12, b"\0"))
+    magic, _version, count = _HEADER.unpack(take_all(window, 0, _HEADER.size, "its header"))
     if count > _MOST_GROUPS:
         raise FormatError(f"{count} groups")
     columns: dict[bytes, dict[int, int]] = {
@@ -90,8 +91,14 @@ def read_state(window: Window) -> State:
     if told > _MOST_REGIONS or any(told > len(column) for column in columns.values()):
         raise FormatError(f"{told} regions of memory, of which not all are described")
     regions = tuple(_regions(columns, told))
-    cpus = read_registers(window, tags_of(window, count, b"cpu"))
-    return State(regions, at, size, magic == PARTIAL, cpus)
+    return State(regions, at, size, magic == PARTIAL, _registers(window, count))
+
+
+def _registers(window: Window, count: int) -> CpuRegisters | None:
+    try:
+        return read_registers(window, tags_of(window, count, b"cpu"))
+    except FormatError:  # which costs the registers, and not the memory
+        return None
 
 
 def _regions(columns: dict[bytes, dict[int, int]], count: int) -> Iterator[Region]:

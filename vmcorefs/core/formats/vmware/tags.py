@@ -17,8 +17,11 @@ from vmcorefs.core.formats.window import Window
 from vmcorefs.errors import FormatError, UnsupportedError
 
 _GROUP: Final = struct.Struct("<64sQQ")
+_SIZES: Final = struct.Struct("<QQH")
+_HEAD: Final = 2
 _BLOCK, _COMPRESSED = 0x3F, 0x3E
 _MOST_TAGS: Final = 1 << 20
+_DESCRIPTION: Final = "the description of its machine"
 
 
 class Tag(msgspec.Struct, frozen=True):
@@ -50,9 +53,7 @@ def tags_of(window: Window, count: int, group: bytes) -> Iterator[Tag]:
         UnsupportedError: if the memory is compressed.
     """
     for number in range(count):
-        raw = window.take(12 + number * _GROUP.size, _GROUP.size)
-        if len(raw) < _GROUP.size:
-            raise FormatError("it is cut within its list of groups")
+        raw = take_all(window, 12 + number * _GROUP.size, _GROUP.size, "its list of groups")
         name, start, size = _GROUP.unpack(raw)
         if name.rstrip(b"\0") == group:
             if start + size > 1 << 62:
@@ -62,28 +63,40 @@ def tags_of(window: Window, count: int, group: bytes) -> Iterator[Tag]:
 
 def _tags(window: Window, at: int, end: int) -> Iterator[Tag]:
     for _ in range(_MOST_TAGS):
-        head = int.from_bytes(window.take(at, 2), "little")
-        if not head or at >= end:
+        if at >= end:
             return
-        at += 2
+        head = int.from_bytes(take_all(window, at, _HEAD), "little")
+        if not head:
+            return
+        at += _HEAD
         size, indices, length = head & 0x3F, head >> 6 & 3, head >> 8
-        name = window.take(at, length)
+        name = take_all(window, at, length)
         at += length
-        numbers = window.take(at, 4 * indices)
-        if len(numbers) < 4 * indices:
-            raise FormatError("it is cut within the description of its memory")
+        numbers = take_all(window, at, 4 * indices)
         at += 4 * indices
         block = None
         if size in (_BLOCK, _COMPRESSED):
-            stored, value, padding = struct.unpack("<QQH", window.take(at, 18).ljust(18, b"\0"))
-            block = at + 18 + padding
+            stored, value, padding = _SIZES.unpack(take_all(window, at, _SIZES.size))
+            block = at + _SIZES.size + padding
             if max(stored, value, block) > 1 << 62:
                 raise FormatError(f"a block of {stored} bytes at {block:#x}")
             if size == _COMPRESSED and name == b"Memory":
                 raise UnsupportedError("its memory is compressed in a way that is not read here")
             at = block + stored
         else:
-            value = int.from_bytes(window.take(at, size)[:8], "little")
+            value = int.from_bytes(take_all(window, at, size)[:8], "little")
             at += size
         yield Tag(name, struct.unpack(f"<{indices}I", numbers), value, block)
     raise FormatError(f"more than {_MOST_TAGS} tags")
+
+
+def take_all(window: Window, at: int, size: int, what: str = _DESCRIPTION) -> bytes:
+    """The bytes there, all of them: what is behind the end of the file is no zeros.
+
+    Raises:
+        FormatError: if the file ends before; ``what`` is what it is cut in.
+    """
+    data = window.take(at, size)
+    if len(data) < size:
+        raise FormatError(f"it is cut within {what}")
+    return data
