@@ -74,7 +74,8 @@ def stack_of(names: Names, task: drgn.Object) -> Stack:
 def stack_at(names: Names, program: drgn.Program, state: CpuState) -> Stack:
     """The stack of a CPU by registers that a hypervisor kept; the errors are drgn's.
 
-    ``struct pt_regs`` begins as NT_PRSTATUS does, and has less (x86-64) or more (arm64) behind it.
+    ``struct pt_regs`` begins as NT_PRSTATUS does, and has less (x86-64) or more (arm64) behind it:
+    of that, which nobody kept, drgn reads nothing, and so the zeros there are no frame's.
     """
     type_ = program.type("struct pt_regs")
     words = struct.pack(f"<{len(state.registers)}Q", *state.registers.values())
