@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import importlib
 import logging
+from difflib import get_close_matches
 from typing import Any, Final
 
 import click
 
-from vmcorefs.errors import VmcorefsError
+from vmcorefs.errors import StoppedError, VmcorefsError
 from vmcorefs.system.logfile import LineFormatter
 from vmcorefs.system.terminal import print_lines, printable
 
@@ -33,6 +34,10 @@ _COMMANDS: Final = {
 """By name: where it is, and what ``--help`` says of it. A command's module is imported when it is
 run: a capture kernel that saves needs no FUSE, and no memory for what serves it."""
 
+_OTHER_NAMES: Final = {"unmount": "umount"}
+_INTERRUPTED: Final = 130
+"""The exit status of what Ctrl-C ends, as a shell has it: 128 + SIGINT."""
+
 
 class _Group(click.Group):
     """Ends with one line and the error's own exit status where vmcorefs says what is wrong."""
@@ -41,8 +46,11 @@ class _Group(click.Group):
         return list(_COMMANDS)
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        cmd_name = _OTHER_NAMES.get(cmd_name, cmd_name)
         if cmd_name not in _COMMANDS:
-            return None
+            likest = get_close_matches(cmd_name, _COMMANDS, 1)
+            hint = f"; did you mean {likest[0]!r}?" if likest else ""
+            ctx.fail(f"no such command: {cmd_name!r}{hint}")
         module, _ = _COMMANDS[cmd_name]
         command: click.Command = getattr(
             importlib.import_module(f"vmcorefs.{module}"), cmd_name.replace("-", "_")
@@ -60,7 +68,11 @@ class _Group(click.Group):
             return super().invoke(ctx)
         except VmcorefsError as error:
             print_lines(f"vmcorefs: {error}", err=True)
-            ctx.exit(error.exit_code)
+            interrupted = isinstance(error, StoppedError) and error.is_interrupt
+            ctx.exit(_INTERRUPTED if interrupted else error.exit_code)
+        except KeyboardInterrupt:
+            print_lines("vmcorefs: interrupted", err=True)
+            ctx.exit(_INTERRUPTED)
         except click.ClickException as error:
             # it may quote a file's name
             error.message = printable(error.message)  # type: ignore[misc]  # final but for this
@@ -73,5 +85,5 @@ def main() -> None:
     """Mount a dead Linux machine's memory as the vmcore its own kernel would have given.
 
     Exit status: 0 done, 2 wrong use, 3 cannot mount or unmount, 4 an input is not what it should
-    be, 5 not possible here, 6 bytes cannot be read or written, 1 a bug.
+    be, 5 not possible here, 6 bytes cannot be read or written, 130 ended by Ctrl-C, 1 a bug.
     """

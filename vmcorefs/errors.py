@@ -109,10 +109,19 @@ class DiskFullError(OutputError):
 
 
 class StoppedError(VmcorefsError):
-    """A signal stopped the writing of a dump."""
+    """A signal stopped what can be gone on with.
+
+    Attributes:
+        is_interrupt: Whether it was SIGINT, by Ctrl-C: the exit status is then 130, as a shell has
+            it of a command that SIGINT has ended.
+    """
 
     errno = errno_codes.EINTR
     exit_code = 6
+
+    def __init__(self, message: str, *, is_interrupt: bool = False) -> None:
+        super().__init__(message)
+        self.is_interrupt = is_interrupt
 
 
 class IncompleteError(VmcorefsError):

@@ -174,7 +174,8 @@ def test_a_run_that_was_stopped_goes_on(
         assert process.poll() is None
         time.sleep(0.01)
     process.send_signal(number)
-    _, log = end(process, -number if number == signal.SIGKILL else STOPPED)
+    ended = {signal.SIGKILL: -signal.SIGKILL, signal.SIGINT: 130}
+    _, log = end(process, ended.get(number, STOPPED))
     if number != signal.SIGKILL:
         assert f"{out}: stopped; " in log
         assert "the same command goes on with the others" in log

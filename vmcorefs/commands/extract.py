@@ -9,9 +9,10 @@ import click
 from vmcorefs.commands.opening import IMAGES_HELP, capture_options, find_evidence, open_capture
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.space.units import format_size
-from vmcorefs.errors import ConfigError, IncompleteError
+from vmcorefs.errors import ConfigError, IncompleteError, StoppedError
 from vmcorefs.output.extract import Outcome, extract as extract_file, stream
 from vmcorefs.output.places import check_place, is_local, local_path, open_target
+from vmcorefs.output.target import INCOMPLETE
 from vmcorefs.reports.report.files import report_files
 from vmcorefs.system.bars import progress_bar
 from vmcorefs.system.terminal import print_lines
@@ -46,9 +47,16 @@ def extract(file: str, config: CaptureConfig, verify: str | None, output: str, f
         with progress_bar(wanted.path, at_once=True) as progress:
             if is_local(output):
                 path = local_path(output)
-                outcome = extract_file(
-                    wanted, path, force=force, evidence=evidence, progress=progress
-                )
+                try:
+                    outcome = extract_file(
+                        wanted, path, force=force, evidence=evidence, progress=progress
+                    )
+                except KeyboardInterrupt:
+                    raise StoppedError(
+                        f"{output}: interrupted; the same command goes on with"
+                        f" {output}{INCOMPLETE}",
+                        is_interrupt=True,
+                    ) from None
             else:
                 target = open_target(
                     output, force=force, evidence=evidence, reach=wanted.size, hashed=False

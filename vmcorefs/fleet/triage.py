@@ -8,7 +8,8 @@ import zlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import Final
+from types import FrameType
+from typing import Final, NoReturn
 
 import msgspec
 
@@ -88,12 +89,13 @@ def triage(order: Order, progress: Progress, log: Callable[[str], None]) -> Done
                 if known.outcome != "ok":
                     failed += 1
                     log(f"{known.dump}: {known.outcome}: {_without(known.dump, known.reason)}")
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as stop:
             _finish(table)
             kept = sum(not _is_new(table.known, dump, again=False) for dump in new)
             raise StoppedError(
                 f"{order.output}: stopped; {kept} of {len(new)} dumps are in the table, and the"
-                " same command goes on with the others"
+                " same command goes on with the others",
+                is_interrupt=not stop.args,
             ) from None
         groups = _finish(table)
         return Done(len(dumps), opened, failed, len(table.known), groups)
@@ -121,11 +123,15 @@ def _open(table: Table, dumps: Sequence[Dump], order: Order) -> Iterator[Known]:
 
 @contextmanager
 def _terminated_as_interrupted() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    before = signal.signal(signal.SIGTERM, _terminate)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _terminate(number: int, _: FrameType | None) -> NoReturn:
+    raise KeyboardInterrupt(number)
 
 
 def _without(name: str, reason: str) -> str:

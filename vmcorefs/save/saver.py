@@ -241,7 +241,8 @@ def _keeping(order: Order, targets: Sequence[Target], progress: Progress) -> Ite
         ) from None
     except StoppedError as error:
         _sync(targets)
-        raise StoppedError(_describe_stop(error, order, progress)) from None
+        what = _describe_stop(error, order, progress)
+        raise StoppedError(what, is_interrupt=error.is_interrupt) from None
     except BaseException:
         _sync(targets)
         raise
@@ -299,7 +300,10 @@ def _sums(targets: Sequence[Target], stop: Stop, *, whole: bool) -> tuple[str | 
     except StoppedError as error:
         names = ", ".join(_name(target, whole=whole) for target in targets)
         what = "complete" if whole else "as complete as it can be"
-        raise StoppedError(f"{error} while the checksum was computed; {names} is {what}") from None
+        raise StoppedError(
+            f"{error} while the checksum was computed; {names} is {what}",
+            is_interrupt=error.is_interrupt,
+        ) from None
 
 
 def _name(target: Target, *, whole: bool) -> str:

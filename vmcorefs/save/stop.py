@@ -28,7 +28,8 @@ class Stop:
             StoppedError: if a signal has come.
         """
         if self._asked is not None:
-            raise StoppedError(f"stopped by {signal.Signals(self._asked).name}")
+            by = signal.Signals(self._asked)
+            raise StoppedError(f"stopped by {by.name}", is_interrupt=by == signal.SIGINT)
 
     def _ask(self, number: int, frame: FrameType | None) -> None:
         self._asked = number
