@@ -73,7 +73,7 @@ def weigh(
         against = (f"{distance:#x}: {'; '.join(facts)}" for distance, facts in found.items())
         return DirectMap(None, against=tuple(against))
     ((distance, facts),) = found.items()
-    other = _elsewhere(mappings, distance, int(memory[-1, 1]) if len(memory) else 0)
+    other = _elsewhere(mappings, distance, memory)
     if other:
         return DirectMap(None, against=(f"{distance:#x}: {'; '.join(facts)}; but {other}",))
     if distance in shown and not any("page tables" in fact for fact in facts):
@@ -122,11 +122,16 @@ def _count(mappings: Mappings, image: int | None, memory: Ranges) -> dict[int, i
     return dict(zip(distance[kept].view(np.uint64).tolist(), shown[kept].tolist(), strict=True))
 
 
-def _elsewhere(mappings: Mappings, distance: int, end: int) -> str:
+def _elsewhere(mappings: Mappings, distance: int, memory: Ranges) -> str:
     """What the page tables map where the direct map would be, but to other memory."""
-    start = distance - _ADDRESSES if distance >= _ADDRESSES // 2 else distance
-    inside = (mappings.vaddr + mappings.size > start) & (mappings.vaddr < start + end)
-    rows = np.flatnonzero(inside & ~_at_distance(mappings, distance))
+    if not len(memory):
+        return ""
+    at, signed = _at_distance(mappings, distance), _signed(distance)
+    # RAM need not begin at 0: what riscv64 has below its direct map is the fixmap
+    start = int(mappings.vaddr[at][0]) if at.any() else signed + int(memory[0, 0])
+    end = signed + int(memory[-1, 1])
+    inside = (mappings.vaddr + mappings.size > start) & (mappings.vaddr < end)
+    rows = np.flatnonzero(inside & ~at)
     if not len(rows):
         return ""
     vaddr, paddr = int(mappings.vaddr[rows[0]]), int(mappings.paddr[rows[0]])
@@ -164,6 +169,9 @@ def image_span(mappings: Mappings, distance: int) -> tuple[int, int] | None:
 
 
 def _at_distance(mappings: Mappings, distance: int) -> BoolArray:
-    signed = distance - _ADDRESSES if distance >= _ADDRESSES // 2 else distance
-    rows: BoolArray = mappings.vaddr - mappings.paddr == signed
+    rows: BoolArray = mappings.vaddr - mappings.paddr == _signed(distance)
     return rows
+
+
+def _signed(distance: int) -> int:
+    return distance - _ADDRESSES if distance >= _ADDRESSES // 2 else distance

@@ -27,9 +27,9 @@ MAX_MODULE_SYMBOLS = 1 << 20
 MAX_MODULE_NAMES = 1 << 26
 """Most bytes of names accepted, of all modules together."""
 
-# gas/symbols.c: DOLLAR_LABEL_CHAR and LOCAL_LABEL_CHAR occur in names of local labels, which
-# arm64's modules keep if another section refers to them
-_LABELS = b"\1\2"
+# names of local labels, which modules keep if another section refers to them: gas/symbols.c,
+# DOLLAR_LABEL_CHAR and LOCAL_LABEL_CHAR; gas/config/tc-riscv.h, FAKE_LABEL_NAME, with a space
+_LABELS = b"\1\2 "
 _NOT_IN_NAMES = UNPRINTABLE.translate(None, _LABELS)
 _NAME_SIZE = 512  # KSYM_NAME_LEN since 6.1: /proc/kallsyms cuts longer names
 _MAX_EXPORT = 64  # struct kernel_symbol has 12 or 24 bytes (include/linux/export-internal.h)

@@ -102,6 +102,16 @@ def test_other_memory_where_it_would_be_contradicts_it() -> None:
     assert line.endswith("but the page tables map 0xffff888000800000 to 0x2800000")
 
 
+def test_what_is_mapped_below_it_contradicts_nothing() -> None:
+    """As riscv64's fixmap, which is right below the direct map of RAM that begins at 2 GiB."""
+    start = 2 << 30
+    below = (DIRECT + start - 0x1000, start + 20 * MIB, 0x1000)
+    direct = (DIRECT + start, start, 64 * MIB)
+    # a hypervisor's dump has ROM too
+    ram = [(0x1000, 0x10000), (start, start + 64 * MIB)]
+    assert find(mappings(below, direct), ram=ram, said=told(DIRECT)).distance == DIRECT
+
+
 def test_vmalloc_space_is_no_direct_map_however_large() -> None:
     huge = (VMALLOC, 1 << 40, 1 << 40)
     assert find(mappings((DIRECT + MIB, MIB, 63 * MIB), huge, IMAGE)).distance == DIRECT
