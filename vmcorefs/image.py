@@ -28,6 +28,7 @@ from vmcorefs.discovery.dump import (
     find_dump_notes,
     find_dump_plan,
     make_explorer,
+    registers_of,
     with_machine as dump_with_machine,
 )
 from vmcorefs.discovery.explore import Explorer
@@ -262,8 +263,10 @@ def _open_dump(
             explorer.look()
         memory_map, ram = dump_map(config, dump, given, explorer)
         plan = find_dump_plan(config, dump, ram, explorer)
-        notes = find_dump_notes(config, dump, explorer, memory)
-        notes = with_registers(notes, dump.cpus, plan.elfcorehdr.header, len(dump.sources))
+        header = plan.elfcorehdr.header
+        notes = find_dump_notes(config, dump, explorer, memory, header)
+        cpus = registers_of(dump, header.byte_order)
+        notes = with_registers(notes, cpus, header, len(dump.sources))
     as_it_is = config.layout == "kernel" and not (plan.is_built or notes.given or notes.made)
     image = MemoryImage(
         config=config,

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tests.builders.page_tables import TOP, Machine, Tables
-from vmcorefs.core.paging.formats import PageTableFormat, arm64, ppc64_radix, riscv64, x86_64
+from vmcorefs.core.paging.formats import PageTableFormat, arm64, ppc64_radix, riscv64, s390x, x86_64
 from vmcorefs.core.paging.mappings import Aliases, Mappings
 from vmcorefs.core.paging.walk import walk
 
@@ -23,6 +23,8 @@ def format_of(machine: Machine) -> PageTableFormat:
         return arm64(page_size=machine.page, va_bits=int(rest[1]))
     if family == "radix":
         return ppc64_radix(page_size=machine.page)
+    if family == "dat":
+        return s390x(levels=len(machine.spans))
     return riscv64(va_bits=int(family[2:]))
 
 

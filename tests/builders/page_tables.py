@@ -40,6 +40,8 @@ class Machine:
         order: The byte order of its entries, as ``struct`` has it.
         bottom: The lowest kernel address, unsigned, where the highest one is not the last of all.
         always: Access that no entry can deny.
+        never: Access that no entry can allow.
+        empty: An entry that is not in use, of any level.
     """
 
     name: str
@@ -54,6 +56,8 @@ class Machine:
     order: str = "<"
     bottom: int | None = None
     always: int = 0
+    never: int = 0
+    empty: int = 0
 
     @property
     def start(self) -> int:
@@ -167,6 +171,22 @@ def radix(page_kib: int) -> Machine:
     )  # fmt: skip
 
 
+def _dat_leaf(paddr: int, access: int, is_page: bool) -> int:
+    entry = paddr | (0x1 if is_page else 0x400)
+    entry |= 0 if access & W else 0x200
+    return entry | (0 if access & X else 0x100)
+
+
+def dat(levels: int) -> Machine:
+    """s390x's regions, segments and pages; the types of tables and their lengths are not read."""
+    spans = (1 << 42, 1 << 31, 1 << 20, 4096)[4 - levels :]
+    return Machine(
+        f"dat-{levels}", 4096, spans, (*(2048,) * (levels - 1), 256), 0,
+        (4096, 1 << 20, 1 << 31), 47, _dat_leaf, lambda paddr: paddr | 0x3,
+        order=">", bottom=0, always=G, never=U, empty=0x420,
+    )  # fmt: skip
+
+
 @dataclass
 class Tables:
     """Tables in a memory that begins at ``base``, and a list of what was mapped."""
@@ -182,7 +202,8 @@ class Tables:
 
     def allocate(self) -> int:
         """An empty table's physical address."""
-        self.memory += bytes(self.machine.table_size)
+        empty = struct.pack(f"{self.machine.order}Q", self.machine.empty)
+        self.memory += empty * (self.machine.table_size // 8)
         return self.base + len(self.memory) - self.machine.table_size
 
     def get(self, table: int, index: int) -> int:
@@ -207,7 +228,7 @@ class Tables:
         table = self.root
         for above in range(level):
             index = self.index(above, vaddr)
-            if not self.get(table, index):
+            if self.get(table, index) == self.machine.empty:
                 made = self.allocate()
                 self.put(table, index, self.machine.table(made))
                 self._named[table, index] = made
@@ -225,7 +246,8 @@ class Tables:
         level = self.machine.spans.index(size)
         entry = self.machine.leaf(paddr, access, level == len(self.machine.spans) - 1)
         self.put(self.descend(vaddr, level), self.index(level, vaddr), entry)
-        self.mapped.append((vaddr, paddr, size, access | self.machine.always))
+        seen = (access | self.machine.always) & ~self.machine.never
+        self.mapped.append((vaddr, paddr, size, seen))
 
     def runs(self) -> list[Row]:
         """What was mapped, in maximal runs in order of vaddr."""
@@ -263,4 +285,5 @@ MACHINES = (
     arm(64, 42), arm(64, 48), arm(64, 52),
     riscv(39), riscv(48), riscv(57),
     radix(4), radix(64),
+    dat(3), dat(4),
 )  # fmt: skip

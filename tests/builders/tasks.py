@@ -115,7 +115,10 @@ class Machine:
         add("task_struct", TASK_SIZE, fields)
         add("thread_info", 0x18, {"flags": 0, "cpu": CPU})
         add("signal_struct", 0x40, {"thread_head": HEAD})
-        add("thread_struct", 0x78, {"sp": 8, "cpu_context": 0x10})
+        fields = {"ra": 0, "sp": 8, "ksp": 8, "s": 0x10, "cpu_context": 0x10}
+        add("thread_struct", 0x78, fields)  # of each architecture something
+        add("pt_regs", 0x180, {"gpr": 0, "nip": 0x100})
+        add("stack_frame", 0xA0, {"gprs": 0x48, "back_chain": 0x98})
         for name, members in (("inactive_task_frame", FRAME), ("cpu_context", CONTEXT)):
             add(name, 8 * len(members), {member: 8 * row for row, member in enumerate(members)})
         return btf.finish()

@@ -135,10 +135,11 @@ def lookup(data: bytes) -> None:
 
 
 def note(data: bytes) -> None:
-    text = read_note(lambda at, size: data[at : at + size] if at + size <= len(data) else None, 0)
-    if text is not None:
+    found = read_note(lambda at, size: data[at : at + size] if at + size <= len(data) else None, 0)
+    if found is not None:
+        text, order = found
         size = 24 + len(text)  # the padding may be anything
-        assert vmcoreinfo_note(text)[:size] == data[:size]
+        assert vmcoreinfo_note(text, order)[:size] == data[:size]
         assert parse_vmcoreinfo(text).release
 
 

@@ -101,7 +101,8 @@ def test_one_address_is_translated_as_the_walk_of_all_does(
     assert translate(fmt, tables.root, vaddr + inside, read_entry) == paddr + inside
     other = data.draw(st.integers(tables.machine.start, TOP - 1))
     assert translate(fmt, tables.root, other, read_entry) == found.translate(other)
-    assert translate(fmt, tables.root, other - TOP, read_entry) == found.translate(other)
+    if other >> 63:  # the same address, signed
+        assert translate(fmt, tables.root, other - TOP, read_entry) == found.translate(other)
 
 
 RUNS = st.lists(

@@ -9,18 +9,21 @@ import numpy as np
 from msgspec.structs import replace
 
 from vmcorefs.config import CaptureConfig
+from vmcorefs.core.elf.elf import ElfHeader
 from vmcorefs.core.elf.elfcorehdr import make_elfcorehdr
 from vmcorefs.core.elf.machines import EM_NONE
 from vmcorefs.core.elf.notes import (
     ERASEINFO,
     NT_ERASEINFO,
     NT_VMCOREINFO,
+    ByteOrder,
     Note,
     find_eraseinfo,
     find_vmcoreinfo,
     pack_note,
     walk_notes,
 )
+from vmcorefs.core.elf.registers import CpuRegisters, decode_prstatus
 from vmcorefs.core.elf.vmcoreinfo import NOTE_NAME, Vmcoreinfo, parse_vmcoreinfo
 from vmcorefs.core.maps.memory_map import MemoryMap, map_of_ram, with_crash_kernel
 from vmcorefs.core.space.extents import Extents
@@ -192,7 +195,7 @@ def find_dump_plan(config: CaptureConfig, dump: DumpFile, ram: Ranges, explorer:
     elfcorehdr = make_elfcorehdr(
         ram,
         e_machine=kernel.machine,
-        byte_order=header.byte_order,
+        byte_order=kernel.byte_order,
         text=image_in_ram(kernel, ram),
         direct_map=kernel.direct_map.distance,
     )
@@ -208,9 +211,17 @@ def _machine_warnings(dump: DumpFile) -> Iterator[str]:
 
 
 def find_dump_notes(
-    config: CaptureConfig, dump: DumpFile, explorer: Explorer, memory: Reader
+    config: CaptureConfig, dump: DumpFile, explorer: Explorer, memory: Reader, header: ElfHeader
 ) -> CrashNotes:
     """The dump's notes, a slot per CPU; and VMCOREINFO, found in memory if they lack it.
+
+    Args:
+        config: What was asked for.
+        dump: The dump.
+        explorer: Asked for VMCOREINFO.
+        memory: The dump's, by physical address.
+        header: Of the vmcore. If its byte order is another than the dump's, no note of that can be
+            in it: what is in them is for ``registers_of``.
 
     Raises:
         FormatError: if a note is torn, and ``config.drop_torn_notes`` is false.
@@ -228,9 +239,12 @@ def find_dump_notes(
             warnings.append(message)
         slots += cut_into_slots(segment.data, segment.offset, walk.notes, walk.size)
     vmcoreinfo = _other_vmcoreinfo(config, dump, explorer, memory)
-    given, order = b"", dump.header.byte_order
+    given, order = b"", header.byte_order
+    if order != dump.header.byte_order:
+        slots = []
     space: Extents | None = dump.notes_in
-    saved = () if any(slot.is_cpu for slot in slots) else _saved_registers(explorer, memory)
+    has_cpus = any(slot.is_cpu for slot in slots) or registers_of(dump, order) != dump.cpus
+    saved = () if has_cpus else _saved_registers(explorer, memory)
     if saved:  # in memory, where nothing of the dump's own notes is
         vmcoreinfo = vmcoreinfo or explorer.known
         slots, space = list(saved), None
@@ -247,6 +261,20 @@ def find_dump_notes(
         warnings=tuple(warnings),
         space=space,
     )
+
+
+def registers_of(dump: DumpFile, byte_order: ByteOrder) -> CpuRegisters | None:
+    """The registers that the dump has in another form than as notes of this byte order.
+
+    QEMU writes headers and notes of a little-endian pSeries in big-endian order
+    (target/ppc/arch_dump.c, ``cpu_get_dump_info``).
+    """
+    header = dump.header
+    if header.byte_order == byte_order:
+        return dump.cpus
+    states = (decode_prstatus(n, header.e_machine, header.byte_order) for n in _iter_notes(dump))
+    cpus = tuple(state.registers for state in states if state is not None)
+    return CpuRegisters(header.e_machine, cpus) if cpus else dump.cpus
 
 
 def _saved_registers(explorer: Explorer, memory: Reader) -> tuple[NoteSlot, ...]:

@@ -192,7 +192,7 @@ class Explorer:
 
     def _follow_on(self, memory: Reader, last: Candidate) -> FoundKernel | None:
         """The kernel that crashed, if ``last`` is the one that ran last."""
-        kernel = self._kernel(memory.table, EM_X86_64, last.vmcoreinfo)
+        kernel = self._kernel(memory.table, EM_X86_64, last)
         if not FoundKernel(last, memory.table, None, kernel).is_capture_kernel:
             return self._follow(last, search=False)
         note = find_crashed_note(kernel)
@@ -264,37 +264,41 @@ class Explorer:
         vmcoreinfo = candidate.vmcoreinfo
         if not self.is_movable:
             if maps_itself(memory, fmt, root, vmcoreinfo.symbol("swapper_pg_dir"), 0):
-                kernel = self._kernel(self.captured, machine, vmcoreinfo)
+                kernel = self._kernel(self.captured, machine, candidate)
                 yield FoundKernel(candidate, self.captured, None, kernel)
             return
         deltas = find_deltas(memory, fmt, root, vmcoreinfo, search=search)
         for delta in islice(deltas, _MAX_DELTAS):
-            for placement in self._placements(delta, machine, vmcoreinfo):
+            for placement in self._placements(delta, machine, candidate):
                 if not placement.shows(root, root - delta):
                     continue
                 captured = self.placed(placement)
-                kernel = self._kernel(captured, machine, vmcoreinfo)
+                kernel = self._kernel(captured, machine, candidate)
                 found = FoundKernel(candidate, captured, placement, kernel)
                 yield found
                 if found.faults == (0, 0):
                     return
 
-    def _kernel(self, captured: Extents, machine: int, vmcoreinfo: Vmcoreinfo) -> Kernel:
+    def _kernel(self, captured: Extents, machine: int, candidate: Candidate) -> Kernel:
         """A kernel in this placement; the last one again, if it is the same."""
-        made = self._made
+        made, vmcoreinfo = self._made, candidate.vmcoreinfo
         if (
             made is None
             or not made.is_same(machine, vmcoreinfo)
             or not made.memory.table.is_same(captured)
         ):
-            made = Kernel(Reader("memory", captured, self._sources), machine, vmcoreinfo)
+            memory = Reader("memory", captured, self._sources)
+            made = Kernel(memory, machine, vmcoreinfo, told_order=candidate.byte_order)
             self._made = made
         return made
 
-    def _placements(self, delta: int, machine: int, vmcoreinfo: Vmcoreinfo) -> Iterator[Placement]:
+    def _placements(self, delta: int, machine: int, candidate: Candidate) -> Iterator[Placement]:
         def read_ram() -> Ranges | None:
             near = Reader("memory", self.placed(flat(self.size, delta)), self._sources)
-            memory_map = read_static_map(Kernel(near, machine, vmcoreinfo))
+            order = candidate.byte_order
+            memory_map = read_static_map(
+                Kernel(near, machine, candidate.vmcoreinfo, told_order=order)
+            )
             return memory_map.ram if memory_map is not None else None
 
         # no memory is below 0: a file that starts with something else needs an offset

@@ -10,7 +10,7 @@ from vmcorefs.core.maps.memory_map import MemoryMap
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.placement import FLAT
 from vmcorefs.core.space.ranges import Ranges, make_ranges, subtract, total_size
-from vmcorefs.core.space.units import KERNEL_HALF, counted, format_range, format_size
+from vmcorefs.core.space.units import counted, format_range, format_size
 from vmcorefs.discovery.crash_kernel.backup import Backup
 from vmcorefs.discovery.crash_kernel.low_memory import LowMemory
 from vmcorefs.discovery.explore import TOO_MANY, Explorer
@@ -18,6 +18,7 @@ from vmcorefs.discovery.found import FoundKernel
 from vmcorefs.discovery.map_and_placement import FROM_ELFCOREHDR
 from vmcorefs.discovery.plan import Plan
 from vmcorefs.errors import VmcorefsError
+from vmcorefs.kernel.arch.known import find_architecture
 from vmcorefs.kernel.arch.x86_64 import START_KERNEL_MAP
 from vmcorefs.kernel.notes import CrashNotes
 from vmcorefs.sources.dumps.dump import DumpFile
@@ -248,7 +249,7 @@ def _was_linked_at(machine: int, vaddr: int, offset: str) -> bool:
     except ValueError:
         return False
     if machine != EM_X86_64:
-        return linked >= KERNEL_HALF
+        return linked >= find_architecture(machine).linked_from
     # CONFIG_PHYSICAL_START above __START_KERNEL_map, aligned to CONFIG_PHYSICAL_ALIGN
     return not linked % (2 << 20) and 0 <= linked - START_KERNEL_MAP < 1 << 30
 

@@ -207,6 +207,7 @@ def build_plan(config: CaptureConfig, memory_map: MemoryMap, found: FoundKernel 
     elfcorehdr = make_elfcorehdr(
         memory_map.crashed_ram,
         e_machine=kernel.machine,
+        byte_order=kernel.byte_order,
         notes=(*slots, *_vmcoreinfo_slot(found)),
         text=image_in_ram(kernel, memory_map.ram),
         direct_map=kernel.direct_map.distance,

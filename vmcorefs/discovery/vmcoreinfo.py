@@ -67,7 +67,7 @@ def vmcoreinfo_in_use(given: Vmcoreinfo | int | None, memory: Reader) -> Vmcorei
         except FaultError:
             return None
 
-    text = read_note(read_memory, given)
-    if text is None:
+    note = read_note(read_memory, given)
+    if note is None:
         raise ConfigError(f"no VMCOREINFO note at {given:#x}")
-    return parse_vmcoreinfo(text)
+    return parse_vmcoreinfo(note[0])

@@ -23,8 +23,10 @@ def has_saved_registers(kernel: Kernel) -> bool:
     Raises:
         VmcorefsError: if it cannot be read where the buffers are.
     """
-    image = kernel.image
-    buffers = slots_by_cpu(image, kernel.symbols).values()
+    image, symbols = kernel.image, kernel.symbols
+    if symbols.lookup("crash_notes") is None and symbols.lookup("init_task") is not None:
+        return False  # it has symbols of variables, but was built without kexec
+    buffers = slots_by_cpu(image, symbols).values()
     return any(any(image.read(at, _NOTE_HEADER_SIZE)) for at in buffers)
 
 

@@ -62,7 +62,7 @@ def _sections_fit(kernel: Kernel, distance: int) -> str:
     with suppress(VmcorefsError):
         count = min(info.length("mem_section"), _MAX_ROOTS)
         at = (info.symbol("mem_section") - distance) % _ADDRESSES
-        pointers = np.frombuffer(kernel.memory.pread(count * 8, at), dtype="<u8")
+        pointers = np.frombuffer(kernel.memory.pread(count * 8, at), dtype=f"{kernel.byte_order}u8")
         roots = pointers[pointers != 0].tolist()
         # each is where something is held
         for root in roots:

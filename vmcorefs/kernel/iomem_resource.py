@@ -44,7 +44,7 @@ def find_iomem_resource(kernel: Kernel) -> int:
         length = min(_CHUNK + RESOURCE.size, size - done) // 8 * 8  # chunks overlap by a node
         chunk = bytearray(length)
         read_around(kernel.memory.pread_into, paddr + done, memoryview(chunk))
-        words = np.frombuffer(chunk, dtype="<u8")
+        words = np.frombuffer(chunk, dtype=f"{kernel.byte_order}u8")
         for row in _candidates(words, vaddr, vaddr + size):
             left -= 1
             if left < 0:

@@ -6,7 +6,7 @@ from contextlib import suppress
 from threading import RLock
 
 from vmcorefs.core.elf.elfcorehdr import Elfcorehdr
-from vmcorefs.core.elf.machines import long_bits
+from vmcorefs.core.elf.machines import long_bits, usual_byte_order
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.paging.direct_map import DirectMap, image_span
@@ -43,6 +43,7 @@ class Kernel:
         vmcoreinfo: Its VMCOREINFO.
         elfcorehdr: The headers that say where its image and its direct map are; None as long as
             they have not been chosen.
+        told_order: Its byte order, as its note in memory has it; None if only the headers say it.
         lock: Held while a part is worked out.
     """
 
@@ -52,11 +53,13 @@ class Kernel:
         machine: int,
         vmcoreinfo: Vmcoreinfo,
         elfcorehdr: Elfcorehdr | None = None,
+        told_order: ByteOrder | None = None,
     ) -> None:
         self.memory = memory
         self.machine = machine
         self.vmcoreinfo = vmcoreinfo
         self.elfcorehdr = elfcorehdr
+        self.told_order = told_order
         self.lock = RLock()
 
     def with_headers(self, memory: Reader, elfcorehdr: Elfcorehdr) -> Kernel:
@@ -67,7 +70,7 @@ class Kernel:
                 kept, and that only if no byte of it is another.
             elfcorehdr: The headers.
         """
-        other = Kernel(memory, self.machine, self.vmcoreinfo, elfcorehdr)
+        other = Kernel(memory, self.machine, self.vmcoreinfo, elfcorehdr, self.told_order)
         kept: tuple[str, ...] = ()
         if self.memory.table.is_same(memory.table):
             kept = ("mappings", "symbols", "_btf", "map", "direct_map")
@@ -90,8 +93,10 @@ class Kernel:
     @property
     def byte_order(self) -> ByteOrder:
         """``<`` or ``>``."""
-        # the machines whose page tables are walked are little-endian under Linux
-        return self.elfcorehdr.header.byte_order if self.elfcorehdr is not None else "<"
+        if self.told_order is not None:
+            return self.told_order
+        elfcorehdr = self.elfcorehdr
+        return elfcorehdr.header.byte_order if elfcorehdr else usual_byte_order(self.machine)
 
     @property
     def word_size(self) -> int:

@@ -23,12 +23,14 @@ from vmcorefs.core.elf.elf import (
     ELFDATA2LSB,
     ELFDATA2MSB,
     EM_AARCH64,
+    EM_PPC64,
     EM_RISCV,
     EM_X86_64,
     EV_CURRENT,
     MAX_EHDR_SIZE,
     PT_LOAD,
 )
+from vmcorefs.core.elf.machines import EM_S390
 from vmcorefs.core.elf.notes import NT_GNU_BUILD_ID, ByteOrder, pack_note
 from vmcorefs.core.structures.kallsyms import Addresses, SymbolTable
 from vmcorefs.core.structures.types.btf_table import Rows
@@ -54,7 +56,7 @@ _SYMBOL = (
 )
 _RELA = (("offset", "u8"), ("info", "u8"), ("addend", "i8"))
 # a relocation that is an address of 64 bits, in each architecture's ABI
-_ABS64: Final = {EM_X86_64: 1, EM_AARCH64: 257, EM_RISCV: 2}
+_ABS64: Final = {EM_X86_64: 1, EM_AARCH64: 257, EM_RISCV: 2, EM_PPC64: 38, EM_S390: 22}
 _PHDR_SIZE = struct.calcsize(f"={_PHDR}")
 _SHDR_SIZE = struct.calcsize(f"={_SHDR}")
 

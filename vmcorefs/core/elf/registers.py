@@ -1,11 +1,11 @@
 """The registers of a CPU from its NT_PRSTATUS note: by name, in the kernel's order.
 
 The descriptor is ``struct elf_prstatus`` (include/linux/elfcore.h): ``pr_pid`` at 32, the registers
-at 112, one 64-bit word each, and after them ``pr_fpvalid``, padded to a word. Which registers, and
-in what order, is defined by each architecture's ``elf_gregset_t`` (arch/*/include/asm/elf.h), whose
-structure is named next to each table below. Names are those of the structure in user space's
-headers, which an oops, gdb and drgn use too: ``rip``, where arch/x86/include/asm/user_64.h has
-``ip``.
+at 112, most of them one 64-bit word each, and after them ``pr_fpvalid``, padded to a word. Which
+registers, and in what order, is defined by each architecture's ``elf_gregset_t``
+(arch/*/include/asm/elf.h), whose structure is named next to each table below. Names are those of
+the structure in user space's headers, which an oops, gdb and drgn use too: ``rip``, where
+arch/x86/include/asm/user_64.h has ``ip``.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from collections.abc import Mapping
 import msgspec
 
 from vmcorefs.core.elf.elf import EM_AARCH64, EM_PPC64, EM_RISCV, EM_X86_64
+from vmcorefs.core.elf.machines import EM_S390
 from vmcorefs.core.elf.notes import ByteOrder, Note
 
 PID_OFFSET = 32
@@ -29,32 +30,32 @@ class RegisterSet(msgspec.Struct, frozen=True):
     """An architecture's ``elf_gregset_t``.
 
     Attributes:
-        names: Its registers, one for each 64-bit word, in order.
+        names: Its registers, in order.
         ip: Which of them is the instruction pointer.
         sp: Which of them is the stack pointer.
-        unused: Words after the last of them that hold nothing.
+        layout: The types of all of them, and bytes that hold nothing, as ``struct`` has them.
     """
 
     names: tuple[str, ...]
     ip: str
     sp: str
-    unused: int = 0
+    layout: str
 
     @property
     def size(self) -> int:
         """``sizeof(struct elf_prstatus)``, the note's ``n_descsz``, in bytes."""
-        return _REGISTERS + 8 * (len(self.names) + self.unused) + _BEHIND
+        return _REGISTERS + struct.calcsize(f"={self.layout}") + _BEHIND
 
 
-def _register_set(names: str, ip: str, sp: str, unused: int = 0) -> RegisterSet:
-    """``names`` as text, ``x0-30`` for 31 of them."""
+def _register_set(names: str, ip: str, sp: str, layout: str = "") -> RegisterSet:
+    """``names`` as text, ``x0-30`` for 31 of them; 64-bit words, if no ``layout`` is given."""
     expanded: list[str] = []
     for word in names.split():
         first, dash, last = word.partition("-")
         prefix = first.rstrip("0123456789") if dash else first
         numbers = range(int(first[len(prefix) :]), int(last) + 1) if dash else ("",)
         expanded += [f"{prefix}{number}" for number in numbers]
-    return RegisterSet(tuple(expanded), ip, sp, unused)
+    return RegisterSet(tuple(expanded), ip, sp, layout or f"{len(expanded)}Q")
 
 
 REGISTER_SETS = {
@@ -74,10 +75,14 @@ REGISTER_SETS = {
         "gpr0-31 nip msr orig_gpr3 ctr link xer ccr softe trap dar dsisr result",
         ip="nip",
         sp="gpr1",
-        unused=4,
+        layout="44Q32x",
+    ),
+    # arch/s390/include/uapi/asm/ptrace.h, s390_regs; the names are gdb's
+    EM_S390: _register_set(
+        "pswm pswa r0-15 acr0-15 orig_r2", ip="pswa", sp="r15", layout="18Q16IQ"
     ),
 }
-"""``EM_*`` to its registers; all four architectures are 64-bit."""
+"""``EM_*`` to its registers; all of these architectures are 64-bit."""
 
 
 def names_of(machine: int) -> tuple[str, ...]:
@@ -128,7 +133,7 @@ def decode_prstatus(note: Note, machine: int, byte_order: ByteOrder) -> CpuState
     if not note.is_prstatus or known is None or len(note.desc) != known.size:
         return None
     (pid,) = struct.unpack_from(f"{byte_order}i", note.desc, PID_OFFSET)
-    words = struct.unpack_from(f"{byte_order}{len(known.names)}Q", note.desc, _REGISTERS)
+    words = struct.unpack_from(f"{byte_order}{known.layout}", note.desc, _REGISTERS)
     registers = dict(zip(known.names, words, strict=True))
     return CpuState(pid, registers[known.ip], registers[known.sp], registers)
 
@@ -145,5 +150,5 @@ def encode_prstatus(
     desc = bytearray(known.size)
     struct.pack_into(f"{byte_order}i", desc, PID_OFFSET, pid)
     words = (registers.get(name, 0) for name in known.names)
-    struct.pack_into(f"{byte_order}{len(known.names)}Q", desc, _REGISTERS, *words)
+    struct.pack_into(f"{byte_order}{known.layout}", desc, _REGISTERS, *words)
     return bytes(desc)

@@ -84,6 +84,10 @@ class Vmcoreinfo(msgspec.Struct, frozen=True):
         """
         return self._number(f"SYMBOL({name})", 16)
 
+    def address(self, key: str) -> int:
+        """A line that is an address alone, such as KERNELOFFSET; raises as ``symbol`` does."""
+        return self._number(key, 16)
+
     def size(self, name: str) -> int:
         """SIZE(name) in bytes, at least 1; raises ``FormatError`` as ``symbol`` does."""
         value = self._number(f"SIZE({name})", 10)

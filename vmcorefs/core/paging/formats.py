@@ -48,8 +48,10 @@ class PageTableFormat(msgspec.Struct, frozen=True):
             names a table.
         leaf_value: True if a leaf has any bit of ``leaf_mask`` set, False if it has none set.
         page_mask: An entry of the last level must have a bit of this set.
-        valid: The bit that every entry in use has: bit 0 (``_PAGE_PRESENT``, ``PTE_VALID`` in
-            asm/pgtable*.h of x86, arm64 and riscv), if nothing else is said.
+        in_use: ``(mask, value)`` of the bits by which an entry is in use: bit 0 is set
+            (``_PAGE_PRESENT``, ``PTE_VALID`` in asm/pgtable*.h of x86, arm64 and riscv), if nothing
+            else is said.
+        page_in_use: The same in the last level, where that differs.
         table_address: As ``address``, in an entry that names a table, where that differs.
         large_shifts: log2 of the sizes that a leaf above the last level may have.
         large_ignored: Bits of ``address`` that mean something else in such a leaf.
@@ -76,7 +78,8 @@ class PageTableFormat(msgspec.Struct, frozen=True):
     reserved: tuple[int, int] | None = None
     base: int | None = None
     big_endian: bool = False
-    valid: int = 1
+    in_use: tuple[int, int] = (1, 1)
+    page_in_use: tuple[int, int] | None = None
     table_address: tuple[tuple[int, int], ...] | None = None
     napot: bool = False
 
@@ -98,6 +101,11 @@ class PageTableFormat(msgspec.Struct, frozen=True):
     def entries(self, level: int) -> int:
         """Entries in a table of ``level`` (0: root); each has eight bytes."""
         return 1 << self.level_bits[level]
+
+    def use(self, level: int) -> tuple[int, int]:
+        """``(mask, value)`` of the bits by which an entry of ``level`` (0: root) is in use."""
+        is_last = level == self.levels - 1
+        return self.page_in_use if is_last and self.page_in_use is not None else self.in_use
 
     def shift(self, level: int) -> int:
         """log2 of the bytes that one entry of ``level`` (0: root) spans."""
@@ -227,6 +235,41 @@ def riscv64(*, va_bits: int) -> PageTableFormat:
     )
 
 
+_S390X_RULES = (Rule(Access.WRITABLE, 1 << 9, 1 << 9), Rule(Access.EXECUTABLE, 1 << 8, 1 << 8))
+
+
+def s390x(*, levels: int) -> PageTableFormat:
+    """The format of s390x's DAT tables: regions, segments and pages.
+
+    See z/Architecture Principles of Operation, chapter 3, Dynamic Address Translation, and
+    arch/s390/include/asm/pgtable.h. The kernel has an address space of its own.
+
+    Args:
+        levels: 3 or 4: the root is a region-third or a region-second table.
+    """
+    if levels not in (3, 4):
+        raise UnsupportedError(f"s390x page tables of {levels} levels, expected 3 or 4")
+    large = 1 << 10  # _REGION3_ENTRY_LARGE, _SEGMENT_ENTRY_LARGE
+    return PageTableFormat(
+        name=f"s390x, {levels} levels",
+        page_shift=12,
+        level_bits=(*(11,) * (levels - 1), 8),
+        address=((_bits(62, 12), 0),),
+        leaf_mask=large,
+        leaf_value=True,
+        page_mask=1,  # _PAGE_PRESENT, the kernel's own: a page of zeros is no table
+        large_shifts=frozenset({20, 31}),
+        large_ignored=_bits(30, 12),  # access-control bits, and the rest of the size
+        leaf_rules=(*_S390X_RULES, Rule(Access.USER, 0, 0)),
+        table_rules=_S390X_RULES,
+        base=0,
+        big_endian=True,
+        in_use=(1 << 5, 0),  # _REGION_ENTRY_INVALID, _SEGMENT_ENTRY_INVALID
+        page_in_use=(1 << 10, 0),  # _PAGE_INVALID
+        table_address=((_bits(62, 11), 0),),  # a page table takes half a page
+    )
+
+
 def ppc64_radix(*, page_size: int) -> PageTableFormat:
     """The format of ppc64's radix trees, in the kernel's quadrant of the effective addresses.
 
@@ -256,6 +299,6 @@ def ppc64_radix(*, page_size: int) -> PageTableFormat:
         ),
         base=-1 << 62,  # 0xc000000000000000
         big_endian=True,
-        valid=1 << 63,  # _PAGE_PRESENT
+        in_use=(1 << 63, 1 << 63),  # _PAGE_PRESENT
         table_address=((_bits(59, 8), 0),),
     )

@@ -41,7 +41,8 @@ def translate(fmt: PageTableFormat, root: int, vaddr: int, read_entry: ReadEntry
     table = root
     for level in range(fmt.levels):
         entry = read_entry(table + entry_offset(fmt, level, vaddr))
-        if not entry & fmt.valid:
+        mask, value = fmt.use(level)
+        if entry & mask != value:
             return None
         one = np.array([entry], dtype=np.uint64)
         shift, last = fmt.shift(level), level == fmt.levels - 1
@@ -81,7 +82,8 @@ def translate_pages(
         which = np.searchsorted(tables, table)
         column = vaddrs[rows] >> shift & ((1 << fmt.level_bits[level]) - 1)
         entry = entries[which, column]
-        valid = ((entry & np.uint64(fmt.valid)) != 0) & readable[which]
+        mask, value = map(np.uint64, fmt.use(level))
+        valid = ((entry & mask) == value) & readable[which]
         rows, entry = rows[valid], entry[valid]
         output = output_address(fmt, entry)
         leaf = ((entry & np.uint64(fmt.leaf_mask)) != 0) == fmt.leaf_value

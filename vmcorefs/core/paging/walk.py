@@ -215,7 +215,8 @@ class _Walker:
         self._tables += len(tables)
         self._note(Reason.UNREADABLE, tables.vaddr[~readable], tables.paddr[~readable])
         values = values[:, first:]
-        row, column = np.nonzero(((values & np.uint64(fmt.valid)) != 0) & readable[:, None])
+        mask, value = map(np.uint64, fmt.use(level))
+        row, column = np.nonzero(((values & mask) == value) & readable[:, None])
         index = column + first
         entry = values[row, column]
         vaddr = tables.vaddr[row] + (index << fmt.shift(level))

@@ -14,7 +14,7 @@ from functools import partial
 
 import msgspec
 
-from vmcorefs.core.elf.notes import NT_VMCOREINFO
+from vmcorefs.core.elf.notes import NT_VMCOREINFO, ByteOrder
 from vmcorefs.core.elf.vmcoreinfo import NOTE_NAME, Vmcoreinfo, parse_vmcoreinfo
 from vmcorefs.core.space.units import align_up
 from vmcorefs.discovery.search.scan import Place
@@ -27,9 +27,9 @@ MAX_TEXT = 1 << 16
 MAX_TEXTS = 8 << 20
 """Most bytes of distinct texts to keep; a kernel's has 3 KiB."""
 
-_HEADER = struct.Struct("<III")
+_HEADER_SIZE = 12
 _NAME_SIZE = len(NOTE_NAME) + 1
-_DESC = _HEADER.size + align_up(_NAME_SIZE, 4)
+_DESC = _HEADER_SIZE + align_up(_NAME_SIZE, 4)
 # whole lines, without zeros after them: n_descsz is vmcoreinfo_size (kernel/vmcore_info.c)
 _TEXT = re.compile(rb"OSRELEASE=[\x20-\x7e]+\n(?:[\x20-\x7e\n]*\n)?")
 
@@ -41,11 +41,13 @@ class Candidate(msgspec.Struct, frozen=True):
         vmcoreinfo: Its text.
         place: Where its note is; None if the text was given.
         copies: Other places with the same note.
+        byte_order: Of the note, and so of the kernel; None if the text was given.
     """
 
     vmcoreinfo: Vmcoreinfo
     place: Place | None
     copies: tuple[Place, ...] = ()
+    byte_order: ByteOrder | None = None
 
     @property
     def places(self) -> tuple[Place, ...]:
@@ -72,25 +74,27 @@ def read_candidates(sources: Sequence[Source], places: Sequence[Place]) -> tuple
     Raises:
         SourceIOError: if an input cannot be read.
     """
-    found: dict[bytes, list[Place]] = {}
+    found: dict[tuple[bytes, ByteOrder], list[Place]] = {}
     left = MAX_TEXTS
     for place in places:
-        text = read_note(partial(_read, sources[place.source]), place.offset)
-        if text in found:
-            found[text].append(place)
-        elif text is not None and len(text) <= left:
-            left -= len(text)
-            found[text] = [place]
+        note = read_note(partial(_read, sources[place.source]), place.offset)
+        if note in found:
+            found[note].append(place)
+        elif note is not None and len(note[0]) <= left:
+            left -= len(note[0])
+            found[note] = [place]
     return tuple(_iter_candidates(found))
 
 
-def _iter_candidates(found: dict[bytes, list[Place]]) -> Iterator[Candidate]:
-    for text, (first, *others) in found.items():
-        yield Candidate(parse_vmcoreinfo(text), first, tuple(others))
+def _iter_candidates(found: dict[tuple[bytes, ByteOrder], list[Place]]) -> Iterator[Candidate]:
+    for (text, byte_order), (first, *others) in found.items():
+        yield Candidate(parse_vmcoreinfo(text), first, tuple(others), byte_order)
 
 
-def read_note(read: Callable[[int, int], bytes | None], offset: int) -> bytes | None:
-    """The text of the VMCOREINFO note at ``offset``, or None if there is none.
+def read_note(
+    read: Callable[[int, int], bytes | None], offset: int
+) -> tuple[bytes, ByteOrder] | None:
+    """The text of the VMCOREINFO note at ``offset`` and its byte order, or None if there is none.
 
     Args:
         read: ``read(offset, size)``: bytes, or None if there are fewer.
@@ -99,14 +103,16 @@ def read_note(read: Callable[[int, int], bytes | None], offset: int) -> bytes | 
     head = read(offset, _DESC)
     if head is None:
         return None
-    namesz, descsz, kind = _HEADER.unpack_from(head)
-    name = head[_HEADER.size :].rstrip(b"\0")
+    byte_order: ByteOrder = ">" if head[:1] == b"\0" else "<"  # n_namesz is small
+    namesz, descsz, kind = struct.unpack_from(f"{byte_order}III", head)
+    name = head[_HEADER_SIZE:].rstrip(b"\0")
     if (namesz, kind, name) != (_NAME_SIZE, NT_VMCOREINFO, NOTE_NAME) or descsz > MAX_TEXT:
         return None
     text = read(offset + _DESC, descsz)
     if text is None or not _TEXT.fullmatch(text):
         return None
-    return text if parse_vmcoreinfo(text).release else None  # the last OSRELEASE counts
+    # the last OSRELEASE counts
+    return (text, byte_order) if parse_vmcoreinfo(text).release else None
 
 
 def _read(source: Source, offset: int, size: int) -> bytes | None:

@@ -87,7 +87,8 @@ def _search(file: Reader, fmt: PageTableFormat, root: int, vaddr: int) -> Iterat
         entries = words.view(">u8" if fmt.big_endian else "<u8")[:, column].astype(np.uint64)
         offset = start - skip + np.arange(len(entries), dtype=np.int64) * GRID - at // GRID * GRID
         table = table_address(fmt, entries) + offset - root
-        fits = (entries & np.uint64(fmt.valid) != 0) & (offset >= 0)
+        mask, value = map(np.uint64, fmt.use(0))
+        fits = (entries & mask == value) & (offset >= 0)
         fits &= (table >= 0) & (table < size)
         for place in offset[fits].tolist():
             tries += 1

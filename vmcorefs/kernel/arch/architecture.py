@@ -10,6 +10,7 @@ import msgspec
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo
 from vmcorefs.core.paging.direct_map import Told
 from vmcorefs.core.paging.formats import PageTableFormat
+from vmcorefs.core.space.units import KERNEL_HALF
 
 ADDRESSES = 1 << 64
 
@@ -38,6 +39,7 @@ class Architecture(msgspec.Struct, frozen=True):
         phys_base_key: What ``phys_base`` in a kdump file's sub header is on this architecture, as a
             key of ``NUMBER``; empty if it is the first address of RAM (makedumpfile: arch/*.c).
         image_in_direct_map: The kernel's image has no mapping of its own.
+        linked_from: The lowest address that its image may be linked at.
     """
 
     machine: int
@@ -48,3 +50,4 @@ class Architecture(msgspec.Struct, frozen=True):
     direct_map: Callable[[Vmcoreinfo, ReadPointer], Iterator[Told]]
     phys_base_key: str = ""
     image_in_direct_map: bool = False
+    linked_from: int = KERNEL_HALF

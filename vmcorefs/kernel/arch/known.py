@@ -11,9 +11,10 @@ from vmcorefs.kernel.arch.architecture import Architecture
 from vmcorefs.kernel.arch.arm64 import ARM64
 from vmcorefs.kernel.arch.ppc64 import PPC64
 from vmcorefs.kernel.arch.riscv64 import RISCV64
+from vmcorefs.kernel.arch.s390 import S390X
 from vmcorefs.kernel.arch.x86_64 import X86_64
 
-ARCHITECTURES: Final = {known.machine: known for known in (X86_64, ARM64, RISCV64, PPC64)}
+ARCHITECTURES: Final = {known.machine: known for known in (X86_64, ARM64, RISCV64, PPC64, S390X)}
 """By ``e_machine``."""
 
 

@@ -69,7 +69,9 @@ class _Finder:
         self._true = kernel
         self._memory = Recorder(kernel.memory, image.page_size)
         # a kernel of which nothing is known yet: what is known already would not be read
-        self._kernel = Kernel(self._memory, kernel.machine, kernel.vmcoreinfo, kernel.elfcorehdr)
+        self._kernel = Kernel(
+            self._memory, kernel.machine, kernel.vmcoreinfo, kernel.elfcorehdr, kernel.told_order
+        )
         self._image = replace(image, kernel=self._kernel)
 
     def find(self, *, with_drgn: bool) -> WorkingSet:

@@ -7,7 +7,6 @@ import os
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 
-from vmcorefs.core.space.units import KERNEL_HALF
 from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.image import MemoryImage
 from vmcorefs.kernel.cpu_slots import panicked_slot
@@ -79,8 +78,8 @@ def _place_per_cpu(kernel: Kernel) -> str:
     """
     with suppress(VmcorefsError):
         start = kernel.symbol("__per_cpu_start")
-        if start < KERNEL_HALF:
-            return f" -s .data..percpu {start:#x}"
+        if start == 0:
+            return " -s .data..percpu 0x0"
     return ""
 
 

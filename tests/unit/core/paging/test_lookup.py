@@ -73,7 +73,8 @@ def test_nothing_is_mapped_at_an_address_that_the_cpu_refuses(machine: Machine) 
     assert at(vaddr) == [0x7000_0000, 0x7000_0000]
     for bit in (unused, 1 << 62, 1 << 63):
         assert at(vaddr ^ bit) == [None, None], hex(bit)
-    assert at(vaddr % unused) == [None, None]
+    if machine.start:  # on s390x these addresses are the kernel's as well
+        assert at(vaddr % unused) == [None, None]
 
 
 def test_a_table_that_names_itself_ends() -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 
 from tests.builders.tasks import CONTEXT, FRAME, THREAD, Machine
-from vmcorefs.core.elf.elf import EM_AARCH64, EM_X86_64
+from vmcorefs.core.elf.elf import EM_AARCH64, EM_PPC64, EM_RISCV, EM_X86_64
+from vmcorefs.core.elf.machines import EM_S390
 from vmcorefs.core.elf.registers import REGISTER_SETS
 from vmcorefs.core.structures.switch_frame import SWITCH_FRAMES
 from vmcorefs.errors import FormatError
@@ -36,6 +37,42 @@ def test_arm64_has_them_in_the_task() -> None:
     found = SWITCH_FRAMES[EM_AARCH64].read(machine.memory, machine.structs(), place.task)
 
     assert found == {**{f"x{n}": n for n in range(19, 30)}, "sp": 30, "pc": 31}
+
+
+def test_riscv64_has_them_in_the_task_some_in_an_array() -> None:
+    machine = Machine()
+    place = machine.process(1)
+    machine.put(place.task + THREAD, "14Q", 100, 101, *range(12))
+    found = SWITCH_FRAMES[EM_RISCV].read(machine.memory, machine.structs(), place.task)
+
+    assert found == {"pc": 100, "sp": 101, **{f"s{n}": n for n in range(12)}}
+
+
+def test_ppc64_has_them_on_the_stack_behind_a_frames_header() -> None:
+    machine = Machine()
+    place = machine.process(1)
+    at = place.stack + 0x100
+    machine.put(place.task + THREAD + 8, "Q", at)
+    machine.put(at + 48 + 14 * 8, "18Q", *range(14, 32))
+    machine.put(at + 48 + 0x100, "Q", 4711)
+    found = SWITCH_FRAMES[EM_PPC64].read(machine.memory, machine.structs(), place.task)
+
+    assert found == {
+        **{f"gpr{n}": n for n in range(14, 32)},
+        "nip": 4711,
+        "gpr1": at + 48 + 0x180,
+    }
+
+
+def test_s390x_has_them_in_a_stack_frame() -> None:
+    machine = Machine(">")
+    place = machine.process(1)
+    at = place.stack + 0x100
+    machine.put(place.task + THREAD + 8, "Q", at)
+    machine.put(at + 0x48, "10Q", *range(6, 16))
+    found = SWITCH_FRAMES[EM_S390].read(machine.memory, machine.structs(), place.task)
+
+    assert found == {**{f"r{n}": n for n in range(6, 14)}, "pswa": 14, "r15": 15}
 
 
 @pytest.mark.parametrize("machine", SWITCH_FRAMES)

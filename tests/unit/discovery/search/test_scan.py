@@ -7,6 +7,7 @@ import errno
 import pytest
 
 from tests.builders.dead_machines import pack_note, vmcoreinfo_note, vmcoreinfo_text
+from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.space.extents import Extents, Kind, make_extents, merge
 from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.discovery.search import scan as module
@@ -206,14 +207,22 @@ def test_the_place_of_an_address() -> None:
 
 
 def note_in(data: bytes, offset: int = 0) -> bytes | None:
-    return read_note(
+    note = read_note(
         lambda at, size: data[at : at + size] if at + size <= len(data) else None, offset
     )
+    return note[0] if note is not None else None
 
 
 def test_a_note_is_read() -> None:
     assert note_in(NOTE) == vmcoreinfo_text()
     assert note_in(b"12345678" + NOTE + bytes(4096), 8) == vmcoreinfo_text()
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_notes_byte_order_is_told(order: ByteOrder) -> None:
+    source = BytesSource("ram", vmcoreinfo_note(vmcoreinfo_text(), order))
+    (found,) = read_candidates([source], [Place(0, 0)])
+    assert (found.vmcoreinfo.text, found.byte_order) == (vmcoreinfo_text(), order)
 
 
 @pytest.mark.parametrize(
@@ -234,7 +243,6 @@ def test_a_note_is_read() -> None:
         pack_note(b"VMCOREINFO", 0, b"OSRELEASE=6.1\nA=\x1b[31m\n"),
         pack_note(b"VMCOREINFO", 0, b"OSRELEASE=6.1\n\0A=1\n"),
         pack_note(b"VMCOREINFO", 0, b"OSRELEASE=6.1\n".ljust((1 << 16) + 1, b"x")),
-        vmcoreinfo_note(vmcoreinfo_text(), ">"),
     ],
 )
 def test_what_is_no_note_of_a_kernel_is_passed_over(data: bytes) -> None:
