@@ -25,7 +25,12 @@ from tests.lab.snapshot import Capture, Snapshot, as_capture, load_snapshot, wri
 
 ATTEMPTS: Final = 3
 TIMEOUT: Final = 1200.0
-_MACHINES: Final = {"arm64": "aarch64", "ppc64el": "ppc64le"}  # whose name is to be given
+_MACHINES: Final = {
+    "arm64": "aarch64",
+    "ppc64el": "ppc64le",
+    "riscv64": "riscv64",
+    "s390x": "s390x",
+}  # whose name is to be given
 
 
 def make_capture(
@@ -65,7 +70,13 @@ def build_snapshot(recipe: Recipe, out: Path, *, timeout: float, attempts: int) 
     with building(out) as partial, tempfile.TemporaryDirectory(dir=partial) as work:
         initrd = make_initramfs(chosen, Path(work), loads=recipe.crashes)
         machine = Machine(
-            recipe.arch, chosen.vmlinuz, initrd, recipe.cmdline, recipe.memory_size, recipe.cpus
+            recipe.arch,
+            chosen.vmlinuz,
+            initrd,
+            recipe.cmdline,
+            recipe.memory_size,
+            recipe.cpus,
+            dumps=recipe.dumps,
         )
         seconds = _retry(recipe, machine, partial, timeout=timeout, attempts=attempts)
         write_manifest(partial, recipe, chosen, seconds)

@@ -20,7 +20,7 @@ from tests.lab.kernels import Kernel, kernel
 from tests.lab.recipe import Recipe
 from tests.lab.snapshot import Capture, Snapshot, as_capture, load_snapshot
 
-KEEP: Final = 14
+KEEP: Final = 24
 
 _claims: dict[Path, int] = {}
 """The directories this process uses, with the descriptor whose lock says so until it ends."""

@@ -13,7 +13,8 @@ and without ``OUTDIR`` the capture is kept in the cache. From Python::
 
 With ``load="none"`` nothing crashes: the machine is stopped from outside before any crash kernel
 was loaded, as a hypervisor's snapshot would be taken. ``cached_snapshot`` and ``make_snapshot``
-take such recipes too, and what they return has no ``vmcore``. Such a machine may be an arm64 one.
+take such recipes too, and what they return has no ``vmcore``. Such a machine may be of another
+architecture.
 
 The directory then holds
 
@@ -36,6 +37,8 @@ The directory then holds
                      /proc/kcore, in base64), ``workload`` (pages of each kind: a name, the first
                      page's number in hexadecimal, and how many). arm64 has no firmware map and
                      no workload
+``guest.elf``        dump-guest-memory of the same moment, and ``registers``: what QEMU's monitor
+                     says of each CPU's; if the recipe says ``dumps``
 ``serial``           the console, of both kernels
 ``recipe.json``      how it was made, and with which kernel package
 ===================  ==========================================================================

@@ -35,6 +35,8 @@ _PACKAGES = {
     "ldd": "libc-bin",
     "qemu-system-aarch64": "qemu-system-arm",
     "qemu-system-ppc64": "qemu-system-ppc",
+    "qemu-system-riscv64": "qemu-system-misc",
+    "qemu-system-s390x": "qemu-system-misc",
     "qemu-system-x86_64": "qemu-system-x86",
     "setpriv": "util-linux",
     "tar": "tar",

@@ -40,6 +40,13 @@ class _Source:
     suite: str | None = None
 
 
+_TRIXIES_OWN: Final[dict[tuple[Role, Arch], _Source]] = {
+    # bookworm's are older than radix page tables' VMCOREINFO, and have no CONFIG_KALLSYMS_ALL; it
+    # has none at all for riscv64
+    ("newer", "ppc64el"): _Source("linux-image-powerpc64le", "trixie"),
+    ("newer", "riscv64"): _Source("linux-image-riscv64", "trixie"),
+    ("newer", "s390x"): _Source("linux-image-s390x", "trixie"),
+}
 _SOURCES: Final[dict[str, dict[tuple[Role, Arch], _Source]]] = {
     "bookworm": {
         ("stable", "amd64"): _Source("linux-image-cloud-amd64"),
@@ -49,8 +56,7 @@ _SOURCES: Final[dict[str, dict[tuple[Role, Arch], _Source]]] = {
         ("newer", "amd64"): _Source("linux-image-6.12-cloud-amd64"),
         ("newer", "arm64"): _Source("linux-image-6.12-cloud-arm64"),
         ("newer-16k", "arm64"): _Source("linux-image-6.12-arm64-16k"),
-        # bookworm's own is older than radix page tables' VMCOREINFO, and has no CONFIG_KALLSYMS_ALL
-        ("newer", "ppc64el"): _Source("linux-image-powerpc64le", "trixie"),
+        **_TRIXIES_OWN,
     },
     "trixie": {
         ("stable", "amd64"): _Source("linux-image-cloud-amd64"),
@@ -59,7 +65,7 @@ _SOURCES: Final[dict[str, dict[tuple[Role, Arch], _Source]]] = {
         ("newer", "amd64"): _Source("linux-image-cloud-amd64", "trixie-backports"),
         ("newer", "arm64"): _Source("linux-image-cloud-arm64", "trixie-backports"),
         ("newer-16k", "arm64"): _Source("linux-image-arm64-16k", "trixie-backports"),
-        ("newer", "ppc64el"): _Source("linux-image-powerpc64le", "trixie"),
+        **_TRIXIES_OWN,
     },
 }
 _KEEP_VERSIONS = 2
@@ -102,7 +108,7 @@ class Kernel:
     @property
     def vmlinuz(self) -> Path:
         """The bootable image."""
-        return self._file("vmlinux" if self.arch == "ppc64el" else "vmlinuz")
+        return self._file("vmlinux" if self.arch in ("ppc64el", "riscv64") else "vmlinuz")
 
     @property
     def config(self) -> frozenset[str]:

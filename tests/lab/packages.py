@@ -14,13 +14,15 @@ from typing import Final, Literal
 
 from tests.lab.host import LOG, LabError, building, cache_root, locked, program, run
 
-Arch = Literal["amd64", "arm64", "ppc64el"]
+Arch = Literal["amd64", "arm64", "ppc64el", "riscv64", "s390x"]
 """An architecture in Debian's words."""
 
 NATIVE: Final[Arch] = "amd64"
 
 _LIST_SECONDS: Final = 24 * 3600
-_BUSYBOX_SUITES: Final[dict[Arch, str]] = {"ppc64el": "trixie"}  # as its kernels
+_BUSYBOX_SUITES: Final[dict[Arch, str]] = dict.fromkeys(  # as their kernels
+    ("ppc64el", "riscv64", "s390x"), "trixie"
+)
 _SOURCE: Final = (
     "deb [signed-by=/usr/share/keyrings/debian-archive-keyring.gpg]"
     " http://deb.debian.org/debian {suite} main\n"

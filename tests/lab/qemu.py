@@ -1,6 +1,6 @@
 """A machine under QEMU's software emulation, whose memory is a file.
 
-It is a PC (q35), arm64's virt or a pSeries.
+It is a PC (q35), a virt of arm64 or riscv64, a pSeries or a machine of IBM Z.
 """
 
 from __future__ import annotations
@@ -26,18 +26,22 @@ GIB: Final = 1 << 30
 
 _SPLIT_FROM: Final = 2816 * MIB  # QEMU hw/i386/pc_q35.c: at 0xb0000000 bytes and above ...
 _LOW_SIZE: Final = 2 * GIB  # ... this much lies below 4 GiB, and the rest from 4 GiB on
-_VIRT_RAM: Final = GIB  # QEMU hw/arm/virt.c, base_memmap: whatever its size, in one piece
+# QEMU hw/arm/virt.c, base_memmap, and hw/riscv/virt.c: whatever its size, in one piece
+_RAM_START: Final[dict[Arch, int]] = {"arm64": GIB, "riscv64": 2 * GIB}
 _MODELS: Final[dict[Arch, tuple[str, str, str]]] = {
     "amd64": ("qemu-system-x86_64", "q35", "max"),
     # pointer authentication as Arm specifies it takes most of the time in emulation
     "arm64": ("qemu-system-aarch64", "virt,gic-version=3", "max,pauth-impdef=on"),
     "ppc64el": ("qemu-system-ppc64", "pseries", "power9"),  # radix page tables
+    "riscv64": ("qemu-system-riscv64", "virt", "rv64"),
+    "s390x": ("qemu-system-s390x", "s390-ccw-virtio", "max"),
 }
 _DISK_SLACK: Final = 128 * MIB  # a vmcore has the kernel's text and data twice
 _VMCORE_DISK: Final = (
     "-drive",
     "file=vmcore,format=raw,if=virtio,cache=unsafe,discard=unmap,detect-zeroes=unmap",
 )
+_REGISTERS: Final = "info registers -a"
 _POLL_SECONDS: Final = 0.5
 _STOP_SECONDS: Final = 20
 _ACCIDENT_SECONDS: Final = 5  # until it has happened, in emulation
@@ -56,6 +60,8 @@ class Machine:
         cpus: how many.
         devices: more of QEMU's options.
         order: of QEMU's monitor, obeyed some seconds after the guest said LAB-ACCIDENT.
+        dumps: once it is stopped, QEMU dumps its memory too, to ``guest.elf``, and says
+            what its CPUs' ``registers`` are.
     """
 
     arch: Arch
@@ -66,6 +72,7 @@ class Machine:
     cpus: int
     devices: tuple[str, ...] = ()
     order: str = ""
+    dumps: bool = False
 
 
 @dataclass(frozen=True)
@@ -94,10 +101,8 @@ class Piece:
 
 def memory_pieces(memory: int, arch: Arch = NATIVE) -> tuple[Piece, ...]:
     """Say how a machine with so many bytes of memory keeps them in its file."""
-    if arch == "arm64":
-        return (Piece(_VIRT_RAM, 0, memory),)
     if arch != "amd64" or memory < _SPLIT_FROM:
-        return (Piece(0, 0, memory),)
+        return (Piece(_RAM_START.get(arch, 0), 0, memory),)
     return (Piece(0, 0, _LOW_SIZE), Piece(4 * GIB, _LOW_SIZE, memory - _LOW_SIZE))
 
 
@@ -149,6 +154,10 @@ def _run(
                     execute("human-monitor-command", **{"command-line": machine.order})
                     _wait(qemu.process, serial, timeout, until)
                 execute("stop")
+                if machine.dumps:
+                    execute("dump-guest-memory", paging=False, protocol="file:guest.elf")
+                    told = execute("human-monitor-command", **{"command-line": _REGISTERS})
+                    (directory / "registers").write_text(told)
         except GuestError as failure:
             errors.seek(0)
             said = errors.read().decode(errors="replace").strip()

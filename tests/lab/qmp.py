@@ -14,12 +14,12 @@ if TYPE_CHECKING:
     import socket
     from collections.abc import Callable, Iterator
 
-_ANSWER_SECONDS: Final = 60.0
+_ANSWER_SECONDS: Final = 300.0  # a dump of all memory takes some
 
 
 @contextmanager
-def session(monitor: socket.socket) -> Iterator[Callable[..., None]]:
-    """Give what executes a command with its arguments, and waits until QEMU has done so.
+def session(monitor: socket.socket) -> Iterator[Callable[..., Any]]:
+    """Give what executes a command with its arguments, and returns what QEMU does.
 
     Args:
         monitor: connected to a QEMU that nobody has spoken to yet.
@@ -30,9 +30,9 @@ def session(monitor: socket.socket) -> Iterator[Callable[..., None]]:
     monitor.settimeout(_ANSWER_SECONDS)
     with monitor.makefile("rwb") as stream:
 
-        def execute(command: str, **arguments: str) -> None:
+        def execute(command: str, **arguments: object) -> Any:
             try:
-                _execute(stream, command, arguments)
+                return _execute(stream, command, arguments)
             except (OSError, msgspec.DecodeError) as error:
                 raise GuestError(f"QEMU's monitor: {error}") from error
 
@@ -40,14 +40,14 @@ def session(monitor: socket.socket) -> Iterator[Callable[..., None]]:
         yield execute
 
 
-def _execute(stream: io.BufferedRWPair, command: str, arguments: dict[str, str]) -> None:
+def _execute(stream: io.BufferedRWPair, command: str, arguments: dict[str, object]) -> Any:
     order = {"execute": command, **({"arguments": arguments} if arguments else {})}
     stream.write(msgspec.json.encode(order) + b"\n")
     stream.flush()
     for line in stream:
         message: dict[str, Any] = msgspec.json.decode(line, type=dict[str, Any])
         if "return" in message:
-            return
+            return message["return"]
         if "error" in message:
             raise GuestError(f"QEMU's monitor refused {command}: {message['error']}")
         # the greeting, or an event

@@ -18,6 +18,8 @@ _PARAMETERS: Final[dict[Arch, str]] = {
     "amd64": "console=ttyS0 no_timer_check",
     "arm64": "console=ttyAMA0",
     "ppc64el": "console=hvc0",
+    "riscv64": "console=ttyS0",
+    "s390x": "console=ttysclp0",
 }
 
 _SECTIONS: Final = (
@@ -49,6 +51,7 @@ class Recipe:
         kernel: which of the kernels that this machine's release of Debian has.
         append: more of the crashed kernel's command line, such as ``nokaslr no5lvl``.
         arch: the machine's; one that is not ``amd64`` can only be stopped.
+        dumps: QEMU dumps the memory of the stopped machine too, and says its registers.
 
     Raises:
         ValueError: if ``memory`` is no size, ``cpus`` is not positive, or a foreign machine is to
@@ -62,6 +65,7 @@ class Recipe:
     kernel: Role = "stable"
     append: str = ""
     arch: Arch = NATIVE
+    dumps: bool = False
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[1-9][0-9]*[MG]", self.memory):

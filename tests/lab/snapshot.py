@@ -38,6 +38,11 @@ class Snapshot:
         return self.directory / "ram"
 
     @property
+    def guest(self) -> Path:
+        """QEMU's own dump of the same moment, an ELF core; only if the recipe says ``dumps``."""
+        return self.directory / "guest.elf"
+
+    @property
     def config(self) -> Path:
         """The description for vmcorefs, ``capture.toml``."""
         return self.directory / "capture.toml"

@@ -121,6 +121,10 @@ def test_an_arm64_machines_memory_begins_at_1_gib() -> None:
     assert memory_pieces(5 * GIB, "arm64") == (Piece(GIB, 0, 5 * GIB),)
 
 
+def test_a_riscv64_machines_memory_begins_at_2_gib() -> None:
+    assert memory_pieces(5 * GIB, "riscv64") == (Piece(2 * GIB, 0, 5 * GIB),)
+
+
 def test_a_foreign_machine_cannot_crash() -> None:
     with pytest.raises(ValueError, match="only amd64 crashes here, not arm64"):
         Recipe(arch="arm64", load="file")

@@ -49,7 +49,9 @@ STOPPED: Final = {
     "none-newer": Recipe(memory="1G", cpus=2, load="none", kernel="newer"),
     "arm64": Recipe(arch="arm64", load="none", kernel="stable"),
     # radix page tables with pages of 4 KiB
-    "ppc64le": Recipe(arch="ppc64el", load="none", kernel="newer", memory="512M"),
+    "ppc64le": Recipe(arch="ppc64el", load="none", kernel="newer", memory="512M", dumps=True),
+    "riscv64": Recipe(arch="riscv64", load="none", kernel="newer", memory="512M", dumps=True),
+    "s390x": Recipe(arch="s390x", load="none", kernel="newer", memory="512M", dumps=True),
     # LPA2: 52-bit addresses with pages smaller than 64 KiB
     "arm64-52-bit": Recipe(arch="arm64", load="none", kernel="newer"),
     "arm64-52-as-48-bit": Recipe(arch="arm64", load="none", kernel="newer", append="arm64.nolva"),

@@ -15,7 +15,9 @@ from typing import TYPE_CHECKING, Final
 from elftools.elf.elffile import ELFFile
 
 from vmcorefs.config import load_capture_file
-from vmcorefs.core.elf.elf import EM_AARCH64, EM_PPC64, EM_X86_64
+from vmcorefs.core.elf.elf import EM_AARCH64, EM_PPC64, EM_RISCV, EM_X86_64
+from vmcorefs.core.elf.machines import EM_S390, usual_byte_order
+from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.elf.vmcoreinfo import Vmcoreinfo, parse_vmcoreinfo
 from vmcorefs.core.paging.mappings import Mappings
 from vmcorefs.core.structures.kernel_memory import KernelMemory
@@ -30,7 +32,13 @@ if TYPE_CHECKING:
 
     from tests.lab.capture import Snapshot
 
-MACHINES: Final = {"amd64": EM_X86_64, "arm64": EM_AARCH64, "ppc64el": EM_PPC64}
+MACHINES: Final = {
+    "amd64": EM_X86_64,
+    "arm64": EM_AARCH64,
+    "ppc64el": EM_PPC64,
+    "riscv64": EM_RISCV,
+    "s390x": EM_S390,
+}
 _UNKNOWN: Final = (1 << 64) - 1  # of vmalloc space and the like (fs/proc/kcore.c)
 
 
@@ -78,7 +86,7 @@ def walked(snapshot: Snapshot) -> Iterator[Walked]:
         memory = Reader("memory", opened.captured, opened.sources)
         vmcoreinfo = read_vmcoreinfo(snapshot, memory)
         mappings = find_page_tables(memory, MACHINES[snapshot.recipe.arch], vmcoreinfo)
-        kernel = read_through(memory, mappings, byte_order="<", word_size=8)
+        kernel = read_through(memory, mappings, byte_order=_order(snapshot), word_size=8)
         yield Walked(memory, vmcoreinfo, mappings, kernel)
 
 
@@ -86,9 +94,13 @@ def read_vmcoreinfo(snapshot: Snapshot, memory: Reader) -> Vmcoreinfo:
     """Read the note at the address that the guest's /sys/kernel/vmcoreinfo gives."""
     paddr, size = (int(word, 16) for word in snapshot.text("vmcoreinfo").split())
     note = memory.pread(size, paddr)
-    name_size, size, _ = struct.unpack_from("<3I", note)
+    name_size, size, _ = struct.unpack_from(f"{_order(snapshot)}3I", note)
     assert note[12 : 12 + name_size] == b"VMCOREINFO\0"[:name_size]
     return parse_vmcoreinfo(note[24 : 24 + size])
+
+
+def _order(snapshot: Snapshot) -> ByteOrder:
+    return usual_byte_order(MACHINES[snapshot.recipe.arch])
 
 
 def kcore_loads(snapshot: Snapshot) -> list[Load]:
