@@ -135,7 +135,10 @@ def test_a_machine_check() -> None:
     assert not report.crash.corrupted
     assert report.why.cpu == 0
     assert report.why.stack is not None
-    assert report.why.stack.functions[2:4] == ("mce_panic", "do_machine_check")
+    functions = report.why.stack.functions
+    # what panic() itself is made of differs by version: vpanic()
+    at = functions.index("panic")
+    assert functions[at + 1 : at + 3] == ("mce_panic", "do_machine_check")
     # the bank and its status, as they were injected
     assert any(
         "CPU 0: Machine Check Exception: 4 Bank 4: b200000000070f0f" in line
