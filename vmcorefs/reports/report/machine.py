@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import re
 from collections import deque
+from functools import reduce
+from operator import or_
 from typing import Final
 
 from vmcorefs.errors import FormatError
@@ -68,7 +70,7 @@ def describe_machine(asked: Asked, image: MemoryImage, kernel: Kernel, log: str)
         command_line=asked.get("died.command_line", lambda: _command_line(kernel)),
         time=asked.get("died.time", lambda: _time(kernel)),
         uptime=asked.get("died.uptime", lambda: _uptime(kernel, log)),
-        cpus=asked.get("died.cpus", lambda: _online_cpus(kernel)),
+        cpus=asked.get("died.cpus", lambda: _count_cpus(kernel)),
         memory=asked.get("died.memory", lambda: _memory(kernel)),
     )
 
@@ -112,12 +114,19 @@ def _command_line(kernel: Kernel) -> str:
     return kernel.virtual.string(address, _MAX_COMMAND_LINE).decode("utf-8", "backslashreplace")
 
 
-def _online_cpus(kernel: Kernel) -> int:
+def _count_cpus(kernel: Kernel) -> int:
+    """Those in use: one that a panic has stopped is no longer online, but still active.
+
+    arch/x86/kernel/process.c, stop_this_cpu; arch/arm64/kernel/smp.c, local_cpu_stop.
+    """
     count = kernel.image.integer(kernel.symbol("nr_cpu_ids"), 4)
     if not 0 < count <= _MAX_CPUS:
         raise FormatError(f"nr_cpu_ids is {count}, expected 1 to {_MAX_CPUS}")
-    mask = kernel.image.read(kernel.symbol("__cpu_online_mask"), (count + 7) // 8)
-    return int.from_bytes(mask).bit_count()
+    masks = (
+        kernel.image.read(kernel.symbol(name), (count + 7) // 8)
+        for name in ("__cpu_online_mask", "__cpu_active_mask")
+    )
+    return reduce(or_, map(int.from_bytes, masks)).bit_count()
 
 
 def _memory(kernel: Kernel) -> int:

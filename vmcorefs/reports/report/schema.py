@@ -187,7 +187,7 @@ class Died(msgspec.Struct, frozen=True):
         command_line: The kernel's.
         time: When it ended, in seconds since 1970.
         uptime: Seconds from its boot to then.
-        cpus: CPUs online.
+        cpus: CPUs in use, those too that a panic has stopped.
         memory: Bytes that the kernel managed.
     """
 

@@ -8,7 +8,7 @@ from itertools import islice
 from typing import Final, TypeVar
 
 import drgn
-from drgn.helpers.linux.cpumask import for_each_online_cpu
+from drgn.helpers.linux.cpumask import for_each_cpu, for_each_online_cpu
 from drgn.helpers.linux.pid import for_each_task
 from drgn.helpers.linux.sched import cpu_curr, cpu_rq, task_cpu, task_since_last_arrival_ns
 
@@ -41,7 +41,7 @@ def describe_cpus(
     states: Mapping[int, CpuState],
     queued: Mapping[int, list[Queued]],
 ) -> list[Cpu]:
-    """What each CPU that was online did.
+    """What each CPU that was in use did.
 
     Args:
         asked: Is told what cannot be had.
@@ -51,7 +51,7 @@ def describe_cpus(
         states: What a hypervisor kept of CPUs, by number, where the kernel has saved nothing.
         queued: The tasks that wait for CPUs, by number.
     """
-    numbers = asked.get("cpus", lambda: list(for_each_online_cpu(program)), ABSENT) or []
+    numbers = asked.get("cpus", lambda: _cpus_in_use(program), ABSENT) or []
     return [
         _describe_cpu(
             asked,
@@ -64,6 +64,12 @@ def describe_cpus(
         )
         for number in numbers
     ]
+
+
+def _cpus_in_use(program: drgn.Program) -> list[int]:
+    """Their numbers: one that a panic has stopped is no longer online, but still active."""
+    active = program["__cpu_active_mask"].address_of_()
+    return sorted({*for_each_online_cpu(program), *for_each_cpu(active)})
 
 
 def _describe_cpu(
