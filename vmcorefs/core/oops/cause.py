@@ -13,6 +13,8 @@ from vmcorefs.core.oops.heads import Head, iter_heads, same_matter
 
 PANIC: Final = "Kernel panic - not syncing: "
 
+_END: Final = "---[ end "
+"""What a kernel begins to say the reason again with, once no other has taken over."""
 _AFTER_A_FAULT: Final = re.compile(r"Fatal (?:hardware )?(?:exception|error!)")  # after die()
 _AFTER_A_REPORT: Final = re.compile(
     r"panic_on_\w+ set|softlockup: hung tasks|hung_task: blocked tasks|RCU Stall|\.fault=panic set"
@@ -26,9 +28,12 @@ _NEAR: Final = 1 << 12
 
 def find_panic(log: str) -> tuple[int, int] | None:
     """Where the line of the last panic is; None if there was none."""
-    at = log.rfind(PANIC)
+    at = last = log.rfind(PANIC)
     if at < 0:
         return None
+    while at >= 0 and log.endswith(_END, 0, at):
+        at = log.rfind(PANIC, 0, at)
+    at = last if at < 0 else at
     end = log.find("\n", at)
     return log.rfind("\n", 0, at) + 1, len(log) if end < 0 else end
 

@@ -21,7 +21,7 @@ _WARNING: Final = re.compile(
     r"WARNING: |BUG: |INFO: (?:task|rcu)|rcu: INFO|Oops|Out of memory: |oom-kill:"
     r"|invoked oom-killer|general protection fault|Unable to handle|segfault at"
     r"|EXT4-fs error|XFS .*(?:Corruption|error)|BTRFS (?:error|critical)"
-    r"|page allocation (?:failure|stalls)|blocked for more than"
+    r"|page allocation (?:failure|stalls)|blocked for more than|hard LOCKUP on cpu"
 )
 
 _INVOKED: Final = re.compile(

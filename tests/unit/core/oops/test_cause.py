@@ -6,7 +6,7 @@ import pytest
 
 from tests.unit.core.oops.logs import STACK, stamped
 from vmcorefs.core.oops.cause import PANIC
-from vmcorefs.core.oops.title import read_cause
+from vmcorefs.core.oops.title import read_cause, read_panic
 
 WARNING = (
     f"WARNING: CPU: 1 PID: 7 at lib/frob.c:1 frob_old+0x1/0x2\nRIP: 0010:frob_old+0x1/0x2\n{STACK}"
@@ -56,8 +56,25 @@ def cause(text: str) -> str:
         (f"{WARNING}{QUIET}{BUG}", "kernel BUG in frob_check"),
         # what it was is lost
         (f"{PANIC}Fatal exception\n{STACK}", "kernel panic: Fatal exception"),
+        # no other kernel took over: the reason is said again
+        (
+            f"{PANIC}Hard LOCKUP\n{STACK}---[ end {PANIC}Hard LOCKUP ]---\n",
+            "kernel panic: Hard LOCKUP",
+        ),
+        (
+            f"{WARNING}{BUG}{PANIC}Fatal exception\n---[ end {PANIC}Fatal exception ]---\n",
+            "kernel BUG in frob_check",
+        ),
         (QUIET, ""),
     ],
 )
 def test_cause(text: str, title: str) -> None:
     assert cause(text).removesuffix(" crash") == title
+
+
+def test_the_line_of_a_panic_is_not_the_one_that_ends_it() -> None:
+    end = f"---[ end {PANIC}Hard LOCKUP ]---\n"
+    said = stamped(f"{PANIC}Hard LOCKUP\n{STACK}{end}", "T7").encode()
+    assert read_panic(said) == f"{PANIC}Hard LOCKUP"
+    # all that is left of it
+    assert read_panic(stamped(end, "T7").encode()) == end.rstrip()
