@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import numpy as np
+import numpy.typing as npt
 
 from vmcorefs.core.space.units import KERNEL_HALF
 from vmcorefs.core.structures.kallsyms import SymbolTable
@@ -14,6 +15,9 @@ _MAX_OFFSET = 1 << 24
 """A symbol further below than this does not hold the address: it is in no code."""
 
 _MARKS = ("__start_", "__stop_")  # include/asm-generic/vmlinux.lds.h, scripts/module.lds.S
+_MAPPING = ("$", ".L", "L0")
+"""Symbols of an assembler, which say where code or data begins, in modules alone: the kernel names
+nothing by them either (include/linux/module_symbol.h, ``is_mapping_symbol``)."""
 
 
 class Names:
@@ -25,7 +29,7 @@ class Names:
 
     def __init__(self, tables: Iterable[SymbolTable]) -> None:
         self._tables = tuple(table for table in tables if len(table))
-        self._orders = tuple(np.argsort(t.addresses, kind="stable") for t in self._tables)
+        self._orders = tuple(map(_order, self._tables))
         self._sorted = tuple(
             t.addresses[order] for t, order in zip(self._tables, self._orders, strict=True)
         )
@@ -54,7 +58,7 @@ class Names:
             return ""
         for table in self._tables:
             for row in np.flatnonzero(table.addresses == np.uint64(address)).tolist():
-                if not table.names[row].startswith(_MARKS):
+                if not table.names[row].startswith((*_MARKS, *_MAPPING)):
                     return table.names[row]
         return ""
 
@@ -74,3 +78,12 @@ class Names:
                 first = int(starts.searchsorted(np.uint64(start), side="left"))
                 best = start, table, int(order[first])
         return None if best is None else best[1:]
+
+
+def _order(table: SymbolTable) -> npt.NDArray[np.intp]:
+    """Which rows name anything, by their addresses."""
+    order: npt.NDArray[np.intp] = np.argsort(table.addresses, kind="stable")
+    if table.module:
+        named = np.array([not name.startswith(_MAPPING) for name in table.names])
+        order = order[named[order]]
+    return order

@@ -62,3 +62,15 @@ def test_a_variable_s_name_is_that_of_its_first_byte(names: Names) -> None:
     assert names.symbol(_TEXT + 0x300) == "next"
     assert names.symbol(_TEXT + 0x301) == ""
     assert names.symbol(0) == ""
+
+
+def test_what_an_assembler_marks_in_a_module_names_nothing() -> None:
+    module = {"$x": _MODULE, "probe": _MODULE, "$d": _MODULE + 8, ".LC1": _MODULE + 0x100}
+    module |= {"lock": _MODULE + 0x100}
+    names = Names((_table({"early": _TEXT}), _table(module, "driver")))
+
+    assert names.frame(_MODULE + 0x10, returned_to=True) == Frame(
+        _MODULE + 0x10, "probe", 0x10, "driver"
+    )
+    assert names.symbol(_MODULE + 0x100) == "lock"
+    assert names.symbol(_MODULE + 8) == ""
