@@ -33,13 +33,12 @@ STALL: Final = Accident(
     append="rcupdate.rcu_cpu_stall_timeout=5",
     script=_set("kernel.panic_on_rcu_stall", 1),
 )
-HUNG_TASK: Final = Accident(
-    "deadlock",
-    "newer",
-    script=_set("kernel.hung_task_timeout_secs", 5)
+_PANIC_ON_HANGS: Final = (
+    _set("kernel.hung_task_timeout_secs", 5)
     + _set("kernel.hung_task_check_interval_secs", 2)
-    + _set("kernel.hung_task_panic", 1),
+    + _set("kernel.hung_task_panic", 1)
 )
+HUNG_TASK: Final = Accident("deadlock", "newer", script=_PANIC_ON_HANGS)
 OOM: Final = Accident(
     "oom",
     script=_set("vm.panic_on_oom", 1),
@@ -65,4 +64,32 @@ HANG: Final = Accident("hang", hangs=True, devices=_DISKS, script=_READ_IT)
 HANG_NEWER: Final = Accident("hang", "newer", hangs=True, devices=_DISKS, script=_READ_IT)
 DEAD_DISK: Final = Accident(
     "dead-disk", "newer", "arm64", hangs=True, devices=_DISKS, happens=_READ_IT, module=False
+)
+
+# no capture kernel is loaded on arm64: a kernel that panics has all of its log on the console once
+# more (panic_print), our word among it, and is stopped then
+_LAST_WORDS: Final = "printk.time=0 panic_print=0x20"
+_WORD: Final = "echo LAB-READY > /dev/kmsg; "
+
+NULL_ARM64: Final = Accident(
+    "null", "newer", "arm64", hangs=True, append=f"oops=panic {_LAST_WORDS}", script=_WORD
+)
+LOCKUP_ARM64: Final = Accident(
+    "lockup",
+    "newer",
+    "arm64",
+    hangs=True,
+    append=f"watchdog_thresh=4 {_LAST_WORDS}",
+    script=_set("kernel.hardlockup_panic", 1) + _WORD,
+    happens="taskset 2 sh -c 'echo lockup > /proc/accident'",
+)
+HUNG_TASK_ARM64: Final = Accident(
+    "deadlock",
+    "newer",
+    "arm64",
+    hangs=True,
+    append=_LAST_WORDS,
+    script=_PANIC_ON_HANGS + _WORD,
+    # as long as it takes until it panics, the lab's own word must not come
+    happens="echo deadlock > /proc/accident; sleep 600",
 )

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from tests.backports import suite_of
 from tests.lab.host import LabError, building, cache_root, locked, run
-from tests.lab.packages import download, show, unpack
+from tests.lab.packages import NATIVE, download, show, unpack
 
 if TYPE_CHECKING:
     from tests.lab.kernels import Kernel
@@ -41,7 +41,9 @@ def headers_of(kernel: Kernel) -> Path:
         if not root.exists():
             with building(root) as partial:
                 for part in _parts(package, kernel):
-                    unpack(download(part, kernel.arch, partial, suite=suite_of(kernel)), partial)
+                    # what builds is this machine's; what it builds of, the kernel's
+                    arch = NATIVE if "-kbuild-" in part else kernel.arch
+                    unpack(download(part, arch, partial, suite=suite_of(kernel)), partial)
                 _move(partial, root)
     return root
 

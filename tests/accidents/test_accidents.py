@@ -163,10 +163,56 @@ def test_a_cpu_that_is_locked_up_hard_by_the_machine_s_button() -> None:
     assert cpus[1].unwatched > 2
 
 
-def test_a_task_that_hangs_until_the_kernel_panics() -> None:
-    report = _report(accidents.HUNG_TASK)
+_NOT_SAVED = [(f"cpus[{cpu}].stack", f"registers for CPU {cpu} were not saved") for cpu in (0, 1)]
 
-    assert report.unknown == []
+
+def test_a_null_pointer_on_arm64_with_no_crash_kernel() -> None:
+    report = _report(accidents.NULL_ARM64)
+    calls = "\n".join(report.crash.lines)
+
+    assert [(one.field, one.why) for one in report.unknown] == _NOT_SAVED
+    assert (report.crash.title, report.crash.fault) == _NULL
+    assert not report.crash.corrupted
+    assert report.crash.panic == "Kernel panic - not syncing: Oops: Fatal exception"
+    assert "lr : lab_null+0x" in calls
+    assert "accident_write+0x" in calls
+    assert report.why.task is not None
+    assert report.why.task.comm == "init"
+    # panic() has stopped one of them
+    assert report.died.cpus == 2
+    assert [cpu.number for cpu in report.cpus] == [0, 1]
+    assert [cpu.panicked for cpu in report.cpus].count(True) == 1
+
+
+def test_a_cpu_that_is_locked_up_hard_and_that_the_other_one_watches() -> None:
+    """By arm64's detector: each CPU looks at another one (CONFIG_HARDLOCKUP_DETECTOR_BUDDY)."""
+    report = _report(accidents.LOCKUP_ARM64)
+    cpus = {cpu.number: cpu for cpu in report.cpus}
+
+    assert [(one.field, one.why) for one in report.unknown] == _NOT_SAVED
+    assert report.crash.title == "kernel panic: Hard LOCKUP"
+    assert not report.crash.corrupted
+    assert report.crash.panic == "Kernel panic - not syncing: Hard LOCKUP"
+    assert report.watchdogs["kernel.hardlockup_panic"] == 1
+    assert report.why.cpu == 0
+    assert cpus[1].task is not None
+    assert cpus[1].task.comm == "sh"
+    assert cpus[1].unwatched is not None
+    assert cpus[1].unwatched > 2
+    assert "Watchdog detected hard LOCKUP on cpu 1" in _said(report)
+
+
+@pytest.mark.parametrize(
+    ("accident", "unknown"),
+    [(accidents.HUNG_TASK, []), (accidents.HUNG_TASK_ARM64, _NOT_SAVED)],
+    ids=lambda one: one.arch if isinstance(one, Accident) else "",
+)
+def test_a_task_that_hangs_until_the_kernel_panics(
+    accident: Accident, unknown: list[tuple[str, str]]
+) -> None:
+    report = _report(accident)
+
+    assert [(one.field, one.why) for one in report.unknown] == unknown
     assert (report.crash.title, report.crash.fault) == ("INFO: task hung in lab_take", "HANG")
     assert report.crash.panic.endswith("hung_task: blocked tasks")
     assert report.watchdogs["kernel.hung_task_panic"] == 1
