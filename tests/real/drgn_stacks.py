@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from drgn import Program
+from drgn import Program, StackFrame
 from drgn.helpers.linux.cpumask import for_each_possible_cpu
 from drgn.helpers.linux.pid import for_each_task
 from drgn.helpers.linux.sched import idle_task
@@ -37,9 +37,18 @@ def main(vmlinux: str, dump: str, *modules: str) -> None:
         report = {
             "pid": task.pid.value_(),
             "comm": task.comm.string_().decode(),
-            "frames": [(f.pc, f.symbol().name) for f in frames if f.pc >= KERNEL],
+            "frames": [(f.pc, _name(program, f)) for f in frames if f.pc >= KERNEL],
         }
         print(json.dumps(report))  # noqa: T201  # it is what the script is for
+
+
+def _name(program: Program, frame: StackFrame) -> str:
+    """The function; a task that has never run yet is to begin at the first byte of one."""
+    try:
+        symbol = frame.symbol()
+    except LookupError:
+        symbol = program.symbol(frame.pc)
+    return str(symbol.name)
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import pytest
 
-from tests.accidents.accidents import HANG
+from tests.accidents.accidents import HANG, HANG_NEWER
 from tests.accidents.machines import Accident, had
 from tests.accidents.module import build_module
 from tests.lab.kernels import Kernel, debug_vmlinux, kernel
@@ -34,6 +34,11 @@ class Hung(NamedTuple):
     tree: Path
     kernel: Kernel
     vmlinux: Path
+
+
+_BOTH = pytest.mark.parametrize(
+    "hung", [HANG, HANG_NEWER], ids=lambda one: one.kernel, indirect=True, scope="module"
+)
 
 
 @pytest.fixture(scope="module", params=[HANG], ids=lambda one: one.kernel)
@@ -66,6 +71,7 @@ def test_drgn_answers_as_with_the_debug_package(hung: Hung) -> None:
     assert "registers for CPU 0 were not saved" in running
 
 
+@_BOTH
 def test_gdb_finds_the_frames_that_drgn_finds(hung: Hung, tmp_path: Path) -> None:
     module = build_module(hung.kernel, tmp_path)
     found = check_against_drgn(hung.tree, hung.vmlinux, hung.kernel.arch, module)
