@@ -9,22 +9,27 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
 
 from tests.builders.bad_pages import PAGE, bad_pages
 from tests.save.full_disk import tmpfs
+from vmcorefs.capture.run import saver
 from vmcorefs.capture.run.dumps import list_dumps
 from vmcorefs.capture.run.saver import check_memory, save
 from vmcorefs.capture.settings import (
     DumpSettings,
+    FinishSettings,
     KeepSettings,
     Settings,
     TargetSettings,
 )
 from vmcorefs.errors import DiskFullError, IncompleteError, OutputError, UnsupportedError
+from vmcorefs.image import MemoryImage
 from vmcorefs.native import pages as native
+from vmcorefs.save.dump import Triage
 
 
 def settings(target: Path, *, kind: str = "kdump", free: str = "1M") -> Settings:
@@ -118,6 +123,28 @@ def test_a_triage_dump_that_cannot_be_made_does_not_cost_the_dump(
     alone = Settings(target=target, dump=DumpSettings(level="triage"), keep=keep)
     with pytest.raises(UnsupportedError, match="no kernel to ask"):
         save(alone, str(vmcore), said.append)
+
+
+@pytest.mark.parametrize(("level", "seconds"), [("triage,31", 25), ("triage", 100)])
+def test_a_triage_dump_has_its_share_of_the_time_and_all_of_it_if_it_is_alone(
+    vmcore: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: str, seconds: float
+) -> None:
+    told: list[float] = []
+
+    def find(_image: MemoryImage, seconds: float) -> Triage:
+        told.append(seconds)
+        raise UnsupportedError("no triage dump")
+
+    monkeypatch.setattr(saver, "triage_apart", find)
+    wanted = Settings(
+        target=TargetSettings(directory=str(tmp_path / "crash")),
+        dump=DumpSettings(level=level),
+        keep=KeepSettings(free="1M"),
+        finish=FinishSettings(timeout="100s"),
+    )
+    with pytest.raises(UnsupportedError) if level == "triage" else nullcontext():
+        save(wanted, str(vmcore), lambda _line: None)
+    assert told == [seconds]
 
 
 def files_of(directory: Path) -> dict[str, bytes]:

@@ -27,7 +27,7 @@ from vmcorefs.save.dump import Triage
 T = TypeVar("T")
 
 SECONDS = 60.0
-"""It takes less than one; a machine whose devices fail may be slow."""
+"""Of a report. It takes less than one; a machine whose devices fail may be slow."""
 MERCY = 5.0
 """Seconds that it has to end once it was killed."""
 MEMORY = 64 << 20
@@ -47,12 +47,16 @@ def report_apart(image: MemoryImage) -> dict[str, bytes]:
     Raises:
         UnsupportedError: if it cannot be made within the limits; says why.
     """
-    text, as_json = _apart("report", lambda: _make_report(image), tuple[bytes, bytes])
+    text, as_json = _apart("report", lambda: _make_report(image), tuple[bytes, bytes], SECONDS)
     return {REPORT_TXT: text, REPORT_JSON: as_json}
 
 
-def triage_apart(image: MemoryImage) -> Triage:
+def triage_apart(image: MemoryImage, seconds: float) -> Triage:
     """What a triage dump is to hold.
+
+    Args:
+        image: Whose.
+        seconds: How long finding that may take.
 
     Raises:
         UnsupportedError: if it cannot be found within the limits; says why.
@@ -60,12 +64,12 @@ def triage_apart(image: MemoryImage) -> Triage:
     if image.kernel is None:
         raise UnsupportedError(f"no triage dump: no kernel to ask: {image.no_kernel}")
     data, contents = _apart(
-        "triage dump", lambda: _find_triage(image), tuple[bytes, dict[str, int]]
+        "triage dump", lambda: _find_triage(image), tuple[bytes, dict[str, int]], seconds
     )
     return Triage(np.frombuffer(data, dtype=np.int64).reshape(-1, 2), contents)
 
 
-def _apart(what: str, make: Callable[[], T], kind: type[T]) -> T:
+def _apart(what: str, make: Callable[[], T], kind: type[T], seconds: float) -> T:
     """What a child of this process makes.
 
     Raises:
@@ -82,7 +86,7 @@ def _apart(what: str, make: Callable[[], T], kind: type[T]) -> T:
         _make(make, ours)
     os.close(ours)
     try:
-        data = _read(theirs, what)
+        data = _read(theirs, what, seconds)
     finally:
         os.close(theirs)
         status = _end(child)
@@ -148,12 +152,12 @@ def _address_space() -> int:
         return int(file.read().split()[0]) * resource.getpagesize()
 
 
-def _read(pipe: int, what: str) -> bytes:
-    data, end = bytearray(), time.monotonic() + SECONDS
+def _read(pipe: int, what: str, seconds: float) -> bytes:
+    data, end = bytearray(), time.monotonic() + seconds
     while len(data) <= MOST:
         ready, _, _ = select.select([pipe], [], [], max(end - time.monotonic(), 0))
         if not ready:
-            raise UnsupportedError(f"no {what}: it was not made within {SECONDS:g} s")
+            raise UnsupportedError(f"no {what}: it was not made within {seconds:g} s")
         chunk = os.read(pipe, _CHUNK)
         if not chunk:
             return bytes(data)

@@ -38,6 +38,8 @@ from vmcorefs.sources.evidence import gather
 from vmcorefs.tree.layout import layout_file
 
 _REPORT_SECONDS = 5.0
+_SHARE = 4
+"""Of the time limit, what a triage dump may take to be found where another dump is to follow."""
 
 NEEDED_AVAILABLE = 64 << 20
 """Bytes that saving was seen to take at least, above the Python that runs already."""
@@ -78,7 +80,7 @@ def save(settings: Settings, vmcore: str, say: Say) -> Saved:
         say(f"{path}: saving the memory of Linux {_release(capture) or 'of an unknown release'}")
         _save_log(capture, path, say)
         _save_report(capture, path, say)
-        triage = _save_triage(capture, path, settings.dump, place, say)
+        triage = _save_triage(capture, path, settings, place, say)
         facts = _save_large(capture, path, settings.dump, place, say) or triage
         layout = layout_file({VMCORE: capture[VMCORE]})
         _put(path, LAYOUT, layout.pread(layout.size, 0))
@@ -161,22 +163,23 @@ def choose_codec(wanted: Codec, say: Say) -> Codec:
 
 
 def _save_triage(
-    capture: Capture, path: str, settings: DumpSettings, place: Place, say: Say
+    capture: Capture, path: str, settings: Settings, place: Place, say: Say
 ) -> Mapping[str, object]:
     """Save what a report needs, if that is asked for; what was saved, or why it was not.
 
     Whatever goes wrong with it must not cost the dump that is to follow.
     """
-    if not settings.has_triage:
+    if not settings.dump.has_triage:
         return {}
+    limit = settings.finish.timeout_seconds
     try:
-        triage = triage_apart(capture.image)
+        triage = triage_apart(capture.image, limit / _SHARE if settings.dump.levels else limit)
         output = f"{path}/{TRIAGE}"
-        return _save_dump(capture, output, settings, TRIAGE_LEVELS, place, say, triage)
+        return _save_dump(capture, output, settings.dump, TRIAGE_LEVELS, place, say, triage)
     except StoppedError:
         raise
     except (VmcorefsError, OSError) as error:
-        if not settings.levels:
+        if not settings.dump.levels:
             raise
         say(f"warning: {error}")
         return {"complete": False, "why": str(error)}
