@@ -17,14 +17,18 @@ import numpy as np
 import pytest
 from drgn.helpers.linux.pid import find_task, for_each_task
 
+from tests.matching import same_bytes
 from tests.real.marks import REAL, stopped
 from tests.real.sums import kallsyms_sums, md5, sum_of
 from tests.real.tools import assert_in_order, gdb_script
-from tests.real.trees import compare, mounted
-from tests.real.truth import segments, spans
+from tests.real.trees import compare, mounted, vmcorefs
+from tests.real.truth import crashed_ram, segments, spans
 from tests.real.walked import MACHINES, Walked, walked
+from vmcorefs import open as open_capture
 from vmcorefs.core.elf.elf import parse_ehdr
 from vmcorefs.core.elf.machines import usual_byte_order
+from vmcorefs.core.space.extents import Kind
+from vmcorefs.core.space.ranges import intersect, make_ranges, total_size
 from vmcorefs.core.structures.kallsyms import read_symbols
 from vmcorefs.core.structures.printk import read_log
 from vmcorefs.kernel.symbols import find_btf, find_symbols
@@ -189,6 +193,27 @@ def test_its_registers_are_those_that_qemus_monitor_says(
         lines = (dumped / f"cpu/{cpu}/registers").read_text().splitlines()[1:]
         found = {name: int(value, 16) for name, value in map(str.split, lines)}
         assert {name: found[name] for name in wanted} == wanted
+
+
+@each
+@pytest.mark.parametrize("level", [1, 31])
+def test_what_is_saved_is_the_kernel(
+    snapshot: Snapshot, alone: Path, scratch: Path, level: int
+) -> None:
+    """With level 1 all of RAM can be read; with 31 what is there is as it was."""
+    vmcorefs("save", "--quiet", "-d", str(level), "-o", scratch / "dump", snapshot.ram)
+    (piece,) = snapshot.pieces
+    with open_capture(scratch / "dump") as saved, snapshot.ram.open("rb") as file:
+        for name in ("kallsyms", "dmesg", "vmcoreinfo", "version"):
+            assert bytes(saved[name].pread(saved[name].size, 0)) == (alone / name).read_bytes()
+        ram = make_ranges(crashed_ram(snapshot))
+        kept = intersect(ram, saved.image.memory.only(Kind.DATA, Kind.ZERO).ranges)
+        for start, end in kept.tolist():
+            file.seek(piece.offset_of(start))
+            same_bytes(saved["oldmem"].pread(end - start, start), file.read(end - start))
+    left_out = total_size(ram) - total_size(kept)
+    assert (left_out > total_size(ram) // 4) == (level == 31)  # much of it is free
+    assert left_out == 0 or level == 31
 
 
 @each

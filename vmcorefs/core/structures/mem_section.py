@@ -17,7 +17,7 @@ from vmcorefs.core.structures.kernel_memory import KernelMemory
 from vmcorefs.errors import FormatError
 
 _PRESENT = 1  # SECTION_MARKED_PRESENT (include/linux/mmzone.h)
-_MAX_SECTIONS = 1 << 26
+_MAX_SECTIONS = 1 << 29  # riscv64's, whose roots take 32 MiB; 2**27 on ppc64
 _MAX_STATIC = 1 << 20  # CONFIG_SPARSEMEM_STATIC is for few sections: 2**18 on s390x
 _MAX_PRESENT = 1 << 22  # half a PiB in x86-64's sections: as many as there are roots for
 _MAX_PHYSMEM_BITS = 56  # riscv64's; more than any other's

@@ -9,6 +9,7 @@ from contextlib import suppress
 
 from vmcorefs.errors import FormatError, VmcorefsError
 from vmcorefs.image import MemoryImage
+from vmcorefs.kernel.arch.known import find_architecture
 from vmcorefs.kernel.cpu_slots import panicked_slot
 from vmcorefs.kernel.debug.debug_modules import DebugModules
 from vmcorefs.kernel.debug.debug_vmlinux import kernel_offset
@@ -78,8 +79,8 @@ def _place_per_cpu(kernel: Kernel) -> str:
     """
     with suppress(VmcorefsError):
         start = kernel.symbol("__per_cpu_start")
-        if start == 0:
-            return " -s .data..percpu 0x0"
+        if start < find_architecture(kernel.machine).linked_from:
+            return f" -s .data..percpu {start:#x}"
     return ""
 
 

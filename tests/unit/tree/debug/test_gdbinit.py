@@ -45,7 +45,7 @@ def gdbinit(
 ) -> bytes:
     image: Any = SimpleNamespace(notes=SimpleNamespace(cpu_slots=()), is_live=False)
     kernel: Any = SimpleNamespace(
-        vmcoreinfo=SimpleNamespace(values={"KERNELOFFSET": "1000"}), symbol=symbol
+        vmcoreinfo=SimpleNamespace(values={"KERNELOFFSET": "1000"}), symbol=symbol, machine=62
     )
     return make_gdbinit(image, kernel, location, vmlinux, scripts, modules)
 
