@@ -25,7 +25,6 @@ from __future__ import annotations
 
 import os
 import re
-import tomllib
 from collections.abc import Sequence
 from functools import cache
 from os import fspath
@@ -295,6 +294,8 @@ def load_capture_file(path: str) -> CaptureConfig:
     except UnicodeDecodeError as error:
         raise ConfigError(f"{path}: cannot read the capture description: {error}") from error
     try:
+        import tomllib  # noqa: PLC0415  # few captures are described in a file
+
         return _read_table(tomllib.loads(text), os.path.dirname(path))
     except (ValueError, RecursionError, msgspec.ValidationError, ConfigError) as error:
         # ValueError: tomllib's own, and of a number with more digits than Python converts

@@ -33,7 +33,6 @@ from vmcorefs.discovery.dump import (
 )
 from vmcorefs.discovery.explore import Explorer
 from vmcorefs.discovery.findings import make_dump_findings, make_findings
-from vmcorefs.discovery.given_map import load_map
 from vmcorefs.discovery.map_and_placement import find_map_and_placement
 from vmcorefs.discovery.missing import describe_missing, summarise_missing
 from vmcorefs.discovery.placed import refuse_loss, refuse_missing, with_machine
@@ -177,7 +176,7 @@ def open_image(
         SourceIOError: if an input cannot be read.
     """
     vmlinux = read_vmlinux(config.vmlinux) if config.vmlinux is not None else None
-    given = load_map(config.memory_map, config) if config.memory_map is not None else None
+    given = _load_map(config)
     inputs = open_inputs(
         config.images,
         ram_end=given.end if given else None,
@@ -241,6 +240,15 @@ def open_image(
         image = _with_kernel(image, explorer, vmlinux)
         stack.pop_all()
     return image
+
+
+def _load_map(config: CaptureConfig) -> MemoryMap | None:
+    if config.memory_map is None:
+        return None
+    # here: most images are opened without one
+    from vmcorefs.discovery.given_map import load_map  # noqa: PLC0415
+
+    return load_map(config.memory_map, config)
 
 
 def _open_dump(

@@ -26,7 +26,7 @@ from vmcorefs.errors import FaultError
 from vmcorefs.reports.report.gather import make_report
 from vmcorefs.reports.report.walk.program import open_program
 from vmcorefs.reports.triage.find import find_triage
-from vmcorefs.save.command import TRIAGE_LEVELS, make_order, save_capture
+from vmcorefs.save.command import TRIAGE_LEVELS, make_order, save_image
 from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console
 
@@ -49,7 +49,7 @@ def _save(snapshot: Snapshot, out: Path, form: str = "kdump") -> Report:
     with vmcorefs.open(snapshot.config) as opened:
         triage = find_triage(opened.image, with_drgn=False)
         order = make_order(str(out), TRIAGE_LEVELS, form, None)
-        return save_capture(opened, order, 2, _QUIET, triage=triage)
+        return save_image(opened.image, order, 2, _QUIET, triage=triage)
 
 
 def _report(path: Path | str) -> bytes:

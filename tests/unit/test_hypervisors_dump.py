@@ -13,7 +13,7 @@ from tests.builders.pages import FILE, LRU, SECTION, PageArray, with_page_array
 from tests.conftest import Opener
 from vmcorefs import Capture, LayoutError
 from vmcorefs.core.findings import Sureness
-from vmcorefs.save.command import make_order, save_capture
+from vmcorefs.save.command import make_order, save_image
 from vmcorefs.save.saver import Console
 
 PAGE = 4096
@@ -71,7 +71,7 @@ def loads(capture: Capture) -> list[tuple[int, int, int]]:
 
 def kept(capture: Capture, output: Path) -> tuple[list[int], int]:
     order = make_order(str(output), (31,), "kdump", None)
-    report = save_capture(capture, order, 1, Console(bar=False, say=None, warn=lambda _: None))
+    report = save_image(capture.image, order, 1, Console(bar=False, say=None, warn=lambda _: None))
     return report.kept.tolist(), sum(report.left_out.tolist())
 
 
@@ -150,7 +150,7 @@ def test_a_kdump_file_of_a_hypervisors_dump(
     )
     wide = open_capture(elf(machine(), tmp_path / "dump"), memory_map=tmp_path / "wide")
     order = make_order(str(tmp_path / "kdump"), (0,), "kdump", None)
-    save_capture(wide, order, 1, Console(bar=False, say=None, warn=lambda _: None))
+    save_image(wide.image, order, 1, Console(bar=False, say=None, warn=lambda _: None))
     (tmp_path / "iomem").write_text(IOMEM)
     assert wide.image.plan.elfcorehdr.ram.tolist() == [[0, END], list(SCREEN)]
     narrow = open_capture(tmp_path / "kdump")

@@ -26,7 +26,7 @@ from vmcorefs.core.elf.machines import long_bits
 from vmcorefs.core.elf.notes import ByteOrder
 from vmcorefs.core.formats.kdump.headers import parse_main_header
 from vmcorefs.save.codecs import find_codec
-from vmcorefs.save.command import make_order, save_capture
+from vmcorefs.save.command import make_order, save_image
 from vmcorefs.save.formats.kdump import KdumpFormat
 from vmcorefs.save.saver import Console
 
@@ -175,7 +175,7 @@ def test_a_kernel_says_itself_that_it_has_32_bits_where_its_headers_have_64(
     assert capture.image.kernel is not None
     assert capture.image.kernel.word_size == 4
     order_of = make_order(str(tmp_path / "kdump"), (0,), "kdump", "none")
-    save_capture(capture, order_of, 1, Console(bar=False, say=None, warn=lambda _: None))
+    save_image(capture.image, order_of, 1, Console(bar=False, say=None, warn=lambda _: None))
     main = parse_main_header((tmp_path / "kdump").read_bytes()[:PAGE])
     assert (main.abi.bits, main.utsname.machine) == (32, name)
     again = open_capture(tmp_path / "kdump")

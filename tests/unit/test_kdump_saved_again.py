@@ -27,7 +27,7 @@ from vmcorefs.errors import SourceIOError, UnsupportedError
 from vmcorefs.native import pages as native
 from vmcorefs.reports.check import format_check, make_check
 from vmcorefs.reports.inspect import format_report, make_report
-from vmcorefs.save.command import make_order, save_capture
+from vmcorefs.save.command import make_order, save_image
 from vmcorefs.save.saver import Console
 
 ERASED = b"erase cred_jar.key 32\nerase init_task.\x1bstack_canary 8\n"
@@ -36,7 +36,7 @@ NO_VMCOREINFO = prstatus_note(100, 0x1000, 0x2000)
 
 def save_as(capture: Capture, out: Path, format_: str = "kdump", level: int = 0) -> Path:
     order = make_order(str(out), (level,), format_, None)
-    save_capture(capture, order, 1, Console(bar=False, say=None, warn=lambda _line: None))
+    save_image(capture.image, order, 1, Console(bar=False, say=None, warn=lambda _line: None))
     return out
 
 
@@ -241,7 +241,9 @@ def test_a_page_whose_codec_is_missing_is_lost_alone(
     with pytest.raises(SourceIOError, match=r"the Python package zstandard is not installed; pip "):
         capture["oldmem"].pread(PAGE, KEPT[5] * PAGE)
     order = make_order(str(tmp_path / "copy"), (0,), None, None)
-    report = save_capture(capture, order, 1, Console(bar=False, say=None, warn=lambda _line: None))
+    report = save_image(
+        capture.image, order, 1, Console(bar=False, say=None, warn=lambda _line: None)
+    )
     assert [(loss.start, loss.size) for loss in report.losses.listed] == [(KEPT[5] * PAGE, PAGE)]
 
 

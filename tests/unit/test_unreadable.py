@@ -27,7 +27,7 @@ from vmcorefs.core.pages.dump_level import PageKind
 from vmcorefs.reports.check import make_check
 from vmcorefs.reports.estimate import estimate
 from vmcorefs.reports.inspect import make_report
-from vmcorefs.save.command import make_order, save_capture
+from vmcorefs.save.command import make_order, save_image
 from vmcorefs.save.report import Report
 from vmcorefs.save.saver import Console
 
@@ -47,7 +47,7 @@ def pages_with_data(path: Path) -> list[int]:
 
 def save(capture: Capture, output: Path, level: int) -> Report:
     order = make_order(str(output), (level,), "kdump", "none")
-    return save_capture(capture, order, 1, Console(bar=False, say=None, warn=lambda _: None))
+    return save_image(capture.image, order, 1, Console(bar=False, say=None, warn=lambda _: None))
 
 
 def test_each_page_in_turn_warns_or_is_refused_for_the_right_reason(
@@ -296,7 +296,7 @@ def test_the_notes_of_an_elf_dump_that_cannot_be_read(tmp_path: Path, open_captu
     whole = open_capture(kernel.save(tmp_path / "ram"))
     dump = tmp_path / "vmcore"
     order = make_order(str(dump), (1,), "elf", None)
-    save_capture(whole, order, 1, Console(bar=False, say=None, warn=lambda _: None))
+    save_image(whole.image, order, 1, Console(bar=False, say=None, warn=lambda _: None))
     at = dump.read_bytes().index(b"VMCOREINFO") // PAGE
     with bad_pages(dump, at):
         capture = open_capture(dump)

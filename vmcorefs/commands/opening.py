@@ -5,28 +5,31 @@ The options are made from ``config.CaptureConfig``.
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, Literal, TypeVar, get_args, get_origin
+from functools import partial, wraps
+from typing import TYPE_CHECKING, Any, Literal, TypeVar, get_args, get_origin
 
 import click
 from msgspec.structs import replace
 
-from vmcorefs import api
-from vmcorefs.api import AddFiles, Capture
 from vmcorefs.config import CaptureConfig, DumpLevel, make_config, options
 from vmcorefs.confine import process
 from vmcorefs.core.digests import ALGORITHMS, AUTO
 from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL
 from vmcorefs.errors import ConfigError
+from vmcorefs.image import MemoryImage, open_image
 from vmcorefs.options import Option
 from vmcorefs.sources.evidence import Evidence, gather
 from vmcorefs.sources.input import Input
 from vmcorefs.system.bars import progress_bar
 
+if TYPE_CHECKING:
+    from vmcorefs.api import AddFiles, Capture
+
 Command = Callable[..., None]
 Decorated = TypeVar("Decorated", bound=Callable[..., Any])
+Opened = TypeVar("Opened")
 
 IMAGES_HELP = """\
 IMAGE is a file or device that holds physical memory: FILE, or FILE@PADDR[:OFFSET][+SIZE] where SIZE
@@ -64,7 +67,7 @@ def optional_capture_options(command: Command) -> Command:
 def _with_options(
     command: Command, described: Mapping[str, Option], *, required: bool = True
 ) -> Command:
-    @functools.wraps(command)
+    @wraps(command)
     def run(images: tuple[str, ...], **values: Any) -> None:  # noqa: ANN401  # click's
         given = {field: values.pop(field) for field in described}
         # a flag or a list that is not given leaves what the TOML file says
@@ -139,26 +142,38 @@ def open_capture(
         thorough: Look through all of the memory.
         add: Gives files that the tree is to have besides.
     """
+    # here: what only saves an image needs no tree
+    from vmcorefs import api  # noqa: PLC0415
+
+    opened = partial(api.open_capture, location=location, thorough=thorough, add=add)
+    return _open(config, verify, opened, lambda capture: capture.image)
+
+
+def open_memory(config: CaptureConfig, verify: str | None) -> MemoryImage:
+    """The same without a tree; it is to be closed."""
+    return _open(config, verify, open_image, lambda image: image)
+
+
+def _open(
+    config: CaptureConfig,
+    verify: str | None,
+    how: Callable[..., Opened],
+    image_of: Callable[[Opened], MemoryImage],
+) -> Opened:
     process.forbid_dumps()
     with (
         progress_bar("making an index of the compressed image") as unwrapping,
         progress_bar("looking through the memory") as progress,
     ):
-        capture = api.open_capture(
-            replace(config, far=replace(config.far, is_kept=True)),
-            location,
-            thorough=thorough,
-            progress=progress,
-            unwrapping=unwrapping,
-            add=add,
-        )
+        far = replace(config.far, is_kept=True)
+        opened = how(replace(config, far=far), progress=progress, unwrapping=unwrapping)
     if verify is not None:
         try:
-            verify_inputs(capture.image.inputs, verify)
+            verify_inputs(image_of(opened).inputs, verify)
         except BaseException:
-            capture.close()
+            image_of(opened).close()
             raise
-    return capture
+    return opened
 
 
 def verify_inputs(inputs: Sequence[Input], sums: str) -> list[str]:

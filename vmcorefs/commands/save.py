@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import sys
+from contextlib import closing
 from typing import TYPE_CHECKING
 
 import click
 from msgspec.structs import replace
 
-from vmcorefs.commands.opening import IMAGES_HELP, find_evidence, image_options, open_capture
+from vmcorefs.commands.opening import IMAGES_HELP, find_evidence, image_options, open_memory
 from vmcorefs.config import CaptureConfig
 from vmcorefs.errors import ConfigError, IncompleteError
 from vmcorefs.output.places import STDOUT
@@ -21,7 +22,7 @@ from vmcorefs.save.command import (
     make_order,
     read_levels,
     refuse_with_triage,
-    save_capture,
+    save_image,
 )
 from vmcorefs.save.report import as_dict, describe_losses, format_summary
 from vmcorefs.save.saver import Console
@@ -29,7 +30,7 @@ from vmcorefs.system.bars import without_bars
 from vmcorefs.system.terminal import print_json, print_lines
 
 if TYPE_CHECKING:
-    from vmcorefs.api import Capture
+    from vmcorefs.image import MemoryImage
     from vmcorefs.save.dump import Triage
 
 
@@ -122,14 +123,14 @@ def save(
         raise ConfigError("standard output takes the dump, so --json has no place: name a FILE")
     say = _say if not quiet else None
     console = Console(bar=sys.stderr.isatty() and not quiet, say=say, warn=_say)
-    with open_capture(replace(config, dump_level=None), verify) as capture:
-        report = save_capture(
-            capture,
+    with closing(open_memory(replace(config, dump_level=None), verify)) as image:
+        report = save_image(
+            image,
             order,
             threads or default_threads(),
             console,
             find_evidence(config, verify),
-            _find_triage(capture) if triage else None,
+            _find_triage(image) if triage else None,
         )
     if as_json:
         print_json(as_dict(report))
@@ -139,11 +140,11 @@ def save(
         raise IncompleteError(describe_losses(report))
 
 
-def _find_triage(capture: Capture) -> Triage:
+def _find_triage(image: MemoryImage) -> Triage:
     # the report brings 190 modules, which no other save needs
     from vmcorefs.reports.triage.find import find_triage  # noqa: PLC0415
 
-    return find_triage(capture.image)
+    return find_triage(image)
 
 
 def _say(line: str) -> None:

@@ -26,12 +26,14 @@ from vmcorefs.fleet.child import open_and_tell
 from vmcorefs.fleet.messages import Request, Said, receive, send
 from vmcorefs.fleet.row import Answer
 from vmcorefs.sources.remote import fetch, file
-from vmcorefs.sources.remote.file import is_elsewhere
+from vmcorefs.system.urls import is_elsewhere
 
 _CHUNK: Final = 1 << 20
 _LATER: Final = (
     "vmcorefs.reports.report.walk.walk",
     "vmcorefs.kernel.debug.debug_vmlinux",
+    "vmcorefs.sources.dumps.diskdump",
+    "vmcorefs.sources.dumps.placed.xen",
 )
 """What is imported only where it is needed, and may be missing."""
 _KEPT: Final = 128 << 20

@@ -13,11 +13,11 @@ from msgspec.structs import replace
 from vmcorefs.core.formats.kdump.headers import (
     MAX_HEADER_SIZE,
     MAX_SUB_HEADER_SIZE,
-    SIGNATURE,
     MainHeader,
     parse_main_header,
     parse_sub_header,
 )
+from vmcorefs.core.formats.magics import KDUMP
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.fleet.listing import Dump
 from vmcorefs.output.places import is_local
@@ -47,7 +47,7 @@ def _whole_of(path: str) -> object:
     """What all parts of a dump in one directory have in common; None if a file is no part."""
     try:
         with open(path, "rb", buffering=0) as file:
-            if file.read(len(SIGNATURE)) != SIGNATURE:
+            if file.read(len(KDUMP)) != KDUMP:
                 return None
             main = parse_main_header(os.pread(file.fileno(), MAX_HEADER_SIZE, 0))
             sub = parse_sub_header(

@@ -3,22 +3,18 @@
 from __future__ import annotations
 
 import os
-import re
 import sys
 from urllib.parse import unquote, urlsplit
 
 from vmcorefs.errors import ConfigError
 from vmcorefs.output.local import LocalTarget
-from vmcorefs.output.ssh import SshTarget, parse_place
-from vmcorefs.output.store import StoreTarget
 from vmcorefs.output.stream import StreamTarget
 from vmcorefs.output.target import Target
 from vmcorefs.sources.evidence import NOTHING, Evidence
-from vmcorefs.system.urls import without_password
+from vmcorefs.system import urls
+from vmcorefs.system.urls import LOCAL, without_password
 
 STDOUT = "-"
-_URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE | re.ASCII)
-_LOCAL_SCHEMES = frozenset({"file", "local"})
 
 
 def scheme_of(output: str) -> str | None:
@@ -27,9 +23,9 @@ def scheme_of(output: str) -> str | None:
     Raises:
         ConfigError: if it is neither, but names a file of another machine as scp does.
     """
-    match = _URL.match(output)
-    if match is not None:
-        return match[1].lower()
+    scheme = urls.scheme_of(output)
+    if scheme is not None:
+        return scheme
     meant = find_meant(output)
     if meant is not None:
         raise ConfigError(
@@ -47,6 +43,9 @@ def check_place(output: str) -> None:
     if is_local(output):
         local_path(output)
     elif scheme_of(output) == "ssh":
+        # here and below: most dumps are written to a file
+        from vmcorefs.output.ssh import parse_place  # noqa: PLC0415
+
         parse_place(output)
 
 
@@ -67,7 +66,7 @@ def find_meant(output: str) -> str | None:
         return None
     if slash and os.path.isdir(os.path.dirname(output)):
         return None  # a directory may have such a name
-    if host in _LOCAL_SCHEMES and not user:
+    if host in LOCAL and not user:
         return f"file://{path}"
     if ":" in host and not host.startswith("["):
         host = f"[{host}]"
@@ -76,7 +75,7 @@ def find_meant(output: str) -> str | None:
 
 def is_local(output: str) -> bool:
     """Whether it is a file of this machine, which is written in any order and can be resumed."""
-    return output != STDOUT and scheme_of(output) in {None, *_LOCAL_SCHEMES}
+    return output != STDOUT and scheme_of(output) in {None, *LOCAL}
 
 
 def local_path(output: str) -> str:
@@ -87,7 +86,7 @@ def local_path(output: str) -> str:
     Raises:
         ConfigError: if there is none in it.
     """
-    if scheme_of(output) not in _LOCAL_SCHEMES:
+    if scheme_of(output) not in LOCAL:
         return output
     parts = urlsplit(output)
     if parts.netloc not in ("", "localhost") or not parts.path:
@@ -122,11 +121,15 @@ def open_target(
     scheme = scheme_of(output)
     if output == STDOUT:
         return _open_stdout(evidence, resume=resume, hashed=hashed)
-    if scheme is None or scheme in _LOCAL_SCHEMES:
+    if scheme is None or scheme in LOCAL:
         path = local_path(output)
         return LocalTarget(path, force=force, resume=resume, hashed=hashed, evidence=evidence)
     if scheme == "ssh":
+        from vmcorefs.output.ssh import SshTarget  # noqa: PLC0415
+
         return SshTarget(output, force=force, resume=resume, hashed=hashed)
+    from vmcorefs.output.store import StoreTarget  # noqa: PLC0415
+
     return StoreTarget(output, force=force, resume=resume, reach=reach, hashed=hashed)
 
 

@@ -129,7 +129,7 @@ def estimate(
         SourceIOError: if what tells the kinds of pages cannot be read.
     """
     warnings = list(capture.image.warnings)
-    dump, _ = make_dump(capture, warnings)
+    dump, _ = make_dump(capture.image, warnings)
     if progress is not None:
         dump = replace(dump, kinds=WatchedKinds(dump, progress))
     found = estimate_dump(dump, samples=samples, seed=seed)

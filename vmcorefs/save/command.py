@@ -1,4 +1,4 @@
-"""From an opened capture to a dump of it: what is in it, and in which format."""
+"""From an opened image to a dump of it: what is in it, and in which format."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from collections.abc import Mapping
 import numpy as np
 from msgspec.structs import replace
 
-from vmcorefs.api import Capture
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.elf.triage import pack_triage
 from vmcorefs.core.pages.dump_level import MAX_DUMP_LEVEL, KindArray, PageKind
@@ -17,12 +16,11 @@ from vmcorefs.core.pages.selection import PageKinds
 from vmcorefs.core.space.extents import Kind, make_extents, overlay
 from vmcorefs.core.space.ranges import round_out, subtract, total_size
 from vmcorefs.errors import ConfigError, FormatError
+from vmcorefs.image import MemoryImage
 from vmcorefs.output.places import STDOUT, check_place, is_local
 from vmcorefs.reader import Reader
 from vmcorefs.save.codecs import DEFAULT_CODEC, find_codec
 from vmcorefs.save.dump import Dump, Triage
-from vmcorefs.save.formats.elf import ElfFormat
-from vmcorefs.save.formats.flattened import FlattenedFormat
 from vmcorefs.save.formats.kdump import KdumpFormat
 from vmcorefs.save.origin import find_origin
 from vmcorefs.save.report import Report
@@ -30,6 +28,7 @@ from vmcorefs.save.saver import Console, Order, Write, save
 from vmcorefs.sources.evidence import NOTHING, Evidence
 from vmcorefs.system.memory import trim_heap
 from vmcorefs.system.urls import without_password
+from vmcorefs.tree.vmcore import notes_file
 
 MAX_DEFAULT_THREADS = 8
 """Threads for which docs/save.md says how much memory is enough."""
@@ -165,12 +164,12 @@ def default_threads() -> int:
 
 
 def make_dump(
-    capture: Capture, warnings: list[str], triage: Triage | None = None
+    image: MemoryImage, warnings: list[str], triage: Triage | None = None
 ) -> tuple[Dump, int]:
-    """What a dump of ``capture`` is to hold.
+    """What a dump of ``image`` is to hold.
 
     Args:
-        capture: The opened image.
+        image: The dead machine.
         warnings: Gets a line for each thing that a person should know.
         triage: The pages that are wanted, if not all that a dump level keeps.
 
@@ -180,12 +179,11 @@ def make_dump(
     Raises:
         SourceIOError: if an input cannot be read.
     """
-    image = capture.image
-    notes = capture.files["crash_notes"]
+    notes = notes_file(image)
     dump = Dump(
         ram=subtract(image.plan.elfcorehdr.ram, image.missing),
         memory=Reader("memory", image.memory, image.sources),
-        kinds=_find_kinds(capture, warnings) if triage is None else EveryPage(image.page_size),
+        kinds=_find_kinds(image, warnings) if triage is None else EveryPage(image.page_size),
         level=0,
         notes=notes.pread(notes.size, 0),
         vmcoreinfo=image.notes.vmcoreinfo,
@@ -211,8 +209,7 @@ def _only(dump: Dump, triage: Triage) -> Dump:
     )
 
 
-def _find_kinds(capture: Capture, warnings: list[str]) -> PageKinds:
-    image = capture.image
+def _find_kinds(image: MemoryImage, warnings: list[str]) -> PageKinds:
     try:
         kinds = image.pages
     except FormatError as error:
@@ -223,38 +220,37 @@ def _find_kinds(capture: Capture, warnings: list[str]) -> PageKinds:
     return kinds
 
 
-def read_log(capture: Capture) -> bytes | None:
-    """The kernel's log as text; None if it was not found."""
-    log = capture.files.get("dmesg")
-    return log.pread(log.size, 0) if log is not None else None
-
-
 def make_writer(chosen: str, codec: str, threads: int) -> Write:
     """The format of that name.
 
     Raises:
         UnsupportedError: if the codec's library is not installed.
     """
+    # here: a dump has one format
     if chosen == "elf":
+        from vmcorefs.save.formats.elf import ElfFormat  # noqa: PLC0415
+
         return ElfFormat(threads)
     found = find_codec(codec)
     if chosen == "flattened":
+        from vmcorefs.save.formats.flattened import FlattenedFormat  # noqa: PLC0415
+
         return FlattenedFormat(KdumpFormat(found, threads, once=True))
     return KdumpFormat(found, threads)
 
 
-def save_capture(
-    capture: Capture,
+def save_image(
+    image: MemoryImage,
     order: Order,
     threads: int,
     console: Console,
     evidence: Evidence = NOTHING,
     triage: Triage | None = None,
 ) -> Report:
-    """Save an opened capture as ``order`` says.
+    """Save the memory of a dead machine as ``order`` says.
 
     Args:
-        capture: The opened image.
+        image: The dead machine.
         order: What is asked for.
         threads: Threads that compress.
         console: Where messages go.
@@ -265,14 +261,14 @@ def save_capture(
         VmcorefsError: as ``make_writer``, ``make_dump`` and ``saver.save`` say.
     """
     write = make_writer(order.format, order.codec, threads)
-    warnings = list(capture.image.warnings)
-    dump, missing = make_dump(capture, warnings, triage)
+    warnings = list(image.warnings)
+    dump, missing = make_dump(image, warnings, triage)
     for warning in warnings:
         console.warn(f"warning: {warning}")
-    log = read_log(capture) if order.log else None
+    log = image.log if order.log else None
     trim_heap()  # what the search took would stay beside what the threads are about to take
     report = save(dump, log, order, write, console, missing=missing, evidence=evidence)
-    later = capture.image.take_unreadable()  # of the page array
+    later = image.take_unreadable()  # of the page array
     for warning in later:
         console.warn(f"warning: {warning}")
     return replace(report, warnings=(*warnings, *report.warnings, *later))

@@ -8,10 +8,11 @@ of kinds, in a temporary file once there are too many.
 from __future__ import annotations
 
 import bisect
-import tempfile
+import io
 import zlib
 from collections.abc import Iterator
 from contextlib import closing
+from typing import BinaryIO, cast
 
 import msgspec
 import numpy as np
@@ -126,13 +127,15 @@ class _Store:
 
     def __init__(self) -> None:
         self._places: list[tuple[int, int, int]] = []  # first, position, size
-        self._file = tempfile.SpooledTemporaryFile(max_size=_IN_MEMORY)  # noqa: SIM115  # close()
+        self._file: BinaryIO = io.BytesIO()
 
     def add(self, window: Window) -> None:
         if window.kept.any():
             data = zlib.compress(window.kinds.tobytes(), 1)
             self._places.append((window.first, self._file.tell(), len(data)))
             self._file.write(data)
+            if isinstance(self._file, io.BytesIO) and self._file.tell() > _IN_MEMORY:
+                self._file = _to_disk(self._file)
 
     def windows(self, first: int, end: int) -> Iterator[Window]:
         """Those that begin in ``[first, end)``."""
@@ -144,3 +147,12 @@ class _Store:
 
     def close(self) -> None:
         self._file.close()
+
+
+def _to_disk(held: io.BytesIO) -> BinaryIO:
+    # here: it takes a machine of some hundred GiB to need one
+    import tempfile  # noqa: PLC0415
+
+    file = tempfile.TemporaryFile()  # noqa: SIM115  # close()
+    file.write(held.getbuffer())
+    return cast("BinaryIO", file)

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 
 from vmcorefs.core.formats.cloud_hypervisor import MEMORY, STATE, Snapshot, parse_state
+from vmcorefs.core.formats.magics import VMWARE
 from vmcorefs.core.formats.ramdump import TABLE, Part, parse_table
-from vmcorefs.core.formats.vmware.state import MAGICS as VMWARE
 from vmcorefs.errors import VmcorefsError
 from vmcorefs.system.files import read_file
 

@@ -12,13 +12,12 @@ from vmcorefs.core.space.units import MAX_ADDRESS, format_range
 from vmcorefs.errors import ConfigError, LayoutError, TruncatedError
 from vmcorefs.piece import AS_EVER, Far, Piece
 from vmcorefs.sources.file import FileSource
-from vmcorefs.sources.foreign import refuse_foreign
 from vmcorefs.sources.input import File, InputFile
-from vmcorefs.sources.kept import keep_blocks
-from vmcorefs.sources.remote.file import RemoteFile, is_elsewhere
+from vmcorefs.sources.later import find
 from vmcorefs.sources.unreadable import LookedAt
 from vmcorefs.sources.wrappers.unwrap import AS_USUAL, Unwrapping, unwrap
 from vmcorefs.system.files import split_member
+from vmcorefs.system.urls import is_elsewhere
 
 
 def lay_out_pieces(pieces: Sequence[Piece], sources: Sequence[File]) -> Extents:
@@ -76,7 +75,7 @@ def open_piece(
         if piece.unwrap:
             source, _ = unwrap(source, how, split_member(piece.path)[1])
         if piece.paddr is None:
-            refuse_foreign(source, LookedAt(source))
+            find("foreign.refuse_foreign")(source, LookedAt(source))
         return source, paddr, _check_piece(piece, source, paddr)
     except BaseException:
         source.close()
@@ -102,9 +101,10 @@ def open_file(
     if reach is None and ram_end is not None:
         reach = max(ram_end - (piece.paddr or 0), 0)
     if is_elsewhere(piece.path):
-        found = RemoteFile(piece.path, role=role, timeout=far.timeout)
+        open_far = find("remote.file.RemoteFile")
+        found: InputFile = open_far(piece.path, role=role, timeout=far.timeout)
         if far.is_kept:
-            keep_blocks(found)
+            find("kept.keep_blocks")(found)
         return found
     unknown = piece.offset + reach if reach is not None else None
     return FileSource(split_member(piece.path)[0], role=role, size_if_unknown=unknown)

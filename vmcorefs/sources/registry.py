@@ -3,45 +3,38 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import Final
 
 import msgspec
 from msgspec.structs import replace
 
 from vmcorefs.core.elf.elf import ELF_MAGIC
-from vmcorefs.core.formats.flattened import SIGNATURE as FLATTENED
-from vmcorefs.core.formats.kdump.headers import SIGNATURE as KDUMP
-from vmcorefs.core.formats.libvirt import MAGIC as LIBVIRT, PARTIAL as LIBVIRT_PARTIAL
-from vmcorefs.core.formats.lime import AVML, LIME
-from vmcorefs.core.formats.lkcd import MAGICS as LKCD
-from vmcorefs.core.formats.qemu.stream import MAGIC as QEMU
-from vmcorefs.core.formats.s390 import EXTENDED as S390_EXTENDED, PLAIN as S390
-from vmcorefs.core.formats.sadump import SIGNATURE as SADUMP
-from vmcorefs.core.formats.vmware.state import MAGICS as VMWARE
+from vmcorefs.core.formats.magics import (
+    AVML,
+    FLATTENED,
+    KDUMP,
+    LIBVIRT,
+    LIBVIRT_PARTIAL,
+    LIME,
+    LKCD,
+    QEMU,
+    S390,
+    S390_EXTENDED,
+    SADUMP,
+    VMWARE,
+)
 from vmcorefs.core.space.extents import Extents
 from vmcorefs.core.space.units import PAGE_SIZE
 from vmcorefs.errors import ConfigError, SourceIOError, UnsupportedError
 from vmcorefs.piece import AS_EVER, Far, Piece
 from vmcorefs.sources.base import Source
 from vmcorefs.sources.companions import VMCORE, companions, image_in, is_ramdump
-from vmcorefs.sources.dumps.diskdump import open_diskdump
 from vmcorefs.sources.dumps.dump import DumpFile
-from vmcorefs.sources.dumps.flattened import Unflattened
-from vmcorefs.sources.dumps.placed.cloud_hypervisor import open_snapshot
-from vmcorefs.sources.dumps.placed.libvirt import open_libvirt
-from vmcorefs.sources.dumps.placed.lime import open_avml, open_lime
-from vmcorefs.sources.dumps.placed.lkcd import open_lkcd
 from vmcorefs.sources.dumps.placed.memory import PlacedMemory
-from vmcorefs.sources.dumps.placed.qemu import open_qemu
-from vmcorefs.sources.dumps.placed.ramdump import open_ramdump
-from vmcorefs.sources.dumps.placed.s390 import open_s390
-from vmcorefs.sources.dumps.placed.sadump import open_sadump
-from vmcorefs.sources.dumps.placed.vmware import open_vmware
-from vmcorefs.sources.dumps.placed.xen import open_any_elf
-from vmcorefs.sources.foreign import doubt, refuse_foreign
 from vmcorefs.sources.input import File
-from vmcorefs.sources.live.guest import is_live, open_live
+from vmcorefs.sources.later import find
+from vmcorefs.sources.live.names import is_live
 from vmcorefs.sources.pieces import lay_out_pieces, open_file
 from vmcorefs.sources.unreadable import LookedAt, look_at
 from vmcorefs.sources.wrappers.unwrap import AS_USUAL, Unwrapping, unwrap
@@ -123,6 +116,7 @@ def open_inputs(
         formats = [_recognise(*each) for each in unplaced]
         whole = [file for file, _, _ in unplaced]
         if not any(formats):
+            doubt = find("foreign.doubt")
             doubts = tuple(filter(None, (doubt(file, as_seen) for file, as_seen, _ in unplaced)))
             captured = lay_out_pieces(pieces, files)
             return RawMemory(tuple(files), captured, looked, (*warnings, *doubts))
@@ -141,7 +135,11 @@ def _open_directory(pieces: Sequence[Piece]) -> PlacedMemory | None:
     if len(pieces) != 1 or not _is_whole(pieces[0]):
         return None
     path = pieces[0].path
-    return open_ramdump(path) if is_ramdump(path) else open_snapshot(path)
+    if not os.path.isdir(path):
+        return None
+    opener = "ramdump.open_ramdump" if is_ramdump(path) else "cloud_hypervisor.open_snapshot"
+    found: PlacedMemory | None = find(f"dumps.placed.{opener}")(path)
+    return found
 
 
 def _with_companion(pieces: Sequence[Piece]) -> Sequence[Piece]:
@@ -158,7 +156,7 @@ def _recognise(file: File, looked: LookedAt, piece: Piece) -> _Format | None:
     """The format of a file that has no address: None if it may be raw memory."""
     found = _format_of(file)
     if found is None:
-        refuse_foreign(file, looked)
+        find("foreign.refuse_foreign")(file, looked)
         if file.kind != "character device" and 0 < file.size < PAGE_SIZE:
             raise UnsupportedError(
                 f"{file.name}: {file.size} bytes, less than a page, expected a machine's memory"
@@ -179,7 +177,7 @@ def _open_running(pieces: Sequence[Piece], *, pause: bool) -> RawMemory | None:
         if pause:
             raise ConfigError(f"{pieces[0].name}: --pause is for a guest that runs: qmp:SOCKET")
         return None
-    opened = open_live(pieces[0], pause=pause)
+    opened = find("live.guest.open_live")(pieces[0], pause=pause)
     if isinstance(opened, PlacedMemory):
         return _as_raw(opened)
     source, captured = opened
@@ -191,16 +189,20 @@ def _open_dump(
 ) -> DumpFile | PlacedMemory:
     for number, (file, found) in enumerate(zip(files, formats, strict=True)):
         if found is not None and found.is_flattened:
-            files[number] = Unflattened(file)
+            files[number] = find("dumps.flattened.Unflattened")(file)
             formats[number] = _format_of(files[number])
     pair = next((found for found in formats if found is not None and found.open_pair), None)
-    if pair is not None and pair.open_pair is not None and _is_pair(formats, count):
-        return pair.open_pair(*sorted(files, key=lambda file: formats[files.index(file)] is None))
+    opened: DumpFile | PlacedMemory | None = None
     one = formats[0]
-    if one is not None and one.open_one is not None and count == 1:
-        return one.open_one(files[0])
-    if one is not None and one.open_parts is not None and formats == [one] * count:
-        return one.open_parts(files)
+    if pair is not None and _is_pair(formats, count):
+        in_order = sorted(files, key=lambda file: formats[files.index(file)] is None)
+        opened = find(pair.open_pair)(*in_order)
+    elif one is not None and one.open_one and count == 1:
+        opened = find(one.open_one)(files[0])
+    elif one is not None and one.open_parts and formats == [one] * count:
+        opened = find(one.open_parts)(files)
+    if opened is not None:
+        return opened
     dumps = [file for file, found in zip(files, formats, strict=True) if found is not None]
     if not dumps or (one is not None and one.is_flattened):
         raise UnsupportedError(f"{files[0].name}: a flattened stream of an unknown dump format")
@@ -246,30 +248,30 @@ class _Format(msgspec.Struct, frozen=True):
 
     Attributes:
         magic: The first bytes of its files; any of them is enough.
-        open_one: Opens a dump that is one file.
-        open_pair: Opens a dump of one file, or of that and another one with its memory.
-        open_parts: Opens a dump of one or several files.
+        open_one: What opens a dump that is one file, as ``later.find`` has it.
+        open_pair: What opens a dump of one file, or of that and another one with its memory.
+        open_parts: What opens a dump of one or several files.
         is_flattened: Whether it is a stream with another format inside.
     """
 
     magic: bytes | tuple[bytes, ...]
-    open_one: Callable[[File], DumpFile | PlacedMemory] | None = None
-    open_pair: Callable[..., PlacedMemory] | None = None
-    open_parts: Callable[[Sequence[File]], DumpFile | PlacedMemory] | None = None
+    open_one: str = ""
+    open_pair: str = ""
+    open_parts: str = ""
     is_flattened: bool = False
 
 
 _FORMATS: Final = (
-    _Format(ELF_MAGIC, open_one=open_any_elf),
-    _Format(KDUMP, open_parts=open_diskdump),
+    _Format(ELF_MAGIC, open_one="dumps.placed.xen.open_any_elf"),
+    _Format(KDUMP, open_parts="dumps.diskdump.open_diskdump"),
     _Format(FLATTENED, is_flattened=True),
-    _Format(LIME, open_one=open_lime),
-    _Format(AVML, open_one=open_avml),
-    _Format(QEMU, open_one=open_qemu),
-    _Format((LIBVIRT, LIBVIRT_PARTIAL), open_one=open_libvirt),
-    _Format(VMWARE, open_pair=open_vmware),
-    _Format((S390, S390_EXTENDED), open_one=open_s390),
-    _Format(SADUMP, open_parts=open_sadump),
-    _Format(LKCD, open_one=open_lkcd),
+    _Format(LIME, open_one="dumps.placed.lime.open_lime"),
+    _Format(AVML, open_one="dumps.placed.lime.open_avml"),
+    _Format(QEMU, open_one="dumps.placed.qemu.open_qemu"),
+    _Format((LIBVIRT, LIBVIRT_PARTIAL), open_one="dumps.placed.libvirt.open_libvirt"),
+    _Format(VMWARE, open_pair="dumps.placed.vmware.open_vmware"),
+    _Format((S390, S390_EXTENDED), open_one="dumps.placed.s390.open_s390"),
+    _Format(SADUMP, open_parts="dumps.placed.sadump.open_sadump"),
+    _Format(LKCD, open_one="dumps.placed.lkcd.open_lkcd"),
 )
 """Files that say themselves which memory they hold. An opener for each format."""

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import subprocess
 
 from vmcorefs.errors import ConfigError
 
@@ -27,6 +26,8 @@ def fetch_debuginfo(build_id: str, limit: float = LIMIT) -> str:
     """
     if not os.environ.get(SERVERS):
         raise ConfigError(f"debuginfod: no servers to ask, set {SERVERS}")
+    import subprocess  # noqa: PLC0415  # few who open an image ask
+
     try:
         done = subprocess.run(
             [PROGRAM, "debuginfo", build_id],

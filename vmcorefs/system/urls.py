@@ -1,7 +1,8 @@
-"""URLs as they may be shown: without what lets others in."""
+"""URLs: what they lead to, and how they may be shown: without what lets others in."""
 
 from __future__ import annotations
 
+import os
 import re
 from typing import Final
 from urllib.parse import unquote, urlsplit
@@ -14,6 +15,22 @@ _SECRET: Final = re.compile(
     re.IGNORECASE,
 )
 """A parameter of a signed URL: X-Amz-Signature, X-Goog-Credential, Azure's sig, and the like."""
+
+_URL: Final = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE | re.ASCII)
+
+LOCAL: Final = frozenset({"file", "local"})
+"""Schemes of files of this machine."""
+
+
+def scheme_of(place: str) -> str | None:
+    """The scheme of a URL, in lower case; None for anything else."""
+    match = _URL.match(place)
+    return match[1].lower() if match is not None else None
+
+
+def is_elsewhere(path: str) -> bool:
+    """Whether a path is the URL of something that is no file of this machine."""
+    return scheme_of(path) not in {None, *LOCAL} and not os.path.lexists(path)
 
 
 def without_password(url: str) -> str:

@@ -92,7 +92,7 @@ def test_a_capture_is_walked_and_decoded_once(
     with vmcorefs.open(ram, dump_level=31) as capture:
         for name in ("kcore", "kallsyms", "vmlinux", "gdbinit", "iomem"):
             assert capture[name].size, name
-        make_dump(capture, [])
+        make_dump(capture.image, [])
         assert capture.image.kernel is not None
     assert calls == {"find_page_tables": 1, "read_symbols": 1, "find_btf": 1}
     assert opened.count(str(ram)) == 1

@@ -30,7 +30,7 @@ from vmcorefs.output.extract import extract
 from vmcorefs.output.places import is_local, open_target
 from vmcorefs.piece import Piece
 from vmcorefs.save.codecs import DEFAULT_CODEC, find_codec
-from vmcorefs.save.command import TRIAGE_LEVELS, choose_format, default_threads, save_capture
+from vmcorefs.save.command import TRIAGE_LEVELS, choose_format, default_threads, save_image
 from vmcorefs.save.dump import Triage
 from vmcorefs.save.report import Report, as_dict
 from vmcorefs.save.saver import Console, Order
@@ -211,7 +211,7 @@ def _save_dump(  # all that a dump is made of
     )
     codec = choose_codec(settings.codec, say)
     order = make_order(replace(settings, codec=codec), output, levels)
-    report = save_capture(capture, order, default_threads(), console, triage=triage)
+    report = save_image(capture.image, order, default_threads(), console, triage=triage)
     say(_describe(report))
     return as_dict(report)
 

@@ -11,10 +11,9 @@ import struct
 
 import msgspec
 
+from vmcorefs.core.formats.magics import FLATTENED
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError
-
-SIGNATURE = b"makedumpfile\0\0\0\0"
 
 START_SIZE = 4096
 """Bytes before the first record."""
@@ -37,7 +36,7 @@ class Record(msgspec.Struct, frozen=True):
 
 def pack_start() -> bytes:
     """The first block of a stream."""
-    return (SIGNATURE + struct.pack(">qq", _TYPE, _VERSION)).ljust(START_SIZE, b"\0")
+    return (FLATTENED + struct.pack(">qq", _TYPE, _VERSION)).ljust(START_SIZE, b"\0")
 
 
 def check_start(data: bytes) -> None:
@@ -49,11 +48,11 @@ def check_start(data: bytes) -> None:
     Raises:
         FormatError: if none does, or it has another version.
     """
-    if data[: len(SIGNATURE)] != SIGNATURE or len(data) < 32:
+    if data[: len(FLATTENED)] != FLATTENED or len(data) < 32:
         raise FormatError(
-            f"not a flattened dump: starts with {data[:16]!r}, expected {SIGNATURE!r}"
+            f"not a flattened dump: starts with {data[:16]!r}, expected {FLATTENED!r}"
         )
-    found = struct.unpack_from(">qq", data, len(SIGNATURE))
+    found = struct.unpack_from(">qq", data, len(FLATTENED))
     if found != (_TYPE, _VERSION):
         raise FormatError(
             f"a flattened dump of type {found[0]} and version {found[1]}, expected"

@@ -7,10 +7,9 @@ from typing import Final
 
 import msgspec
 
+from vmcorefs.core.formats.magics import LIBVIRT_PARTIAL
 from vmcorefs.errors import FormatError
 
-MAGIC: Final = b"LibvirtQemudSave"
-PARTIAL: Final = b"LibvirtQemudPart"
 """The magic of a file that is not complete yet."""
 
 HEADER_SIZE: Final = 92
@@ -52,4 +51,4 @@ def parse_header(data: bytes) -> Header:
     if form not in (_RAW, _SPARSE) and form not in _COMPRESSED:
         raise FormatError(f"libvirt's header has the unknown format {form}")
     codec = _COMPRESSED.get(form, "")
-    return Header(HEADER_SIZE + length, codec, data.startswith(PARTIAL))
+    return Header(HEADER_SIZE + length, codec, data.startswith(LIBVIRT_PARTIAL))

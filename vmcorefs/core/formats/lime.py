@@ -20,8 +20,6 @@ from vmcorefs.core.space.ranges import Int64Array, Ranges, complement, normalise
 from vmcorefs.core.space.units import MAX_ADDRESS, PAGE_SIZE, format_range
 from vmcorefs.errors import FormatError
 
-LIME: Final = b"EMiL\1\0\0\0"
-AVML: Final = b"AVML\2\0\0\0"
 BLOCK: Final = 16 << 20
 """Bytes that AVML has in a range, unless less is left; if all are zeros, it leaves the range out
 (src/image.rs, ``copy_block``). So does what converts AVML 2 to LiME's format."""

@@ -13,12 +13,10 @@ from typing import Final
 import msgspec
 
 from vmcorefs.core.elf.notes import ByteOrder
+from vmcorefs.core.formats.magics import LKCD
 from vmcorefs.core.formats.window import Window
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError, UnsupportedError
-
-_NUMBER: Final = 0xA8190173618F23ED
-MAGICS: Final = (struct.pack("<Q", _NUMBER), struct.pack(">Q", _NUMBER))
 
 NONE, RLE, GZIP = 0, 1, 2
 """How pages are compressed."""
@@ -124,7 +122,7 @@ def read_header(window: Window) -> Header:
         UnsupportedError: if its version or compression is not known.
     """
     raw = window.take(0, 4096)
-    order: ByteOrder = "<" if raw.startswith(MAGICS[0]) else ">"
+    order: ByteOrder = "<" if raw.startswith(LKCD[0]) else ">"
     common = struct.Struct(order + _COMMON)
     if len(raw) < 1024:
         raise FormatError(f"{len(raw)} bytes, cut within its header")

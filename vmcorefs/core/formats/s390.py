@@ -14,12 +14,11 @@ from typing import Final
 
 import msgspec
 
+from vmcorefs.core.formats.magics import S390_EXTENDED
 from vmcorefs.core.formats.window import Window
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError, UnsupportedError
 
-PLAIN: Final = struct.pack(">Q", 0xA8190173618F23FD)
-EXTENDED: Final = struct.pack(">Q", 0xA8190173618F23FE)
 HEADER_SIZE: Final = 0x1000
 END: Final = b"DUMP_END"
 BLOCK: Final = 4096
@@ -139,4 +138,4 @@ def read_header(window: Window) -> Header:
         raise FormatError(f"{size} bytes of memory, in entries of {entry_size}")
     if entry_size > _LARGEST_ENTRY:
         raise FormatError(f"entries of {entry_size} bytes")
-    return Header(raw.startswith(EXTENDED), size, entry_size if compressed else 0)
+    return Header(raw.startswith(S390_EXTENDED), size, entry_size if compressed else 0)

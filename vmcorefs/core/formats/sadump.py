@@ -16,12 +16,11 @@ import numpy as np
 
 from vmcorefs.core.elf.elf import EM_X86_64
 from vmcorefs.core.elf.registers import CpuRegisters
+from vmcorefs.core.formats.magics import SADUMP
 from vmcorefs.core.formats.window import ReadAt
 from vmcorefs.core.space.ranges import Ranges, normalise, true_runs
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError
-
-SIGNATURE: Final = b"sadump\0\0"
 
 _IDENTITY: Final = slice(88, 120)  # of the machine and of the set
 _TIME: Final = slice(136, 152)
@@ -92,7 +91,7 @@ def read_disk(read: ReadAt) -> Disk:
         FormatError: if it cannot be true.
     """
     raw = read(0, 1 << 16)
-    if len(raw) < 4096 or not raw.startswith(SIGNATURE):
+    if len(raw) < 4096 or not raw.startswith(SADUMP):
         raise FormatError(f"{len(raw)} bytes, which do not begin with a disk's header")
     number, _, used = _DISK.unpack_from(raw, _DISK_AT)
     size = _block_size(raw)
@@ -130,7 +129,7 @@ def read_dump(read: ReadAt, disk: Disk) -> Dump:
     magic, version, _, _, *numbers, pages64 = _DUMP.unpack(raw)
     told, state, ram, dumped, pages, cpus = (numbers[n] for n in (2, 4, 5, 6, 7, 12))
     pages = pages64 if version else pages
-    if magic != SIGNATURE or told != block or max(state, ram, dumped) > _MOST_BLOCKS:
+    if magic != SADUMP or told != block or max(state, ram, dumped) > _MOST_BLOCKS:
         raise FormatError(f"no dump's header at {at:#x}, or one with blocks of {told} bytes")
     if pages > MAX_ADDRESS // block or cpus > _MOST_CPUS:
         raise FormatError(f"{pages} pages and {cpus} CPUs")

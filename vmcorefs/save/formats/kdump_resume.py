@@ -11,11 +11,11 @@ from msgspec.structs import replace
 from vmcorefs.core.formats.kdump.descriptors import COMPRESSED, DESC_SIZE, DescArray, desc_dtype
 from vmcorefs.core.formats.kdump.headers import (
     MAX_SUB_HEADER_SIZE,
-    SIGNATURE,
     parse_main_header,
     parse_sub_header,
 )
 from vmcorefs.core.formats.kdump.plan import Part
+from vmcorefs.core.formats.magics import KDUMP
 from vmcorefs.core.pages.dump_level import KindArray, PageKind
 from vmcorefs.errors import FormatError
 from vmcorefs.save.formats.kdump_compare import Resumable, cannot_resume
@@ -95,7 +95,7 @@ def find_done(
 def _refuse_other(found: bytes, part: Part) -> None:
     """Raise if ``found``, what stands where the front of ``part`` goes, is of another dump."""
     wanted = part.front(incomplete=True)
-    if len(found) < len(wanted) and SIGNATURE.startswith(found[: len(SIGNATURE)]):
+    if len(found) < len(wanted) and KDUMP.startswith(found[: len(KDUMP)]):
         return
     try:
         main = parse_main_header(found)

@@ -9,7 +9,6 @@ it is to be stopped until its memory is closed.
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterable
 from itertools import pairwise
@@ -38,14 +37,8 @@ from vmcorefs.sources.live.qmp import Monitor
 
 FORMAT: Final = "the memory of a QEMU guest that runs"
 PAUSED: Final = "the memory of a QEMU guest that is stopped"
-_QMP, _QEMU = "qmp:", "qemu:"
 _UNITS: Final = {"": 20, "b": 0, "k": 10, "m": 20, "g": 30, "t": 40}
 _SIZE: Final = re.compile(r"(?:size=)?([0-9]+)([bkmgt]?)(?:,.*)?", re.IGNORECASE)
-
-
-def is_live(piece: Piece) -> bool:
-    """Whether a piece names a guest that runs, and no file."""
-    return piece.path.startswith((_QMP, _QEMU)) and not os.path.lexists(piece.path)
 
 
 def open_live(piece: Piece, *, pause: bool = False) -> PlacedMemory | tuple[FileSource, Extents]:

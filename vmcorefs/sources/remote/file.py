@@ -7,7 +7,6 @@ system call that opens a connection, and may fork. Whoever waits, waits no longe
 from __future__ import annotations
 
 import os
-import re
 import select
 import socket
 import threading
@@ -44,14 +43,6 @@ _ANY_TIME = 1e6
 """Seconds that are no limit, eleven days: poll(2) takes milliseconds in an int."""
 
 _CONNECTIONS = 4
-_URL = re.compile(r"([a-z][a-z0-9+.-]*)://", re.IGNORECASE | re.ASCII)
-_LOCAL = frozenset({"file", "local"})
-
-
-def is_elsewhere(path: str) -> bool:
-    """Whether a path is the URL of something that is no file of this machine."""
-    match = _URL.match(path)
-    return match is not None and match[1].lower() not in _LOCAL and not os.path.lexists(path)
 
 
 class RemoteFile(WithoutHoles):

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from vmcorefs.core.formats.libvirt import HEADER_SIZE, MAGIC, PARTIAL, parse_header
+from vmcorefs.core.formats.libvirt import HEADER_SIZE, parse_header
+from vmcorefs.core.formats.magics import LIBVIRT, LIBVIRT_PARTIAL
 from vmcorefs.errors import FormatError
 from vmcorefs.sources.base import read_at
 from vmcorefs.sources.input import File
@@ -19,7 +20,8 @@ def is_compressed(head: bytes) -> bool:
         head: Its first bytes, at least ``HEADER_SIZE``.
     """
     try:
-        return head.startswith((MAGIC, PARTIAL)) and bool(parse_header(head[:HEADER_SIZE]).codec)
+        known = head.startswith((LIBVIRT, LIBVIRT_PARTIAL))
+        return known and bool(parse_header(head[:HEADER_SIZE]).codec)
     except FormatError:
         return False
 

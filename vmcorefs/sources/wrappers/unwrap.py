@@ -7,17 +7,17 @@ in a capture kernel starts sooner without all of it.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from importlib import import_module
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
 from vmcorefs.core.formats.foreign.packed import PACKED
 from vmcorefs.core.formats.foreign.signature import HEAD_SIZE, Start
-from vmcorefs.core.formats.libvirt import MAGIC, PARTIAL
+from vmcorefs.core.formats.magics import LIBVIRT, LIBVIRT_PARTIAL
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import ConfigError, FormatError, TruncatedError
 from vmcorefs.sources.input import File
+from vmcorefs.sources.later import find
 from vmcorefs.sources.unreadable import read_around
 from vmcorefs.system.progress import Progress, untold
 
@@ -62,9 +62,9 @@ def unwrap(file: File, how: Unwrapping, member: str = "") -> tuple[File, tuple[s
         while wrapper := _wrapper_of(file):
             inside: File
             if wrapper in _ARCHIVES:
-                inside, member = _find(_ARCHIVES[wrapper])(file, member, how.progress), ""
+                inside, member = find(_ARCHIVES[wrapper])(file, member, how.progress), ""
             else:
-                inside = _find(_OPENERS[wrapper])(file, how.progress)
+                inside = find(_OPENERS[wrapper])(file, how.progress)
             file.file.wrappers = (*file.file.wrappers, inside.kind)
             file = inside
             warnings += _check(inside, how)
@@ -100,7 +100,8 @@ def _wrapper_of(file: File) -> str:
         return ""
     buffer = bytearray(min(HEAD_SIZE, file.size))
     read_around(file.pread_into, 0, memoryview(buffer))
-    if buffer.startswith((MAGIC, PARTIAL)) and _find("libvirt.is_compressed")(bytes(buffer)):
+    saved = buffer.startswith((LIBVIRT, LIBVIRT_PARTIAL))
+    if saved and find("wrappers.libvirt.is_compressed")(bytes(buffer)):
         return _LIBVIRT
     start = Start(bytes(buffer), file.size)
     found = next((one.foreign for one in PACKED if one.fits(start)), None)
@@ -108,22 +109,20 @@ def _wrapper_of(file: File) -> str:
     return found.wrapper if found is not None and known else ""
 
 
-def _find(name: str) -> Any:  # noqa: ANN401  # functions of different kinds
-    module, _, function = name.partition(".")
-    return getattr(import_module(f"vmcorefs.sources.wrappers.{module}"), function)
-
-
 _LIBVIRT: Final = "libvirt's header"
-_ARCHIVES: Final[Mapping[str, str]] = {"tar": "archives.open_tar", "zip": "archives.open_zip"}
-_OPENERS: Final[Mapping[str, str]] = {
-    "gzip": "gzip.open_gzip",
-    "bzip2": "xz.open_bzip2",
-    _LIBVIRT: "libvirt.open_stream",
-    "lz4": "lz.open_lz4",
-    "lzma": "xz.open_lzma",
-    "lzop": "lz.open_lzop",
-    "xz": "xz.open_xz",
-    "zstd": "zstd.open_zstd",
-    "zlib": "gzip.open_zlib",
+_ARCHIVES: Final[Mapping[str, str]] = {
+    "tar": "wrappers.archives.open_tar",
+    "zip": "wrappers.archives.open_zip",
 }
-"""What opens each: a module beside this one, and its function."""
+_OPENERS: Final[Mapping[str, str]] = {
+    "gzip": "wrappers.gzip.open_gzip",
+    "bzip2": "wrappers.xz.open_bzip2",
+    _LIBVIRT: "wrappers.libvirt.open_stream",
+    "lz4": "wrappers.lz.open_lz4",
+    "lzma": "wrappers.xz.open_lzma",
+    "lzop": "wrappers.lz.open_lzop",
+    "xz": "wrappers.xz.open_xz",
+    "zstd": "wrappers.zstd.open_zstd",
+    "zlib": "wrappers.gzip.open_zlib",
+}
+"""What opens each, as ``later.find`` has it."""

@@ -9,9 +9,7 @@ from tests.builders.lime import header
 from tests.matching import exactly
 from vmcorefs.core.formats.compressed.snappy import CHUNK, Chunks
 from vmcorefs.core.formats.lime import (
-    AVML,
     BLOCK,
-    LIME,
     Headers,
     ends_of_pages,
     is_in_blocks,
@@ -19,6 +17,7 @@ from vmcorefs.core.formats.lime import (
     read_headers,
     stored_ranges,
 )
+from vmcorefs.core.formats.magics import AVML, LIME
 from vmcorefs.core.formats.window import Window
 from vmcorefs.errors import FormatError
 

@@ -18,10 +18,11 @@ from tests.builders.dumps import BadSource
 from tests.matching import same_bytes
 from tests.save.driver import PAGE, PAGES, make_dump as make_dump_of_memory, make_memory
 from tests.save.full_disk import disk_filling_up
-from vmcorefs.api import Capture
 from vmcorefs.core.space.extents import Extents, Kind, make_extents
 from vmcorefs.core.space.ranges import Int64Array, Ranges, make_ranges
 from vmcorefs.errors import ConfigError
+from vmcorefs.image import MemoryImage
+from vmcorefs.kernel.notes import CrashNotes
 from vmcorefs.reader import Reader
 from vmcorefs.save import command
 from vmcorefs.save.codecs import find_codec
@@ -225,13 +226,11 @@ def test_what_is_saved_of_a_capture_knows_its_inputs(ram: Path) -> None:
             missing=make_ranges([]),
             kdump=None,
             plan=SimpleNamespace(elfcorehdr=dump.elfcorehdr),
-            notes=SimpleNamespace(vmcoreinfo=None),
+            notes=CrashNotes(),
             pages=dump.kinds,
         )
         opened.pages.unknown = ()
-        files = {"crash_notes": SimpleNamespace(size=0, pread=lambda _size, _at: b"")}
-        capture = cast(Capture, SimpleNamespace(image=opened, files=files))
-        made, _missing = command.make_dump(capture, [])
+        made, _missing = command.make_dump(cast(MemoryImage, opened), [])
         assert made.origin.is_same(dump.origin)
         source.close()
 

@@ -13,10 +13,9 @@ import msgspec
 from msgspec.structs import asdict
 
 from vmcorefs.core.formats.c_struct import LONG, Abi, layout, pack_struct, unpack_struct
+from vmcorefs.core.formats.magics import KDUMP
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError
-
-SIGNATURE = b"KDUMP   "
 
 HEADER_VERSION = 6
 """Written by makedumpfile since 1.5.6, and by QEMU and libvirt."""
@@ -119,7 +118,7 @@ def pack_main_header(main: MainHeader) -> bytes:
     Raises:
         OverflowError: if a field does not fit.
     """
-    values = {"signature": SIGNATURE} | asdict(main) | asdict(main.utsname)
+    values = {"signature": KDUMP} | asdict(main) | asdict(main.utsname)
     return pack_struct(_MAIN, main.abi, values)
 
 
@@ -144,8 +143,8 @@ def parse_main_header(data: bytes) -> MainHeader:
     Raises:
         FormatError: if there is no such layout.
     """
-    if data[: len(SIGNATURE)] != SIGNATURE or len(data) < MAX_HEADER_SIZE:
-        raise FormatError(f"not a kdump header: starts with {data[:8]!r}, expected {SIGNATURE!r}")
+    if data[: len(KDUMP)] != KDUMP or len(data) < MAX_HEADER_SIZE:
+        raise FormatError(f"not a kdump header: starts with {data[:8]!r}, expected {KDUMP!r}")
     for abi in _abis():
         main = _unpack_main(abi, data)
         if _makes_sense(main):

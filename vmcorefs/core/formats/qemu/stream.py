@@ -14,10 +14,10 @@ from typing import Final
 import msgspec
 from msgspec.structs import replace
 
+from vmcorefs.core.formats.magics import QEMU
 from vmcorefs.core.formats.window import Window
 from vmcorefs.errors import FormatError, UnsupportedError
 
-MAGIC: Final = b"QEVM\0\0\0\3"
 _START, _PART, _END, _FULL, _SUBSECTION = 1, 2, 3, 4, 5
 _CONFIGURATION, _COMMAND, _FOOTER = 7, 8, 0x7E
 _MOST_NAMES: Final = 1 << 12
@@ -84,8 +84,8 @@ def read_start(cursor: Cursor) -> Configuration:
         CutError: if the file ends there.
         FormatError: if it cannot be true.
     """
-    if cursor.take(len(MAGIC)) != MAGIC:
-        raise FormatError(f"no QEMU stream of version 3 begins at {cursor.at - len(MAGIC):#x}")
+    if cursor.take(len(QEMU)) != QEMU:
+        raise FormatError(f"no QEMU stream of version 3 begins at {cursor.at - len(QEMU):#x}")
     if not _comes(cursor, _CONFIGURATION):
         return Configuration()
     told = Configuration(cursor.text(4))

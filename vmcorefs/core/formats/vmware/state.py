@@ -14,18 +14,12 @@ from typing import Final
 import msgspec
 
 from vmcorefs.core.elf.registers import CpuRegisters
+from vmcorefs.core.formats.magics import VMWARE_PARTIAL
 from vmcorefs.core.formats.vmware.cpus import read_registers
 from vmcorefs.core.formats.vmware.tags import tags_of, take_all
 from vmcorefs.core.formats.window import Window
 from vmcorefs.core.space.units import MAX_ADDRESS
 from vmcorefs.errors import FormatError
-
-PARTIAL: Final = 0xBED3BED3
-MAGICS: Final = tuple(
-    struct.pack("<I", number)
-    for number in (0xBED2BED0, 0xBED2BED2, PARTIAL, 0xBAD1BAD1, 0xBAD2BAD2)
-)
-"""Those of 64 bits; 0xbed0bed0 is the format of before."""
 
 _HEADER: Final = struct.Struct("<3I")
 _MOST_GROUPS: Final = 1 << 10
@@ -91,7 +85,7 @@ def read_state(window: Window) -> State:
     if told > _MOST_REGIONS or any(told > len(column) for column in columns.values()):
         raise FormatError(f"{told} regions of memory, of which not all are described")
     regions = tuple(_regions(columns, told))
-    return State(regions, at, size, magic == PARTIAL, _registers(window, count))
+    return State(regions, at, size, magic == VMWARE_PARTIAL, _registers(window, count))
 
 
 def _registers(window: Window, count: int) -> CpuRegisters | None:

@@ -6,8 +6,6 @@ import numpy as np
 
 from vmcorefs.core.formats.compressed.snappy import CHUNK, Chunks
 from vmcorefs.core.formats.lime import (
-    AVML,
-    LIME,
     Headers,
     Next,
     ends_of_pages,
@@ -16,6 +14,7 @@ from vmcorefs.core.formats.lime import (
     read_headers,
     stored_ranges,
 )
+from vmcorefs.core.formats.magics import AVML, LIME
 from vmcorefs.core.formats.window import Window
 from vmcorefs.core.space.extents import Extents, Kind, coalesce
 from vmcorefs.core.space.ranges import Int64Array, Ranges, subtract, total_size

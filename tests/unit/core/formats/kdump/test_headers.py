@@ -17,7 +17,6 @@ from vmcorefs.core.formats.kdump.descriptors import (
     unpack_bits,
 )
 from vmcorefs.core.formats.kdump.headers import (
-    SIGNATURE,
     MainHeader,
     SubHeader,
     Utsname,
@@ -27,6 +26,7 @@ from vmcorefs.core.formats.kdump.headers import (
     parse_sub_header,
     sub_header_size,
 )
+from vmcorefs.core.formats.magics import KDUMP
 from vmcorefs.errors import FormatError
 
 # abi, offset of tv_sec, of status, size of a long
@@ -55,7 +55,7 @@ def test_a_main_header_is_the_machine_s_own_structure(
 ) -> None:
     data = pack_main_header(made(abi, tv_sec=77, status=9, nr_cpus=5))
 
-    assert data[:8] == SIGNATURE
+    assert data[:8] == KDUMP
     assert struct.unpack_from(abi.byte_order + "i", data, 8) == (6,)
     assert data[12 + 4 * 65 :].startswith(b"x86_64\0")
     assert struct.unpack_from(abi.byte_order + long, data, tv_sec) == (77,)
@@ -70,7 +70,7 @@ def test_a_main_header_is_known_whatever_machine_wrote_it(
     abi: Abi, tv_sec: int, status: int, long: str
 ) -> None:
     data = bytearray(4096)
-    struct.pack_into(abi.byte_order + "8si", data, 0, SIGNATURE, 6)
+    struct.pack_into(abi.byte_order + "8si", data, 0, KDUMP, 6)
     data[12 + 4 * 65 : 12 + 4 * 65 + 9] = b"riscv64\0x"
     struct.pack_into(abi.byte_order + long, data, tv_sec, 1700000000)
     struct.pack_into(abi.byte_order + "IiiII", data, status, 1, 65536, 3, 2, 500000)
