@@ -153,6 +153,10 @@ class PageArray:
             self.put(tail, tail=True)
         self.set_order(pfn, order, huge=huge)
 
+    def set_compound_info(self, pfn: int, value: int) -> None:
+        """What a tail of Linux 7.1 has in place of its head's address."""
+        struct.pack_into("<Q", self.data, SIZE * (pfn - self.first) + 8, value % 2**64)
+
     def set_order(self, pfn: int, order: int, *, huge: bool = False) -> None:
         """What the structure behind the head's tells of a compound page."""
         behind = SIZE * (pfn + 1 - self.first)

@@ -97,7 +97,9 @@ def _find_orders(
     order: UInt64Array, kind: KindArray, first: int, layout: StructPage
 ) -> npt.NDArray[np.uint8]:
     """The orders of those that are first pages of a span, and 0 for all else."""
-    is_span = (kind != PageKind.KERNEL) & (order <= layout.max_order)
+    # a head that is kept keeps its tails: that need not be told where they tell it themselves
+    tells = kind != PageKind.KERNEL if layout.tail is not None else np.True_
+    is_span = tells & (order <= layout.max_order)
     shift = np.where(is_span, order, 0).astype(np.int64)
     number = first + np.arange(len(shift), dtype=np.int64)
     aligned = number & ((1 << shift) - 1) == 0

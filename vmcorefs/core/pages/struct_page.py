@@ -1,18 +1,25 @@
 """How to read a ``struct page``: by VMCOREINFO, or else by BTF.
 
+What neither of them tells keeps pages, and is said. BTF takes long to read: it is read when
+something is not told that every kernel has, and is then asked for what a kernel may lack, too.
+
 VMCOREINFO has had the keys that makedumpfile needs since 2.6.24 (kernel/vmcore_info.c), and each
 rework of ``struct page`` added some. makedumpfile defines their meaning (makedumpfile.c,
 ``__exclude_unnecessary_pages``). A *test* answers one question by some bits of one field.
 
 * A page type is in ``_mapcount`` of a page that is not mapped: before 4.18 the one value; then a
   bit that is zero in a negative number; since 6.12 the upper byte (include/linux/page-flags.h).
+* A tail has bit 0 of ``compound_head``, the head's address, set. Since 7.1 that is
+  ``compound_info``, where a mask may stand for the address (``compound_info_has_mask``); bit 0 is
+  what it was, and nothing here follows the rest.
 * Order and kind of a compound page are in the structure after its head's: as fields of their own,
   and since 6.6 the order as the low byte of that structure's flags.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from functools import cached_property
 
 import msgspec
@@ -36,6 +43,9 @@ _UPPER_BYTE = 0xFF << 24
 _TYPED = 1 << 31  # every page type makes _mapcount negative
 _FIRST_TYPE = 0x80  # PG_buddy was the lowest bit that was ever a page type
 _BUDDY_BEFORE_4_18 = -128  # PAGE_BUDDY_MAPCOUNT_VALUE (include/linux/mm.h)
+
+_FLAGS = ("lru", "private", "head", "swapcache", "swapbacked", "hwpoison")
+_TYPES = ("buddy", "slab", "hugetlb", "offline", "unaccepted")
 
 _UNKNOWN = "neither VMCOREINFO nor BTF says"
 
@@ -65,7 +75,7 @@ class StructPage(msgspec.Struct, frozen=True):
         page_size: Bytes in a page.
         byte_order: ``<`` or ``>``.
         head: Head of a compound page.
-        tail: Any other page of a compound page.
+        tail: Any other page of a compound page; if it is None, each is what the first one is.
         lru: On a list of pages that can be reclaimed.
         swapcache: In the swap cache.
         private: ``page->private`` is in use.
@@ -122,20 +132,22 @@ def read_struct_page(
         VmcorefsError: whatever ``read_btf`` raises.
     """
     facts = _Facts(vmcoreinfo, byte_order, word_size, read_btf)
-    if facts.offset("page.flags") is None:
+    if facts.offset("page.flags", "where its flags are") is None:
         raise FormatError(f"struct page: {_UNKNOWN} where its flags are")
-    free_order = facts.bits("private", -1)
+    # in front: what every kernel has, for which BTF is read
+    free_order = facts.bits("private", -1, "how many pages are free together: they are kept")
+    head, tail, slab = facts.head(), facts.tail(), facts.slab()
     return StructPage(
         size=facts.size,
         page_size=vmcoreinfo.page_size,
         byte_order=byte_order,
-        head=facts.head(),
-        tail=facts.bits("compound_head", 1) or facts.bits("compound_info", 1),
+        head=head,
+        tail=tail,
         lru=facts.flag("lru", "which pages are cache: they are kept"),
         swapcache=facts.swapcache(),
         private=facts.flag("private", "which cache pages are private: all are taken to be"),
-        anon=facts.bits("mapping", 1, "which pages are anonymous: they are kept"),
-        slab=facts.slab(),
+        anon=facts.anon() if slab is not None or not facts.has_slab_type else None,
+        slab=slab,
         buddy=facts.buddy() if free_order is not None else None,
         unaccepted=facts.page_type("unaccepted"),
         offline=facts.page_type("offline"),
@@ -154,6 +166,7 @@ class _Facts:
 
     Attributes:
         size: Bytes in the structure.
+        has_slab_type: Whether slabs have a page type (since 6.10), and no flag.
         unknown: A sentence for each fact that was needed and is not known.
     """
 
@@ -165,6 +178,7 @@ class _Facts:
         self._word_size = word_size
         self._read_btf = read_btf
         self._release = vmcoreinfo.release_version or (0, 0)
+        self.has_slab_type = self._release >= (6, 10)
         self.unknown: list[str] = []
         self.size = vmcoreinfo.size("page")
         if self.size > MAX_STRUCT_PAGE or self.size % word_size:
@@ -174,14 +188,30 @@ class _Facts:
     def _btf(self) -> bytes | None:
         return self._read_btf()
 
+    def _asks(self, needed: str) -> bool:
+        """Whether BTF is asked: for what is needed, and for all else if it has been read."""
+        return bool(needed) or "_btf" in vars(self)
+
+    @cached_property
+    def _members(self) -> Mapping[str, int]:
+        with suppress(FormatError):  # one that is damaged, or has no such structure, tells nothing
+            if self._btf is not None:
+                return read_structs(self._btf, self._byte_order, ["page"])["page"].offsets
+        return {}
+
+    @cached_property
+    def _enumerators(self) -> Mapping[str, int]:
+        names = [f"PG_{name}" for name in (*_FLAGS, *_TYPES)] + [f"PGTY_{name}" for name in _TYPES]
+        with suppress(FormatError):
+            if self._btf is not None:
+                return read_enumerators(self._btf, self._byte_order, names)
+        return {}
+
     def offset(self, name: str, needed: str = "") -> int | None:
         """OFFSET(name), or the offset of that member of ``struct page`` in BTF."""
         if f"OFFSET({name})" in self._vmcoreinfo.values:
             return self._vmcoreinfo.offset(name)
-        if not needed or self._btf is None:
-            return None
-        page = read_structs(self._btf, self._byte_order, ["page"])["page"]
-        return page.offsets.get(name.removeprefix("page."))
+        return self._members.get(name.removeprefix("page.")) if self._asks(needed) else None
 
     def bits(self, member: str, mask: int, needed: str = "") -> FieldTest | None:
         """A test for one bit of a member that is a word; with more bits in ``mask``, the field."""
@@ -191,28 +221,48 @@ class _Facts:
     def flag(self, name: str, needed: str = "") -> FieldTest | None:
         """A test for a page flag."""
         bit = self._number(f"PG_{name}")
-        if bit is None and needed:
-            bit = self._enumerator(f"PG_{name}")
+        if bit is None and self._asks(needed):
+            bit = self._enumerators.get(f"PG_{name}")
+            # of 6.10 and 6.11, some are page types
+            bit = None if bit is not None and bit >= 8 * self._word_size else bit
         return self._need(self._flag_at(bit), needed)
 
     def head(self) -> FieldTest | None:
         """A test for the head of a compound page."""
         mask = self._number("PG_head_mask")
-        test = self.bits("flags", mask) if mask else self._flag_at(self._enumerator("PG_head"))
+        test = self.bits("flags", mask) if mask else self._flag_at(self._enumerators.get("PG_head"))
         return self._need(test, "which pages are compound: all but the first of each are kept")
 
+    def tail(self) -> FieldTest | None:
+        """A test for the tails of compound pages; before 4.4, they have nothing of the kind."""
+        names = ("compound_head", "compound_info")
+        told = [name for name in names if f"OFFSET(page.{name})" in self._vmcoreinfo.values]
+        needed = "which pages are tails: each is taken to be what its head is"
+        if self._release < (4, 4):
+            needed = ""
+        places = (self.offset(f"page.{name}", needed) for name in told or names)
+        at = next((at for at in places if at is not None), None)
+        return self._need(self._field(at, self._word_size, 1, 1), needed)
+
+    def anon(self) -> FieldTest | None:
+        """A test for anonymous pages."""
+        return self.bits("mapping", 1, "which pages are anonymous: they are kept")
+
     def swapcache(self) -> FieldTest | None:
-        """A test for the swap cache; since 4.10 its flag counts only with PG_swapbacked."""
+        """A test for the swap cache; since 4.10 its flag counts only with PG_swapbacked.
+
+        Without that, it is PG_owner_priv_1: page tables of a guest of Xen have it.
+        """
         swapcache, swapbacked = self.flag("swapcache"), self.flag("swapbacked")
         if swapcache is None or swapbacked is None:
-            return swapcache
+            return swapcache if self._release < (4, 10) else None
         both = swapcache.mask | swapbacked.mask
         return FieldTest(swapcache.at, swapcache.size, both, both)
 
     def page_type(self, name: str, needed: str = "") -> FieldTest | None:
         """A test for a page type: ``_mapcount`` is then ``PAGE_*_MAPCOUNT_VALUE``."""
         value = self._number(f"PAGE_{name.upper()}_MAPCOUNT_VALUE")
-        if value is None and needed:
+        if value is None and self._asks(needed):
             value = self._type_from_btf(name)
         at = self.offset("page._mapcount", needed)
         if value is None or at is None:
@@ -236,7 +286,10 @@ class _Facts:
 
     def slab(self) -> FieldTest | None:
         """A test for slabs: a page type since 6.10, a flag before."""
-        return self.page_type("slab") or self.flag("slab")
+        told = self.page_type("slab") or self.flag("slab")
+        if told is not None or not self.has_slab_type:
+            return told
+        return self.page_type("slab", "which pages are slabs: anonymous pages are kept")
 
     def hugetlb(self) -> FieldTest | None:
         """A test for hugetlbfs's pages; None if the kernel has no hugetlbfs."""
@@ -275,16 +328,13 @@ class _Facts:
             return None
         return self._vmcoreinfo.number(name)
 
-    def _enumerator(self, name: str) -> int | None:
-        if self._btf is None:
-            return None
-        return read_enumerators(self._btf, self._byte_order, [name]).get(name)
-
     def _type_from_btf(self, name: str) -> int | None:
-        upper = self._enumerator(f"PGTY_{name}")  # since 6.12
+        upper = self._enumerators.get(f"PGTY_{name}")  # since 6.12
         if upper is not None:
             return (upper & 0xFF) << 24
-        bit = self._enumerator(f"PG_{name}")  # 6.10 and 6.11; before, types were not enumerators
+        bit = self._enumerators.get(
+            f"PG_{name}"
+        )  # 6.10 and 6.11; before, types were not enumerators
         return ~bit if bit is not None and bit >= _FIRST_TYPE else None
 
     def _destructor(self) -> FieldTest | None:

@@ -16,6 +16,7 @@ from tests.builders.pages import (
     OFFLINE,
     POISON,
     PRIVATE,
+    SIZE,
     SLAB,
     SWAPCACHE,
     TOLD,
@@ -110,6 +111,41 @@ def test_fields_of_a_tail_mean_other_things(series: Series) -> None:
         pages.put(pfn + 1, mapcount=OFFLINE[series], private=1, tail=True)
     pages.set_order(8, 3)
     assert kinds(pages) == [KERNEL] * 8 + [CACHE] * 8
+
+
+@both
+def test_tails_that_are_not_told_are_what_their_heads_are(series: Series) -> None:
+    pages = PageArray(series, 16)
+    pages.compound(0, 3)
+    pages.compound(8, 3, flags=LRU[series], mapping=FILE)
+    for pfn in (1, 9):
+        pages.put(pfn, flags=LRU[series], mapping=ANON, tail=True)
+        pages.put(pfn + 1, mapcount=OFFLINE[series], private=1, tail=True)
+        pages.free(pfn + 3, 2)  # what a tail's fields may look like
+        pages.set_order(pfn - 1, 3)
+    lacks = {"OFFSET(page.compound_head)": ""}
+    assert kinds(pages, **lacks) == [KERNEL] * 8 + [CACHE] * 8
+
+
+@pytest.mark.parametrize("huge", [False, True])
+def test_tails_by_a_mask_of_7_1(huge: bool) -> None:
+    """compound_info of a tail is ~(bytes of all structures - 1) | 1 (set_compound_head).
+
+    With vmemmap thinned out, all tails but those of the first page of structures are the same page.
+    """
+    pages = PageArray("6.12", 256)
+    pages.compound(0, 7, flags=0 if huge else LRU["6.12"], mapping=FILE, huge=huge)
+    pages.compound(128, 7)
+    for first in (0, 128):
+        mask = ~(SIZE * 128 - 1) | 1
+        for pfn in range(first + 1, first + 128):
+            pages.put(pfn, flags=LRU["6.12"], mapping=ANON, tail=True)  # it tells nothing
+            pages.set_compound_info(pfn, mask)
+        pages.set_order(first, 7)
+    told = {"OSRELEASE": "7.1.0", "OFFSET(page.compound_head)": ""}
+    kind = USER if huge else CACHE
+    lacks = told | {"OFFSET(page.compound_info)": "8"}
+    assert kinds(pages, **lacks) == [kind] * 128 + [KERNEL] * 128
 
 
 @both

@@ -20,13 +20,13 @@ SMALL = {
 FLAGS = {"NUMBER(PG_lru)": "5", "NUMBER(PG_private)": "11", "NUMBER(PG_head_mask)": "16384"}
 
 
-def write_btf(*enumerators: tuple[str, int], signed: int = 0) -> bytes:
+def write_btf(*enumerators: tuple[str, int], signed: int = 0, tail: str = "compound_head") -> bytes:
     btf = Writer()
     btf.add(INT, "long", 8, [64])
-    members = [("flags", 1, 0), ("mapping", 1, 24 * 8), ("private", 1, 40 * 8)]
+    members = [("flags", 1, 0), (tail, 1, 64), ("mapping", 1, 24 * 8), ("private", 1, 40 * 8)]
     btf.add_struct("page", 64, [*members, ("_mapcount", 1, 48 * 8)])
-    tail = [word for name, value in enumerators for word in (btf.name(name), value % 2**32)]
-    btf.add(ENUM, "pageflags", 4, tail, len(enumerators), signed)
+    values = [word for name, value in enumerators for word in (btf.name(name), value % 2**32)]
+    btf.add(ENUM, "pageflags", 4, values, len(enumerators), signed)
     return btf.finish()
 
 
@@ -134,6 +134,7 @@ def test_64_kib_pages() -> None:
 def test_what_nobody_tells_is_said() -> None:
     expected = [
         "which pages are compound: all but the first of each are kept",
+        "which pages are tails: each is taken to be what its head is",
         "which pages are cache: they are kept",
         "which cache pages are private: all are taken to be",
         "which pages are free: they are kept",
@@ -144,21 +145,70 @@ def test_what_nobody_tells_is_said() -> None:
 
 
 def test_btf_tells_what_vmcoreinfo_does_not() -> None:
-    btf = write_btf(("PG_lru", 5), ("PG_private", 14), ("PG_head", 6), ("PGTY_buddy", 0xF0))
-    told = {"OSRELEASE": "6.14.0", "SIZE(page)": "64", "OFFSET(page.flags)": "0"}
-    layout = layout_of(told | {"OFFSET(page.private)": "40"}, btf=btf)
+    flags = {"lru": 5, "private": 14, "head": 6, "hwpoison": 20, "swapcache": 10, "swapbacked": 17}
+    types = {"buddy": 0xF0, "offline": 0xF1, "slab": 0xF5, "hugetlb": 0xF4, "unaccepted": 0xF9}
+    btf = write_btf(
+        *((f"PG_{name}", bit) for name, bit in flags.items()),
+        *((f"PGTY_{name}", upper) for name, upper in types.items()),
+        tail="compound_info",
+    )
+    layout = layout_of({"OSRELEASE": "7.1.0", "SIZE(page)": "64"}, btf=btf)
     assert layout.lru == FieldTest(0, 8, 1 << 5, 1 << 5)
     assert layout.private == FieldTest(0, 8, 1 << 14, 1 << 14)
     assert layout.head == FieldTest(0, 8, 1 << 6, 1 << 6)
     assert layout.anon == FieldTest(24, 8, 1, 1)
     assert layout.buddy == FieldTest(48, 4, 0xFF000000, 0xF0000000)
+    assert layout.free_order == FieldTest(40, 8, 2**64 - 1, 2**64 - 1)
     assert layout.unknown == ()
+    # what a kernel may lack: nobody would miss it
+    assert layout.tail == FieldTest(8, 8, 1, 1)
+    assert layout.hwpoison == FieldTest(0, 8, 1 << 20, 1 << 20)
+    assert layout.swapcache == FieldTest(0, 8, 1 << 10 | 1 << 17, 1 << 10 | 1 << 17)
+    types_of = (layout.slab, layout.offline, layout.hugetlb, layout.unaccepted)
+    assert [test and test.value >> 24 for test in types_of] == [0xF5, 0xF1, 0xF4, 0xF9]
+
+
+def test_btf_is_not_read_for_what_a_kernel_may_lack() -> None:
+    told = TOLD["6.12"] | dict.fromkeys(
+        ("NUMBER(PG_hwpoison)", "NUMBER(PAGE_UNACCEPTED_MAPCOUNT_VALUE)"), ""
+    )
+    layout = layout_of(told, btf=b"damaged")
+    assert (layout.hwpoison, layout.unaccepted, layout.unknown) == (None, None, ())
+
+
+@pytest.mark.parametrize(
+    ("key", "lost", "consequence"),
+    [
+        ("NUMBER(PAGE_SLAB_MAPCOUNT_VALUE)", "anon", "slabs: anonymous pages are kept"),
+        ("OFFSET(page.compound_head)", "tail", "tails: each is taken to be what its head is"),
+    ],
+)
+def test_what_a_new_kernel_does_not_tell_keeps_pages(key: str, lost: str, consequence: str) -> None:
+    layout = layout_of(TOLD["6.12"] | {key: ""})
+    assert getattr(layout, lost) is None
+    assert layout.unknown == (f"neither VMCOREINFO nor BTF says which pages are {consequence}",)
+
+
+def test_where_free_pages_end_must_be_told() -> None:
+    layout = layout_of(TOLD["6.12"] | {"OFFSET(page.private)": ""})
+    assert layout.buddy is None
+    assert layout.unknown == (
+        "neither VMCOREINFO nor BTF says how many pages are free together: they are kept",
+    )
+
+
+def test_without_swapbacked_the_flag_of_the_swap_cache_is_another() -> None:
+    """PG_owner_priv_1: PG_pinned, of a page table of Xen's (include/linux/page-flags.h)."""
+    assert layout_of(TOLD["6.12"] | {"NUMBER(PG_swapbacked)": ""}).swapcache is None
+    told = TOLD["6.1"] | {"OSRELEASE": "4.9.0", "NUMBER(PG_swapbacked)": ""}
+    assert layout_of(told).swapcache == FieldTest(0, 8, 1 << 10, 1 << 10)
 
 
 def test_page_types_of_6_11_in_btf() -> None:
-    btf = write_btf(("PG_buddy", 0x40000000))
-    told = SMALL | FLAGS | {"OSRELEASE": "6.11.0"}
-    assert layout_of(told, btf=btf).buddy == FieldTest(48, 4, 0xC0000000, 0x80000000)
+    btf = write_btf(("PG_buddy", 0x40000000), ("PG_slab", 0x08000000))
+    layout = layout_of(SMALL | FLAGS | {"OSRELEASE": "6.11.0"}, btf=btf)
+    assert layout.buddy == FieldTest(48, 4, 0xC0000000, 0x80000000)
+    assert layout.slab == FieldTest(48, 4, 0x88000000, 0x80000000)
 
 
 def test_a_flag_is_no_page_type() -> None:
