@@ -87,7 +87,7 @@ if TYPE_CHECKING:
 @click.option(
     "--sha256/--no-sha256",
     default=True,
-    help="Print the SHA-256 of FILE, which is read again for it (default), or do without.",
+    help="Print the SHA-256 of FILE, for which kdump is read again (default), or do without.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the summary as JSON.")
 @click.option("--quiet", is_flag=True, help="Print only errors and warnings.")

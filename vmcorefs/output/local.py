@@ -200,6 +200,15 @@ class LocalTarget:
         except OSError as error:
             raise output_error(self.name, error, self.incomplete) from error
 
+    def foresee(self, head: bytes) -> None:
+        """What the file will begin with; all else is written in order, with holes between.
+
+        Its sum then takes no second read, if that becomes true. It is not foreseen of a file that
+        an earlier try has left: what is in its holes is not known.
+        """
+        if self._end == 0:
+            self._hash.foresee(head)
+
     def truncate(self, size: int) -> None:
         """See ``Target.truncate``."""
         try:

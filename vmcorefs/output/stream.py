@@ -13,9 +13,13 @@ from vmcorefs.errors import OutputError
 from vmcorefs.output.room import find_room
 from vmcorefs.output.target import output_error
 
+_ZEROS = bytes(1 << 16)
+
 
 class RunningHash:
     """The SHA-256 of what is written in order; given up at the first write out of order.
+
+    A file that begins with what is only known to be true in the end may foresee that.
 
     Attributes:
         wanted: Whether it will be asked for.
@@ -27,9 +31,21 @@ class RunningHash:
         self.position = 0
         self._hash = hashlib.sha256()
         self._whole = True
+        self._head: bytes | None = None
+        self._has_head = False
+
+    def foresee(self, head: bytes) -> None:
+        """All but ``head`` will be written in order, with zeros between: it will be there at 0."""
+        self.add(memoryview(head), 0)
+        self._head = head
 
     def add(self, data: memoryview, offset: int) -> None:
         """``data`` is about to be written at ``offset``."""
+        if self._head is not None and offset == 0:
+            self._has_head = data == self._head
+            return
+        if self._head is not None and offset > self.position:
+            self._fill(offset - self.position)
         if self._whole and offset == self.position:
             if self.wanted:
                 self._hash.update(data)
@@ -37,9 +53,15 @@ class RunningHash:
         else:
             self._whole = False
 
+    def _fill(self, size: int) -> None:
+        for done in range(0, size if self.wanted else 0, len(_ZEROS)):
+            self._hash.update(_ZEROS[: size - done])
+        self.position += size
+
     def hexdigest(self) -> str | None:
-        """The checksum; None if not all was written in order, or it is not wanted."""
-        return self._hash.hexdigest() if self._whole and self.wanted else None
+        """The checksum; None if not all was written as it was to be, or it is not wanted."""
+        known = self._whole and (self._head is None or self._has_head)
+        return self._hash.hexdigest() if known and self.wanted else None
 
 
 class SequentialTarget(ABC):

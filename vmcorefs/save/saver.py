@@ -47,7 +47,7 @@ class Order(msgspec.Struct, frozen=True):
         resume: Continue what an earlier try has left.
         force: Replace what is there.
         log: Save the kernel's log beside the dump.
-        sha256: Compute the checksum of each file: one that is not written in order is read again.
+        sha256: Compute the checksum of each file: one of kdump's is read again for it.
     """
 
     output: str

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import resource
 import subprocess
@@ -247,3 +248,25 @@ def test_the_sum_is_of_what_is_in_the_file_after_it_was_cut(out: Path) -> None:
         assert target.sha256(lambda: None) == (
             "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
         )
+
+
+@pytest.mark.parametrize("head", [b"head", b"HEAD"])
+def test_the_sum_of_a_file_with_a_foreseen_head(out: Path, head: bytes) -> None:
+    with closing(_open(out)) as target:
+        target.foresee(b"head")
+        target.pwrite(b"....", 0)
+        target.pwrite(b"abc", 4)
+        target.pwrite(b"def", 100_000)  # behind a hole
+        target.pwrite(head, 0)
+        _finish(target)
+        assert target.sha256(lambda: None) == hashlib.sha256(out.read_bytes()).hexdigest()
+
+
+def test_the_holes_of_what_an_earlier_try_has_left_are_not_taken_for_zeros(out: Path) -> None:
+    _incomplete(out).write_bytes(b"x" * 8)
+    with closing(_open(out, resume=True)) as target:
+        target.foresee(b"head")
+        target.pwrite(b"head", 0)
+        target.pwrite(b"abc", 6)
+        _finish(target)
+        assert target.sha256(lambda: None) == hashlib.sha256(b"headxxabc").hexdigest()

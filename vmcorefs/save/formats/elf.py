@@ -123,6 +123,8 @@ class _Writer:
             threads: That read.
             observer: Follows how far it is.
         """
+        if not self._once and (foresee := getattr(self._output, "foresee", None)) is not None:
+            foresee(self._head(self._lost, incomplete=False))  # unless more is lost
         self._write_head(self._lost, incomplete=not self._once)
         self._data.append(self._notes)
         done = 0
@@ -151,11 +153,13 @@ class _Writer:
         return (len(self.layout.head) - headers_size(header, 0)) // header.phdr_size
 
     def _write_head(self, lost: Ranges, *, incomplete: bool) -> None:
+        self._output.pwrite(self._head(lost, incomplete=incomplete), 0)
+
+    def _head(self, lost: Ranges, *, incomplete: bool) -> bytes:
         header = with_flags(self.layout.header, DUMP_ELF_INCOMPLETE if incomplete else 0)
         lost = fit(self.layout.phdrs, lost, self._room)
         phdrs = without_lost(self.layout.phdrs, lost)
-        head = pack_headers(header, phdrs, size=len(self.layout.head))
-        self._output.pwrite(head, 0)
+        return bytes(pack_headers(header, phdrs, size=len(self.layout.head)))
 
     def _pages(self, start: int, size: int, threads: int) -> Iterator[tuple[Batch, Pages]]:
         page = self._reader.page_size

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import closing
+from pathlib import Path
+
 import pytest
 from msgspec.structs import replace
 
@@ -13,6 +17,7 @@ from vmcorefs.core.pages.dump_level import PageKind
 from vmcorefs.core.space.extents import restrict
 from vmcorefs.core.space.ranges import make_ranges
 from vmcorefs.errors import ConfigError, OutputError
+from vmcorefs.output.local import LocalTarget
 from vmcorefs.reader import Reader
 from vmcorefs.save.dump import Dump
 from vmcorefs.save.formats import elf
@@ -124,6 +129,24 @@ def test_a_page_that_is_held_in_part_is_lost() -> None:
     assert [(paddr, size) for paddr, size, _reason in watch.losses] == [(500 * PAGE, PAGE)]
     assert file.page(499) == page(499)
     assert file.page(500) is None
+
+
+def test_its_sum_is_that_of_the_file_and_takes_no_second_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(LocalTarget(str(tmp_path / "dump"), force=False)) as target:
+        monkeypatch.setattr(target, "pread", None)
+        ElfFormat(2)(make(zero=range(100, 800)), [target], Watch())
+        target.publish()
+        found = target.sha256(lambda: None)
+    assert found == hashlib.sha256((tmp_path / "dump").read_bytes()).hexdigest()
+
+
+def test_its_sum_is_that_of_the_file_if_pages_are_lost(tmp_path: Path) -> None:
+    with closing(LocalTarget(str(tmp_path / "dump"), force=False)) as target:
+        ElfFormat(1)(make(bad=[3, 1400]), [target], Watch())
+        found = target.sha256(lambda: None)
+    assert found == hashlib.sha256((tmp_path / "dump.incomplete").read_bytes()).hexdigest()
 
 
 def test_a_pipe_gets_it_in_order_or_an_error() -> None:
