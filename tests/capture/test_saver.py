@@ -262,12 +262,13 @@ def test_too_little_memory_is_said_before_it_runs_out(tmp_path: Path) -> None:
     assert line.startswith("warning: 30 MiB of memory are available, and saving takes 64 MiB: ")
 
 
-def test_saving_needs_no_fuse(vmcore: Path, tmp_path: Path) -> None:
+def test_saving_needs_no_fuse_and_no_tree(vmcore: Path, tmp_path: Path) -> None:
     path = tmp_path / "vmcorefs.toml"
     path.write_text(f'[target]\ndirectory = "{tmp_path}/crash"\n[keep]\nfree = "1M"\n')
     script = (
         "import sys\n"
         "sys.modules['pyfuse3'] = sys.modules['trio'] = None\n"  # importing them is an error now
+        "sys.modules['vmcorefs.tree.build'] = sys.modules['vmcorefs.tree.debug'] = None\n"
         "from vmcorefs.cli import main\n"
         "main()"
     )

@@ -12,15 +12,15 @@ from vmcorefs.reader import DEFAULT_FAULTS
 from vmcorefs.tree.debug.modules import modules_directory
 from vmcorefs.tree.debug.symbols import KernelSymbols, symbol_files
 from vmcorefs.tree.directory import TreeDirectory
-from vmcorefs.tree.file import TreeFile, table_file
-from vmcorefs.tree.filtered import Filter, find_left_out
+from vmcorefs.tree.file import TreeFile
+from vmcorefs.tree.filtered import Filter
 from vmcorefs.tree.kcore import kcore_files
 from vmcorefs.tree.kdump import kdump_file
 from vmcorefs.tree.layout import layout_file
 from vmcorefs.tree.live import mounted_name
 from vmcorefs.tree.oldmem import oldmem_file
 from vmcorefs.tree.texts import text_files
-from vmcorefs.tree.vmcore import cpu_note_files, lay_out, notes_file, register_files, vmcore_file
+from vmcorefs.tree.vmcore import cpu_note_files, notes_file, register_files, whole_vmcore
 
 
 class Tree(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ def build_tree(
         faults |= {Kind.HOLE}
     notes = notes_file(image)
     files = [
-        _vmcore(image, faults, filtered),
+        whole_vmcore(image, faults, filtered),
         *([kdump_file(image, notes, filtered, faults)] if filtered is not None else []),
         oldmem_file(image, faults),
         notes,
@@ -78,10 +78,3 @@ def build_tree(
     tree["layout.json"] = layout_file(shown, image.inputs)
     tree |= {file.path: file for file in added}
     return Tree(tree, {directory.path: directory for directory in directories})
-
-
-def _vmcore(image: MemoryImage, faults: frozenset[Kind], filtered: Filter | None) -> TreeFile:
-    if image.vmcore is not None and filtered is None:
-        return table_file("vmcore", image.vmcore, image.sources, faults)  # it is one itself
-    filtered = filtered or find_left_out(image)
-    return vmcore_file(image, lay_out(image, filtered), faults, filtered)

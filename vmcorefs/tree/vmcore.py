@@ -31,7 +31,24 @@ from vmcorefs.image import MemoryImage
 from vmcorefs.reader import DEFAULT_FAULTS, Reader
 from vmcorefs.sources.base import BytesSource, Source
 from vmcorefs.tree.file import TreeFile, complete, table_file, text_file, whole
-from vmcorefs.tree.filtered import Filter
+from vmcorefs.tree.filtered import Filter, find_left_out
+
+
+def whole_vmcore(
+    image: MemoryImage,
+    faults: frozenset[Kind] = DEFAULT_FAULTS,
+    filtered: Filter | None = None,
+) -> TreeFile:
+    """The file, as it stands if the image is one; the rest as for ``lay_out`` and ``vmcore_file``.
+
+    Raises:
+        LayoutError: if it would be larger than a file can be.
+        UnsupportedError: as ``lay_out`` says.
+    """
+    if image.vmcore is not None and filtered is None:
+        return table_file("vmcore", image.vmcore, image.sources, faults)
+    filtered = filtered or find_left_out(image)
+    return vmcore_file(image, lay_out(image, filtered), faults, filtered)
 
 
 def lay_out(image: MemoryImage, filtered: Filter | None = None) -> VmcoreLayout:

@@ -17,7 +17,6 @@ from contextlib import closing
 import msgspec
 from msgspec.structs import replace
 
-from vmcorefs.api import Capture, open_capture
 from vmcorefs.capture.estimate import MEMINFO, read_meminfo
 from vmcorefs.capture.run.dumps import DMESG, LAYOUT, SUMMARY, TRIAGE, VMCORE, dump_name
 from vmcorefs.capture.run.place import Place, Say, open_place
@@ -26,6 +25,7 @@ from vmcorefs.capture.settings import Codec, DumpSettings, Settings
 from vmcorefs.config import CaptureConfig
 from vmcorefs.core.space.units import format_size
 from vmcorefs.errors import IncompleteError, StoppedError, UnsupportedError, VmcorefsError
+from vmcorefs.image import MemoryImage, open_image
 from vmcorefs.output.extract import extract
 from vmcorefs.output.places import is_local, open_target
 from vmcorefs.piece import Piece
@@ -36,6 +36,7 @@ from vmcorefs.save.report import Report, as_dict
 from vmcorefs.save.saver import Console, Order
 from vmcorefs.sources.evidence import gather
 from vmcorefs.tree.layout import layout_file
+from vmcorefs.tree.vmcore import whole_vmcore
 
 _REPORT_SECONDS = 5.0
 _SHARE = 4
@@ -74,18 +75,18 @@ def save(settings: Settings, vmcore: str, say: Say) -> Saved:
     config = CaptureConfig(images=(Piece(vmcore),))
     with (
         open_place(settings.target, settings.keep, gather(config), say) as place,
-        open_capture(config) as capture,
+        closing(open_image(config)) as image,
     ):
-        path = place.make(dump_name(capture.image.time))
-        say(f"{path}: saving the memory of Linux {_release(capture) or 'of an unknown release'}")
-        _save_log(capture, path, say)
-        _save_report(capture, path, say)
-        triage = _save_triage(capture, path, settings, place, say)
-        facts = _save_large(capture, path, settings.dump, place, say) or triage
-        layout = layout_file({VMCORE: capture[VMCORE]})
+        path = place.make(dump_name(image.time))
+        say(f"{path}: saving the memory of Linux {_release(image) or 'of an unknown release'}")
+        _save_log(image, path, say)
+        _save_report(image, path, say)
+        triage = _save_triage(image, path, settings, place, say)
+        facts = _save_large(image, path, settings.dump, place, say) or triage
+        layout = layout_file({VMCORE: whole_vmcore(image)})
         _put(path, LAYOUT, layout.pread(layout.size, 0))
         seconds = time.monotonic() - start
-        _put(path, SUMMARY, _summary(capture, path, facts, triage, seconds))
+        _put(path, SUMMARY, _summary(image, path, facts, triage, seconds))
         if not facts["complete"]:
             raise IncompleteError(
                 f"{path}: {facts['lost_bytes']} bytes could not be read; all else is in"
@@ -111,20 +112,19 @@ def check_memory(say: Say, path: str = MEMINFO) -> None:
         )
 
 
-def _save_log(capture: Capture, path: str, say: Say) -> None:
-    log = capture.files.get("dmesg")
-    if log is None:
+def _save_log(image: MemoryImage, path: str, say: Say) -> None:
+    if image.log is None:
         say("warning: the kernel's log cannot be read")
         return
-    _put(path, DMESG, log.pread(log.size, 0))
-    say(f"{path}/{DMESG}: {log.size} bytes")
+    _put(path, DMESG, image.log)
+    say(f"{path}/{DMESG}: {len(image.log)} bytes")
 
 
-def _save_report(capture: Capture, path: str, say: Say) -> None:
-    if capture.image.kernel is None:
+def _save_report(image: MemoryImage, path: str, say: Say) -> None:
+    if image.kernel is None:
         return  # it would say no more than that
     try:
-        for name, data in report_apart(capture.image).items():
+        for name, data in report_apart(image).items():
             _put(path, name, data)
             say(f"{path}/{name}: {len(data)} bytes")
     except (VmcorefsError, OSError) as error:
@@ -163,7 +163,7 @@ def choose_codec(wanted: Codec, say: Say) -> Codec:
 
 
 def _save_triage(
-    capture: Capture, path: str, settings: Settings, place: Place, say: Say
+    image: MemoryImage, path: str, settings: Settings, place: Place, say: Say
 ) -> Mapping[str, object]:
     """Save what a report needs, if that is asked for; what was saved, or why it was not.
 
@@ -173,9 +173,9 @@ def _save_triage(
         return {}
     limit = settings.finish.timeout_seconds
     try:
-        triage = triage_apart(capture.image, limit / _SHARE if settings.dump.levels else limit)
+        triage = triage_apart(image, limit / _SHARE if settings.dump.levels else limit)
         output = f"{path}/{TRIAGE}"
-        return _save_dump(capture, output, settings.dump, TRIAGE_LEVELS, place, say, triage)
+        return _save_dump(image, output, settings.dump, TRIAGE_LEVELS, place, say, triage)
     except StoppedError:
         raise
     except (VmcorefsError, OSError) as error:
@@ -186,18 +186,18 @@ def _save_triage(
 
 
 def _save_large(
-    capture: Capture, path: str, settings: DumpSettings, place: Place, say: Say
+    image: MemoryImage, path: str, settings: DumpSettings, place: Place, say: Say
 ) -> Mapping[str, object]:
     """Save the dump that is no triage dump, if there is to be one; what was saved."""
     if not settings.levels:
         return {}
     if settings.format == "vmcore":
-        return _copy(capture, path, place, say)
-    return _save_dump(capture, f"{path}/{VMCORE}", settings, settings.levels, place, say)
+        return _copy(image, path, place, say)
+    return _save_dump(image, f"{path}/{VMCORE}", settings, settings.levels, place, say)
 
 
 def _save_dump(  # all that a dump is made of
-    capture: Capture,
+    image: MemoryImage,
     output: str,
     settings: DumpSettings,
     levels: tuple[int, ...],
@@ -211,7 +211,7 @@ def _save_dump(  # all that a dump is made of
     )
     codec = choose_codec(settings.codec, say)
     order = make_order(replace(settings, codec=codec), output, levels)
-    report = save_image(capture.image, order, default_threads(), console, triage=triage)
+    report = save_image(image, order, default_threads(), console, triage=triage)
     say(_describe(report))
     return as_dict(report)
 
@@ -224,13 +224,13 @@ def _describe(report: Report) -> str:
     )
 
 
-def _copy(capture: Capture, path: str, place: Place, say: Say) -> Mapping[str, object]:
+def _copy(image: MemoryImage, path: str, place: Place, say: Say) -> Mapping[str, object]:
     """Copy /proc/vmcore as it is, but for its zeros."""
     if not is_local(path):
         raise UnsupportedError(
             f"{path}: format vmcore is for a directory; kdump goes elsewhere too"
         )
-    file = capture[VMCORE]
+    file = whole_vmcore(image)
     outcome = extract(file, f"{path}/{VMCORE}", force=True, progress=_Progress(place, say))
     say(f"{outcome.name}: {outcome.size} bytes, {format_size(outcome.written)} not zeros")
     return {
@@ -262,7 +262,7 @@ class _Progress:
 
 
 def _summary(
-    capture: Capture,
+    image: MemoryImage,
     path: str,
     facts: Mapping[str, object],
     triage: Mapping[str, object],
@@ -271,17 +271,17 @@ def _summary(
     summary = {
         **facts,
         "triage_dump": triage or None,
-        "dmesg": f"{path}/{DMESG}" if "dmesg" in capture.files else None,
-        "release": _release(capture),
-        "crash_time": int(capture.image.time),
+        "dmesg": f"{path}/{DMESG}" if image.log is not None else None,
+        "release": _release(image),
+        "crash_time": int(image.time),
         "seconds": round(seconds, 1),
         "host": os.uname().nodename,
     }
     return json.dumps(summary, indent=1).encode() + b"\n"
 
 
-def _release(capture: Capture) -> str | None:
-    vmcoreinfo = capture.image.notes.vmcoreinfo
+def _release(image: MemoryImage) -> str | None:
+    vmcoreinfo = image.notes.vmcoreinfo
     return vmcoreinfo.release if vmcoreinfo else None
 
 
