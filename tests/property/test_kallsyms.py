@@ -27,7 +27,9 @@ def test_a_written_table_is_read_back(rows: list[tuple[int, str, str]], scheme: 
 def test_arbitrary_names(data: bytes, count: int, some: list[bytes]) -> None:
     tokens = [some[code % len(some)] if some else b"x" for code in range(256)]
     with suppress(VmcorefsError):
-        assert len(expand_names(data, count, tokens)) == count
+        types, names = expand_names(data, count, tokens)
+        assert len(types) == len(names) == count
+        assert all(names)
 
 
 @given(st.lists(st.tuples(st.integers(0, 1 << 33), st.binary(min_size=6, max_size=6)), min_size=2))

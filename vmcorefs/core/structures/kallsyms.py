@@ -19,6 +19,7 @@ Memory is treated as hostile here: sizes are checked before anything is read or 
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator, Mapping, Sequence
 
 import msgspec
@@ -44,7 +45,7 @@ Addresses = npt.NDArray[np.uint64]
 
 _TOKENS = 256  # a compressed name is made of bytes (scripts/kallsyms.c, best_table)
 _SEPARATOR, _NOTHING = _TOKENS, _TOKENS + 1  # codes of our own, for the bytes of a name's length
-_CHUNK = 1 << 18  # codes expanded at a time: bounds the list that Python makes of them
+_CHUNK = 1 << 14  # codes expanded at a time: bytes.join() takes 80 bytes for each
 
 
 class SymbolTable(msgspec.Struct, frozen=True, eq=False):
@@ -116,11 +117,9 @@ def read_symbols(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> SymbolTable:
         VmcorefsError: whatever ``memory.read`` raises.
     """
     tokens = _read_tokens(vmcoreinfo, memory)
-    entries = expand_names(*_read_names(vmcoreinfo, memory), tokens)
-    stripped = tuple([entry[1:] for entry in entries])  # faster than a generator
-    types = "".join([entry[0] for entry in entries])
-    addresses = _read_addresses(vmcoreinfo, memory, stripped)
-    return SymbolTable(addresses, types, stripped, memory.word_size)
+    types, names = expand_names(*_read_names(vmcoreinfo, memory), tokens)
+    addresses = _read_addresses(vmcoreinfo, memory, names)
+    return SymbolTable(addresses, types, names, memory.word_size)
 
 
 def find_tables(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> dict[str, int]:
@@ -168,8 +167,8 @@ def _read_tokens(vmcoreinfo: Vmcoreinfo, memory: KernelMemory) -> list[bytes]:
     return tokens
 
 
-def expand_names(data: bytes, count: int, tokens: Sequence[bytes]) -> list[str]:
-    """Decompress names, each preceded by its type.
+def expand_names(data: bytes, count: int, tokens: Sequence[bytes]) -> tuple[str, tuple[str, ...]]:
+    """Decompress names, each preceded by its type; return the types, and the names without them.
 
     Args:
         data: Bytes that start with the first name; anything after the last is ignored.
@@ -184,10 +183,12 @@ def expand_names(data: bytes, count: int, tokens: Sequence[bytes]) -> list[str]:
         return _expand(data, count, tokens)
 
     made_of = (data, count.to_bytes(4, "little"), *tokens)
-    entries = made_before("names", made_of, expand).decode("latin-1").split("\n")[1:]
-    if min(map(len, entries)) < 2:
+    text = np.frombuffer(made_before("names", made_of, expand), dtype=np.uint8)
+    at = np.flatnonzero(text == ord("\n")) + 1  # the types
+    if np.diff(at, append=len(text) + 1).min() < len("T0\n"):
         raise FormatError("kallsyms_names: a symbol without a name")
-    return entries
+    types = text[at].tobytes().decode("latin-1")
+    return types, tuple(np.delete(text, at).tobytes().decode("latin-1").split("\n")[1:])
 
 
 def _expand(data: bytes, count: int, tokens: Sequence[bytes]) -> bytes:
@@ -195,26 +196,27 @@ def _expand(data: bytes, count: int, tokens: Sequence[bytes]) -> bytes:
     heads, end = _walk_names(data, count)
     stored = np.frombuffer(data, dtype=np.uint8, count=end)
     codes = stored.astype(np.uint16)
-    at = np.array(heads, dtype=np.int64)
+    at = np.frombuffer(heads, dtype=np.int64)
     codes[at] = _SEPARATOR
     codes[at[stored[at] >= 0x80] + 1] = _NOTHING
     table = [*tokens, b"\n", b""]
-    _check_codes(np.bincount(codes, minlength=len(table)).tolist(), table)
-    # joining the tokens of 256 Ki codes at once is faster than going name by name
-    return b"".join(
-        b"".join(map(table.__getitem__, codes[start : start + _CHUNK].tolist()))
-        for start in range(0, end, _CHUNK)
-    )
+    chunks = [codes[start : start + _CHUNK] for start in range(0, end, _CHUNK)]
+    used = np.zeros(len(table), dtype=np.int64)
+    for chunk in chunks:
+        used += np.bincount(chunk, minlength=len(table))  # which takes 8 bytes a code
+    _check_codes(used.tolist(), table)
+    # joining the tokens of many codes at once is faster than going name by name
+    return b"".join(b"".join(map(table.__getitem__, chunk.tolist())) for chunk in chunks)
 
 
-def _walk_names(data: bytes, count: int) -> tuple[list[int], int]:
+def _walk_names(data: bytes, count: int) -> tuple[array[int], int]:
     """Where each name's length byte is, and where the last name ends.
 
     Lengths are ULEB128 of one or two bytes since 6.1, one byte before. No kernel with one byte has
     names as long as 128 codes (KSYM_NAME_LEN was 128, and compression halves them), so both can be
     read alike.
     """
-    heads = []
+    heads = array("q")
     position = 0
     try:
         for _ in range(count):
