@@ -106,10 +106,24 @@ def leave(machine: Machine, name: str, *lines: str) -> None:
         machine.ask(f"printf '%s\\n' {_quoted(line)} >>/opt/lab/{name}")
 
 
-def configure(machine: Machine, *lines: str) -> None:
-    """Write /etc/vmcorefs.toml: what is said there of saving holds with no loading anew."""
+def configure(machine: Machine, *lines: str, path: str = "/etc/vmcorefs.toml") -> None:
+    """Write the settings: what is said there of saving holds with no loading anew."""
     words = " ".join(map(_quoted, lines))
-    machine.ask(f"printf '%s\\n' {words} >/etc/vmcorefs.toml")
+    machine.ask(f"printf '%s\\n' {words} >{path}")
+
+
+def save_triage_too(machine: Machine) -> None:
+    """Have the capture kernel save what a report needs, to /var/lab/triage, before all else."""
+    machine.ask("mkdir -p /var/lab")
+    target = ("[target]", 'directory = "/var/lab/triage"')
+    configure(machine, *target, "[dump]", 'level = "triage"', path="/opt/lab/triage.toml")
+    leave(
+        machine,
+        "mounted",
+        "start=$(date +%s%N)",
+        "vmcorefs capture save --config /opt/lab/triage.toml 2>&1 || true",
+        "echo LAB-TRIAGE $(($(date +%s%N) - start))",
+    )
 
 
 def _quoted(line: str) -> str:
@@ -120,9 +134,11 @@ def _quoted(line: str) -> str:
 def saved_on_root(machine: Machine) -> Outcome:
     """Save to the root file system as it is by default; the machine comes up again.
 
-    Before it panics, it says how large a dump of it would be.
+    Before it panics, it says how large a dump of it would be; before that is saved, a dump is that
+    has only what a report needs.
     """
-    machine.ask("mkdir /var/lab && cat /proc/meminfo >/var/lab/before")
+    save_triage_too(machine)
+    machine.ask("cat /proc/meminfo >/var/lab/before")
     machine.ask("vmcorefs estimate /proc/kcore --json >/var/lab/estimate")
     machine.ask("cat /proc/meminfo >/var/lab/after")
     leave(

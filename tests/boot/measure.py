@@ -10,12 +10,12 @@ import logging
 import re
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, cast
 
 import click
 
 from tests.boot.armed import armed
-from tests.boot.crashes import Outcome, leave, panic
+from tests.boot.crashes import Outcome, leave, panic, save_triage_too
 from tests.boot.disk import disk
 from tests.boot.machine import CRASHKERNEL, MEMORY, resumed
 from tests.lab import console
@@ -46,7 +46,11 @@ _MOUNTED: Final = (
 
 
 def measured(machine: Machine) -> Outcome:
-    """Save to the root file system as it is by default, after makedumpfile has done the same."""
+    """Save to the root file system as it is by default, after makedumpfile has done the same.
+
+    And before that, what a report needs.
+    """
+    save_triage_too(machine)
     leave(machine, "mounted", *_MOUNTED)
     return panic(machine, _SECONDS)
 
@@ -55,10 +59,15 @@ def report(outcome: Outcome) -> str:
     """Return the figures as a Markdown table."""
     said = outcome.said
     (directory,) = outcome.files("/var/crash").iterdir()
-    summary: dict[str, Any] = json.loads((directory / "summary.json").read_text())
+    (triage,) = (outcome.files("/var/lab") / "triage").iterdir()
+    summary, small = (
+        cast("dict[str, Any]", json.loads((one / "summary.json").read_text()))
+        for one in (directory, triage)
+    )
     vmcore = int(console.expect(said, "VMCORE")) / _MIB
     nanoseconds, size = map(int, console.expect(said, "MAKEDUMPFILE").split())
     theirs, ours = nanoseconds / 1e9, float(summary["seconds"])
+    command = int(console.expect(said, "TRIAGE")) / 1e9
     samples = re.findall(r"LAB-SAMPLE MemAvailable: (\d+) kB(?: VmHWM: (\d+) kB)?\n", said)
     rows = {
         "memory of the machine, crashkernel=": f"{MEMORY}, {CRASHKERNEL}",
@@ -73,7 +82,12 @@ def report(outcome: Outcome) -> str:
         "makedumpfile -c -d 31": f"{theirs:.1f} s, {vmcore / theirs:.1f} MiB/s",
         "its dump": f"{size / _MIB:.1f} MiB",
         "ours in units of makedumpfile's time": f"{ours / theirs:.2f}",
-        "from the panic to the reboot, without makedumpfile": f"{outcome.seconds - theirs:.0f} s",
+        'with `level = "triage"`, the whole command': f"{command:.1f} s",
+        "of that, writing the triage dump": f"{small['triage_dump']['seconds']:.1f} s",
+        "the triage dump": f"{(triage / 'vmcore.triage').stat().st_size / _MIB:.1f} MiB",
+        "from the panic to the reboot, without these two": (
+            f"{outcome.seconds - theirs - command:.0f} s"
+        ),
     }
     return "\n".join(
         ["| | |", "|---|---|", *(f"| {key} | {value} |" for key, value in rows.items())]

@@ -11,7 +11,8 @@ from __future__ import annotations
 
 import json
 import re
-from typing import TYPE_CHECKING
+import sys
+from typing import TYPE_CHECKING, Any
 
 from tests.boot.crashes import (
     Outcome,
@@ -26,6 +27,7 @@ from tests.boot.crashes import (
     time_over,
 )
 from tests.boot.dumps import assert_dump_is_as_good_as
+from tests.boot.machine import CPUS
 from tests.boot.marks import BOOT, looks_at
 from tests.lab import console
 from tests.real import tools
@@ -36,6 +38,10 @@ if TYPE_CHECKING:
 pytestmark = BOOT
 
 _NOT_SAVED = "vmcorefs: THE CRASHED KERNEL'S MEMORY WAS NOT SAVED (see above); now: poweroff"
+
+_FILES = {"dmesg", "vmcore.triage", "vmcore", "layout.json", "summary.json"}
+_REPORT = {"report.txt", "report.json"}
+"""What is there if it was made within a minute, which emulation may take for a second."""
 
 
 def dump_in(directory: Path) -> Path:
@@ -74,6 +80,16 @@ def assert_log_was_saved(outcome: Outcome, dump: Path) -> None:
     assert "sysrq triggered crash" in (dump / "report.txt").read_text()
 
 
+def report_of(dump: Path) -> dict[str, Any]:
+    """What ``vmcorefs report --json`` says of a dump: with drgn, of the whole machine."""
+    said = tools.run([sys.executable, "-m", "vmcorefs", "report", dump, "--json"], dump)
+    report: dict[str, Any] = json.loads(said)
+    assert report["crash"]["title"] == "kernel panic: sysrq triggered crash"
+    assert len(report["cpus"]) == CPUS
+    assert report["memory"]["processes"]
+    return report
+
+
 @looks_at(saved_on_root)
 def test_the_capture_kernel_reboots(outcome: Outcome) -> None:
     assert_rebooted(outcome)
@@ -104,6 +120,16 @@ def test_the_tree_is_that_of_any_image(outcome: Outcome) -> None:
 def test_the_machine_comes_up_again_with_a_dump(outcome: Outcome, tmp_path: Path) -> None:
     (directory,) = outcome.files("/var/crash").iterdir()
     assert_dump_is_whole(outcome, directory, tmp_path)
+
+
+@looks_at(saved_on_root)
+def test_what_a_report_needs_is_saved_and_nothing_else(outcome: Outcome) -> None:
+    """With ``level = "triage"``."""
+    (directory,) = (outcome.files("/var/lab") / "triage").iterdir()
+    assert {path.name for path in directory.iterdir()} - _REPORT == _FILES - {"vmcore"}
+    assert json.loads((directory / "summary.json").read_text())["complete"] is True
+    assert (directory / "dmesg").read_text() == tools.vmcore_dmesg(outcome.truth)
+    assert report_of(directory / "vmcore.triage") == report_of(outcome.truth)
 
 
 @looks_at(saved_on_root)
@@ -142,6 +168,21 @@ def test_the_dump_is_on_the_target(outcome: Outcome, tmp_path: Path) -> None:
     assert_dump_is_whole(outcome, directory, tmp_path)
 
 
+@looks_at(saved_by_initramfs)
+def test_what_a_report_needs_is_saved_first(outcome: Outcome) -> None:
+    """With ``level = "triage,31"``."""
+    (directory,) = (
+        path for path in outcome.files_on("lab-crash").iterdir() if path.name != "lost+found"
+    )
+    assert {path.name for path in directory.iterdir()} - _REPORT == _FILES
+    assert json.loads((directory / "summary.json").read_text())["triage_dump"]["complete"] is True
+    small, large = (directory / name for name in ("vmcore.triage", "vmcore"))
+    assert small.stat().st_size < large.stat().st_size
+    said = re.findall(r"vmcorefs: \S+/(vmcore\S*): .* of memory in ", outcome.panicked)
+    assert said == ["vmcore.triage", "vmcore"]
+    assert report_of(small) == report_of(large)
+
+
 @looks_at(target_full)
 def test_a_full_target(outcome: Outcome) -> None:
     assert_ended_as_configured(outcome, 600)
@@ -164,8 +205,7 @@ def test_a_saver_that_is_killed_in_the_middle(outcome: Outcome) -> None:
     assert_ended_as_configured(outcome, 600)
     dump = dump_in(outcome.files("/var/crash"))
     assert_log_was_saved(outcome, dump)
-    names = {path.name for path in dump.iterdir()} - {"report.json", "report.txt"}
-    assert names == {"dmesg", "vmcore.incomplete"}
+    assert {path.name for path in dump.iterdir()} - _REPORT == {"dmesg", "vmcore.incomplete"}
 
 
 @looks_at(time_over)
