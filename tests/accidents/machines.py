@@ -14,7 +14,7 @@ import msgspec
 
 import tests.lab
 from tests.accidents.module import SOURCE, build_module
-from tests.lab.host import building, cache_root, locked, run
+from tests.lab.host import building, cache_root, guest_of, run
 from tests.lab.initramfs import make_initramfs
 from tests.lab.kernels import Kernel, Role, kernel
 from tests.lab.packages import NATIVE, Arch
@@ -71,7 +71,7 @@ def had(accident: Accident) -> Path:
     series = f"{accident.arch} {accident.kernel}"
     if directory.exists():
         return directory / "ram"  # without waiting for whoever makes another
-    with locked("guest"):
+    with guest_of(f"{chosen.arch}-{accident.kernel}-{accident.name}"):
         if not directory.exists():
             for old in directory.parent.glob(f"{accident.name}-*"):
                 if (old / "kernel").read_text() == series:

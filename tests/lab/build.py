@@ -38,7 +38,7 @@ def make_capture(
 ) -> Capture:
     """Crash a kernel as the recipe says, and keep what is left of it.
 
-    One guest runs at a time on a machine: this waits for others to end.
+    This waits for whoever has the machine for himself (``locked("guest")``).
 
     Args:
         recipe: what to crash, and how.
@@ -60,12 +60,12 @@ def make_snapshot(
     recipe: Recipe, out: Path, *, timeout: float = TIMEOUT, attempts: int = ATTEMPTS
 ) -> Snapshot:
     """Do as ``make_capture`` does, with any recipe; the result is a ``Capture`` if that crashes."""
-    with locked("guest"):
+    with locked("guest", shared=True):
         return build_snapshot(recipe, out, timeout=timeout, attempts=attempts)
 
 
 def build_snapshot(recipe: Recipe, out: Path, *, timeout: float, attempts: int) -> Snapshot:
-    """Do the work of ``make_snapshot`` for a caller who holds the lock ``guest``."""
+    """Do the work of ``make_snapshot`` for a caller who holds the lock ``guest``, or shares it."""
     chosen = kernel(recipe.kernel, recipe.arch)
     with building(out) as partial, tempfile.TemporaryDirectory(dir=partial) as work:
         initrd = make_initramfs(chosen, Path(work), loads=recipe.crashes)

@@ -15,7 +15,16 @@ from typing import Final
 import msgspec
 
 from tests.lab.build import ATTEMPTS, TIMEOUT, build_snapshot
-from tests.lab.host import LOG, LabError, cache_root, locked, open_directory, remove_unused, sweep
+from tests.lab.host import (
+    LOG,
+    LabError,
+    cache_root,
+    guest_of,
+    locked,
+    open_directory,
+    remove_unused,
+    sweep,
+)
 from tests.lab.kernels import Kernel, kernel
 from tests.lab.recipe import Recipe
 from tests.lab.snapshot import Capture, Snapshot, as_capture, load_snapshot
@@ -55,11 +64,12 @@ def cached_snapshot(
     name = f"{recipe.arch}-{recipe.kernel}-{recipe.memory}-{recipe.load}-{_key(recipe)}"
     directory = captures / name
     if not _claim(directory):
-        with locked("guest"):
+        with guest_of(name.rpartition("-")[0]):
             if not _claim(directory):  # nobody else made it while we waited
                 build_snapshot(recipe, directory, timeout=timeout, attempts=attempts)
                 _claim(directory)
-                _prune(captures)
+        with locked("captures"):
+            _prune(captures)
     return load_snapshot(directory)
 
 
@@ -93,7 +103,7 @@ def _claim(directory: Path) -> bool:
 
 
 def _prune(captures: Path) -> None:
-    """Remove all but the captures used last; the caller holds the lock ``guest``."""
+    """Remove all but the captures used last; the caller holds the lock ``captures``."""
     sweep(captures)
     finished = [entry for entry in captures.iterdir() if not entry.name.startswith(".")]
     for old in sorted(finished, key=lambda entry: entry.stat().st_mtime, reverse=True)[KEEP:]:

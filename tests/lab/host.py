@@ -12,7 +12,7 @@ import os
 import shutil
 import subprocess
 import tempfile
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -109,18 +109,33 @@ def cache_root() -> Path:
 
 
 @contextmanager
-def locked(name: str) -> Iterator[None]:
+def locked(name: str, *, shared: bool = False) -> Iterator[None]:
     """Hold one of the cache's locks, waiting for whoever has it.
 
     Args:
         name: of the lock; a lock is not re-entrant, not even within one process.
+        shared: with others who say so.
     """
+    how = fcntl.LOCK_SH if shared else fcntl.LOCK_EX
     with (cache_root() / f"{name}.lock").open("w") as file:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, how | fcntl.LOCK_NB)
         except BlockingIOError:
             LOG.info("waiting for another lab's %s lock", name)
-            fcntl.flock(file, fcntl.LOCK_EX)
+            fcntl.flock(file, how)
+        yield
+
+
+@contextmanager
+def guest_of(name: str) -> Iterator[None]:
+    """Hold what it takes to run a guest: nobody makes the same, or has the machine for himself.
+
+    A guest that boots keeps one processor busy, so each process of a test run may have one.
+
+    Args:
+        name: of what is made of it.
+    """
+    with locked("guest", shared=True), locked(f"guest-{name}"):
         yield
 
 
@@ -162,16 +177,25 @@ def building(final: Path) -> Iterator[Path]:
         raise LabError(f"{final}: exists and is not an empty directory; remove it first")
     final.parent.mkdir(parents=True, exist_ok=True)
     sweep(final.parent, final.name)
-    prefix = f".{final.name}."
-    partial = Path(tempfile.mkdtemp(prefix=prefix, suffix=PARTIAL, dir=final.parent))
-    descriptor = open_directory(partial)
+    partial, descriptor = _make_partial(final)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield partial
         partial.rename(final)
     finally:
         os.close(descriptor)
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _make_partial(final: Path) -> tuple[Path, int]:
+    """Make a directory, and hold its lock; whoever sweeps may come between the two."""
+    while True:
+        partial = Path(tempfile.mkdtemp(prefix=f".{final.name}.", suffix=PARTIAL, dir=final.parent))
+        with suppress(FileNotFoundError):
+            descriptor = open_directory(partial)
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            if partial.exists():
+                return partial, descriptor
+            os.close(descriptor)
 
 
 def sweep(directory: Path, name: str = "*") -> None:

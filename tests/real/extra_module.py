@@ -11,7 +11,7 @@ from typing import Final
 import msgspec
 
 import tests.lab
-from tests.lab.host import building, cache_root, locked, run
+from tests.lab.host import building, cache_root, guest_of, run
 from tests.lab.initramfs import make_initramfs
 from tests.lab.kernels import Role, kernel
 from tests.lab.qemu import Machine, stop
@@ -36,7 +36,7 @@ def with_module(name: str, role: Role) -> Path:
     directory = cache_root() / "with-modules" / f"{name}-{key}"
     if directory.exists():
         return directory / "ram"
-    with locked("guest"):
+    with guest_of(f"{name}-{role}"):
         if not directory.exists():  # nobody else made it while we waited
             with building(directory) as partial, tempfile.TemporaryDirectory() as work:
                 initrd = make_initramfs(chosen, Path(work), loads=False)

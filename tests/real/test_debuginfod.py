@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.server
 import os
+import re
 from functools import partial
 from pathlib import Path
 from threading import Thread
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from tests.lab.packages import NATIVE, download, unpack
+from tests.lab.packages import NATIVE, download, show, unpack
 from tests.real import tools
 from tests.real.marks import REAL, only
 from tests.real.trees import mounted
@@ -31,7 +32,9 @@ class _Quiet(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture
 def client(scratch: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """``debuginfod-find`` of Debian's package, first in PATH; it keeps what it gets in scratch."""
-    for package in ("debuginfod", "libdebuginfod1"):
+    needs = re.search(r"Depends: (libdebuginfod\S+)", show("depends", "debuginfod", NATIVE))
+    assert needs is not None
+    for package in ("debuginfod", needs[1]):
         (scratch / package).mkdir()
         unpack(download(package, NATIVE, scratch / package), scratch / "client")
     monkeypatch.setenv("PATH", str(scratch / "client/usr/bin"), prepend=os.pathsep)

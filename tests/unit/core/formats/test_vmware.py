@@ -95,6 +95,14 @@ def test_a_file_that_is_cut_says_nothing_else_of_memory_than_the_whole_one(data:
     assert all("it is cut within" in why for why in refused)
 
 
+def test_a_cut_in_front_of_how_many_regions_there_are_is_refused() -> None:
+    """It may have several, which lie elsewhere than one would."""
+    data = alone(block("Memory", bytes(64)), tag("regionsCount", struct.pack("<I", 0)))
+    assert read(data).size == 64
+    with pytest.raises(FormatError, match="does not tell before where that lies"):
+        read(data[:120])
+
+
 def test_a_description_of_cpus_that_cannot_be_true_costs_no_memory() -> None:
     endless = struct.pack("<H6sQQH", 6 << 8 | 0x3F, b"gpregs", 1 << 63, 1, 0)
     found = read(pack_vmss(REGIONS, cpus=endless))

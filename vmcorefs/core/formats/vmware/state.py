@@ -74,7 +74,7 @@ def read_state(window: Window) -> State:
         b"regionPPN": {},
         b"regionSize": {},
     }
-    told, at, size = 0, None, 0
+    told, at, size = None, None, 0
     for tag in tags_of(window, count, b"memory"):
         if tag.name == b"regionsCount":
             told = tag.value
@@ -82,6 +82,9 @@ def read_state(window: Window) -> State:
             columns[tag.name][tag.indices[0]] = tag.value
         elif tag.name == b"Memory" and tag.block is not None:
             at, size = tag.block, tag.value
+    if told is None and at is not None and at + size > window.size:
+        raise FormatError("it is cut within its memory, and does not tell before where that lies")
+    told = told or 0
     if told > _MOST_REGIONS or any(told > len(column) for column in columns.values()):
         raise FormatError(f"{told} regions of memory, of which not all are described")
     regions = tuple(_regions(columns, told))

@@ -87,6 +87,8 @@ def _tags(window: Window, at: int, end: int) -> Iterator[Tag]:
             value = int.from_bytes(take_all(window, at, size)[:8], "little")
             at += size
         yield Tag(name, struct.unpack(f"<{indices}I", numbers), value, block)
+        if name == b"Memory" and at > window.size:
+            return  # it is cut within the memory, and what follows is not told
     raise FormatError(f"more than {_MOST_TAGS} tags")
 
 
