@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Final
 
 import drgn
+from drgn.helpers.linux.cpumask import for_each_possible_cpu
 from drgn.helpers.linux.percpu import per_cpu
 from drgn.helpers.linux.sched import cpu_rq, task_cpu
 
@@ -27,11 +29,12 @@ def find_queued(
     They say so themselves (``on_rq``): no tree or list of a run queue has to be followed.
     """
     found: dict[int, list[Queued]] = {}
+    now = furthest_clock(program)
     for object_, task in tasks:
         try:
             if _is_queued(object_):
                 cpu = task_cpu(object_)
-                one = Queued(task, int(object_.prio), _waited(program, cpu, object_))
+                one = Queued(task, int(object_.prio), _waited(now, object_))
                 found.setdefault(cpu, []).append(one)
         except ABSENT as error:
             asked.miss(f"cpus.queue[{task.pid}]", str(error))
@@ -50,23 +53,41 @@ def _is_queued(task: drgn.Object) -> bool:
         return True
 
 
-def _waited(program: drgn.Program, cpu: int, task: drgn.Object) -> float | None:
+def _waited(now: int, task: drgn.Object) -> float | None:
     try:
         since = int(task.sched_info.last_queued)
     except AttributeError:  # without CONFIG_SCHED_INFO
         return None
-    return max(int(cpu_rq(program, cpu).clock) - since, 0) / _NS if since else None
+    return max(now - since, 0) / _NS if since and now else None
 
 
-def unwatched(program: drgn.Program, cpu: int) -> float | None:
+def furthest_clock(program: drgn.Program) -> int:
+    """What time it was, in ns: by the CPU whose run queue says the latest, as others' may stand.
+
+    A CPU that is locked up, or idle, does not count on. 0 if none can be read.
+    """
+    latest = 0
+    with suppress(*ABSENT):
+        for cpu in for_each_possible_cpu(program):
+            with suppress(*ABSENT):
+                latest = max(latest, int(cpu_rq(program, cpu).clock))
+    return latest
+
+
+def unwatched(program: drgn.Program, cpu: int, now: int) -> float | None:
     """Seconds since a CPU's watchdog was last satisfied; None if it has none.
 
-    The clock is that of whichever CPU's run queue is furthest, as this one's may have stopped.
+    Args:
+        program: The kernel.
+        cpu: Its number.
+        now: What time it was, by ``furthest_clock``.
 
     Raises:
-        LookupError: if the kernel has no watchdog.
+        LookupError: if the kernel has no watchdog, or there is no clock.
     """
+    if not now:
+        raise LookupError("no run queue tells the time")
     touched = int(per_cpu(program["watchdog_touch_ts"], cpu))
     if touched in _NO_TOUCH:
         return None
-    return max(int(cpu_rq(program, cpu).clock) / _NS - (touched << _TOUCH_SHIFT) / _NS, 0.0)
+    return max((now - (touched << _TOUCH_SHIFT)) / _NS, 0.0)

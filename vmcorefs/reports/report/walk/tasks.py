@@ -11,6 +11,7 @@ import drgn
 from drgn.helpers.linux.cpumask import for_each_cpu, for_each_online_cpu
 from drgn.helpers.linux.pid import for_each_task
 from drgn.helpers.linux.sched import cpu_curr, cpu_rq, task_cpu, task_since_last_arrival_ns
+from msgspec.structs import replace
 
 from vmcorefs.core.elf.registers import CpuState
 from vmcorefs.core.structures.tasks import MAX_TASKS
@@ -21,7 +22,7 @@ from vmcorefs.reports.report.names import Names
 from vmcorefs.reports.report.schema import Blocked, Cpu, Lock, Queued, Stack, Task, Thread
 from vmcorefs.reports.report.walk.absent import ABSENT
 from vmcorefs.reports.report.walk.locks import find_lock
-from vmcorefs.reports.report.walk.queues import unwatched
+from vmcorefs.reports.report.walk.queues import furthest_clock, unwatched
 from vmcorefs.reports.report.walk.rings import Rings
 from vmcorefs.reports.report.walk.stacks import describe_task, stack_at, stack_of, try_stack
 
@@ -52,14 +53,11 @@ def describe_cpus(
         queued: The tasks that wait for CPUs, by number.
     """
     numbers = asked.get("cpus", lambda: _cpus_in_use(program), ABSENT) or []
+    now = furthest_clock(program)
     return [
-        _describe_cpu(
-            asked,
-            program,
-            names,
-            number,
+        replace(
+            _describe_cpu(asked, program, names, number, states.get(number), now),
             panicked=number == panicked,
-            state=states.get(number),
             queue=queued.get(number, []),
         )
         for number in numbers
@@ -77,11 +75,11 @@ def _describe_cpu(
     program: drgn.Program,
     names: Names,
     number: int,
-    *,
-    panicked: bool,
     state: CpuState | None,
-    queue: list[Queued],
+    now: int,
 ) -> Cpu:
+    """What can be asked of a CPU alone."""
+
     def ask(field: str, question: Callable[[], T]) -> T | None:
         return asked.get(f"cpus[{number}].{field}", question, ABSENT)
 
@@ -93,11 +91,11 @@ def _describe_cpu(
     return Cpu(
         number=number,
         task=ask("task", lambda: describe_task(cpu_curr(program, number))),
-        panicked=panicked,
+        panicked=False,
         running=ask("running", lambda: int(cpu_rq(program, number).nr_running)),
         stack=ask("stack", stack),
-        queue=queue,
-        unwatched=ask("unwatched", lambda: unwatched(program, number)),
+        queue=[],
+        unwatched=ask("unwatched", lambda: unwatched(program, number, now)),
     )
 
 
