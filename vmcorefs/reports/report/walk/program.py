@@ -63,18 +63,26 @@ def _open(kernel: Kernel, vmlinux: str | None) -> drgn.Program:
     # drgn takes what is not in the file out of memory: the bytes of the image need not be copied
     symbols = kernel.all_symbols
     if symbols.btf is None and vmlinux is not None:
-        program.load_debug_info([vmlinux])
+        _load(program, vmlinux)
     else:
-        _load(program, recover_vmlinux(kernel, symbols, with_contents=False))
+        _load_made(program, recover_vmlinux(kernel, symbols, with_contents=False))
     return program
 
 
-def _load(program: drgn.Program, made: bytes) -> None:
+def _load(program: drgn.Program, path: str) -> None:
+    try:
+        program.load_debug_info([path])
+    except MemoryError as error:
+        # it looks at memory too, and believes the sizes that torn memory has
+        raise FormatError("drgn: more memory is asked for than there is") from error
+
+
+def _load_made(program: drgn.Program, made: bytes) -> None:
     file = os.memfd_create("vmlinux")
     try:
         with os.fdopen(os.dup(file), "wb") as writer:
             writer.write(made)
-        program.load_debug_info([f"/proc/self/fd/{file}"])
+        _load(program, f"/proc/self/fd/{file}")
     finally:
         os.close(file)
 

@@ -22,19 +22,23 @@ _NO_TOUCH: Final = (0, (1 << 64) - 1)  # kernel/watchdog.c: not to be looked at;
 
 
 def find_queued(
-    asked: Asked, program: drgn.Program, tasks: list[tuple[drgn.Object, Task]]
+    asked: Asked, tasks: list[tuple[drgn.Object, Task]], now: int
 ) -> Mapping[int, list[Queued]]:
     """The tasks that wait for each CPU, by its number, the one that has waited longest first.
 
     They say so themselves (``on_rq``): no tree or list of a run queue has to be followed.
+
+    Args:
+        asked: Is told what cannot be had.
+        tasks: All of them.
+        now: What time it was, by ``furthest_clock``.
     """
     found: dict[int, list[Queued]] = {}
-    now = furthest_clock(program)
     for object_, task in tasks:
         try:
             if _is_queued(object_):
                 cpu = task_cpu(object_)
-                one = Queued(task, int(object_.prio), _waited(now, object_))
+                one = Queued(task, int(object_.prio), _waited(object_, now))
                 found.setdefault(cpu, []).append(one)
         except ABSENT as error:
             asked.miss(f"cpus.queue[{task.pid}]", str(error))
@@ -53,12 +57,31 @@ def _is_queued(task: drgn.Object) -> bool:
         return True
 
 
-def _waited(now: int, task: drgn.Object) -> float | None:
+def _waited(task: drgn.Object, now: int) -> float | None:
     try:
         since = int(task.sched_info.last_queued)
     except AttributeError:  # without CONFIG_SCHED_INFO
         return None
-    return max(now - since, 0) / _NS if since and now else None
+    return _since(since, now)
+
+
+def since_it_ran(task: drgn.Object, now: int) -> float | None:
+    """Seconds since a task last began to run; None if it never did, or that is not kept.
+
+    It is, with CONFIG_SCHED_INFO.
+
+    Args:
+        task: A ``struct task_struct *``.
+        now: What time it was, by ``furthest_clock``.
+    """
+    try:
+        return _since(int(task.sched_info.last_arrival), now)
+    except ABSENT:
+        return None
+
+
+def _since(then: int, now: int) -> float | None:
+    return max(now - then, 0) / _NS if then and now else None
 
 
 def furthest_clock(program: drgn.Program) -> int:

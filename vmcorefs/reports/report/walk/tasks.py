@@ -10,7 +10,7 @@ from typing import Final, TypeVar
 import drgn
 from drgn.helpers.linux.cpumask import for_each_cpu, for_each_online_cpu
 from drgn.helpers.linux.pid import for_each_task
-from drgn.helpers.linux.sched import cpu_curr, cpu_rq, task_cpu, task_since_last_arrival_ns
+from drgn.helpers.linux.sched import cpu_curr, cpu_rq, task_cpu
 from msgspec.structs import replace
 
 from vmcorefs.core.elf.registers import CpuState
@@ -22,7 +22,7 @@ from vmcorefs.reports.report.names import Names
 from vmcorefs.reports.report.schema import Blocked, Cpu, Lock, Queued, Stack, Task, Thread
 from vmcorefs.reports.report.walk.absent import ABSENT
 from vmcorefs.reports.report.walk.locks import find_lock
-from vmcorefs.reports.report.walk.queues import furthest_clock, unwatched
+from vmcorefs.reports.report.walk.queues import since_it_ran, unwatched
 from vmcorefs.reports.report.walk.rings import Rings
 from vmcorefs.reports.report.walk.stacks import describe_task, stack_at, stack_of, try_stack
 
@@ -30,7 +30,6 @@ T = TypeVar("T")
 _Member = tuple[float | None, Task, Stack, Lock | None, bool]
 
 _MAX_BLOCKED: Final = 4096
-_NS: Final = 1e9
 _BLOCKED: Final = "D"
 
 
@@ -41,6 +40,7 @@ def describe_cpus(
     panicked: int | None,
     states: Mapping[int, CpuState],
     queued: Mapping[int, list[Queued]],
+    now: int,
 ) -> list[Cpu]:
     """What each CPU that was in use did.
 
@@ -51,9 +51,9 @@ def describe_cpus(
         panicked: The CPU that ended the machine, if any did.
         states: What a hypervisor kept of CPUs, by number, where the kernel has saved nothing.
         queued: The tasks that wait for CPUs, by number.
+        now: What time it was, by ``furthest_clock``.
     """
     numbers = asked.get("cpus", lambda: _cpus_in_use(program), ABSENT) or []
-    now = furthest_clock(program)
     return [
         replace(
             _describe_cpu(asked, program, names, number, states.get(number), now),
@@ -132,11 +132,16 @@ def count_states(tasks: list[tuple[drgn.Object, Task]]) -> dict[str, int]:
     return dict(sorted(Counter(task.state for _, task in tasks).items()))
 
 
-def list_threads(tasks: list[tuple[drgn.Object, Task]]) -> list[Thread]:
-    """Every task, in the order in which they were found."""
+def list_threads(tasks: list[tuple[drgn.Object, Task]], now: int) -> list[Thread]:
+    """Every task, in the order in which they were found; ``now`` is of ``furthest_clock``."""
     return [
         Thread(
-            task.pid, task.tgid, task.comm, task.state, cpu=_cpu(object_), seconds=_waited(object_)
+            task.pid,
+            task.tgid,
+            task.comm,
+            task.state,
+            cpu=_cpu(object_),
+            seconds=since_it_ran(object_, now),
         )
         for object_, task in tasks
     ]
@@ -150,9 +155,16 @@ def _cpu(task: drgn.Object) -> int | None:
 
 
 def find_blocked(
-    asked: Asked, names: Names, tasks: list[tuple[drgn.Object, Task]]
+    asked: Asked, names: Names, tasks: list[tuple[drgn.Object, Task]], now: int
 ) -> list[Blocked]:
-    """The tasks in state D, those with equal stacks and locks together, the largest group first."""
+    """The tasks in state D, those with equal stacks and locks together, the largest group first.
+
+    Args:
+        asked: Is told what cannot be had.
+        names: The kernel's symbols.
+        tasks: All of them.
+        now: What time it was, by ``furthest_clock``.
+    """
     blocked = [(object_, task) for object_, task in tasks if task.state == _BLOCKED]
     if len(blocked) > _MAX_BLOCKED:
         asked.miss("blocked", f"the stacks of {len(blocked) - _MAX_BLOCKED} more tasks")
@@ -163,7 +175,7 @@ def find_blocked(
         lock = find_lock(names, rings, object_, stack)
         io = bool(object_.in_iowait)
         key = (stack.functions, stack.broken, lock.address if lock else None, io)
-        groups.setdefault(key, []).append((_waited(object_), task, stack, lock, io))
+        groups.setdefault(key, []).append((since_it_ran(object_, now), task, stack, lock, io))
     return sorted(
         map(_describe_group, groups.values()),
         key=lambda group: (-len(group.tasks), -(group.seconds or 0)),
@@ -180,11 +192,3 @@ def _describe_group(members: list[_Member]) -> Blocked:
         lock=lock,
         io=io,
     )
-
-
-def _waited(task: drgn.Object) -> float | None:
-    """Seconds since it last ran; None if the kernel does not keep that (CONFIG_SCHED_INFO)."""
-    try:
-        return max(task_since_last_arrival_ns(task) / _NS, 0.0)
-    except ABSENT:
-        return None

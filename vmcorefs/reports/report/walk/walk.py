@@ -16,7 +16,7 @@ from vmcorefs.reports.report.walk.disks import find_disks
 from vmcorefs.reports.report.walk.memory import describe_memory
 from vmcorefs.reports.report.walk.modules import describe_modules
 from vmcorefs.reports.report.walk.program import open_program
-from vmcorefs.reports.report.walk.queues import find_queued
+from vmcorefs.reports.report.walk.queues import find_queued, furthest_clock
 from vmcorefs.reports.report.walk.tasks import (
     all_tasks,
     count_states,
@@ -61,13 +61,14 @@ def walk(
     symbols = kernel.all_symbols
     names = Names((symbols.kernel, *symbols.modules))
     tasks = all_tasks(asked, kernel, program)
-    queued = find_queued(asked, program, tasks)
+    now = furthest_clock(program)
+    queued = find_queued(asked, tasks, now)
     uptime = asked.get("disks.seconds", lambda: clock(kernel, "ktime_sec"))
     return Walked(
-        cpus=describe_cpus(asked, program, names, panicked, states, queued),
+        cpus=describe_cpus(asked, program, names, panicked, states, queued, now),
         tasks=count_states(tasks),
-        threads=list_threads(tasks),
-        blocked=find_blocked(asked, names, tasks),
+        threads=list_threads(tasks, now),
+        blocked=find_blocked(asked, names, tasks, now),
         memory=describe_memory(asked, program, tasks),
         modules=describe_modules(asked, program),
         disks=find_disks(asked, program, uptime),
