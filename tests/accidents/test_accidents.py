@@ -197,10 +197,10 @@ def test_a_cpu_that_is_locked_up_hard_and_that_the_other_one_watches() -> None:
     assert report.why.cpu == 0
     assert cpus[1].task is not None
     assert cpus[1].task.comm == "sh"
-    # it was looked at twice, 4.8 s apart, each 1.6 s after the last time at most (thresh is 4); a
-    # touch is told in units of 1.07 s
+    # it was looked at twice, 4.8 s apart (thresh is 4), and the other CPU, which was idle, knew the
+    # time 1.6 s before the second
     assert cpus[1].unwatched is not None
-    assert cpus[1].unwatched > 3
+    assert cpus[1].unwatched > 2
     assert "Watchdog detected hard LOCKUP on cpu 1" in _said(report)
 
 
