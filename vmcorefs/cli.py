@@ -48,6 +48,8 @@ class _Group(click.Group):
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
         cmd_name = _OTHER_NAMES.get(cmd_name, cmd_name)
         if cmd_name not in _COMMANDS:
+            if ctx.resilient_parsing:  # a shell that completes asks of any word
+                return None
             likest = get_close_matches(cmd_name, _COMMANDS, 1)
             hint = f"; did you mean {likest[0]!r}?" if likest else ""
             ctx.fail(f"no such command: {cmd_name!r}{hint}")

@@ -38,7 +38,7 @@ def make_capture(
 ) -> Capture:
     """Crash a kernel as the recipe says, and keep what is left of it.
 
-    This waits for whoever has the machine for himself (``locked("guest")``).
+    This waits for whoever has the machine to itself (``locked("guest")``).
 
     Args:
         recipe: what to crash, and how.

@@ -128,7 +128,7 @@ def locked(name: str, *, shared: bool = False) -> Iterator[None]:
 
 @contextmanager
 def guest_of(name: str) -> Iterator[None]:
-    """Hold what it takes to run a guest: nobody makes the same, or has the machine for himself.
+    """Hold what it takes to run a guest: nobody makes the same, or has the machine to itself.
 
     A guest that boots keeps one processor busy, so each process of a test run may have one.
 

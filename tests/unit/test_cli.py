@@ -38,6 +38,7 @@ def test_unmount_is_umount() -> None:
         ("inspect", "make_report", KeyboardInterrupt(), 130, "vmcorefs: interrupted\n"),
         ("inspect", "make_report", StoppedError("a", is_interrupt=True), 130, "vmcorefs: a\n"),
         ("inspect", "make_report", StoppedError("a"), 6, "vmcorefs: a\n"),
+        ("extract", "extract_file", KeyboardInterrupt(), 130, "vmcorefs: interrupted\n"),
         (
             "extract",
             "extract_file",
@@ -61,6 +62,8 @@ def test_ctrl_c_ends_it_with_130_and_a_line(
     Path("map").write_text(f"0-{PAGE_SIZE - 1:x} : System RAM\n")
 
     def stop(*_: object, **__: object) -> None:
+        if "goes on" in said:
+            Path("out.incomplete").touch()
         raise error
 
     command = importlib.import_module(f"vmcorefs.commands.{module}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import closing
 
 import click
@@ -52,9 +53,11 @@ def extract(file: str, config: CaptureConfig, verify: str | None, output: str, f
                         wanted, path, force=force, evidence=evidence, progress=progress
                     )
                 except KeyboardInterrupt:
+                    left = f"{path}{INCOMPLETE}"
+                    if not os.path.lexists(left):
+                        raise  # there is nothing to go on with
                     raise StoppedError(
-                        f"{output}: interrupted; the same command goes on with"
-                        f" {output}{INCOMPLETE}",
+                        f"{output}: interrupted; the same command goes on with {left}",
                         is_interrupt=True,
                     ) from None
             else:

@@ -10,8 +10,6 @@ import msgspec
 from vmcorefs.core.formats.magics import LIBVIRT_PARTIAL
 from vmcorefs.errors import FormatError
 
-"""The magic of a file that is not complete yet."""
-
 HEADER_SIZE: Final = 92
 _VERSIONS: Final = (1, 2)
 _RAW, _SPARSE = 0, 6

@@ -76,13 +76,20 @@ class Monitor:
             held = keep_paused(self._socket)
             try:
                 self._execute("stop")
-                hand_over(held)
+                self._hand_over(held)
             except BaseException:
                 held.close()
                 raise
         except (OSError, ValueError, LookupError, TypeError, SubprocessError) as error:
             raise ConfigError(f"{self.name}: QEMU's monitor: cannot stop it: {error}") from error
         return held
+
+    def _hand_over(self, held: socket.socket) -> None:
+        try:
+            hand_over(held)
+        except OSError:
+            self._execute("cont")  # nobody else is left who would
+            raise
 
     def list_ram(self) -> list[tuple[Run, int]]:
         """The guest's RAM, and where QEMU has the first byte of each run, in its own memory.

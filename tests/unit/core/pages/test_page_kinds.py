@@ -101,26 +101,28 @@ def test_compound_pages(series: Series, first: int) -> None:
     ]
 
 
-@both
-def test_fields_of_a_tail_mean_other_things(series: Series) -> None:
+def _with_odd_tails(series: Series) -> PageArray:
+    """Two compound pages whose tails look like pages of other kinds."""
     pages = PageArray(series, 16)
     pages.compound(0, 3)
     pages.compound(8, 3, flags=LRU[series], mapping=FILE)
     for pfn in (1, 9):
         pages.put(pfn, flags=LRU[series], mapping=ANON, tail=True)
         pages.put(pfn + 1, mapcount=OFFLINE[series], private=1, tail=True)
+    return pages
+
+
+@both
+def test_fields_of_a_tail_mean_other_things(series: Series) -> None:
+    pages = _with_odd_tails(series)
     pages.set_order(8, 3)
     assert kinds(pages) == [KERNEL] * 8 + [CACHE] * 8
 
 
 @both
 def test_tails_that_are_not_told_are_what_their_heads_are(series: Series) -> None:
-    pages = PageArray(series, 16)
-    pages.compound(0, 3)
-    pages.compound(8, 3, flags=LRU[series], mapping=FILE)
+    pages = _with_odd_tails(series)
     for pfn in (1, 9):
-        pages.put(pfn, flags=LRU[series], mapping=ANON, tail=True)
-        pages.put(pfn + 1, mapcount=OFFLINE[series], private=1, tail=True)
         pages.free(pfn + 3, 2)  # what a tail's fields may look like
         pages.set_order(pfn - 1, 3)
     lacks = {"OFFSET(page.compound_head)": ""}

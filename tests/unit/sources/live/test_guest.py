@@ -6,6 +6,7 @@ import ctypes
 import mmap
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -124,6 +125,22 @@ def test_what_has_a_guest_open_may_be_killed(
         assert done.returncode == -signal.SIGKILL
     assert seen[-2:] == ["stop", "cont"]
     assert memory[:1] == BYTES[:1]
+
+
+def test_a_guest_goes_on_if_what_would_let_it_go_on_has_died(
+    answers: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def dead(_: socket.socket) -> socket.socket:
+        ours, theirs = socket.socketpair()
+        theirs.close()
+        return ours
+
+    monkeypatch.setattr("vmcorefs.sources.live.qmp.keep_paused", dead)
+    path = tmp_path / "qmp"
+    told = {**answers, "query-status": {"running": True}, "stop": {}, "cont": {}}
+    with monitor(path, told) as seen, pytest.raises(ConfigError, match="cannot stop it"):
+        open_inputs([Piece(f"qmp:{path}")], ram_end=None, pause=True)
+    assert seen[-2:] == ["stop", "cont"]
 
 
 def test_a_guest_that_cannot_be_stopped_is_refused(answers: dict[str, str], tmp_path: Path) -> None:

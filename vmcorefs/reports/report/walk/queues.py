@@ -66,9 +66,7 @@ def _waited(task: drgn.Object, now: int) -> float | None:
 
 
 def since_it_ran(task: drgn.Object, now: int) -> float | None:
-    """Seconds since a task last began to run; None if it never did, or that is not kept.
-
-    It is, with CONFIG_SCHED_INFO.
+    """Seconds since a task last began to run; None if it never did, or without CONFIG_SCHED_INFO.
 
     Args:
         task: A ``struct task_struct *``.
