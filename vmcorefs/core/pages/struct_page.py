@@ -332,9 +332,8 @@ class _Facts:
         upper = self._enumerators.get(f"PGTY_{name}")  # since 6.12
         if upper is not None:
             return (upper & 0xFF) << 24
-        bit = self._enumerators.get(
-            f"PG_{name}"
-        )  # 6.10 and 6.11; before, types were not enumerators
+        # 6.10 and 6.11; before, types were not enumerators
+        bit = self._enumerators.get(f"PG_{name}")
         return ~bit if bit is not None and bit >= _FIRST_TYPE else None
 
     def _destructor(self) -> FieldTest | None:
